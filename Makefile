@@ -1,0 +1,57 @@
+# One command runner for people, CI and hooks. Every target sets up what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
+
+.PHONY: help setup demo test test-rust test-python bench lint format wheel clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+$(VENV)/.installed: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed ## Make the virtual environment and build the package into it
+
+demo: setup ## Train a tiny model, evaluate it, show the tables
+	$(BIN)/windrow demo
+
+test: test-rust test-python ## Run every test
+
+test-rust:
+	cargo test --workspace --quiet
+
+test-python: setup
+	$(BIN)/python -m pytest
+
+bench: setup ## Run every bench
+	cargo bench
+	for bench in benches/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+lint: setup ## Check style, types, the stub and who imports what
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- --deny warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest windrow._rust --concise
+	$(BIN)/lint-imports
+
+format: setup ## Rewrite sources in the project's style
+	cargo fmt --all
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+wheel: $(BIN)/python ## Build the wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls -l dist/*.whl
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) dist target

@@ -1,0 +1,34 @@
+"""Evaluate JAX language models on lm-evaluation-harness tasks.
+
+Names are loaded where they are first used, so that ``import windrow`` is quick
+and pulls in neither JAX, Grain nor lm_eval.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windrow.harness import JaxLM as JaxLM
+    from windrow.model import LanguageModel as LanguageModel
+    from windrow.planning import Plan as Plan
+
+__version__ = version("windrow")
+
+_ROOMS = {
+    "JaxLM": "windrow.harness",
+    "LanguageModel": "windrow.model",
+    "Plan": "windrow.planning",
+}
+
+__all__ = ["JaxLM", "LanguageModel", "Plan", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'windrow' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_ROOMS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

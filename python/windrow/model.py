@@ -1,0 +1,75 @@
+"""What windrow needs to know of a model: a few pure functions and their parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+Params = Any
+"""A pytree of arrays; windrow only hands it on."""
+
+State = Any
+"""A pytree of arrays whose leading axis counts rows: recurrent state or key-value cache."""
+
+Inputs = Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A causal language model as pure functions over its parameters.
+
+    ``apply`` alone is enough. All functions must be traceable by ``jax.jit``.
+    ``tokens``, ``positions`` and ``segment_ids`` are ``int32[rows, length]``.
+    Segment id 0 marks padding and filler; real segments count from 1 within a
+    row, and positions restart at 0 in each. A model that is causal and is never
+    given packed rows may ignore both: padding stands behind the real tokens.
+
+    Attributes:
+        params: The model's parameters, any pytree of arrays.
+        apply: ``apply(params, tokens, positions, segment_ids)`` gives logits,
+            ``[rows, length, vocab]``, in float32 or bfloat16. The logits at a
+            position predict the token after it.
+        max_length: The most tokens the model can see at once; ``None`` means
+            that there is no limit, as for a recurrent model.
+        hidden: ``hidden(params, tokens, positions, segment_ids)`` gives what the
+            last layer feeds into the head, ``[rows, length, width]``. Together
+            with ``head`` it spares the logits of positions that nobody scores.
+        head: ``head(params, picked)`` gives logits ``[picked, vocab]`` for
+            ``picked``, ``[picked, width]``.
+        init_state: ``init_state(params, rows)`` gives the state before the first
+            token. Each leaf's leading axis counts rows.
+        step: ``step(params, state, tokens, positions, segment_ids)`` gives the
+            state after these tokens and, if ``hidden`` and ``head`` are given,
+            ``[rows, length, width]`` for ``head``, else logits. Positions go on
+            from chunk to chunk. Where the segment id is 0 the state must not
+            change.
+
+    >>> import jax, jax.numpy as jnp
+    >>> table = jax.random.normal(jax.random.key(0), (10, 10))
+    >>> bigram = LanguageModel(table, lambda params, tokens, positions, segment_ids: params[tokens])
+    >>> bigram.apply(bigram.params, *jnp.zeros((3, 2, 4), jnp.int32)).shape
+    (2, 4, 10)
+    """
+
+    params: Params
+    apply: Inputs
+    max_length: int | None = None
+    hidden: Inputs | None = None
+    head: Callable[[Params, jax.Array], jax.Array] | None = None
+    init_state: Callable[[Params, int], State] | None = None
+    step: Callable[[Params, State, jax.Array, jax.Array, jax.Array], tuple[State, jax.Array]] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses halves of pairs, things that cannot be called, and impossible limits."""
+        for name in ("apply", "hidden", "head", "init_state", "step"):
+            part = getattr(self, name)
+            if not (callable(part) or (part is None and name != "apply")):
+                raise TypeError(f"{name} must be a function, not {type(part).__name__}")
+        for one, other in (("hidden", "head"), ("init_state", "step")):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                raise ValueError(f"{one} and {other} belong together: give both or neither")
+        if self.max_length is not None and (
+            isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < 1
+        ):
+            raise ValueError(f"max_length must be a whole number of at least 1, or None, not {self.max_length!r}")

@@ -1,0 +1,61 @@
+//! What can be wrong with the arguments, with the values that are.
+
+use std::fmt;
+
+/// A refusal. Each message names the argument, what was expected and what came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// An element is outside the range that the argument allows.
+    Element {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the offending element is.
+        index: usize,
+        /// The offending element.
+        value: i64,
+        /// What the argument's elements must be, for example "at least 0".
+        expected: &'static str,
+    },
+    /// A single number is outside the range that the argument allows.
+    Value {
+        /// The argument's name.
+        argument: &'static str,
+        /// The offending number.
+        value: i64,
+        /// What it must be, for example "at least 1".
+        expected: &'static str,
+    },
+    /// Two arguments that belong together have different sizes.
+    Size {
+        /// The argument's name.
+        argument: &'static str,
+        /// Its size.
+        size: usize,
+        /// The size it must have.
+        expected: usize,
+        /// Why: what the size must agree with.
+        because: &'static str,
+    },
+}
+
+/// The crate's result type.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Element { argument, index, value, expected } => {
+                write!(f, "{argument}[{index}] is {value}; it must be {expected}")
+            }
+            Error::Value { argument, value, expected } => {
+                write!(f, "{argument} is {value}; it must be {expected}")
+            }
+            Error::Size { argument, size, expected, because } => {
+                write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

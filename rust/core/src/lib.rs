@@ -1,0 +1,28 @@
+//! Plans for batches of token sequences.
+//!
+//! A language-model evaluation is a list of *segments* (token sequences) that a
+//! model must see. This crate decides which segment lies in which row of which
+//! batch, at which padded length, and fills the arrays. It knows nothing of
+//! Python, of tokenizers, or of devices.
+//!
+//! # Index glossary
+//!
+//! | name | counts |
+//! | --- | --- |
+//! | `segment` | token sequences, in the order they were given |
+//! | `batch` | batches, in the order they run |
+//! | `row` | lines of one batch, `0..rows` |
+//! | `start` | where in its row a segment begins |
+//! | `shape` | distinct `(rows, length)` pairs, in the order they first run |
+//!
+//! Lengths are `i32`, as token counts are on devices; positions in flat token
+//! arrays and counts of segments are `i64`, as NumPy indexes are.
+
+#![forbid(unsafe_op_in_unsafe_fn)]
+#![warn(missing_docs)]
+
+mod error;
+pub mod order;
+mod parallel;
+
+pub use error::{Error, Result};

@@ -1,0 +1,15 @@
+//! The Python binding: each function admits its arrays, releases the GIL, calls
+//! the core and hands the result over. No planning is done here.
+
+mod arrays;
+mod errors;
+mod order;
+
+use pyo3::prelude::*;
+
+/// The compiled part of windrow.
+#[pymodule]
+fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(order::length_order, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Texts to ragged token arrays.
