@@ -1,0 +1,19 @@
+"""What every test shares: several CPU devices, strict promotion, the evaluation material."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+EVALS = Path(__file__).resolve().parents[2] / "shared" / "evals"
+
+
+@pytest.fixture(scope="session")
+def evals() -> Path:
+    """The folder of real tasks, data and recorded results that lies beside the project; skips where it is absent."""
+    if not EVALS.is_dir():
+        pytest.skip(f"needs the evaluation material in {EVALS}")
+    return EVALS
