@@ -1,10 +1,9 @@
 """A batch of token sequences with what a language model and its scoring need, as one pytree."""
 
 from operator import itemgetter
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
-import numpy as np
 from numpy.typing import NDArray
 
 Array = jax.Array | NDArray[Any]
@@ -77,5 +76,45 @@ class LLMIndexedBatch(tuple[Array, ...]):
         return dict(zip(_FIELDS, self, strict=True))
 
     def __repr__(self) -> str:
-        parts = (f"{field}={np.asarray(part).dtype}{list(np.shape(part))}" for field, part in self._asdict().items())
+        parts = (f"{field}={_describe(part)}" for field, part in self._asdict().items())
         return f"LLMIndexedBatch({', '.join(parts)})"
+
+
+class HostBatch(NamedTuple):
+    """What a model sees of one batch, and where its scores are read.
+
+    Rows may be shared by requests and packed, so a score does not belong to a
+    row. The logits at a position predict the token after it: a *pick* is a
+    position whose logits are needed, a *read* one scored token. Rows come in
+    equal groups, one for each device; picks are counted within a group. All
+    batches of a shape have the same number of picks and reads.
+
+    ```text
+    logits    = model(inputs, positions, segment_ids)         [rows, length, vocab], of one group
+    picked    = log_softmax(logits.reshape(-1, vocab)[pick_index])
+    scores    = picked[read_pick, read_target]                 one for each read
+    ```
+
+    Attributes:
+        inputs: Tokens that the model sees, `int32[rows, length]`.
+        positions: Where in its segment each stands, from 0.
+        segment_ids: Which segment of its row each belongs to, from 1; 0 in
+            padding and filler.
+        pick_index: Row times length plus position, `int32[groups, picks]`.
+        read_pick: The pick whose logits score a token, `int32[groups, reads]`.
+        read_target: That token, `int32[groups, reads]`.
+        read_request: The request that it belongs to, `int32[groups, reads]`; -1 for a
+            read that stands for none.
+    """
+
+    inputs: Array
+    positions: Array
+    segment_ids: Array
+    pick_index: Array
+    read_pick: Array
+    read_target: Array
+    read_request: Array
+
+
+def _describe(part: Any) -> str:
+    return f"{part.dtype}{list(part.shape)}" if hasattr(part, "shape") and hasattr(part, "dtype") else repr(part)

@@ -49,13 +49,12 @@ class ParseLMEval(grain.transforms.Map):
         for key in ("idx", self.request_name):
             if key not in item:
                 raise KeyError(f"an element has no {key!r}; it has {sorted(item)}, and needs 'idx' and {self.request_name!r}")
-        prefix, text = request_texts(item[self.request_name], f"request {item['idx']}")
+        prefix, text = _request_texts(item[self.request_name], f"request {item['idx']}")
         kept = {key: value for key, value in item.items() if key != self.request_name}
         return {**kept, "prefix": prefix, "text": text}
 
 
-def request_texts(request: Any, name: str) -> tuple[str, str]:
-    """Prefix and scored text of an lm_eval request; errors call it `name`."""
+def _request_texts(request: Any, name: str) -> tuple[str, str]:
     arguments = getattr(request, "args", None)
     if arguments is None:
         raise TypeError(f"{name} is a {type(request).__name__}; it must be an lm_eval Instance")
