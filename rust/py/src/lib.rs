@@ -4,6 +4,7 @@
 mod arrays;
 mod errors;
 mod order;
+mod tokens;
 
 use pyo3::prelude::*;
 
@@ -11,5 +12,10 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(order::length_order, module)?)?;
+    module.add_class::<tokens::Encoder>()?;
+    module.add_function(wrap_pyfunction!(tokens::encode_texts, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::pair_segments, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::prompt_segments, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::rolling_segments, module)?)?;
     Ok(())
 }
