@@ -37,6 +37,28 @@ pub enum Error {
         /// Why: what the size must agree with.
         because: &'static str,
     },
+    /// A number, or an element, is beyond a limit that depends on other arguments.
+    Limit {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the offending element is; nothing for a single number.
+        index: Option<usize>,
+        /// The offending number.
+        value: i64,
+        /// How it must stand to the limit: "at least", "at most", "exactly".
+        relation: &'static str,
+        /// The limit.
+        limit: i64,
+        /// Where the limit comes from.
+        because: &'static str,
+    },
+    /// There is no such batch.
+    NoBatch {
+        /// The batch asked for.
+        batch: i64,
+        /// How many there are.
+        batches: usize,
+    },
 }
 
 /// The crate's result type.
@@ -53,6 +75,13 @@ impl fmt::Display for Error {
             }
             Error::Size { argument, size, expected, because } => {
                 write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
+            }
+            Error::Limit { argument, index, value, relation, limit, because } => {
+                let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
+                write!(f, "{argument}{index} is {value}; it must be {relation} {limit}, {because}")
+            }
+            Error::NoBatch { batch, batches } => {
+                write!(f, "batch is {batch}; the plan has batches 0 to {batches}, the last excluded")
             }
         }
     }

@@ -22,7 +22,9 @@
 #![warn(missing_docs)]
 
 mod error;
+pub mod collate;
 pub mod order;
 mod parallel;
+pub mod plan;
 
 pub use error::{Error, Result};
