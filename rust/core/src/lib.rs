@@ -21,6 +21,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]
 
+pub mod bucket;
 mod error;
 pub mod collate;
 pub mod order;
