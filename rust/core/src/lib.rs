@@ -23,6 +23,7 @@
 
 mod error;
 pub mod order;
+pub mod pack;
 mod parallel;
 
 pub use error::{Error, Result};

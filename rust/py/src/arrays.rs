@@ -95,7 +95,8 @@ where
     // SAFETY: as in `filled`.
     let array = unsafe { PyArray2::<T>::new(py, [rows, columns], false) };
     // SAFETY: as in `filled`.
-    let slots = unsafe { std::slice::from_raw_parts_mut(array.data().cast::<MaybeUninit<T>>(), rows * columns) };
+    let slots =
+        unsafe { std::slice::from_raw_parts_mut(array.data().cast::<MaybeUninit<T>>(), rows * columns) };
     py.detach(|| fill(slots)).map_err(crate::errors::raise)?;
     Ok(array)
 }
