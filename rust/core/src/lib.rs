@@ -25,6 +25,7 @@ pub mod bucket;
 mod error;
 pub mod collate;
 pub mod order;
+pub mod pack;
 mod parallel;
 pub mod plan;
 
