@@ -50,15 +50,15 @@ pub enum Error {
         /// Why: what the size must agree with.
         because: &'static str,
     },
-    /// A number, or an element, is beyond a limit that depends on other arguments.
-    Limit {
+    /// A number, or an element, does not stand as it must to a number that depends on other arguments.
+    Bound {
         /// The argument's name.
         argument: &'static str,
         /// Where the offending element is; nothing for a single number.
         index: Option<usize>,
         /// The offending number.
         value: i64,
-        /// How it must stand to the limit: "at least", "at most", "exactly".
+        /// How it must stand to the limit: "at least", "at most", "a multiple of".
         relation: &'static str,
         /// The limit.
         limit: i64,
@@ -92,7 +92,7 @@ impl fmt::Display for Error {
             Error::Size { argument, size, expected, because } => {
                 write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
             }
-            Error::Limit { argument, index, value, relation, limit, because } => {
+            Error::Bound { argument, index, value, relation, limit, because } => {
                 let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
                 write!(f, "{argument}{index} is {value}; it must be {relation} {limit}, {because}")
             }

@@ -22,8 +22,9 @@
 #![warn(missing_docs)]
 
 pub mod bucket;
-mod error;
 pub mod collate;
+mod error;
+
 pub mod order;
 pub mod pack;
 mod parallel;

@@ -49,12 +49,14 @@ mod shapes;
 mod sharing;
 mod statistics;
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 
 pub use policy::{BatchRows, Packing, PaddedLengths, Policy, SHAPE_PRICE};
 pub use shapes::Stretch;
+pub(crate) use shapes::round_up;
 pub use statistics::Statistics;
 
 /// An immutable plan; see the [module](self).
@@ -104,8 +106,7 @@ impl Plan {
         let row_count = filled.len();
         drop(filled);
         let stretches = shapes::choose_stretches(&policy, &sorted.runs, row_count)?;
-        let rows =
-            layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
+        let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
         let is_packed = packed.is_some();
         let starts = layout::starts(lengths.len(), firsts.as_deref(), packed);
         let members = layout::members(&rows, row_count, starts, is_packed);
@@ -216,12 +217,59 @@ impl PartialEq for Plan {
 impl Eq for Plan {}
 
 impl<'plan> Batch<'plan> {
+    /// The plan that it is a batch of.
+    pub fn plan(&self) -> &'plan Plan {
+        self.plan
+    }
+
+    /// The rows from `start` to `stop`, the last excluded; all from `start` on
+    /// if there is no `stop`.
+    pub fn row_range(&self, start: i64, stop: Option<i64>) -> Result<Range<usize>> {
+        let rows = self.rows as i64;
+        let stop = stop.unwrap_or(rows);
+        let refuse = |argument, value, limit, because| Error::Bound {
+            argument,
+            index: None,
+            value,
+            relation: "at least 0 and at most",
+            limit,
+            because,
+        };
+        if !(0..=rows).contains(&stop) {
+            return Err(refuse("row_stop", stop, rows, "the rows of the batch"));
+        }
+        if !(0..=stop).contains(&start) {
+            return Err(refuse("row_start", start, stop, "where the rows stop"));
+        }
+        Ok(start as usize..stop as usize)
+    }
+
+    /// The positions of its row that a segment fills.
+    pub(crate) fn span(&self, segment: u32) -> Range<usize> {
+        let start = self.plan.members.starts[segment as usize] as usize;
+        start..start + self.plan.lengths[segment as usize] as usize
+    }
+
     /// The segments in these rows, by row, start and number.
     pub fn segments(&self, rows: Range<usize>) -> &'plan [u32] {
         let members = &self.plan.members;
         let row_count = members.ends.len() - 1;
         let end = |row: usize| members.ends[(self.first_row + row).min(row_count)] as usize;
         &members.segments[end(rows.start)..end(rows.end)]
+    }
+
+    /// Writes the segments in these rows, by row, start and number.
+    pub fn write_segments(&self, rows: Range<usize>, out: &mut [MaybeUninit<i64>]) {
+        for (slot, &segment) in out.iter_mut().zip(self.segments(rows)) {
+            slot.write(segment.into());
+        }
+    }
+
+    /// Writes the first segment of each row, by start and number; −1 for filler.
+    pub fn write_rows(&self, out: &mut [MaybeUninit<i64>]) {
+        for (row, slot) in out.iter_mut().enumerate() {
+            slot.write(self.segments(row..row + 1).first().map_or(-1, |&segment| segment.into()));
+        }
     }
 
     /// The segments of one row, those that share a start together.

@@ -5,7 +5,7 @@ use crate::order::length_order;
 use crate::pack::pack_rows;
 
 use super::policy::{Packing, PaddedLengths, Policy};
-use super::shapes::{Run, Stretch};
+use super::shapes::{Run, Stretch, round_up};
 
 /// Lengths are counted in `i32`.
 const LONGEST: i64 = i32::MAX as i64;
@@ -42,7 +42,7 @@ fn pack(policy: &Policy, lengths: &[i32], max_segments: Option<i64>) -> Result<R
     let mut start = Vec::with_capacity(lengths.len());
     let (row_slots, start_slots) = (row.spare_capacity_mut(), start.spare_capacity_mut());
     let slots = (&mut row_slots[..lengths.len()], &mut start_slots[..lengths.len()]);
-    let count = pack_rows(lengths, capacity, max_segments, slots.0, slots.1)?;
+    let count = pack_rows(lengths, capacity, max_segments.unwrap_or(i64::MAX), slots.0, slots.1)?;
     // SAFETY: `pack_rows` writes every element where it returns `Ok`.
     unsafe {
         row.set_len(lengths.len());
@@ -70,7 +70,7 @@ pub(super) fn check_longest(policy: &Policy, lengths: &[i32]) -> Result<()> {
     };
     match lengths.iter().position(|&length| i64::from(length) > limit) {
         None => Ok(()),
-        Some(index) => Err(Error::Limit {
+        Some(index) => Err(Error::Bound {
             argument: "lengths",
             index: Some(index),
             value: lengths[index].into(),
@@ -83,7 +83,7 @@ pub(super) fn check_longest(policy: &Policy, lengths: &[i32]) -> Result<()> {
 
 /// A length rounded up to a multiple; no row is shorter than one token.
 pub(super) fn padded(length: i32, multiple: i64) -> i64 {
-    i64::from(length.max(1)).next_multiple_of(multiple)
+    round_up(length.max(1).into(), multiple)
 }
 
 /// Rows sorted longest first, stable.

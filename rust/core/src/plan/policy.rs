@@ -87,7 +87,7 @@ impl Policy {
             BatchRows::Fixed(rows) => {
                 between("batch_size", rows, 1, LARGEST, COUNT)?;
                 if rows % self.row_multiple != 0 {
-                    return Err(Error::Limit {
+                    return Err(Error::Bound {
                         argument: "batch_size",
                         index: None,
                         value: rows,
@@ -186,17 +186,17 @@ fn between(argument: &'static str, value: i64, least: i64, most: i64, expected: 
 fn ascending(lengths: &[i32]) -> Result<()> {
     let mut last = 0;
     if lengths.is_empty() {
-        return Err(Error::Size { argument: "padded_lengths", size: 0, expected: 1, because: "at the least" });
+        return Err(Error::Size {
+            argument: "padded_lengths",
+            size: 0,
+            expected: 1,
+            because: "at the least",
+        });
     }
     for (index, &length) in lengths.iter().enumerate() {
         if length <= last {
             let expected = if index == 0 { "at least 1" } else { "above the one before it" };
-            return Err(Error::Element {
-                argument: "padded_lengths",
-                index,
-                value: length.into(),
-                expected,
-            });
+            return Err(Error::Element { argument: "padded_lengths", index, value: length.into(), expected });
         }
         last = length;
     }

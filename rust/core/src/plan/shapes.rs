@@ -100,7 +100,7 @@ fn candidates(policy: &Policy, runs: &[Run], row_count: usize) -> Result<Vec<Can
             BatchRows::Fixed(rows) => rows,
             BatchRows::Budget(tokens) => doubled(least_rows, run.length, tokens, row_count),
         };
-        let begin = (run.first_row as i64).next_multiple_of(rows);
+        let begin = round_up(run.first_row as i64, rows);
         if begin >= row_count {
             break;
         }
@@ -130,7 +130,7 @@ fn first_rows(lengths: &[i32], runs: &[Run]) -> Vec<Run> {
 fn least_rows(policy: &Policy, longest: i64, row_count: i64) -> Result<i64> {
     let multiple = policy.row_multiple;
     match policy.rows {
-        BatchRows::Fixed(rows) if rows * longest > MOST_POSITIONS => Err(Error::Limit {
+        BatchRows::Fixed(rows) if rows * longest > MOST_POSITIONS => Err(Error::Bound {
             argument: "batch_size",
             index: None,
             value: rows,
@@ -139,7 +139,7 @@ fn least_rows(policy: &Policy, longest: i64, row_count: i64) -> Result<i64> {
             because: "so that the positions of a batch at the longest padded length can be counted in int32",
         }),
         BatchRows::Fixed(rows) => Ok(rows),
-        BatchRows::Budget(tokens) if tokens / longest < multiple => Err(Error::Limit {
+        BatchRows::Budget(tokens) if tokens / longest < multiple => Err(Error::Bound {
             argument: "tokens_per_batch",
             index: None,
             value: tokens,
@@ -149,7 +149,7 @@ fn least_rows(policy: &Policy, longest: i64, row_count: i64) -> Result<i64> {
         }),
         BatchRows::Budget(tokens) => {
             let rows = tokens / longest / multiple * multiple;
-            Ok(rows.min(row_count.next_multiple_of(multiple)))
+            Ok(rows.min(round_up(row_count, multiple)))
         }
     }
 }
@@ -162,12 +162,16 @@ fn doubled(mut rows: i64, length: i64, tokens: i64, row_count: i64) -> i64 {
     rows
 }
 
+/// The least multiple that is not below `value`; both are at least 0.
+pub(crate) fn round_up(value: i64, multiple: i64) -> i64 {
+    (value as u64).next_multiple_of(multiple as u64) as i64
+}
+
 /// The candidates whose use costs the least.
 fn best(candidates: Vec<Candidate>, row_count: i64, max_shapes: i64, shape_price: i64) -> Vec<Candidate> {
     let lengths: Vec<i64> = candidates.iter().map(|candidate| candidate.length).collect();
     let starts: Vec<i64> = candidates.iter().map(|candidate| candidate.begin).collect();
-    let ends: Vec<i64> =
-        candidates.iter().map(|candidate| row_count.next_multiple_of(candidate.rows)).collect();
+    let ends: Vec<i64> = candidates.iter().map(|candidate| round_up(row_count, candidate.rows)).collect();
     let most = usize::try_from(max_shapes).unwrap_or(usize::MAX).min(candidates.len());
     let mut chosen = least_cost_lengths(&lengths, &starts, &ends, most, shape_price).into_iter().peekable();
     let mut index = 0..;
@@ -180,7 +184,7 @@ fn stretches(chosen: &[Candidate], row_count: usize) -> Vec<Stretch> {
     let mut first_batch = 0;
     for (index, candidate) in chosen.iter().enumerate() {
         let end = chosen.get(index + 1).map_or(row_count as i64, |next| next.begin);
-        let batches = (end - candidate.begin).div_ceil(candidate.rows) as usize;
+        let batches = (round_up(end - candidate.begin, candidate.rows) / candidate.rows) as usize;
         if batches > 0 {
             stretches.push(Stretch {
                 rows: candidate.rows as usize,
