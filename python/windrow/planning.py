@@ -5,6 +5,7 @@ works, and refuses bad input by naming the argument, the offending index and the
 value.
 """
 
+from windrow._rust import Plan as Plan
 from windrow._rust import length_order as length_order
 
-__all__ = ["length_order"]
+__all__ = ["Plan", "length_order"]

@@ -97,7 +97,7 @@ impl fmt::Display for Error {
                 write!(f, "{argument}{index} is {value}; it must be {relation} {limit}, {because}")
             }
             Error::NoBatch { batch, batches } => {
-                write!(f, "batch is {batch}; the plan has batches 0 to {batches}, the last excluded")
+                write!(f, "batch is {batch}; it must be one of the plan's {batches} batches, counted from 0")
             }
         }
     }

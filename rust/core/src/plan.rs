@@ -158,6 +158,23 @@ impl Plan {
         })
     }
 
+    /// Writes rows and length of each shape, in the order they first run.
+    pub fn write_shapes(&self, out: &mut [MaybeUninit<i32>]) {
+        for (slots, shape) in out.chunks_exact_mut(2).zip(self.shapes()) {
+            slots[0].write(shape.rows as i32);
+            slots[1].write(shape.length as i32);
+        }
+    }
+
+    /// Writes rows and length of each batch.
+    pub fn write_batch_shapes(&self, out: &mut [MaybeUninit<i32>]) {
+        let shapes = self.shapes().flat_map(|shape| std::iter::repeat_n(shape, shape.batches));
+        for (slots, shape) in out.chunks_exact_mut(2).zip(shapes) {
+            slots[0].write(shape.rows as i32);
+            slots[1].write(shape.length as i32);
+        }
+    }
+
     /// What the plan amounts to.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics

@@ -3,7 +3,10 @@
 
 mod arrays;
 mod errors;
+mod numbers;
 mod order;
+mod plan;
+mod policy;
 
 use pyo3::prelude::*;
 
@@ -11,5 +14,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(order::length_order, module)?)?;
+    module.add_class::<plan::Plan>()?;
     Ok(())
 }

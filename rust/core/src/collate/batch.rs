@@ -161,6 +161,7 @@ fn fill_rows(
                 continue;
             }
             id += 1;
+            slots[filled..span.start].fill(MaybeUninit::new(fill));
             filled = span.end;
             write(&mut slots[span], shared[0], id)?;
         }
