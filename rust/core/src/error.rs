@@ -17,6 +17,19 @@ pub enum Error {
         /// What the argument's elements must be, for example "at least 0".
         expected: &'static str,
     },
+    /// An element is above a limit that another argument sets.
+    Limit {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the offending element is.
+        index: usize,
+        /// The offending element.
+        value: i64,
+        /// The name of the argument that sets the limit.
+        limit: &'static str,
+        /// The limit.
+        at_most: i64,
+    },
     /// A single number is outside the range that the argument allows.
     Value {
         /// The argument's name.
@@ -47,6 +60,9 @@ impl fmt::Display for Error {
         match self {
             Error::Element { argument, index, value, expected } => {
                 write!(f, "{argument}[{index}] is {value}; it must be {expected}")
+            }
+            Error::Limit { argument, index, value, limit, at_most } => {
+                write!(f, "{argument}[{index}] is {value}; it must be at most {limit}, which is {at_most}")
             }
             Error::Value { argument, value, expected } => {
                 write!(f, "{argument} is {value}; it must be {expected}")

@@ -24,6 +24,7 @@
 pub mod bucket;
 mod error;
 pub mod order;
+pub mod pack;
 mod parallel;
 
 pub use error::{Error, Result};
