@@ -50,6 +50,11 @@ pub enum Error {
         /// Why: what the size must agree with.
         because: &'static str,
     },
+    /// An array was written to by somebody else meanwhile, so there is no answer.
+    Changed {
+        /// The argument's name.
+        argument: &'static str,
+    },
 }
 
 /// The crate's result type.
@@ -69,6 +74,9 @@ impl fmt::Display for Error {
             }
             Error::Size { argument, size, expected, because } => {
                 write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
+            }
+            Error::Changed { argument } => {
+                write!(f, "{argument} changed while it was being read; pass a copy")
             }
         }
     }

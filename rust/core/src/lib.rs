@@ -22,9 +22,12 @@
 #![warn(missing_docs)]
 
 pub mod bucket;
+mod chunks;
 mod error;
+mod lengths;
 pub mod order;
 pub mod pack;
 mod parallel;
+pub mod ragged;
 
 pub use error::{Error, Result};
