@@ -72,6 +72,11 @@ pub enum Error {
         /// How many there are.
         batches: usize,
     },
+    /// An array was written to by somebody else meanwhile, so there is no answer.
+    Changed {
+        /// The argument's name.
+        argument: &'static str,
+    },
 }
 
 /// The crate's result type.
@@ -98,6 +103,9 @@ impl fmt::Display for Error {
             }
             Error::NoBatch { batch, batches } => {
                 write!(f, "batch is {batch}; it must be one of the plan's {batches} batches, counted from 0")
+            }
+            Error::Changed { argument } => {
+                write!(f, "{argument} changed while it was being read; pass a copy")
             }
         }
     }

@@ -22,12 +22,14 @@
 #![warn(missing_docs)]
 
 pub mod bucket;
+mod chunks;
 pub mod collate;
 mod error;
-
+mod lengths;
 pub mod order;
 pub mod pack;
 mod parallel;
 pub mod plan;
+pub mod ragged;
 
 pub use error::{Error, Result};
