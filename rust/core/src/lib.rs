@@ -21,9 +21,11 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]
 
+pub mod collate;
 mod error;
 pub mod order;
 pub mod pack;
 mod parallel;
+pub mod shard;
 
 pub use error::{Error, Result};
