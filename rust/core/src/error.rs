@@ -70,6 +70,11 @@ pub enum Error {
         /// That argument.
         divisor: i64,
     },
+    /// An array was written to while it was read.
+    Changed {
+        /// The argument's name.
+        argument: &'static str,
+    },
     /// A single number is outside the range that the argument allows.
     Value {
         /// The argument's name.
@@ -124,6 +129,12 @@ impl fmt::Display for Error {
             }
             Error::Multiple { argument, value, of, divisor } => {
                 write!(f, "{argument} is {value}; it must be a multiple of {of}, which is {divisor}")
+            }
+            Error::Changed { argument } => {
+                write!(
+                    f,
+                    "{argument} was written to during the call; it must stay as it is until the call returns"
+                )
             }
             Error::Value { argument, value, expected } => {
                 write!(f, "{argument} is {value}; it must be {expected}")

@@ -22,7 +22,7 @@ use crate::numbers::integer;
 ///     which rows are opened; there are ``row.max() + 1``. ``start``, ``int32[n]``:
 ///     the token of its row at which each segment begins. Segments lie in their
 ///     row without gaps, longest first, those of equal length in the order given;
-///     of several rows with equally little space, the one that came to it last is
+///     of several rows with equally little space, the one that came to it first is
 ///     taken.
 ///
 /// Raises:
