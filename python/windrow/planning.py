@@ -7,5 +7,8 @@ value.
 
 from windrow._rust import Plan as Plan
 from windrow._rust import length_order as length_order
+from windrow._rust import multihost_remap as multihost_remap
+from windrow._rust import pack_rows as pack_rows
+from windrow._rust import pad_rows as pad_rows
 
-__all__ = ["Plan", "length_order"]
+__all__ = ["Plan", "length_order", "multihost_remap", "pack_rows", "pad_rows"]

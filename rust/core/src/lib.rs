@@ -31,5 +31,6 @@ pub mod pack;
 mod parallel;
 pub mod plan;
 pub mod ragged;
+pub mod shard;
 
 pub use error::{Error, Result};

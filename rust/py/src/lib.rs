@@ -2,18 +2,24 @@
 //! the core and hands the result over. No planning is done here.
 
 mod arrays;
+mod collate;
 mod errors;
 mod numbers;
 mod order;
+mod pack;
 mod plan;
 mod policy;
+mod shard;
 
 use pyo3::prelude::*;
 
 /// The compiled part of windrow.
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(collate::pad_rows, module)?)?;
     module.add_function(wrap_pyfunction!(order::length_order, module)?)?;
     module.add_class::<plan::Plan>()?;
+    module.add_function(wrap_pyfunction!(pack::pack_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(shard::multihost_remap, module)?)?;
     Ok(())
 }

@@ -214,21 +214,12 @@ impl Group<'_> {
         self.picks.extend(longest.clone().map(|token| (first + token - 1) as i32))?;
         for &segment in shared {
             let scored = scores.scored(segment)?;
-            let past = scored.start.checked_sub(longest.start).ok_or(changed(segment, scored.start))?;
+            let past =
+                scored.start.checked_sub(longest.start).ok_or(Error::Changed { argument: "score_starts" })?;
             self.read_picks.extend((0..scored.len()).map(|token| (first_pick + past + token) as i32))?;
             self.targets.extend(sequences.tokens(segment)?[scored].iter().copied())?;
         }
         Ok(())
-    }
-}
-
-/// The refusal of a start that another thread has moved since it was read first.
-fn changed(segment: u32, start: usize) -> Error {
-    Error::Element {
-        argument: "score_starts",
-        index: segment as usize,
-        value: start as i64,
-        expected: "left alone while it is read",
     }
 }
 

@@ -87,14 +87,9 @@ impl Policy {
             BatchRows::Fixed(rows) => {
                 between("batch_size", rows, 1, LARGEST, COUNT)?;
                 if rows % self.row_multiple != 0 {
-                    return Err(Error::Bound {
-                        argument: "batch_size",
-                        index: None,
-                        value: rows,
-                        relation: "a multiple of",
-                        limit: self.row_multiple,
-                        because: "the row_multiple",
-                    });
+                    let (value, divisor) = (rows, self.row_multiple);
+                    let of = "row_multiple";
+                    return Err(Error::Multiple { argument: "batch_size", value, of, divisor });
                 }
             }
             BatchRows::Budget(tokens) => between("tokens_per_batch", tokens, 1, LARGEST, COUNT)?,
