@@ -28,6 +28,7 @@ mod lengths;
 pub mod order;
 pub mod pack;
 mod parallel;
+mod place;
 pub mod ragged;
 
 pub use error::{Error, Result};
