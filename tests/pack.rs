@@ -23,7 +23,7 @@ fn pack_rows(lengths: &[i32], capacity: i32, max_segments: i64) -> Result<Packed
     Ok(Packed { row, start, rows })
 }
 
-/// The same by definition: the row with the least space, then the one that came to it last.
+/// The same by definition: the row with the least space, then the one that came to it first.
 fn naive(lengths: &[i32], capacity: i32, max_segments: i64) -> Packed {
     struct Row {
         free: i32,
@@ -38,7 +38,7 @@ fn naive(lengths: &[i32], capacity: i32, max_segments: i64) -> Packed {
         let fits = |row: &Row| row.free >= lengths[segment] && row.segments < max_segments;
         let best = (0..rows.len())
             .filter(|&row| fits(&rows[row]))
-            .min_by_key(|&row| (rows[row].free, std::cmp::Reverse(rows[row].came)));
+            .min_by_key(|&row| (rows[row].free, rows[row].came));
         let best = best.unwrap_or_else(|| {
             rows.push(Row { free: capacity, segments: 0, came });
             rows.len() - 1
@@ -47,7 +47,9 @@ fn naive(lengths: &[i32], capacity: i32, max_segments: i64) -> Packed {
         packed.start[segment] = capacity - rows[best].free;
         rows[best].free -= lengths[segment];
         rows[best].segments += 1;
-        rows[best].came = came;
+        if lengths[segment] > 0 {
+            rows[best].came = came;
+        }
     }
     packed.rows = rows.len();
     packed

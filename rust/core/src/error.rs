@@ -30,6 +30,51 @@ pub enum Error {
         /// The limit.
         at_most: i64,
     },
+    /// An element names a segment that there is not.
+    Segment {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the offending element is.
+        index: usize,
+        /// The offending element.
+        value: i64,
+        /// How many segments there are.
+        segments: usize,
+    },
+    /// A row is shorter than its segment.
+    TooLong {
+        /// Where in `rows` the segment is named.
+        index: usize,
+        /// The segment.
+        segment: i64,
+        /// How many tokens it has.
+        tokens: usize,
+        /// How many tokens a row has.
+        length: i32,
+    },
+    /// A matrix would not fit into any memory.
+    TooLarge {
+        /// Its rows.
+        rows: usize,
+        /// The tokens in a row.
+        length: i32,
+    },
+    /// A single number is not a multiple of another argument.
+    Multiple {
+        /// The argument's name.
+        argument: &'static str,
+        /// The offending number.
+        value: i64,
+        /// The name of the argument that it must be a multiple of.
+        of: &'static str,
+        /// That argument.
+        divisor: i64,
+    },
+    /// An array was written to while it was read.
+    Changed {
+        /// The argument's name.
+        argument: &'static str,
+    },
     /// A single number is outside the range that the argument allows.
     Value {
         /// The argument's name.
@@ -50,11 +95,6 @@ pub enum Error {
         /// Why: what the size must agree with.
         because: &'static str,
     },
-    /// An array was written to by somebody else meanwhile, so there is no answer.
-    Changed {
-        /// The argument's name.
-        argument: &'static str,
-    },
 }
 
 /// The crate's result type.
@@ -69,14 +109,38 @@ impl fmt::Display for Error {
             Error::Limit { argument, index, value, limit, at_most } => {
                 write!(f, "{argument}[{index}] is {value}; it must be at most {limit}, which is {at_most}")
             }
+            Error::Segment { argument, index, value, segments } => {
+                write!(
+                    f,
+                    "{argument}[{index}] is {value}; it must be one of the {segments} segments, counted from 0, or -1 for filler"
+                )
+            }
+            Error::TooLong { index, segment, tokens, length } => {
+                write!(
+                    f,
+                    "rows[{index}] is segment {segment} with {tokens} tokens; a row must hold it, and length is {length}"
+                )
+            }
+            Error::TooLarge { rows, length } => {
+                write!(
+                    f,
+                    "rows has {rows} elements and length is {length}; together they must fit into memory"
+                )
+            }
+            Error::Multiple { argument, value, of, divisor } => {
+                write!(f, "{argument} is {value}; it must be a multiple of {of}, which is {divisor}")
+            }
+            Error::Changed { argument } => {
+                write!(
+                    f,
+                    "{argument} was written to during the call; it must stay as it is until the call returns"
+                )
+            }
             Error::Value { argument, value, expected } => {
                 write!(f, "{argument} is {value}; it must be {expected}")
             }
             Error::Size { argument, size, expected, because } => {
                 write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
-            }
-            Error::Changed { argument } => {
-                write!(f, "{argument} changed while it was being read; pass a copy")
             }
         }
     }

@@ -23,6 +23,7 @@
 
 pub mod bucket;
 mod chunks;
+pub mod collate;
 mod error;
 mod lengths;
 pub mod order;
@@ -30,5 +31,6 @@ pub mod pack;
 mod parallel;
 mod place;
 pub mod ragged;
+pub mod shard;
 
 pub use error::{Error, Result};
