@@ -29,7 +29,11 @@ mod lengths;
 pub mod order;
 pub mod pack;
 mod parallel;
+<<<<<<< HEAD
 pub mod plan;
+=======
+mod place;
+>>>>>>> order
 pub mod ragged;
 pub mod shard;
 
