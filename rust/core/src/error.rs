@@ -90,7 +90,6 @@ pub enum Error {
         /// Why: what the size must agree with.
         because: &'static str,
     },
-<<<<<<< HEAD
     /// A number, or an element, does not stand as it must to a number that depends on other arguments.
     Bound {
         /// The argument's name.
@@ -118,8 +117,6 @@ pub enum Error {
         /// The argument's name.
         argument: &'static str,
     },
-=======
->>>>>>> order
 }
 
 /// The crate's result type.
@@ -161,7 +158,6 @@ impl fmt::Display for Error {
             Error::Size { argument, size, expected, because } => {
                 write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
             }
-<<<<<<< HEAD
             Error::Bound { argument, index, value, relation, limit, because } => {
                 let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
                 write!(f, "{argument}{index} is {value}; it must be {relation} {limit}, {because}")
@@ -172,8 +168,6 @@ impl fmt::Display for Error {
             Error::Changed { argument } => {
                 write!(f, "{argument} changed while it was being read; pass a copy")
             }
-=======
->>>>>>> order
         }
     }
 }

@@ -29,11 +29,8 @@ mod lengths;
 pub mod order;
 pub mod pack;
 mod parallel;
-<<<<<<< HEAD
-pub mod plan;
-=======
 mod place;
->>>>>>> order
+pub mod plan;
 pub mod ragged;
 pub mod shard;
 

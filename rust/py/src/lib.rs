@@ -8,12 +8,9 @@ mod errors;
 mod numbers;
 mod order;
 mod pack;
-<<<<<<< HEAD
 mod plan;
 mod policy;
-=======
 mod ragged;
->>>>>>> order
 mod shard;
 
 use pyo3::prelude::*;
