@@ -2,176 +2,219 @@
 //!
 //! Every distinct padded length is one more program to compile, so few are
 //! wanted; every padded token is computed, so they should fit tightly.
-//! [`least_cost_lengths`] finds the best compromise exactly. It is dynamic
-//! programming over candidates, one layer for each length chosen. Within a layer
-//! the cost of going on from a candidate is a straight line over the position
-//! where the next candidate begins, so the best predecessor is read off the lower
-//! hull of those lines instead of being searched (the "convex-hull trick").
-//! The cost is `O(candidates × max_shapes)` time, and 4 bytes of memory for each.
+//! [`choose_lengths`] finds the best compromise exactly, from nothing but how
+//! often each length occurs.
+//!
+//! ```text
+//! lengths            [3, 9, 4, 5]
+//! to multiples of 4  [4, 12, 4, 8]
+//! best 2             [5, 9]           3 × 5 + 9 = 24 padded tokens
+//! bucket ids         [0, 1, 0, 0]
+//! ```
 
-/// Chooses, of `lengths`, the at most `max_shapes` that cost least, and returns
-/// their indices, ascending.
+mod cost;
+
+use std::mem::MaybeUninit;
+
+pub use cost::least_cost_lengths;
+
+use crate::chunks::fill_chunks;
+use crate::error::{Error, Result};
+use crate::lengths::{extremes, first_bad, occurrences};
+
+/// Writes into `rounded` each length raised to a multiple of `multiple`; 0 stays 0.
 ///
-/// Positions are covered in order, longest length first. Candidate `j`, if chosen,
-/// is in force from position `starts[j]` until the next chosen candidate's start;
-/// the last one chosen, until its own `ends[j]`. The cost is each chosen length
-/// times the positions it is in force for, plus `price` for each length beyond
-/// the first. Of equal costs the one with the fewest lengths is taken; beyond
-/// that the choice depends on the arguments alone.
-///
-/// Candidate 0 is always chosen, since nothing else covers what comes before the
-/// second. No candidates choose nothing; `max_shapes` below 1 counts as 1.
-///
-/// What the caller guarantees: the three slices have one element for each
-/// candidate; `lengths` descend strictly and lie in `0..=i32::MAX`; `starts` begin
-/// at 0 and never descend; `ends[j] >= starts[j]`; `price` is at least 0.
-/// Otherwise the result is some subset, or the call panics.
-///
-/// ```text
-/// lengths [9, 5, 4]   starts [0, 1, 2]   ends [4, 4, 4]   price 0
-/// max_shapes 1   →   [0]         9 × 4               = 36
-/// max_shapes 2   →   [0, 1]      9 × 1 + 5 × 3       = 24
-/// max_shapes 3   →   [0, 1, 2]   9 × 1 + 5 × 1 + 4 × 2 = 22
-/// ```
-pub fn least_cost_lengths(
-    lengths: &[i64],
-    starts: &[i64],
-    ends: &[i64],
-    max_shapes: usize,
-    price: i64,
-) -> Vec<usize> {
-    let count = lengths.len();
-    assert!(starts.len() == count && ends.len() == count, "one start and one end for each length");
-    if count == 0 {
-        return Vec::new();
+/// Refuses negative lengths, and any whose multiple is not an `i32`. `rounded` must
+/// have as many elements as `lengths`; where the result is `Ok`, all are written.
+pub fn round_up(lengths: &[i32], multiple: i32, rounded: &mut [MaybeUninit<i32>]) -> Result<()> {
+    if rounded.len() != lengths.len() {
+        let because = "one for each length";
+        return Err(Error::Size {
+            argument: "rounded",
+            size: rounded.len(),
+            expected: lengths.len(),
+            because,
+        });
     }
-    let layers = max_shapes.clamp(1, count);
-    let least = cost_without_limit(lengths, starts, ends);
-    // covered[j]: the least cost of the positions before starts[j] with as many
-    // lengths as the layer says, all of them before candidate j.
-    let mut covered = vec![0i128; count];
-    let mut previous = Vec::new();
-    let mut hull = Hull::default();
-    let mut best = (tail(lengths, starts, ends, 0), 0, 0);
-    for layer in 1..layers {
-        if best.0 <= least + price as i128 * layer as i128 {
-            break;
+    let raise = Raise::to(multiple)?;
+    fill_chunks(rounded, |range, slots| {
+        let mut bad = 0;
+        for (slot, &length) in slots.iter_mut().zip(&lengths[range]) {
+            let raised = raise.up(length);
+            bad |= length | raised; // either is negative where it is refused
+            slot.write(raised);
         }
-        hull.clear();
-        let mut line =
-            Line { slope: lengths[layer - 1], at_zero: covered[layer - 1] }.through(starts[layer - 1]);
-        for j in layer..count {
-            if layer > 1 || j == 1 {
-                hull.push(line, j - 1); // what is before the second length is the first's
-            }
-            let next = Line { slope: lengths[j], at_zero: covered[j] }.through(starts[j]);
-            let (cost, from) = hull.lowest(starts[j]);
-            covered[j] = cost;
-            previous.push(from);
-            line = next;
-            let total = cost + tail(lengths, starts, ends, j) + price as i128 * layer as i128;
-            if total < best.0 {
-                best = (total, layer, j);
-            }
-        }
-    }
-    trace(&previous, count, best.1, best.2)
+        if bad < 0 { Err(raise.refusal(lengths)) } else { Ok(()) }
+    })
 }
 
-/// What the last chosen candidate costs from its start to its end.
-fn tail(lengths: &[i64], starts: &[i64], ends: &[i64], j: usize) -> i128 {
-    lengths[j] as i128 * (ends[j] as i128 - starts[j] as i128)
-}
-
-/// The least cost where every candidate may be chosen and none has a price: no
-/// choice is cheaper.
-fn cost_without_limit(lengths: &[i64], starts: &[i64], ends: &[i64]) -> i128 {
-    let mut covered = 0;
-    let mut least = tail(lengths, starts, ends, 0);
-    for j in 1..lengths.len() {
-        covered += lengths[j - 1] as i128 * (starts[j] as i128 - starts[j - 1] as i128);
-        least = least.min(covered + tail(lengths, starts, ends, j));
-    }
-    least
-}
-
-/// Follows the predecessors back from candidate `last`, the one chosen in `layer`.
+/// Chooses the at most `max_shapes` padded lengths, ascending, for which the sum
+/// of padded tokens is least, each segment taking the least length that holds it.
 ///
-/// `previous` holds layer after layer, each from its first possible candidate on:
-/// layer 1 has candidates `1..count`, layer 2 `2..count`, and so on.
-fn trace(previous: &[u32], count: usize, layer: usize, last: usize) -> Vec<usize> {
-    let mut chosen = vec![last];
-    let mut end = (1..=layer).map(|layer| count - layer).sum::<usize>();
-    for layer in (1..=layer).rev() {
-        let begin = end - (count - layer);
-        chosen.push(previous[begin + chosen[chosen.len() - 1] - layer] as usize);
-        end = begin;
+/// Padded lengths are multiples of `multiple`. Of equal sums the one with the
+/// fewest lengths is taken. No segments need no lengths.
+pub fn choose_lengths(lengths: &[i32], max_shapes: i64, multiple: i32) -> Result<Vec<i32>> {
+    if max_shapes < 1 {
+        return Err(Error::Value { argument: "max_shapes", value: max_shapes, expected: "at least 1" });
     }
-    chosen.reverse();
-    chosen
+    let raise = Raise::to(multiple)?;
+    let Some((least, most)) = extremes(lengths)? else { return Ok(Vec::new()) };
+    if raise.up(most) < 0 {
+        return Err(raise.refusal(lengths));
+    }
+    let mut candidates: Vec<i64> = Vec::new();
+    let mut starts: Vec<i64> = Vec::new();
+    let mut longer = 0;
+    for (length, count) in occurrences(lengths, least, most).into_iter().rev() {
+        let length = i64::from(raise.up(length));
+        if candidates.last() != Some(&length) {
+            candidates.push(length);
+            starts.push(longer);
+        }
+        longer += count;
+    }
+    let ends = vec![longer; candidates.len()];
+    let max_shapes = usize::try_from(max_shapes).unwrap_or(usize::MAX);
+    let chosen = least_cost_lengths(&candidates, &starts, &ends, max_shapes, 0);
+    Ok(chosen.into_iter().rev().map(|candidate| candidates[candidate] as i32).collect())
 }
 
-/// A cost that grows by `slope` with each position.
+/// Writes into `ids`, for each length, which of `bucket_lengths` is the least that holds it.
+///
+/// `bucket_lengths` must be at least 0 and ascend, and the last must hold every
+/// length. `ids` must have as many elements as `lengths`; where the result is
+/// `Ok`, all are written.
+pub fn bucket_ids(lengths: &[i32], bucket_lengths: &[i32], ids: &mut [MaybeUninit<i32>]) -> Result<()> {
+    if ids.len() != lengths.len() {
+        let because = "one for each length";
+        return Err(Error::Size { argument: "ids", size: ids.len(), expected: lengths.len(), because });
+    }
+    let buckets = Buckets::of(bucket_lengths)?;
+    let table = buckets.table(lengths.len());
+    fill_chunks(ids, |range, slots| {
+        let lengths = &lengths[range.clone()];
+        let mut bad = 0;
+        for (slot, &length) in slots.iter_mut().zip(lengths) {
+            let id = match &table {
+                Some(table) => table[(length as u32 as usize).min(table.len() - 1)],
+                None => buckets.id(length),
+            };
+            bad |= id;
+            slot.write(id);
+        }
+        if bad < 0 { Err(buckets.refusal(lengths, range.start)) } else { Ok(()) }
+    })
+}
+
+/// Raises lengths to a multiple by a multiplication instead of a division, which
+/// vector units lack (T. Granlund and P. Montgomery, 1994).
 #[derive(Clone, Copy)]
-struct Line {
-    slope: i64,
-    at_zero: i128,
+struct Raise {
+    multiple: u32,
+    /// `2^shift / multiple`, rounded up.
+    inverse: u64,
+    shift: u32,
 }
 
-impl Line {
-    /// The line of the same slope that has at `position` what this one has at 0.
-    fn through(self, position: i64) -> Self {
-        Line { slope: self.slope, at_zero: self.at_zero - self.slope as i128 * position as i128 }
-    }
-
-    fn at(self, position: i64) -> i128 {
-        self.at_zero + self.slope as i128 * position as i128
-    }
-}
-
-/// The lower hull of lines that come with falling slopes and are asked for at
-/// rising positions, so both ends only move one way.
-///
-/// Slopes are below 2³¹ and positions below 2⁶³, so costs are below 2⁹⁴ and the
-/// products of [`Hull::push`] below 2¹²⁷.
-#[derive(Default)]
-struct Hull {
-    lines: Vec<(Line, u32)>,
-    head: usize,
-}
-
-impl Hull {
-    fn clear(&mut self) {
-        self.lines.clear();
-        self.head = 0;
-    }
-
-    fn push(&mut self, new: Line, candidate: usize) {
-        while self.lines.len() >= self.head + 2 {
-            let [(first, _), (middle, _)] = self.lines[self.lines.len() - 2..] else { unreachable!() };
-            // `middle` is never the lowest if `new` is below `first` no later than `middle` is.
-            let new_below = (new.at_zero - first.at_zero) * (first.slope - middle.slope) as i128;
-            let middle_below = (middle.at_zero - first.at_zero) * (first.slope - new.slope) as i128;
-            if new_below > middle_below {
-                break;
-            }
-            self.lines.pop();
+impl Raise {
+    fn to(multiple: i32) -> Result<Self> {
+        if multiple < 1 {
+            return Err(Error::Value {
+                argument: "multiple",
+                value: multiple.into(),
+                expected: "at least 1",
+            });
         }
-        self.lines.push((new, candidate as u32));
+        let multiple = multiple as u32;
+        let shift = 31 + multiple.next_power_of_two().ilog2();
+        Ok(Self { multiple, inverse: (1u64 << shift).div_ceil(multiple.into()), shift })
     }
 
-    /// The least cost at `position` and the candidate whose line gives it.
-    fn lowest(&mut self, position: i64) -> (i128, u32) {
-        let (line, mut candidate) = self.lines[self.head];
-        let mut cost = line.at(position);
-        while let Some(&(next, next_candidate)) = self.lines.get(self.head + 1) {
-            let next_cost = next.at(position);
-            if next_cost > cost {
-                break;
+    /// The multiple, or a negative number where it is not an `i32` or `length` is negative.
+    fn up(self, length: i32) -> i32 {
+        let length = length as u32;
+        let below = (((u64::from(length) * self.inverse) >> self.shift) as u32).wrapping_mul(self.multiple);
+        let missing = if below == length { 0 } else { self.multiple };
+        below.wrapping_add(missing) as i32
+    }
+
+    fn refusal(self, lengths: &[i32]) -> Error {
+        let at_most = i64::from(i32::MAX) / i64::from(self.multiple) * i64::from(self.multiple);
+        let argument = "lengths";
+        match first_bad(lengths, |length| length < 0 || i64::from(length) > at_most) {
+            None => Error::Changed { argument },
+            Some((index, value)) if value < 0 => {
+                Error::Element { argument, index, value: value.into(), expected: "at least 0" }
             }
-            self.head += 1;
-            (cost, candidate) = (next_cost, next_candidate);
+            Some((index, value)) => {
+                let limit = "the greatest multiple of `multiple` in int32";
+                Error::Limit { argument, index, value: value.into(), limit, at_most }
+            }
         }
-        (cost, candidate)
+    }
+}
+
+/// The bucket lengths, checked; a copy, since the caller's may change.
+struct Buckets(Vec<i32>);
+
+impl Buckets {
+    fn of(bucket_lengths: &[i32]) -> Result<Self> {
+        let buckets = bucket_lengths.to_vec();
+        let mut before = -1;
+        for (index, &value) in buckets.iter().enumerate() {
+            if value <= before {
+                let expected = if value < 0 { "at least 0" } else { "above the one before it" };
+                return Err(Error::Element {
+                    argument: "bucket_lengths",
+                    index,
+                    value: value.into(),
+                    expected,
+                });
+            }
+            before = value;
+        }
+        Ok(Self(buckets))
+    }
+
+    /// The bucket of a length, or -1 where none holds it.
+    fn id(&self, length: i32) -> i32 {
+        let id = self.0.partition_point(|&bucket| bucket < length);
+        if length < 0 || id == self.0.len() { -1 } else { id as i32 }
+    }
+
+    /// The bucket of every length, then -1, where that is worth its making.
+    fn table(&self, lengths: usize) -> Option<Vec<i32>> {
+        let last = *self.0.last()?;
+        if last as usize / 4 > lengths {
+            return None;
+        }
+        let mut table = Vec::with_capacity(last as usize + 2);
+        for (id, &bucket) in self.0.iter().enumerate() {
+            table.resize(bucket as usize + 1, id as i32);
+        }
+        table.push(-1);
+        Some(table)
+    }
+
+    fn refusal(&self, lengths: &[i32], begin: usize) -> Error {
+        let argument = "lengths";
+        let last = self.0.last().copied();
+        match first_bad(lengths, |length| length < 0 || Some(length) > last) {
+            None => Error::Changed { argument },
+            Some((index, value)) if value < 0 => {
+                Error::Element { argument, index: begin + index, value: value.into(), expected: "at least 0" }
+            }
+            Some((index, value)) => match last {
+                Some(last) => {
+                    let limit = "the last of bucket_lengths";
+                    let index = begin + index;
+                    Error::Limit { argument, index, value: value.into(), limit, at_most: last.into() }
+                }
+                None => {
+                    let because = "or more, since there are lengths to hold";
+                    Error::Size { argument: "bucket_lengths", size: 0, expected: 1, because }
+                }
+            },
+        }
     }
 }

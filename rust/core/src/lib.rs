@@ -30,6 +30,7 @@ pub mod order;
 pub mod pack;
 mod parallel;
 pub mod plan;
+mod place;
 pub mod ragged;
 pub mod shard;
 

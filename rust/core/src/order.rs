@@ -17,15 +17,14 @@
 //! inverse            [0, 3, 2, 1]
 //! ```
 
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::chunks::{on_threads, ranges};
 use crate::error::{Error, Result};
 use crate::lengths::extremes;
 use crate::parallel::{SMALL, threads_for};
+use crate::place::{Places, place_all};
 
 /// The most places that one counting pass tells apart.
 const MOST_BUCKETS: usize = 1 << 16;
@@ -33,6 +32,8 @@ const MOST_BUCKETS: usize = 1 << 16;
 const MOST_MARKING_THREADS: usize = 8;
 /// The bits of a number that a segment takes where a digit of its length stands above it.
 const SEGMENT_BITS: u32 = 48;
+
+const CHANGED: Result<()> = Err(Error::Changed { argument: "lengths" });
 
 /// Writes into `order` the segments sorted by length, longest first if
 /// `descending`; equal lengths stay in the order they came in.
@@ -47,6 +48,7 @@ pub fn length_order(lengths: &[i32], descending: bool, order: &mut [MaybeUninit<
         let order = Places::new(order);
         let bucket = |segment| keys.of(segment).min(span);
         place_all(lengths.len(), span + 1, bucket, |at, segment| order.put(at, segment as i64))
+            .map_or(CHANGED, |_| Ok(()))
     } else if lengths.len() < SMALL {
         order_by_comparison(keys, order);
         Ok(())
@@ -89,82 +91,21 @@ fn order_by_digits(keys: Keys, order: &mut [MaybeUninit<i64>]) -> Result<()> {
     let mut by_low: Vec<i64> = Vec::with_capacity(count);
     let places = Places::new(&mut by_low.spare_capacity_mut()[..count]);
     let low = |segment| keys.of(segment) % MOST_BUCKETS;
-    place_all(count, MOST_BUCKETS, low, |at, segment| {
+    let placed = place_all(count, MOST_BUCKETS, low, |at, segment| {
         let high = (keys.of(segment) / MOST_BUCKETS) as i64;
         places.put(at, high << SEGMENT_BITS | segment as i64);
-    })?;
-    // SAFETY: `place_all` returned `Ok`, so every element is written.
+    });
+    if placed.is_none() {
+        return CHANGED;
+    }
+    // SAFETY: every place was given, so every element is written.
     unsafe { by_low.set_len(count) };
     let order = Places::new(order);
     let high = |at: usize| (by_low[at] >> SEGMENT_BITS) as usize;
     place_all(count, MOST_BUCKETS, high, |to, at| {
         order.put(to, by_low[at] & ((1 << SEGMENT_BITS) - 1));
     })
-}
-
-/// Places the items `0..count` by the number of their bucket, stable: calls
-/// `put(place, item)` for each.
-///
-/// Where it returns `Ok`, every place from 0 to `count` was given once. `Err` means
-/// that `bucket` did not answer the same both times it was asked; then places may
-/// be beyond `count`.
-fn place_all(
-    count: usize,
-    buckets: usize,
-    bucket: impl Fn(usize) -> usize + Sync,
-    put: impl Fn(usize, usize) + Sync,
-) -> Result<()> {
-    let threads = threads_for(count).min(count / buckets).max(1);
-    let ranges = ranges(count, threads);
-    let mut next = on_threads(threads, ranges.clone(), |range: Range<usize>| {
-        let mut counts = vec![0; buckets];
-        range.for_each(|item| counts[bucket(item)] += 1);
-        counts
-    });
-    let mut sum = 0usize;
-    for bucket in 0..buckets {
-        for counts in &mut next {
-            sum += std::mem::replace(&mut counts[bucket], sum);
-        }
-    }
-    let begin = next.clone();
-    let parts = ranges.into_iter().zip(&mut next).collect();
-    on_threads(threads, parts, |(range, next): (Range<usize>, &mut Vec<usize>)| {
-        for item in range {
-            let place = &mut next[bucket(item)];
-            put(*place, item);
-            *place += 1;
-        }
-    });
-    // Each must have come to where the one after it began.
-    let ends = (0..buckets).flat_map(|bucket| next.iter().map(move |places| places[bucket]));
-    let begins = (0..buckets).flat_map(|bucket| begin.iter().map(move |places| places[bucket]));
-    if ends.eq(begins.skip(1).chain([count])) { Ok(()) } else { Err(Error::Changed { argument: "lengths" }) }
-}
-
-/// Memory into which several threads write, each its own places.
-#[derive(Clone, Copy)]
-struct Places<'a> {
-    begin: *mut i64,
-    size: usize,
-    memory: PhantomData<&'a mut [MaybeUninit<i64>]>,
-}
-
-// SAFETY: `put` is all that can be done with it, and it writes atomically.
-unsafe impl Sync for Places<'_> {}
-
-impl<'a> Places<'a> {
-    fn new(memory: &'a mut [MaybeUninit<i64>]) -> Self {
-        Self { begin: memory.as_mut_ptr().cast(), size: memory.len(), memory: PhantomData }
-    }
-
-    /// Writes `value`, or nothing where there is no such place.
-    fn put(self, place: usize, value: i64) {
-        if place < self.size {
-            // SAFETY: the place lies in the memory that was borrowed, and all writes to it are atomic.
-            unsafe { AtomicI64::from_ptr(self.begin.add(place)) }.store(value, Ordering::Relaxed);
-        }
-    }
+    .map_or(CHANGED, |_| Ok(()))
 }
 
 /// Writes into `inverse` where in `order` each segment stands:

@@ -2,6 +2,7 @@
 //! the core and hands the result over. No planning is done here.
 
 mod arrays;
+mod bucket;
 mod collate;
 mod errors;
 mod numbers;
@@ -9,6 +10,7 @@ mod order;
 mod pack;
 mod plan;
 mod policy;
+mod ragged;
 mod shard;
 
 use pyo3::prelude::*;
@@ -16,10 +18,16 @@ use pyo3::prelude::*;
 /// The compiled part of windrow.
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(bucket::bucket_ids, module)?)?;
+    module.add_function(wrap_pyfunction!(bucket::choose_lengths, module)?)?;
+    module.add_function(wrap_pyfunction!(bucket::round_up, module)?)?;
     module.add_function(wrap_pyfunction!(collate::pad_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(order::invert_order, module)?)?;
     module.add_function(wrap_pyfunction!(order::length_order, module)?)?;
     module.add_class::<plan::Plan>()?;
     module.add_function(wrap_pyfunction!(pack::pack_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(ragged::group_identical, module)?)?;
+    module.add_function(wrap_pyfunction!(ragged::token_lengths, module)?)?;
     module.add_function(wrap_pyfunction!(shard::multihost_remap, module)?)?;
     Ok(())
 }
