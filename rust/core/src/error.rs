@@ -17,6 +17,59 @@ pub enum Error {
         /// What the argument's elements must be, for example "at least 0".
         expected: &'static str,
     },
+    /// An element is above a limit that another argument sets.
+    Limit {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the offending element is.
+        index: usize,
+        /// The offending element.
+        value: i64,
+        /// The name of the argument that sets the limit.
+        limit: &'static str,
+        /// The limit.
+        at_most: i64,
+    },
+    /// An element names a segment that there is not.
+    Segment {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the offending element is.
+        index: usize,
+        /// The offending element.
+        value: i64,
+        /// How many segments there are.
+        segments: usize,
+    },
+    /// A row is shorter than its segment.
+    TooLong {
+        /// Where in `rows` the segment is named.
+        index: usize,
+        /// The segment.
+        segment: i64,
+        /// How many tokens it has.
+        tokens: usize,
+        /// How many tokens a row has.
+        length: i32,
+    },
+    /// A matrix would not fit into any memory.
+    TooLarge {
+        /// Its rows.
+        rows: usize,
+        /// The tokens in a row.
+        length: i32,
+    },
+    /// A single number is not a multiple of another argument.
+    Multiple {
+        /// The argument's name.
+        argument: &'static str,
+        /// The offending number.
+        value: i64,
+        /// The name of the argument that it must be a multiple of.
+        of: &'static str,
+        /// That argument.
+        divisor: i64,
+    },
     /// A single number is outside the range that the argument allows.
     Value {
         /// The argument's name.
@@ -37,6 +90,33 @@ pub enum Error {
         /// Why: what the size must agree with.
         because: &'static str,
     },
+    /// A number, or an element, does not stand as it must to a number that depends on other arguments.
+    Bound {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the offending element is; nothing for a single number.
+        index: Option<usize>,
+        /// The offending number.
+        value: i64,
+        /// How it must stand to the limit: "at least", "at most", "a multiple of".
+        relation: &'static str,
+        /// The limit.
+        limit: i64,
+        /// Where the limit comes from.
+        because: &'static str,
+    },
+    /// There is no such batch.
+    NoBatch {
+        /// The batch asked for.
+        batch: i64,
+        /// How many there are.
+        batches: usize,
+    },
+    /// An array was written to by somebody else meanwhile, so there is no answer.
+    Changed {
+        /// The argument's name.
+        argument: &'static str,
+    },
 }
 
 /// The crate's result type.
@@ -48,11 +128,45 @@ impl fmt::Display for Error {
             Error::Element { argument, index, value, expected } => {
                 write!(f, "{argument}[{index}] is {value}; it must be {expected}")
             }
+            Error::Limit { argument, index, value, limit, at_most } => {
+                write!(f, "{argument}[{index}] is {value}; it must be at most {limit}, which is {at_most}")
+            }
+            Error::Segment { argument, index, value, segments } => {
+                write!(
+                    f,
+                    "{argument}[{index}] is {value}; it must be one of the {segments} segments, counted from 0, or -1 for filler"
+                )
+            }
+            Error::TooLong { index, segment, tokens, length } => {
+                write!(
+                    f,
+                    "rows[{index}] is segment {segment} with {tokens} tokens; a row must hold it, and length is {length}"
+                )
+            }
+            Error::TooLarge { rows, length } => {
+                write!(
+                    f,
+                    "rows has {rows} elements and length is {length}; together they must fit into memory"
+                )
+            }
+            Error::Multiple { argument, value, of, divisor } => {
+                write!(f, "{argument} is {value}; it must be a multiple of {of}, which is {divisor}")
+            }
             Error::Value { argument, value, expected } => {
                 write!(f, "{argument} is {value}; it must be {expected}")
             }
             Error::Size { argument, size, expected, because } => {
                 write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
+            }
+            Error::Bound { argument, index, value, relation, limit, because } => {
+                let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
+                write!(f, "{argument}{index} is {value}; it must be {relation} {limit}, {because}")
+            }
+            Error::NoBatch { batch, batches } => {
+                write!(f, "batch is {batch}; it must be one of the plan's {batches} batches, counted from 0")
+            }
+            Error::Changed { argument } => {
+                write!(f, "{argument} changed while it was being read; pass a copy")
             }
         }
     }

@@ -11,9 +11,13 @@
 //! Python thread from writing into it meanwhile, so the core never trusts a
 //! value that it has to read twice.
 
+use std::ffi::c_int;
 use std::mem::MaybeUninit;
+use std::ptr;
 
-use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArray};
+use numpy::ndarray::{ArrayView1, Dimension, IntoDimension};
+use numpy::npyffi::{NpyTypes, PY_ARRAY_API, get_type_object, npy_intp};
+use numpy::{Element, PyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArray};
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -69,12 +73,27 @@ where
     T: Element + Send,
     F: FnOnce(&mut [MaybeUninit<T>]) -> windrow_core::Result<()> + Send,
 {
-    // SAFETY: the elements are exposed only as `MaybeUninit` until `fill` has written them.
-    let array = unsafe { PyArray1::<T>::new(py, [size], false) };
-    // SAFETY: nobody else has the array yet, and it is contiguous.
-    let slots = unsafe { std::slice::from_raw_parts_mut(array.data().cast::<MaybeUninit<T>>(), size) };
+    let mut array = Fresh::allocate(py, [size])?;
+    let slots = array.slots();
     py.detach(|| fill(slots)).map_err(crate::errors::raise)?;
-    Ok(array)
+    Ok(array.0)
+}
+
+/// As [`filled`], for two arrays of `size` elements each.
+///
+/// # Safety
+///
+/// As for [`filled`], for both.
+pub unsafe fn filled_pair<T, U, F>(py: Python<'_>, size: usize, fill: F) -> PyResult<Pair<'_, T, U>>
+where
+    T: Element + Send,
+    U: Element + Send,
+    F: FnOnce(&mut [MaybeUninit<T>], &mut [MaybeUninit<U>]) -> windrow_core::Result<()> + Send,
+{
+    let (mut one, mut other) = (Fresh::allocate(py, [size])?, Fresh::allocate(py, [size])?);
+    let slots = (one.slots(), other.slots());
+    py.detach(|| fill(slots.0, slots.1)).map_err(crate::errors::raise)?;
+    Ok((one.0, other.0))
 }
 
 /// As [`filled`], for a matrix of `rows` × `columns` elements in C order.
@@ -92,10 +111,87 @@ where
     T: Element + Send,
     F: FnOnce(&mut [MaybeUninit<T>]) -> windrow_core::Result<()> + Send,
 {
-    // SAFETY: as in `filled`.
-    let array = unsafe { PyArray2::<T>::new(py, [rows, columns], false) };
-    // SAFETY: as in `filled`.
-    let slots = unsafe { std::slice::from_raw_parts_mut(array.data().cast::<MaybeUninit<T>>(), rows * columns) };
+    let mut array = Fresh::allocate(py, [rows, columns])?;
+    let slots = array.slots();
     py.detach(|| fill(slots)).map_err(crate::errors::raise)?;
+    Ok(array.0)
+}
+
+/// As [`filled_matrix`], for several matrices of `rows` rows each.
+///
+/// # Safety
+///
+/// As for [`filled`], for all of them.
+pub unsafe fn filled_matrices<T, F, const N: usize>(
+    py: Python<'_>,
+    rows: usize,
+    columns: [usize; N],
+    fill: F,
+) -> PyResult<[Bound<'_, PyArray2<T>>; N]>
+where
+    T: Element + Send,
+    F: FnOnce([&mut [MaybeUninit<T>]; N]) -> windrow_core::Result<()> + Send,
+{
+    let mut arrays = Vec::with_capacity(N);
+    for columns in columns {
+        arrays.push(Fresh::allocate(py, [rows, columns])?);
+    }
+    let mut arrays: [Fresh<'_, T, _>; N] = arrays.try_into().ok().expect("one for each");
+    let slots = arrays.each_mut().map(Fresh::slots);
+    py.detach(|| fill(slots)).map_err(crate::errors::raise)?;
+    Ok(arrays.map(|array| array.0))
+}
+
+/// Lends out memory that `owner` keeps, as an array that cannot be written to.
+///
+/// # Safety
+///
+/// `elements` must stay where and what they are for as long as `owner` lives.
+pub unsafe fn lent<'py, T: Element>(
+    owner: &Bound<'py, PyAny>,
+    elements: &[T],
+) -> PyResult<Bound<'py, PyArray1<T>>> {
+    // SAFETY: the array keeps its owner alive, and with it the elements.
+    let array = unsafe { PyArray1::borrow_from_array(&ArrayView1::from(elements), owner.clone()) };
+    array.try_readwrite()?.make_nonwriteable();
     Ok(array)
+}
+
+/// Two vectors of the same size.
+pub type Pair<'py, T, U> = (Bound<'py, PyArray1<T>>, Bound<'py, PyArray1<U>>);
+
+/// An array that nobody else has yet and whose elements are not written yet.
+struct Fresh<'py, T, D>(Bound<'py, PyArray<T, D>>);
+
+impl<'py, T: Element, D: Dimension> Fresh<'py, T, D> {
+    /// Asks NumPy for it; where NumPy refuses, its exception is the error.
+    /// (`PyArray::new` would panic.)
+    fn allocate<const N: usize>(py: Python<'py>, shape: [usize; N]) -> PyResult<Self>
+    where
+        [usize; N]: IntoDimension<Dim = D>,
+    {
+        // A size beyond `isize` wraps to a negative one, which NumPy refuses.
+        let mut shape = shape.map(|size| size as npy_intp);
+        // SAFETY: NumPy takes over the reference to the dtype and reads `N` sizes from `shape`.
+        // It returns a new reference to an array of that many dimensions, or null and an exception.
+        unsafe {
+            let array = PY_ARRAY_API.PyArray_NewFromDescr(
+                py,
+                get_type_object(py, NpyTypes::PyArray_Type),
+                dtype::<T>(py).into_dtype_ptr(),
+                N as c_int,
+                shape.as_mut_ptr(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                0,
+                ptr::null_mut(),
+            );
+            Ok(Self(Bound::from_owned_ptr_or_err(py, array)?.cast_into_unchecked()))
+        }
+    }
+
+    fn slots(&mut self) -> &mut [MaybeUninit<T>] {
+        // SAFETY: nobody else has the array, and a new one is contiguous and aligned.
+        unsafe { std::slice::from_raw_parts_mut(self.0.data().cast(), self.0.len()) }
+    }
 }

@@ -1,0 +1,193 @@
+//! Packing several segments into one row.
+//!
+//! Best fit, longest segments first: each segment goes where it leaves the least
+//! space free, and opens a new row only where no row has room. That needs at most
+//! 11/9 of the fewest possible rows plus one (D. S. Johnson, 1973) and almost
+//! always far fewer.
+//!
+//! ```text
+//! lengths    [4, 3, 2, 3]    capacity 6
+//! row        [0, 1, 0, 1]    4 opens row 0, 3 opens row 1, 3 fills row 1, 2 fills row 0
+//! start      [0, 0, 4, 3]
+//! ```
+//!
+//! Segments of one length differ in nothing but their number, so they are placed
+//! together: a *stretch* of them fills equally free rows, one to a row, or one
+//! row, one after the other. One pass counts the lengths, each length in turn is
+//! placed in as few stretches as it takes, and a last pass deals the stretches'
+//! places out to the segments in the order given. Nothing is sorted. In the worst
+//! case, where all lengths differ, that is a step and a few dozen bytes for each
+//! segment.
+//!
+//! Where `capacity` is far above the number of segments, lengths are found in a
+//! sorted list and free spaces in an ordered map instead of tables, so that
+//! memory stays in proportion to the segments. The rows are the same.
+
+mod free_spaces;
+mod groups;
+
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+
+use crate::error::{Error, Result};
+use free_spaces::{FreeSpaces, Queues, Rows, Table};
+use groups::{ByLength, ByRank, Groups};
+
+/// Packs segments into rows of `capacity` tokens, at most `max_segments` to a
+/// row, and returns how many rows that takes.
+///
+/// Writes into `row` each segment's row, and into `start` where in it the segment
+/// begins. Rows are numbered as they are opened, and the segments of a row lie
+/// without gaps, longest first. Segments of equal length are placed in the order
+/// given; of several rows with equally little space, the one that came to it
+/// first is taken. A segment without tokens takes no space, but counts towards
+/// `max_segments`; it may start at `capacity`.
+///
+/// `row` and `start` must have as many elements as `lengths`; where the result
+/// is `Ok`, all are written.
+pub fn pack_rows(
+    lengths: &[i32],
+    capacity: i32,
+    max_segments: i64,
+    row: &mut [MaybeUninit<i64>],
+    start: &mut [MaybeUninit<i32>],
+) -> Result<usize> {
+    for (argument, size) in [("row", row.len()), ("start", start.len())] {
+        if size != lengths.len() {
+            let because = "one for each length";
+            return Err(Error::Size { argument, size, expected: lengths.len(), because });
+        }
+    }
+    if lengths.len() >= u32::MAX as usize {
+        let value = lengths.len() as i64;
+        return Err(Error::Value { argument: "the number of lengths", value, expected: "below 4294967295" });
+    }
+    if capacity < 0 {
+        return Err(Error::Value { argument: "capacity", value: capacity.into(), expected: "at least 0" });
+    }
+    if max_segments < 1 {
+        return Err(Error::Value { argument: "max_segments", value: max_segments, expected: "at least 1" });
+    }
+    // There are fewer segments than `u32::MAX`, so a higher limit does not bind.
+    let rows = Packing::new(capacity, u32::try_from(max_segments).unwrap_or(u32::MAX));
+    if capacity as usize <= 2 * lengths.len() + (1 << 14) {
+        let groups = ByLength::count(lengths, capacity)?;
+        rows.place(&groups, Table::new(capacity)).deal(lengths, &groups, row, start)
+    } else {
+        let groups = ByRank::count(lengths, capacity)?;
+        rows.place(&groups, BTreeMap::new()).deal(lengths, &groups, row, start)
+    }
+}
+
+/// Places for segments of one length, taken one after the other.
+struct Stretch {
+    /// The row of the next place.
+    row: u32,
+    /// The token of the row at which the next place begins.
+    start: i32,
+    /// Places left.
+    left: u32,
+    /// Whether each place lies in a row of its own, or all in the same.
+    new_rows: bool,
+}
+
+/// Rows being packed, and where the segments lie in them.
+struct Packing {
+    capacity: i32,
+    max_segments: u32,
+    opened: u32,
+    stretches: Vec<Stretch>,
+    /// The first stretch of each group.
+    first: Vec<u32>,
+}
+
+impl Packing {
+    fn new(capacity: i32, max_segments: u32) -> Self {
+        Self { capacity, max_segments, opened: 0, stretches: Vec::new(), first: Vec::new() }
+    }
+
+    /// Places all segments, longest first.
+    fn place(mut self, groups: &impl Groups, queues: impl Queues) -> Self {
+        let mut free_spaces = FreeSpaces::new(queues);
+        self.first = vec![0; groups.groups()];
+        for group in (0..groups.groups()).rev() {
+            self.first[group] = self.stretches.len() as u32;
+            let (length, mut left) = groups.group(group);
+            while left > 0 {
+                left -= self.place_some(length, left, &mut free_spaces);
+            }
+        }
+        self
+    }
+
+    /// Places some of `left` segments of one length in the rows that fit them best, and returns how many.
+    fn place_some(&mut self, length: i32, left: u32, free_spaces: &mut FreeSpaces<impl Queues>) -> u32 {
+        let best = free_spaces.least(length);
+        let (free, segments) = best.unwrap_or((self.capacity, 0));
+        // A row that has taken one of them is the best for the next, until it is full.
+        let fit = free.checked_div(length).map_or(u32::MAX, |fit| fit as u32);
+        let in_each = fit.min(self.max_segments - segments).min(left);
+        let needed = left.div_ceil(in_each);
+        let rows = match best {
+            Some(_) => free_spaces.take(free, needed),
+            None => self.open(needed),
+        };
+        let (full, rest) = rows.split(left / in_each);
+        let in_rest = if rest.count > 0 { left % in_each } else { 0 };
+        for (rows, placed) in [(full, in_each), (rest, in_rest)] {
+            self.stretch(rows, self.capacity - free, placed);
+            let segments = segments + placed;
+            if segments < self.max_segments {
+                free_spaces.put(free - placed as i32 * length, Rows { segments, ..rows });
+            }
+        }
+        full.count * in_each + in_rest
+    }
+
+    fn open(&mut self, count: u32) -> Rows {
+        let rows = Rows { first: self.opened, count, segments: 0 };
+        self.opened += count;
+        rows
+    }
+
+    /// Makes `in_each` places from `start` on in each of `rows`.
+    fn stretch(&mut self, rows: Rows, start: i32, in_each: u32) {
+        if in_each == 1 && rows.count > 0 {
+            self.stretches.push(Stretch { row: rows.first, start, left: rows.count, new_rows: true });
+        } else {
+            let each = rows.first..rows.first + rows.count;
+            self.stretches.extend(each.map(|row| Stretch { row, start, left: in_each, new_rows: false }));
+        }
+    }
+
+    /// Gives every segment the next place of its length; returns how many rows there are.
+    fn deal(
+        mut self,
+        lengths: &[i32],
+        groups: &impl Groups,
+        row: &mut [MaybeUninit<i64>],
+        start: &mut [MaybeUninit<i32>],
+    ) -> Result<usize> {
+        // There is a place for each segment, unless another thread writes to the lengths meanwhile.
+        const CHANGED: Error = Error::Changed { argument: "lengths" };
+        for ((&length, row), start) in lengths.iter().zip(row).zip(start) {
+            let next = groups.find(length).and_then(|group| self.first.get_mut(group)).ok_or(CHANGED)?;
+            let stretch = loop {
+                match self.stretches.get_mut(*next as usize) {
+                    None => return Err(CHANGED),
+                    Some(stretch) if stretch.left == 0 => *next += 1,
+                    Some(stretch) => break stretch,
+                }
+            };
+            row.write(stretch.row.into());
+            start.write(stretch.start);
+            stretch.left -= 1;
+            if stretch.new_rows {
+                stretch.row += 1;
+            } else {
+                stretch.start = stretch.start.wrapping_add(length);
+            }
+        }
+        Ok(self.opened as usize)
+    }
+}

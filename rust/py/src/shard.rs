@@ -1,0 +1,50 @@
+//! Binding of the core's `shard`.
+
+use numpy::PyArray1;
+use pyo3::prelude::*;
+
+use crate::arrays::filled;
+use crate::numbers::integer;
+
+/// The order in which hosts' contiguous slices, batched, give whole global batches.
+///
+/// Element ``i`` of the remapped data is element ``remap[i]`` of the sorted data.
+/// Host ``h`` takes the slice ``h * size // host_count`` up to
+/// ``(h + 1) * size // host_count`` and batches it by
+/// ``global_batch_size // host_count``; the hosts' ``b``-th batches, one after the
+/// other, are then ``global_batch_size`` neighbours of the sorted data. This is the
+/// order of ``MultihostSortedRemapDataset`` in ``xlstm_jax.dataset.lmeval_pipeline``.
+///
+/// Args:
+///     size: Elements, at least 0 and a multiple of ``global_batch_size``: complete
+///         the last batch with filler, since a smaller one would be another shape.
+///     global_batch_size: Rows of a batch on all hosts together, a multiple of
+///         ``host_count``.
+///     host_count: Hosts, at least 1.
+///
+/// Returns:
+///     ``int64[size]``, a permutation.
+///
+/// Raises:
+///     TypeError: An argument is not an integer.
+///     ValueError: An argument is out of its range or not the multiple it must be.
+///
+/// >>> multihost_remap(8, global_batch_size=4, host_count=2)
+/// array([0, 1, 4, 5, 2, 3, 6, 7])
+#[pyfunction]
+pub fn multihost_remap<'py>(
+    py: Python<'py>,
+    size: &Bound<'py, PyAny>,
+    global_batch_size: &Bound<'py, PyAny>,
+    host_count: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let size: i64 = integer("size", size)?;
+    let global_batch_size = integer("global_batch_size", global_batch_size)?;
+    let host_count = integer("host_count", host_count)?;
+    // SAFETY: `multihost_remap` writes every element where it returns `Ok`; a negative size it refuses.
+    unsafe {
+        filled(py, size.max(0) as usize, |remap| {
+            windrow_core::shard::multihost_remap(size, global_batch_size, host_count, remap)
+        })
+    }
+}
