@@ -132,7 +132,7 @@ class PadSequenceInBatchDataset(grain.MapDataset):
         number, offset = divmod(position, self.batch_size)
         start = epoch * size + number * self.batch_size
         stop = min(start + self.batch_size, (epoch + 1) * size)
-        batch = self._batches.get((start, stop), lambda: self._read(start, stop))
+        batch: _Batch = self._batches.get((start, stop), lambda: self._read(start, stop))
         return batch.padded(offset, self.pad_value)
 
     def __str__(self) -> str:
@@ -159,11 +159,9 @@ class _Batch:
         element = self.elements[offset]
         if element is None:
             return None
-        return {
-            key: _pad_batch_multiple([np.asarray(array)], max(self.lengths[key], 1), 1, pad_value)
-            if key in self.lengths
-            else array
-            for key, array in element.items()
+        return dict(element) | {
+            key: _joined([np.asarray(element[key])], 1, length, np.shape(element[key])[0], pad_value)
+            for key, length in self.lengths.items()
         }
 
 
@@ -220,18 +218,26 @@ def _pad_batch_multiple(
     """
     arrays, axis = _admit_batch(batch, axis)
     length = _raised(max(array.shape[axis] for array in arrays), admit_count("multiple_of", multiple_of))
-    heights = [length if axis == 0 else len(array) for array in arrays]
-    rows = sum(heights) if batch_size_pad is None else admit_count("batch_size_pad", batch_size_pad, least=0)
-    if rows < sum(heights):
-        raise ValueError(f"batch has {sum(heights)} rows, more than the {rows} of batch_size_pad")
-    shape = [rows, *arrays[0].shape[1:]]
-    if axis:
-        shape[axis] = length
+    rows = len(arrays) * length if axis == 0 else sum(map(len, arrays))
+    if batch_size_pad is not None:
+        if admit_count("batch_size_pad", batch_size_pad, least=0) < rows:
+            raise ValueError(f"batch has {rows} rows, more than the {batch_size_pad} of batch_size_pad")
+        rows = batch_size_pad
+    return _joined(arrays, axis, length, rows, pad_value)
+
+
+def _joined(
+    arrays: Sequence[NDArray[Any]], axis: int, length: int, rows: int, pad_value: float
+) -> NDArray[Any]:
+    """Arrays, each padded to ``length`` along ``axis``, one behind the other in ``rows`` rows."""
+    shape = list(arrays[0].shape)
+    shape[axis] = length
+    shape[0] = rows
     padded = np.full(shape, _fitting(pad_value, arrays[0].dtype), arrays[0].dtype)
     start = 0
-    for array, height in zip(arrays, heights, strict=True):
+    for array in arrays:
         padded[(slice(start, start + len(array)), *map(slice, array.shape[1:]))] = array
-        start += height
+        start += length if axis == 0 else len(array)
     return padded
 
 

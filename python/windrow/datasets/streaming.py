@@ -100,7 +100,7 @@ class StreamedBatchDataset(grain.IterDataset):
         if len(lengths) and lengths.max() > self.padded_lengths[-1]:
             longest = lengths.argmax()
             raise ValueError(
-                f"the model would see {lengths[longest]} tokens of request {sequences.requests[longest]}, more than "
+                f"request {sequences.requests[longest]} shows the model {lengths[longest]} tokens, more than "
                 f"{self.padded_lengths[-1]}, the last of padded_lengths; add a length, or give max_length"
             )
         return IndexedBatchDataset(self._plan(lengths), sequences, self._share)
