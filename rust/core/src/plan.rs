@@ -111,7 +111,13 @@ impl Plan {
         let starts = layout::starts(lengths.len(), firsts.as_deref(), packed);
         let members = layout::members(&rows, row_count, starts, is_packed);
         let (batches, rows) = layout::batches(&stretches, rows, policy.longest_first);
-        let fingerprint = bytes::fingerprint(&policy, &lengths, firsts.as_deref(), &stretches);
+        let fingerprint = bytes::fingerprint(
+            &policy,
+            &lengths,
+            firsts.as_deref(),
+            &stretches,
+            [&batches, &rows, &members.starts],
+        );
         let statistics = Statistics {
             segments: lengths.len(),
             rows: row_count,
