@@ -17,8 +17,8 @@ from windrow._rust import pad_rows as pad_rows
 from windrow._rust import round_up as round_up
 from windrow._rust import token_lengths as token_lengths
 
-__all__ = ["Plan", "length_order", "multihost_remap", "pack_rows", "pad_rows"]
 __all__ = [
+    "Plan",
     "bucket_ids",
     "choose_lengths",
     "group_identical",

@@ -29,8 +29,8 @@ mod lengths;
 pub mod order;
 pub mod pack;
 mod parallel;
-pub mod plan;
 mod place;
+pub mod plan;
 pub mod ragged;
 pub mod shard;
 
