@@ -72,4 +72,6 @@ class LanguageModel:
         if self.max_length is not None and (
             isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < 1
         ):
-            raise ValueError(f"max_length must be a whole number of at least 1, or None, not {self.max_length!r}")
+            raise ValueError(
+                f"max_length must be a whole number of at least 1, or None, not {self.max_length!r}"
+            )

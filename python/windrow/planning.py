@@ -5,9 +5,28 @@ works, and refuses bad input by naming the argument, the offending index and the
 value.
 """
 
+from windrow._rust import Plan as Plan
+from windrow._rust import bucket_ids as bucket_ids
+from windrow._rust import choose_lengths as choose_lengths
+from windrow._rust import group_identical as group_identical
+from windrow._rust import invert_order as invert_order
 from windrow._rust import length_order as length_order
 from windrow._rust import multihost_remap as multihost_remap
 from windrow._rust import pack_rows as pack_rows
 from windrow._rust import pad_rows as pad_rows
+from windrow._rust import round_up as round_up
+from windrow._rust import token_lengths as token_lengths
 
-__all__ = ["length_order", "multihost_remap", "pack_rows", "pad_rows"]
+__all__ = [
+    "Plan",
+    "bucket_ids",
+    "choose_lengths",
+    "group_identical",
+    "invert_order",
+    "length_order",
+    "multihost_remap",
+    "pack_rows",
+    "pad_rows",
+    "round_up",
+    "token_lengths",
+]

@@ -13,10 +13,16 @@
 
 mod line;
 
+mod batch;
+mod reads;
+
 use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
 use line::{prefetch, write_line};
+
+pub use batch::{Sequences, inputs, positions, row_lengths, segment_ids, targets};
+pub use reads::{Groups, ReadArrays, read_capacities, read_spans, reads};
 
 /// Stands for a row without a segment, which completes a batch.
 pub const FILLER: i64 = -1;

@@ -21,11 +21,17 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]
 
+pub mod bucket;
+mod chunks;
 pub mod collate;
 mod error;
+mod lengths;
 pub mod order;
 pub mod pack;
 mod parallel;
+mod place;
+pub mod plan;
+pub mod ragged;
 pub mod shard;
 
 pub use error::{Error, Result};

@@ -3,7 +3,13 @@
 //! Lengths are small numbers, so they are sorted by counting: one pass counts
 //! how often each length occurs, running sums say where each length's segments
 //! begin in the order, and a second pass puts every segment in its place. That
-//! keeps equal lengths in the order they came in.
+//! keeps equal lengths in the order they came in. Each thread counts and places
+//! a stretch of its own. The cost is two passes over the lengths and one over the
+//! order, and 8 bytes of memory for each length that could occur.
+//!
+//! Where the longest length is far above the number of segments, few segments are
+//! sorted by comparison and many by counting twice, 16 bits at a time, with 8
+//! bytes of memory for each segment.
 //!
 //! ```text
 //! lengths            [3, 1, 2, 3]
@@ -12,39 +18,139 @@
 //! ```
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
+use crate::chunks::{on_threads, ranges};
 use crate::error::{Error, Result};
+use crate::lengths::extremes;
+use crate::parallel::{SMALL, threads_for};
+use crate::place::{Places, place_all};
+
+/// The most places that one counting pass tells apart.
+const MOST_BUCKETS: usize = 1 << 16;
+/// Each marks what it has seen in bits of its own, one for every segment.
+const MOST_MARKING_THREADS: usize = 8;
+/// The bits of a number that a segment takes where a digit of its length stands above it.
+const SEGMENT_BITS: u32 = 48;
+
+const CHANGED: Result<()> = Err(Error::Changed { argument: "lengths" });
 
 /// Writes into `order` the segments sorted by length, longest first if
 /// `descending`; equal lengths stay in the order they came in.
 ///
 /// `order` must have as many elements as `lengths`; all are written.
 pub fn length_order(lengths: &[i32], descending: bool, order: &mut [MaybeUninit<i64>]) -> Result<()> {
-    if order.len() != lengths.len() {
-        return Err(Error::Size {
-            argument: "order",
-            size: order.len(),
-            expected: lengths.len(),
-            because: "one for each length",
-        });
-    }
-    if let Some(index) = lengths.iter().position(|&length| length < 0) {
-        return Err(Error::Element {
-            argument: "lengths",
-            index,
-            value: lengths[index].into(),
-            expected: "at least 0",
-        });
-    }
-    let mut sorted: Vec<i64> = (0..lengths.len() as i64).collect();
-    let length = |&segment: &i64| lengths[segment as usize];
-    if descending {
-        sorted.sort_by_key(|segment| std::cmp::Reverse(length(segment)));
+    same_size("order", order.len(), lengths.len(), "one for each length")?;
+    let Some((least, most)) = extremes(lengths)? else { return Ok(()) };
+    let keys = Keys { lengths, first: if descending { most } else { least }, flip: -i32::from(descending) };
+    let span = (most - least) as usize;
+    if span < MOST_BUCKETS && span / 4 <= lengths.len() {
+        let order = Places::new(order);
+        let bucket = |segment| keys.of(segment).min(span);
+        place_all(lengths.len(), span + 1, bucket, |at, segment| order.put(at, segment as i64))
+            .map_or(CHANGED, |_| Ok(()))
+    } else if lengths.len() < SMALL {
+        order_by_comparison(keys, order);
+        Ok(())
     } else {
-        sorted.sort_by_key(length);
+        order_by_digits(keys, order)
     }
-    for (slot, segment) in order.iter_mut().zip(sorted) {
-        slot.write(segment);
+}
+
+fn same_size(argument: &'static str, size: usize, expected: usize, because: &'static str) -> Result<()> {
+    if size == expected { Ok(()) } else { Err(Error::Size { argument, size, expected, because }) }
+}
+
+/// Lengths as distances from the one that comes first.
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    lengths: &'a [i32],
+    first: i32,
+    /// -1, all bits set, if the longest comes first; else 0. Flipping all bits turns the order round.
+    flip: i32,
+}
+
+impl Keys<'_> {
+    fn of(self, segment: usize) -> usize {
+        (self.lengths[segment] ^ self.flip).wrapping_sub(self.first ^ self.flip) as u32 as usize
     }
-    Ok(())
+}
+
+fn order_by_comparison(keys: Keys, order: &mut [MaybeUninit<i64>]) {
+    let mut sorted: Vec<u64> =
+        (0..order.len()).map(|segment| (keys.of(segment) as u64) << 32 | segment as u64).collect();
+    sorted.sort_unstable();
+    for (slot, key) in order.iter_mut().zip(sorted) {
+        slot.write((key & u64::from(u32::MAX)) as i64);
+    }
+}
+
+/// Two counting passes, the lower 16 bits of the keys first.
+fn order_by_digits(keys: Keys, order: &mut [MaybeUninit<i64>]) -> Result<()> {
+    let count = order.len();
+    let mut by_low: Vec<i64> = Vec::with_capacity(count);
+    let places = Places::new(&mut by_low.spare_capacity_mut()[..count]);
+    let low = |segment| keys.of(segment) % MOST_BUCKETS;
+    let placed = place_all(count, MOST_BUCKETS, low, |at, segment| {
+        let high = (keys.of(segment) / MOST_BUCKETS) as i64;
+        places.put(at, high << SEGMENT_BITS | segment as i64);
+    });
+    if placed.is_none() {
+        return CHANGED;
+    }
+    // SAFETY: every place was given, so every element is written.
+    unsafe { by_low.set_len(count) };
+    let order = Places::new(order);
+    let high = |at: usize| (by_low[at] >> SEGMENT_BITS) as usize;
+    place_all(count, MOST_BUCKETS, high, |to, at| {
+        order.put(to, by_low[at] & ((1 << SEGMENT_BITS) - 1));
+    })
+    .map_or(CHANGED, |_| Ok(()))
+}
+
+/// Writes into `inverse` where in `order` each segment stands:
+/// `inverse[order[i]] == i`. Refuses an order that is not a permutation.
+///
+/// `inverse` must have as many elements as `order`; where the result is `Ok`, all
+/// are written.
+pub fn invert_order(order: &[i64], inverse: &mut [MaybeUninit<i64>]) -> Result<()> {
+    same_size("inverse", inverse.len(), order.len(), "one for each segment of the order")?;
+    let count = order.len();
+    let places = Places::new(inverse);
+    let threads = threads_for(count).min(MOST_MARKING_THREADS);
+    let mut seen = on_threads(threads, ranges(count, threads), |range: Range<usize>| {
+        let mut seen = vec![0u64; count.div_ceil(64)];
+        for at in range {
+            let segment = order[at] as usize; // negative ones become too large
+            if segment < count {
+                seen[segment / 64] |= 1 << (segment % 64);
+                places.put(segment, at as i64);
+            }
+        }
+        seen
+    });
+    // As many elements as segments: if every segment was seen, none was seen twice.
+    let mut all = seen.swap_remove(0);
+    for other in seen {
+        all.iter_mut().zip(other).for_each(|(all, other)| *all |= other);
+    }
+    let distinct: usize = all.iter().map(|word| word.count_ones() as usize).sum();
+    if distinct == count { Ok(()) } else { Err(not_a_permutation(order)) }
+}
+
+fn not_a_permutation(order: &[i64]) -> Error {
+    let mut seen = vec![false; order.len()];
+    for (index, &value) in order.iter().enumerate() {
+        let mark = usize::try_from(value).ok().and_then(|segment| seen.get_mut(segment));
+        let expected = match mark {
+            Some(mark @ false) => {
+                *mark = true;
+                continue;
+            }
+            Some(true) => "a segment that has not come before: an order has each segment once",
+            None => "at least 0 and below the number of elements",
+        };
+        return Error::Element { argument: "order", index, value, expected };
+    }
+    Error::Changed { argument: "order" }
 }

@@ -35,3 +35,26 @@ pub fn length_order<'py>(
         filled(py, lengths.len(), |order| windrow_core::order::length_order(lengths, descending, order))
     }
 }
+
+/// Where in an order each segment stands, which undoes the order.
+///
+/// Args:
+///     order: Each segment from 0 to n - 1 once, ``int64[n]``.
+///
+/// Returns:
+///     ``int64[n]``, with ``inverse[order] == np.arange(n)``: what was computed in
+///     that order comes back in the segments' own by ``results[inverse]``.
+///
+/// Raises:
+///     TypeError: ``order`` is not a one-dimensional ``int64`` array.
+///     ValueError: ``order`` is not a permutation, or not contiguous.
+///
+/// >>> invert_order(np.array([2, 0, 1]))
+/// array([1, 2, 0])
+#[pyfunction]
+pub fn invert_order<'py>(py: Python<'py>, order: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let order = admit::<i64>("order", order)?;
+    let order = elements(&order);
+    // SAFETY: `invert_order` writes every element where it returns `Ok`.
+    unsafe { filled(py, order.len(), |inverse| windrow_core::order::invert_order(order, inverse)) }
+}

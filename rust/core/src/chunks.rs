@@ -1,0 +1,67 @@
+//! One call's work in chunks, spread over threads.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::thread;
+
+use crate::error::Result;
+use crate::parallel::threads_for;
+
+/// How many chunks a thread gets where chunks are independent: a thread that
+/// was interrupted leaves some of its own to the others.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// `0..count` in `chunks` ranges whose sizes differ by at most 1.
+pub(crate) fn ranges(count: usize, chunks: usize) -> Vec<Range<usize>> {
+    let begin = |chunk: usize| (count as u128 * chunk as u128 / chunks as u128) as usize;
+    (0..chunks).map(|chunk| begin(chunk)..begin(chunk + 1)).collect()
+}
+
+/// Does `work` on every part, on up to `threads` threads of which the calling one
+/// is one, and returns the results in the order of the parts.
+///
+/// Where the system gives fewer threads, those that there are do all the work.
+pub(crate) fn on_threads<P: Send, R: Send>(
+    threads: usize,
+    parts: Vec<P>,
+    work: impl Fn(P) -> R + Sync,
+) -> Vec<R> {
+    if threads <= 1 || parts.len() <= 1 {
+        return parts.into_iter().map(work).collect();
+    }
+    let helpers = threads.min(parts.len()) - 1;
+    let queue = Mutex::new(parts.into_iter().enumerate());
+    let next = || queue.lock().expect("nothing panics while it holds the queue").next();
+    let work_off = || std::iter::from_fn(next).map(|(i, part)| (i, work(part))).collect::<Vec<_>>();
+    let mut done = thread::scope(|scope| {
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work_off).ok();
+        let helpers: Vec<_> = (0..helpers).filter_map(spawn).collect();
+        let mut done = work_off();
+        for helper in helpers {
+            done.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|&(i, _)| i);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Has `fill` write every chunk of `output`, given the chunk's range of indices;
+/// the first chunk's error counts.
+pub(crate) fn fill_chunks<T: Send>(
+    output: &mut [MaybeUninit<T>],
+    fill: impl Fn(Range<usize>, &mut [MaybeUninit<T>]) -> Result<()> + Sync,
+) -> Result<()> {
+    let threads = threads_for(output.len());
+    let chunks = if threads == 1 { 1 } else { threads * CHUNKS_PER_THREAD };
+    let mut rest = output;
+    let mut parts = Vec::with_capacity(chunks);
+    for range in ranges(rest.len(), chunks) {
+        let (slots, after) = rest.split_at_mut(range.len());
+        rest = after;
+        parts.push((range, slots));
+    }
+    on_threads(threads, parts, |(range, slots)| fill(range, slots)).into_iter().collect()
+}

@@ -1,0 +1,77 @@
+//! Putting many items in their places on several threads, by counting first.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::chunks::{on_threads, ranges};
+use crate::parallel::threads_for;
+
+/// Places the items `0..count` by the number of their bucket, stable: calls
+/// `put(place, item)` for each.
+///
+/// Returns where each bucket begins, if every place below `count` was given once.
+/// That is so unless `bucket` did not answer the same both times it was asked;
+/// then places may be beyond `count`.
+pub(crate) fn place_all(
+    count: usize,
+    buckets: usize,
+    bucket: impl Fn(usize) -> usize + Sync,
+    put: impl Fn(usize, usize) + Sync,
+) -> Option<Vec<usize>> {
+    let threads = threads_for(count).min(count / buckets).max(1);
+    let ranges = ranges(count, threads);
+    let mut next = on_threads(threads, ranges.clone(), |range: Range<usize>| {
+        let mut counts = vec![0; buckets];
+        range.for_each(|item| counts[bucket(item)] += 1);
+        counts
+    });
+    let mut sum = 0usize;
+    for bucket in 0..buckets {
+        for counts in &mut next {
+            sum += std::mem::replace(&mut counts[bucket], sum);
+        }
+    }
+    let mut begins = next.clone();
+    let parts = ranges.into_iter().zip(&mut next).collect();
+    on_threads(threads, parts, |(range, next): (Range<usize>, &mut Vec<usize>)| {
+        for item in range {
+            let place = &mut next[bucket(item)];
+            put(*place, item);
+            *place += 1;
+        }
+    });
+    // Each must have come to where the one after it began.
+    let in_order = |places: &'_ [Vec<usize>]| -> Vec<usize> {
+        (0..buckets).flat_map(|bucket| places.iter().map(move |places| places[bucket])).collect()
+    };
+    let (begins_in_order, ends) = (in_order(&begins), in_order(&next));
+    let whole = begins_in_order[1..].iter().chain([&count]).eq(&ends);
+    whole.then(|| begins.swap_remove(0))
+}
+
+/// Memory into which several threads write, each its own places.
+#[derive(Clone, Copy)]
+pub(crate) struct Places<'a> {
+    begin: *mut i64,
+    size: usize,
+    memory: PhantomData<&'a mut [MaybeUninit<i64>]>,
+}
+
+// SAFETY: `put` is all that can be done with it, and it writes atomically.
+unsafe impl Sync for Places<'_> {}
+
+impl<'a> Places<'a> {
+    pub(crate) fn new(memory: &'a mut [MaybeUninit<i64>]) -> Self {
+        Self { begin: memory.as_mut_ptr().cast(), size: memory.len(), memory: PhantomData }
+    }
+
+    /// Writes `value`, or nothing where there is no such place.
+    pub(crate) fn put(self, place: usize, value: i64) {
+        if place < self.size {
+            // SAFETY: the place lies in the memory that was borrowed, and all writes to it are atomic.
+            unsafe { AtomicI64::from_ptr(self.begin.add(place)) }.store(value, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! A quick 64-bit hash of tokens.
+//!
+//! Two words at a time are multiplied to 128 bits whose halves are combined, an
+//! idea known from wyhash. It need not withstand anybody who looks for
+//! collisions: they cost time, never a wrong answer.
+
+/// Odd, with as many bits set as not, and nothing else in common.
+const SALTS: [u64; 8] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xd1b5_4a32_d192_ed03,
+    0xa0f2_ec75_a1fe_1575,
+    0x8bb8_4b93_962e_acc9,
+    0x2d35_8dcc_aa6c_78a5,
+    0x4b33_a62e_d433_d4a3,
+    0x6e5d_9a1c_c3b7_0f69,
+    0x1d8e_4e27_c47d_124f,
+];
+
+/// The tokens that one step takes in each lane.
+const STEP: usize = 4;
+/// Independent lanes, so that one multiplication need not wait for another.
+const LANES: usize = 4;
+
+/// The hash of `tokens`.
+pub(super) fn hash(tokens: &[i32]) -> u64 {
+    let mut state = SALTS[0] ^ tokens.len() as u64;
+    let mut rest = tokens;
+    if tokens.len() > STEP * LANES {
+        let mut lanes = [state, SALTS[1], SALTS[2], SALTS[3]];
+        while let Some((block, after)) = rest.split_first_chunk::<{ STEP * LANES }>() {
+            for (lane, state) in lanes.iter_mut().enumerate() {
+                let [a, b] =
+                    words(block[lane * STEP..].first_chunk().expect("a block has a step for each lane"));
+                *state = fold(a ^ SALTS[4 + lane], b ^ *state);
+            }
+            rest = after;
+        }
+        state = fold(lanes[0] ^ lanes[1].rotate_left(17), lanes[2] ^ lanes[3].rotate_left(31))
+            ^ lanes[1]
+            ^ lanes[2];
+    }
+    while rest.len() > STEP {
+        let (step, after) = rest.split_first_chunk::<STEP>().expect("longer than a step");
+        let [a, b] = words(step);
+        state = fold(a ^ SALTS[1], b ^ state);
+        rest = after;
+    }
+    // The last step may overlap what came before; the number of tokens is in the state.
+    let [a, b] = match tokens {
+        [.., w, x, y, z] => words(&[*w, *x, *y, *z]),
+        [x, y, z] => words(&[*x, *y, *z, 0]),
+        [x, y] => words(&[*x, *y, 0, 0]),
+        [x] => words(&[*x, 0, 0, 0]),
+        [] => [0, 0],
+    };
+    fold(fold(a ^ SALTS[2], b ^ state) ^ SALTS[3], tokens.len() as u64 ^ SALTS[4])
+}
+
+fn words(tokens: &[i32; STEP]) -> [u64; 2] {
+    let pair = |low: i32, high: i32| u64::from(low as u32) | u64::from(high as u32) << 32;
+    [pair(tokens[0], tokens[1]), pair(tokens[2], tokens[3])]
+}
+
+/// The halves of the 128-bit product, combined.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
