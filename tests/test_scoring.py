@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from windrow.tokens import Segments, TokenReport
 
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding
+from windrow.tokens import Segments, TokenReport
 
 VOCAB = 30
 

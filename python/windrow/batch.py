@@ -117,4 +117,6 @@ class HostBatch(NamedTuple):
 
 
 def _describe(part: Any) -> str:
-    return f"{part.dtype}{list(part.shape)}" if hasattr(part, "shape") and hasattr(part, "dtype") else repr(part)
+    return (
+        f"{part.dtype}{list(part.shape)}" if hasattr(part, "shape") and hasattr(part, "dtype") else repr(part)
+    )

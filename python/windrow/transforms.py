@@ -48,7 +48,9 @@ class ParseLMEval(grain.transforms.Map):
         """
         for key in ("idx", self.request_name):
             if key not in item:
-                raise KeyError(f"an element has no {key!r}; it has {sorted(item)}, and needs 'idx' and {self.request_name!r}")
+                raise KeyError(
+                    f"an element has no {key!r}; it has {sorted(item)}, and needs 'idx' and {self.request_name!r}"
+                )
         prefix, text = _request_texts(item[self.request_name], f"request {item['idx']}")
         kept = {key: value for key, value in item.items() if key != self.request_name}
         return {**kept, "prefix": prefix, "text": text}
@@ -64,10 +66,14 @@ def _request_texts(request: Any, name: str) -> tuple[str, str]:
             "leave tasks that generate to windrow.JaxLM"
         )
     if not 1 <= len(arguments) <= 2:
-        raise ValueError(f"{name} has {len(arguments)} arguments; it must have a context and a continuation, or one text")
+        raise ValueError(
+            f"{name} has {len(arguments)} arguments; it must have a context and a continuation, or one text"
+        )
     for text in arguments:
         if not isinstance(text, str):
-            raise TypeError(f"{name} has a {type(text).__name__} among its arguments, {text!r:.60}; they must be texts")
+            raise TypeError(
+                f"{name} has a {type(text).__name__} among its arguments, {text!r:.60}; they must be texts"
+            )
     prefix, text = ("", *arguments)[-2:]
     return prefix, text
 
@@ -106,7 +112,9 @@ class CompleteLLMIndexedBatch(grain.transforms.Map):
         """
         for key in ("inputs", "targets", "idx"):
             if key not in item:
-                raise KeyError(f"an element has no {key!r}; it has {sorted(item)}, and needs 'inputs', 'targets' and 'idx'")
+                raise KeyError(
+                    f"an element has no {key!r}; it has {sorted(item)}, and needs 'inputs', 'targets' and 'idx'"
+                )
         idx = np.atleast_1d(item["idx"])
         for key in ("inputs", "targets"):
             shape = np.shape(item[key])

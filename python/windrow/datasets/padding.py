@@ -171,11 +171,15 @@ def _check_alike(elements: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
     """Refuses elements of one batch that are no dictionaries, or differ in keys or ranks."""
     for index, element in elements:
         if not isinstance(element, Mapping):
-            raise TypeError(f"element {index} is a {type(element).__name__}; it must be a dictionary of arrays")
+            raise TypeError(
+                f"element {index} is a {type(element).__name__}; it must be a dictionary of arrays"
+            )
         first_index, first = elements[0]
         for key in first.keys() ^ element.keys():
             without, other = (index, first_index) if key in first else (first_index, index)
-            raise KeyError(f"element {without} has no {key!r}, which element {other} of its batch has; give all the same keys")
+            raise KeyError(
+                f"element {without} has no {key!r}, which element {other} of its batch has; give all the same keys"
+            )
         for key in first:
             if np.ndim(element[key]) != np.ndim(first[key]):
                 raise ValueError(
@@ -247,7 +251,9 @@ def _admit_batch(batch: Sequence[NDArray[Any]], axis: int) -> tuple[list[NDArray
                 f"batch[{index}] has shape {array.shape}, batch[0] {arrays[0].shape}; they may differ in axes 0 and {axis} only"
             )
         if array.dtype != arrays[0].dtype:
-            raise ValueError(f"batch[{index}] has dtype {array.dtype}, batch[0] {arrays[0].dtype}; they must agree")
+            raise ValueError(
+                f"batch[{index}] has dtype {array.dtype}, batch[0] {arrays[0].dtype}; they must agree"
+            )
     return arrays, axis
 
 

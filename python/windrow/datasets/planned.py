@@ -141,10 +141,14 @@ class IndexedBatchDataset(PlannedDataset):
     def __init__(self, plan: Plan, sequences: Sequences, share: HostShare | None = None) -> None:
         super().__init__(plan, sequences, share)
         if plan.statistics["rows"] != plan.segment_count:
-            raise ValueError("plan shares or packs rows; an LLMIndexedBatch has one segment a row: make it without")
+            raise ValueError(
+                "plan shares or packs rows; an LLMIndexedBatch has one segment a row: make it without"
+            )
         requests = sequences.requests
         if len(requests) and not 0 <= requests.min() <= requests.max() < np.iinfo(np.int32).max:
-            raise ValueError(f"requests go from {requests.min()} to {requests.max()}; documents are counted in int32")
+            raise ValueError(
+                f"requests go from {requests.min()} to {requests.max()}; documents are counted in int32"
+            )
 
     def _collate(self, batch: int, start: int, stop: int) -> LLMIndexedBatch:
         plan = self.plan
@@ -183,7 +187,9 @@ class HostBatchDataset(PlannedDataset):
             before its second token or behind its last.
     """
 
-    def __init__(self, plan: Plan, sequences: Sequences, share: HostShare | None = None, groups: int = 1) -> None:
+    def __init__(
+        self, plan: Plan, sequences: Sequences, share: HostShare | None = None, groups: int = 1
+    ) -> None:
         super().__init__(plan, sequences, share)
         if groups % self.share.block_count:
             raise ValueError(
@@ -222,7 +228,9 @@ def _check(plan: Plan, sequences: Sequences) -> None:
     count = plan.segment_count
     for name, expected in (("offsets", count + 1), ("score_starts", count), ("requests", count)):
         if (size := len(getattr(sequences, name))) != expected:
-            raise ValueError(f"{name} has {size} elements; the plan has {count} segments, so it must have {expected}")
+            raise ValueError(
+                f"{name} has {size} elements; the plan has {count} segments, so it must have {expected}"
+            )
     different = np.flatnonzero(sequences.lengths() != plan.lengths)
     if len(different):
         segment = different[0]

@@ -44,7 +44,9 @@ class ReadAhead:
         if self.worker_count == 0:
             return dataset
         if self.use_thread_prefetch:
-            return grain.experimental.multithread_prefetch(dataset, self.worker_count, self.worker_buffer_size)
+            return grain.experimental.multithread_prefetch(
+                dataset, self.worker_count, self.worker_buffer_size
+            )
         if not flags.FLAGS.is_parsed():  # Grain's workers ask for flags that only absl programs parse
             flags.FLAGS.mark_as_parsed()
         options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_MEMORY_BYTES)

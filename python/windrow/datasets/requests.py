@@ -59,11 +59,15 @@ def _texts(request: Any, number: int) -> Texts:
         item = ParseLMEval().map(item)
     for key in ("prefix", "text"):
         if key not in item:
-            raise KeyError(f"request {number} has no {key!r} but {sorted(item)}; it needs 'req', or 'prefix' and 'text'")
+            raise KeyError(
+                f"request {number} has no {key!r} but {sorted(item)}; it needs 'req', or 'prefix' and 'text'"
+            )
         if not isinstance(item[key], str):
             raise TypeError(f"{key} of request {number} is a {type(item[key]).__name__}; it must be a text")
     if isinstance(item["idx"], bool) or not isinstance(item["idx"], (int, np.integer)):
-        raise TypeError(f"idx of request {number} is a {type(item['idx']).__name__}; it must be a whole number")
+        raise TypeError(
+            f"idx of request {number} is a {type(item['idx']).__name__}; it must be a whole number"
+        )
     return Texts(int(item["idx"]), item["prefix"], item["text"], rolling)
 
 
@@ -86,7 +90,9 @@ def sequences_apart(tokenizer: Tokenizer, texts: Sequence[Texts], first_token: i
     added but the first. A request without a scored text becomes a sequence
     without scored targets.
     """
-    encoded, ends = tokenizer.encode_batch([part for each in texts for part in (each.prefix, each.text)], add_special_tokens=False)
+    encoded, ends = tokenizer.encode_batch(
+        [part for each in texts for part in (each.prefix, each.text)], add_special_tokens=False
+    )
     offsets = ends[::2] + np.arange(len(texts) + 1)
     return Sequences(
         np.insert(encoded, ends[:-1:2], first_token).astype(np.int32, copy=False),
@@ -100,7 +106,9 @@ def sequences_together(tokenizer: Tokenizer, texts: Sequence[Texts], max_length:
     """Sequences as lm-eval's own backend makes them: context and continuation encoded together, texts by windows."""
     pairs = [each for each in texts if not each.rolling]
     whole = [each for each in texts if each.rolling]
-    made = loglikelihood_segments(tokenizer, [(each.prefix, each.text) for each in pairs], max_length=max_length)
+    made = loglikelihood_segments(
+        tokenizer, [(each.prefix, each.text) for each in pairs], max_length=max_length
+    )
     sequences = _owned(made, pairs)
     if not whole:
         return sequences

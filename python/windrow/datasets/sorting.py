@@ -35,7 +35,9 @@ def token_length(item: Mapping[str, Any]) -> int:
         raise KeyError(f"an element has no 'inputs' to take the length of; it has {sorted(item)}")
     shape = np.shape(item["inputs"])
     if not shape:
-        raise ValueError("inputs of an element is a single number; it must be an array whose last axis counts tokens")
+        raise ValueError(
+            "inputs of an element is a single number; it must be an array whose last axis counts tokens"
+        )
     return shape[-1]
 
 
@@ -73,7 +75,9 @@ class SortedDataset(grain.MapDataset):
     ) -> None:
         super().__init__(admit_dataset(dataset, "SortedDataset"))
         if not callable(key) and len(key) != len(dataset):
-            raise ValueError(f"key has {len(key)} keys; dataset has {len(dataset)} elements, and each needs one")
+            raise ValueError(
+                f"key has {len(key)} keys; dataset has {len(dataset)} elements, and each needs one"
+            )
         self.dataset = dataset
         self.key = key
         self.reverse = reverse
@@ -137,7 +141,9 @@ def stable_order(keys: Sequence[Any] | NDArray[Any], reverse: bool) -> NDArray[n
         except TypeError as error:
             raise TypeError(f"key gives values that cannot be compared with each other: {error}") from error
     if array.dtype.kind == "f" and (missing := np.isnan(array)).any():
-        raise ValueError(f"the key of element {missing.argmax()} is not a number (NaN), which has no place in an order")
+        raise ValueError(
+            f"the key of element {missing.argmax()} is not a number (NaN), which has no place in an order"
+        )
     if array.dtype.kind in "iu" and _fits_length(array):
         return planning.length_order(array.astype(np.int32), descending=reverse)
     if reverse:

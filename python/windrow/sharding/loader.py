@@ -42,7 +42,9 @@ class HostShare:
         if host_count < 1:
             raise ValueError(f"host count is {host_count}; it must be at least 1")
         if not 0 <= host_index < host_count:
-            raise IndexError(f"host index is {host_index}; with {host_count} hosts it must be from 0 to {host_count - 1}")
+            raise IndexError(
+                f"host index is {host_index}; with {host_count} hosts it must be from 0 to {host_count - 1}"
+            )
         return cls((host_index,), host_count)
 
     @classmethod
@@ -52,7 +54,9 @@ class HostShare:
         slices = sharding.devices_indices_map((count, count))
         begins = {device: index[0].indices(count)[0] for device, index in slices.items()}
         block_rows = sharding.shard_shape((count, count))[0]
-        mine = {begin // block_rows for device, begin in begins.items() if device in sharding.addressable_devices}
+        mine = {
+            begin // block_rows for device, begin in begins.items() if device in sharding.addressable_devices
+        }
         return cls(tuple(sorted(mine)), count // block_rows)
 
     def row_ranges(self, rows: int) -> list[tuple[int, int]]:
@@ -88,7 +92,9 @@ def host_share(mesh: Mesh, host_index: int, host_count: int) -> HostShare:
         return contiguous
     processes = len({device.process_index for device in mesh.devices.flat})
     if processes != host_count:
-        raise ValueError(f"the mesh has devices of {processes} processes, the host count is {host_count}; give {processes}")
+        raise ValueError(
+            f"the mesh has devices of {processes} processes, the host count is {host_count}; give {processes}"
+        )
     return HostShare.of_sharding(NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
 
 
@@ -242,7 +248,9 @@ class _Placement:
         shape = (size * self._share.block_count, *mine.shape[1:])
         if held == self._share.block_count:
             return jax.make_array_from_callback(shape, self._sharding, mine.__getitem__)
-        return jax.make_array_from_callback(shape, self._sharding, lambda index: self._local(mine, size, index))
+        return jax.make_array_from_callback(
+            shape, self._sharding, lambda index: self._local(mine, size, index)
+        )
 
     def _local(self, mine: NDArray[Any], size: int, index: tuple[slice, ...]) -> NDArray[Any]:
         begin, end, _ = index[0].indices(size * self._share.block_count)
