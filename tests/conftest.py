@@ -13,7 +13,7 @@ EVALS = Path(__file__).resolve().parents[2] / "shared" / "evals"
 
 @pytest.fixture(scope="session")
 def evals() -> Path:
-    """The folder of real tasks, data and recorded results that lies beside the project; skips where it is absent."""
+    """The folder of real tasks, data and recorded results beside the project; skips where it is absent."""
     if not EVALS.is_dir():
         pytest.skip(f"needs the evaluation material in {EVALS}")
     return EVALS

@@ -12,16 +12,20 @@ if TYPE_CHECKING:
     from windrow.harness import JaxLM as JaxLM
     from windrow.model import LanguageModel as LanguageModel
     from windrow.planning import Plan as Plan
+    from windrow.policy import BatchPolicy as BatchPolicy
+    from windrow.scoring import score as score
 
 __version__ = version("windrow")
 
 _ROOMS = {
+    "BatchPolicy": "windrow.policy",
     "JaxLM": "windrow.harness",
     "LanguageModel": "windrow.model",
     "Plan": "windrow.planning",
+    "score": "windrow.scoring",
 }
 
-__all__ = ["JaxLM", "LanguageModel", "Plan", "__version__"]
+__all__ = ["BatchPolicy", "JaxLM", "LanguageModel", "Plan", "__version__", "score"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,156 @@
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, final
+
 import numpy as np
 from numpy.typing import NDArray
+
+@final
+class Plan:
+    def __new__(
+        cls,
+        lengths: NDArray[np.int32],
+        identities: NDArray[np.int64] | None = None,
+        *,
+        batch_size: int | None = None,
+        tokens_per_batch: int | None = None,
+        row_multiple: int = 1,
+        max_shapes: int | None = 8,
+        padding_multiple: int = 1,
+        padded_lengths: Sequence[int] | NDArray[np.int32] | None = None,
+        shape_price: int = 4096,
+        pack: bool = False,
+        max_segments: int | None = None,
+        longest_first: bool = True,
+    ) -> Self: ...
+    @classmethod
+    def _from_bytes(cls, stored: bytes) -> Plan: ...
+    def __len__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]: ...
+    @property
+    def segment_count(self) -> int: ...
+    @property
+    def shapes(self) -> NDArray[np.int32]: ...
+    @property
+    def batch_shapes(self) -> NDArray[np.int32]: ...
+    @property
+    def batches(self) -> NDArray[np.int32]: ...
+    @property
+    def rows(self) -> NDArray[np.int32]: ...
+    @property
+    def starts(self) -> NDArray[np.int32]: ...
+    @property
+    def lengths(self) -> NDArray[np.int32]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def statistics(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def batch_segments(
+        self, batch: int, row_start: int = 0, row_stop: int | None = None
+    ) -> NDArray[np.int64]: ...
+    def batch_rows(self, batch: int) -> NDArray[np.int64]: ...
+    def inputs(
+        self,
+        batch: int,
+        tokens: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        row_start: int = 0,
+        row_stop: int | None = None,
+        fill: int = 0,
+    ) -> NDArray[np.int32]: ...
+    def targets(
+        self,
+        batch: int,
+        tokens: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        row_start: int = 0,
+        row_stop: int | None = None,
+        fill: int = 0,
+    ) -> NDArray[np.int32]: ...
+    def segment_ids(
+        self, batch: int, row_start: int = 0, row_stop: int | None = None
+    ) -> NDArray[np.int32]: ...
+    def positions(self, batch: int, row_start: int = 0, row_stop: int | None = None) -> NDArray[np.int32]: ...
+    def row_lengths(
+        self, batch: int, row_start: int = 0, row_stop: int | None = None
+    ) -> NDArray[np.int32]: ...
+    def reads(
+        self,
+        batch: int,
+        tokens: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        score_starts: NDArray[np.int32],
+        groups: int,
+        pick_capacity: int,
+        read_capacity: int,
+        row_start: int = 0,
+        row_stop: int | None = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]: ...
+    def read_spans(
+        self,
+        batch: int,
+        score_starts: NDArray[np.int32],
+        groups: int,
+        read_capacity: int,
+        row_start: int = 0,
+        row_stop: int | None = None,
+    ) -> NDArray[np.int64]: ...
+    def read_capacities(
+        self, offsets: NDArray[np.int64], score_starts: NDArray[np.int32], groups: int = 1, multiple: int = 1
+    ) -> NDArray[np.int32]: ...
 
 def bucket_ids(lengths: NDArray[np.int32], bucket_lengths: NDArray[np.int32]) -> NDArray[np.int32]: ...
 def choose_lengths(lengths: NDArray[np.int32], max_shapes: int, multiple: int = 1) -> NDArray[np.int32]: ...
 def group_identical(tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.int64]: ...
 def invert_order(order: NDArray[np.int64]) -> NDArray[np.int64]: ...
 def length_order(lengths: NDArray[np.int32], descending: bool = True) -> NDArray[np.int64]: ...
+
+_Segments = tuple[
+    NDArray[np.int32],
+    NDArray[np.int64],
+    NDArray[np.int32],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    int,
+    list[tuple[int, str]],
+]
+_Encode = Callable[[list[str], bool], Sequence[Sequence[int]]]
+
+@final
+class Encoder:
+    def __new__(cls, json: str) -> Self: ...
+
+def encode_texts(
+    encoder: Encoder | _Encode, texts: Iterable[str], add_special_tokens: bool, bare_prefix: str | None
+) -> _Segments: ...
+def pair_segments(
+    encoder: Encoder | _Encode,
+    pairs: Iterable[Sequence[str]],
+    add_special_tokens: bool,
+    bare_prefix: str | None,
+    prefix_token_id: int | None,
+    max_length: int | None,
+    apart: bool,
+) -> _Segments: ...
+def prompt_segments(
+    encoder: Encoder | _Encode,
+    texts: Iterable[str],
+    add_special_tokens: bool,
+    bare_prefix: str | None,
+    max_length: int | None,
+    max_new_tokens: list[int],
+) -> _Segments: ...
+def rolling_segments(
+    encoder: Encoder | _Encode,
+    texts: Iterable[str],
+    add_special_tokens: bool,
+    bare_prefix: str | None,
+    prefix_token_id: int | None,
+    max_length: int | None,
+) -> _Segments: ...
 def multihost_remap(size: int, global_batch_size: int, host_count: int) -> NDArray[np.int64]: ...
 def pack_rows(
     lengths: NDArray[np.int32], capacity: int, max_segments: int

@@ -5,6 +5,7 @@ works, and refuses bad input by naming the argument, the offending index and the
 value.
 """
 
+from windrow._rust import Plan as Plan
 from windrow._rust import bucket_ids as bucket_ids
 from windrow._rust import choose_lengths as choose_lengths
 from windrow._rust import group_identical as group_identical
@@ -17,6 +18,7 @@ from windrow._rust import round_up as round_up
 from windrow._rust import token_lengths as token_lengths
 
 __all__ = [
+    "Plan",
     "bucket_ids",
     "choose_lengths",
     "group_identical",

@@ -70,11 +70,6 @@ pub enum Error {
         /// That argument.
         divisor: i64,
     },
-    /// An array was written to while it was read.
-    Changed {
-        /// The argument's name.
-        argument: &'static str,
-    },
     /// A single number is outside the range that the argument allows.
     Value {
         /// The argument's name.
@@ -94,6 +89,33 @@ pub enum Error {
         expected: usize,
         /// Why: what the size must agree with.
         because: &'static str,
+    },
+    /// A number, or an element, does not stand as it must to a number that depends on other arguments.
+    Bound {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the offending element is; nothing for a single number.
+        index: Option<usize>,
+        /// The offending number.
+        value: i64,
+        /// How it must stand to the limit: "at least", "at most", "a multiple of".
+        relation: &'static str,
+        /// The limit.
+        limit: i64,
+        /// Where the limit comes from.
+        because: &'static str,
+    },
+    /// There is no such batch.
+    NoBatch {
+        /// The batch asked for.
+        batch: i64,
+        /// How many there are.
+        batches: usize,
+    },
+    /// An array was written to by somebody else meanwhile, so there is no answer.
+    Changed {
+        /// The argument's name.
+        argument: &'static str,
     },
 }
 
@@ -130,17 +152,21 @@ impl fmt::Display for Error {
             Error::Multiple { argument, value, of, divisor } => {
                 write!(f, "{argument} is {value}; it must be a multiple of {of}, which is {divisor}")
             }
-            Error::Changed { argument } => {
-                write!(
-                    f,
-                    "{argument} was written to during the call; it must stay as it is until the call returns"
-                )
-            }
             Error::Value { argument, value, expected } => {
                 write!(f, "{argument} is {value}; it must be {expected}")
             }
             Error::Size { argument, size, expected, because } => {
                 write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
+            }
+            Error::Bound { argument, index, value, relation, limit, because } => {
+                let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
+                write!(f, "{argument}{index} is {value}; it must be {relation} {limit}, {because}")
+            }
+            Error::NoBatch { batch, batches } => {
+                write!(f, "batch is {batch}; it must be one of the plan's {batches} batches, counted from 0")
+            }
+            Error::Changed { argument } => {
+                write!(f, "{argument} changed while it was being read; pass a copy")
             }
         }
     }

@@ -31,6 +31,7 @@ pub mod order;
 pub mod pack;
 mod parallel;
 mod place;
+pub mod plan;
 pub mod ragged;
 pub mod shard;
 

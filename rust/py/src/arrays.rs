@@ -15,7 +15,7 @@ use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use numpy::ndarray::{Dimension, IntoDimension};
+use numpy::ndarray::{ArrayView1, Dimension, IntoDimension};
 use numpy::npyffi::{NpyTypes, PY_ARRAY_API, get_type_object, npy_intp};
 use numpy::{Element, PyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArray};
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods, dtype};
@@ -115,6 +115,46 @@ where
     let slots = array.slots();
     py.detach(|| fill(slots)).map_err(crate::errors::raise)?;
     Ok(array.0)
+}
+
+/// As [`filled_matrix`], for several matrices of `rows` rows each.
+///
+/// # Safety
+///
+/// As for [`filled`], for all of them.
+pub unsafe fn filled_matrices<T, F, const N: usize>(
+    py: Python<'_>,
+    rows: usize,
+    columns: [usize; N],
+    fill: F,
+) -> PyResult<[Bound<'_, PyArray2<T>>; N]>
+where
+    T: Element + Send,
+    F: FnOnce([&mut [MaybeUninit<T>]; N]) -> windrow_core::Result<()> + Send,
+{
+    let mut arrays = Vec::with_capacity(N);
+    for columns in columns {
+        arrays.push(Fresh::allocate(py, [rows, columns])?);
+    }
+    let mut arrays: [Fresh<'_, T, _>; N] = arrays.try_into().ok().expect("one for each");
+    let slots = arrays.each_mut().map(Fresh::slots);
+    py.detach(|| fill(slots)).map_err(crate::errors::raise)?;
+    Ok(arrays.map(|array| array.0))
+}
+
+/// Lends out memory that `owner` keeps, as an array that cannot be written to.
+///
+/// # Safety
+///
+/// `elements` must stay where and what they are for as long as `owner` lives.
+pub unsafe fn lent<'py, T: Element>(
+    owner: &Bound<'py, PyAny>,
+    elements: &[T],
+) -> PyResult<Bound<'py, PyArray1<T>>> {
+    // SAFETY: the array keeps its owner alive, and with it the elements.
+    let array = unsafe { PyArray1::borrow_from_array(&ArrayView1::from(elements), owner.clone()) };
+    array.try_readwrite()?.make_nonwriteable();
+    Ok(array)
 }
 
 /// Two vectors of the same size.

@@ -8,8 +8,11 @@ mod errors;
 mod numbers;
 mod order;
 mod pack;
+mod plan;
+mod policy;
 mod ragged;
 mod shard;
+mod tokens;
 
 use pyo3::prelude::*;
 
@@ -22,6 +25,12 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(collate::pad_rows, module)?)?;
     module.add_function(wrap_pyfunction!(order::invert_order, module)?)?;
     module.add_function(wrap_pyfunction!(order::length_order, module)?)?;
+    module.add_class::<tokens::Encoder>()?;
+    module.add_function(wrap_pyfunction!(tokens::encode_texts, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::pair_segments, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::prompt_segments, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::rolling_segments, module)?)?;
+    module.add_class::<plan::Plan>()?;
     module.add_function(wrap_pyfunction!(pack::pack_rows, module)?)?;
     module.add_function(wrap_pyfunction!(ragged::group_identical, module)?)?;
     module.add_function(wrap_pyfunction!(ragged::token_lengths, module)?)?;

@@ -1,1 +1,48 @@
 //! Texts to ragged token arrays.
+//!
+//! The work goes in three steps, so that texts may be encoded here or by anything
+//! else that can encode, with one meaning of a segment for all:
+//!
+//! 1. *Plan* ([`pairs`], [`rolling`], [`prompts`]): requests become [`Job`]s, the
+//!    texts to encode. Equal texts are one job.
+//! 2. *Encode* ([`Encoder`] on every core, or the caller's own way): jobs become
+//!    [`Encoded`] tokens.
+//! 3. *Lay out* ([`Layout`]): stretches of encoded jobs become segments, cut to the
+//!    model's length, and are written once, where the caller wants them.
+//!
+//! ```text
+//! requests   ("The cow", " eats"), ("The cow", " sleeps")
+//! jobs       "The cow eats"   "The cow"   "The cow sleeps"
+//! tokens     [464 9875 25365] [464 9875]  [464 9875 46188]
+//! segments   [464 9875 25365  464 9875 46188], scored from 2 and from 2
+//! ```
+//!
+//! # Words
+//!
+//! | name | means |
+//! | --- | --- |
+//! | `request` | what the caller gave: one or two texts |
+//! | `job` | a text to encode once |
+//! | `specials` | whether the tokenizer may add its special tokens around a text |
+//! | `prefix` | the token that stands before a text without context |
+//! | `score_start` | where in its segment the scored stretch begins, at least 1 |
+
+#![forbid(unsafe_op_in_unsafe_fn)]
+#![warn(missing_docs)]
+
+mod encoded;
+mod encoder;
+mod error;
+mod job;
+mod layout;
+pub mod pairs;
+pub mod prompts;
+pub mod rolling;
+mod space;
+
+pub use encoded::Encoded;
+pub use encoder::Encoder;
+pub use error::{Error, Problem};
+pub use job::{Job, Jobs, Specials};
+pub use layout::{Layout, Stretch};
+pub use space::trim_end;

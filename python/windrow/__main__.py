@@ -1,0 +1,7 @@
+"""``python -m windrow``."""
+
+import sys
+
+from windrow.cli import main
+
+sys.exit(main())

@@ -1,0 +1,354 @@
+"""The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from windrow.model import LanguageModel
+from windrow.planning import Plan
+from windrow.policy import BatchPolicy
+from windrow.scoring import Clock, Scorer, Scores
+from windrow.sharding import RowSharding
+from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
+
+
+@register_model("windrow")
+class JaxLM(LM):
+    """A JAX language model as lm_eval sees it.
+
+    Give a :class:`~windrow.LanguageModel` and a tokenizer, or ``pretrained``, or
+    ``factory``. Numbers may come as strings, as they do from a command line.
+
+    Args:
+        model: The model.
+        tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
+        pretrained: A directory in the Hugging Face format; its model and tokenizer
+            are loaded.
+        factory: ``"module:function"``; the function takes no arguments and returns
+            a model and a tokenizer.
+        dtype: The parameters' type for ``pretrained``: ``"float32"`` or ``"bfloat16"``.
+        max_length: The most tokens the model may see at once; the model's own limit
+            by default.
+        batch_size: Rows a batch; ``"auto"`` leaves it to ``tokens_per_batch``.
+        tokens_per_batch: The most tokens in a batch, padding included, so that short
+            rows come in larger batches. Used unless ``batch_size`` is a number.
+        max_shapes: The most distinct batch shapes, each of which is one compilation.
+        padding_multiple: Padded lengths are multiples of this.
+        share: Whether requests with equal inputs share a row.
+        pack: Whether several requests share a row; only for models that honour
+            segment ids and positions.
+        on_bad_request: ``"raise"``, or ``"skip"``: a request that cannot be scored is
+            scored as a failure (minus infinity, not greedy) and reported.
+        add_bos_token: Whether the tokenizer adds its BOS; its own default if not given.
+        prefix_token_id: What conditions an empty context; BOS, else EOS if not given.
+        chunk_length: Where given, rows run through the model's ``step`` in chunks of
+            this many tokens, with the state carried; for long texts on recurrent models.
+        sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
+            whose axes rows are split; all devices by default.
+        mesh: The same as ``sharding``, for a mesh.
+        max_batch_size: Accepted because lm_eval's command line passes it; not used.
+        device: Accepted because lm_eval's command line passes it; not used, as JAX
+            chooses its devices by itself.
+
+    Raises:
+        TypeError, ValueError: An argument is not what it must be; the message names it.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel | None = None,
+        tokenizer: Any = None,
+        *,
+        pretrained: str | None = None,
+        factory: str | None = None,
+        dtype: str = "float32",
+        max_length: int | str | None = None,
+        batch_size: int | str | None = None,
+        tokens_per_batch: int | str | None = None,
+        max_shapes: int | str | None = 8,
+        padding_multiple: int | str = 1,
+        share: bool | str = True,
+        pack: bool | str = False,
+        on_bad_request: str = "raise",
+        add_bos_token: bool | str | None = None,
+        prefix_token_id: int | str | None = None,
+        chunk_length: int | str | None = None,
+        sharding: Any = None,
+        mesh: Any = None,
+        max_batch_size: int | str | None = None,  # noqa: ARG002
+        device: str | None = None,  # noqa: ARG002
+    ) -> None:
+        super().__init__()
+        if sharding is not None and mesh is not None:
+            raise ValueError("give sharding or mesh, not both")
+        self.on_bad_request = on_bad_request
+        self.policy = BatchPolicy(
+            batch_size=None if _is_auto(batch_size) else _integer("batch_size", batch_size),
+            tokens_per_batch=_integer("tokens_per_batch", tokens_per_batch),
+            max_shapes=_integer("max_shapes", max_shapes),
+            padding_multiple=_integer("padding_multiple", padding_multiple) or 1,
+            share=_flag("share", share),
+            pack=_flag("pack", pack),
+        )
+        self.sharding = RowSharding.over(sharding if sharding is not None else mesh)
+        if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:
+            raise ValueError(
+                f"batch_size is {self.policy.batch_size}; it must be a multiple of {self.sharding.groups}, "
+                "the number of groups that the sharding splits rows into"
+            )
+        self.model, source, self.source = _find_model(model, tokenizer, pretrained, factory, dtype)
+        self.tokenizer: Tokenizer = load_tokenizer(
+            source,
+            add_bos_token=None if add_bos_token is None else _flag("add_bos_token", add_bos_token),
+            prefix_token_id=_integer("prefix_token_id", prefix_token_id, least=0),
+        )
+        given = _integer("max_length", max_length)
+        self.max_length = self.model.max_length if given is None else given
+        self.clock = Clock()
+        self._scorer = Scorer(self.model, self.sharding, self.clock, _integer("chunk_length", chunk_length))
+        self._totals: dict[str, Any] = {
+            "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
+            "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
+        }  # fmt: skip
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
+        """From ``"name=value,name=value"``, as lm_eval's command line does; unknown names are refused."""
+        pairs = dict(
+            part.split("=", 1) if "=" in part else (part, "") for part in arg_string.split(",") if part
+        )
+        return cls.create_from_arg_obj(pairs, additional_config)
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> Self:
+        """From a dictionary of arguments, which outweigh lm_eval's; unknown names are refused."""
+        accepted = [name for name in signature(cls.__init__).parameters if name != "self"]
+        for name in arg_dict:
+            if name not in accepted:
+                raise ValueError(f"unknown model argument {name!r}; accepted: {', '.join(accepted)}")
+        extra = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        if "tokens_per_batch" in arg_dict:
+            extra.pop("batch_size", None)
+        return cls(**{**extra, **arg_dict})
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Log-likelihood of each request's continuation, and whether greedy decoding would give it.
+
+        Args:
+            requests: Each one's ``args`` is ``(context, continuation)``.
+
+        Returns:
+            For each request the sum of its continuation's log-probabilities in nats,
+            and whether every token of it is the most likely one.
+        """
+        with self.clock.phase("tokenize"):
+            segments = loglikelihood_segments(
+                self.tokenizer,
+                [request.args for request in requests],
+                max_length=self.max_length,
+                on_bad_request=self.on_bad_request,
+            )
+        results = [(-float("inf"), False)] * len(requests)
+
+        def known(which: NDArray[np.int64], sums: NDArray[np.float64], greedy: NDArray[np.bool_]) -> None:
+            for request, total, flag in zip(segments.requests[which], sums, greedy, strict=True):
+                results[request] = (float(total), bool(flag))
+                self.cache_hook.add_partial("loglikelihood", requests[request].args, results[request])
+
+        self._score(segments, "loglikelihood", known)
+        return results
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Log-likelihood of each request's whole text, in nats.
+
+        Args:
+            requests: Each one's ``args`` is ``(text,)``. A text that is longer than
+                the model's limit is scored in disjoint windows.
+        """
+        texts = [request.args[0] for request in requests]
+        with self.clock.phase("tokenize"):
+            segments = rolling_segments(
+                self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
+            )
+        totals = np.zeros(len(requests))
+        totals[segments.skipped] = -np.inf
+        waiting = np.bincount(segments.requests, minlength=len(requests))
+
+        def known(which: NDArray[np.int64], sums: NDArray[np.float64], _: NDArray[np.bool_]) -> None:
+            for request, total in zip(segments.requests[which], sums, strict=True):
+                totals[request] += total
+                waiting[request] -= 1
+                if not waiting[request]:
+                    self.cache_hook.add_partial(
+                        "loglikelihood_rolling", (texts[request],), float(totals[request])
+                    )
+
+        self._score(segments, "loglikelihood_rolling", known)
+        return [float(total) for total in totals]
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Not there yet: generation tasks are refused."""
+        raise NotImplementedError(
+            f"this version of windrow scores but does not generate; leave out generate_until tasks "
+            f"({len(requests)} such requests came)"
+        )
+
+    def report(self) -> dict[str, Any]:
+        """What the runs so far did.
+
+        Returns:
+            ``requests``, ``segments``, ``rows`` (filler included), ``real_tokens``
+            (of every request's own input, shared or not), ``device_tokens``
+            (padding and filler included), ``shapes`` as ``[rows, length]`` lists,
+            ``truncated``, ``shared`` and ``skipped`` requests, and ``seconds`` by
+            phase: ``tokenize``, ``plan``, ``compile`` (waiting for the compiler),
+            ``host`` (filling arrays), ``device`` (waiting for results).
+        """
+        return {**self._totals, "shapes": [*self._totals["shapes"]], "seconds": dict(self.clock.seconds)}
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tokenizer's name, fit for a file name."""
+        return self.tokenizer.name.replace("/", "__")
+
+    @property
+    def eot_token_id(self) -> int | None:
+        """The id of the token that ends a text."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def batch_size(self) -> int | str:
+        """Rows a batch, or ``"auto"``."""
+        return "auto" if self.policy.batch_size is None else self.policy.batch_size
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """The conversation as one string, by the tokenizer's own template."""
+        return self.tokenizer.apply_chat_template(chat_history, add_generation_prompt)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The template's text, for lm_eval's records; ``None`` where none is asked for."""
+        return self.tokenizer.chat_template if chat_template else None
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Size, type and source of the model, for lm_eval's records."""
+        return {**self._scorer.describe(), "model_source": self.source}
+
+    def _score(
+        self,
+        segments: Segments,
+        request_type: str,
+        known: Callable[[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]], None],
+    ) -> None:
+        with self.clock.phase("plan"):
+            plan = self.policy.plan(segments, self.sharding.groups)
+        lengths = np.diff(segments.offsets) - 1
+        with tqdm(
+            total=int(lengths.sum()), desc=f"Running {request_type} requests", unit="tok", unit_scale=True
+        ) as bar:
+
+            def fetched(which: NDArray[np.int64], scores: Scores) -> None:
+                part = scores.only(which)
+                sums = part.sums()
+                if not np.isfinite(sums).all():
+                    _refuse_scores(segments.requests[which[~np.isfinite(sums)]], request_type)
+                known(which, sums, part.greedy())
+                bar.update(int(lengths[which].sum()))
+
+            self._scorer.run(plan, segments, fetched)
+        self._record(plan, segments)
+
+    def _record(self, plan: Plan, segments: Segments) -> None:
+        statistics, totals = plan.statistics, self._totals
+        totals["requests"] += segments.request_count
+        totals["truncated"] += len(segments.report.truncated)
+        totals["skipped"] += len(segments.skipped)
+        totals["shared"] += statistics["shared_segments"]
+        for name in ("segments", "rows", "real_tokens", "device_tokens"):
+            totals[name] += statistics[name]
+        for shape in statistics["shapes"]:
+            if shape not in totals["shapes"]:
+                totals["shapes"].append(shape)
+
+
+def _find_model(
+    model: LanguageModel | None, tokenizer: Any, pretrained: str | None, factory: str | None, dtype: str
+) -> tuple[LanguageModel, Any, str]:
+    """The model, what its tokenizer is loaded from, and where both came from."""
+    if sum(one is not None for one in (model, pretrained, factory)) != 1:
+        raise ValueError(
+            "give one of model (with tokenizer), pretrained=DIRECTORY and factory=module:function"
+        )
+    if pretrained is not None:
+        from windrow.models import load
+
+        if not Path(pretrained).is_dir():
+            raise ValueError(
+                f"pretrained must be a directory in the Hugging Face format; {pretrained!r} is none"
+            )
+        return load(pretrained, dtype=dtype), tokenizer or pretrained, pretrained
+    if factory is not None:
+        model, made = _call_factory(factory)
+        return model, made if tokenizer is None else tokenizer, factory
+    if not isinstance(model, LanguageModel):
+        raise TypeError(f"model must be a windrow.LanguageModel, not {type(model).__name__}")
+    if tokenizer is None:
+        raise ValueError(
+            "tokenizer is missing: give a path, a tokenizers.Tokenizer, or anything with encode()"
+        )
+    return model, tokenizer, "LanguageModel"
+
+
+def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
+    module, separator, function = factory.partition(":")
+    if not separator:
+        raise ValueError(f"factory must be module:function, not {factory!r}")
+    made = getattr(import_module(module), function)()
+    if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], LanguageModel)):
+        raise TypeError(
+            f"factory {factory} must return (LanguageModel, tokenizer), not {type(made).__name__}"
+        )
+    return made[0], made[1]
+
+
+def _is_auto(batch_size: int | str | None) -> bool:
+    return batch_size is None or (isinstance(batch_size, str) and batch_size.split(":")[0] == "auto")
+
+
+def _integer(name: str, value: int | str | None, least: int = 1) -> int | None:
+    if value is None or value == "None":
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return number
+
+
+def _flag(name: str, value: bool | str | int) -> bool:
+    flags = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if str(value).lower() not in flags:
+        raise ValueError(f"{name} must be true or false, not {value!r}")
+    return flags[str(value).lower()]
+
+
+def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:
+    shown = ", ".join(map(str, np.unique(requests)[:10]))
+    raise ValueError(
+        f"the model's log-probabilities are not finite for {len(np.unique(requests))} {request_type} "
+        f"requests (indexes {shown}); look for overflow in its parameters or activations"
+    )

@@ -1,0 +1,57 @@
+"""The small parts that several models share."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+}
+"""Activation functions by the names that configurations use."""
+
+
+def contract(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """``einsum`` that adds up in float32 and gives it back in float32.
+
+    Float32 operands are multiplied in full: by default accelerators would round
+    them to fewer bits first.
+
+    >>> contract("ij,kj->ik", jnp.ones((2, 3)), jnp.ones((4, 3))).shape
+    (2, 4)
+    """
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+    return jnp.einsum(formula, x, weight, precision=precision, preferred_element_type=jnp.float32)
+
+
+def linear(formula: str, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """A linear map with an optional bias, in the dtype of ``x``."""
+    y = contract(formula, x, weight)
+    return (y if bias is None else y + bias.astype(y.dtype)).astype(x.dtype)
+
+
+def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
+    """Scales the last axis to a root mean square of 1, in float32, then by ``weight``.
+
+    Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
+    """
+    wide = x.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    return wide.astype(weight.dtype) * weight
+
+
+def layer_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
+    """Brings the last axis to mean 0 and variance 1, in float32, then scales and shifts it.
+
+    Source: Ba, Kiros and Hinton, Layer Normalization, 2016.
+    """
+    wide = x.astype(jnp.float32)
+    wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    return (wide * weight.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)

@@ -1,0 +1,153 @@
+"""From a directory in the Hugging Face format to a language model."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from windrow.model import LanguageModel
+from windrow.models import llama, parameters
+from windrow.models.checkpoint import Checkpoint
+from windrow.models.config import WAY_OUT, Fields, read_json, stated_max_length
+
+_DEFAULT_MAX_LENGTH = 2048
+_TENSOR_AXES = ("tensor", "model", "tp")
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class _Family(NamedTuple):
+    architecture: str
+    module: Any
+    max_length: int | None
+    """What Hugging Face assumes where the file states nothing; ``None`` for a recurrent model."""
+
+
+_FAMILIES = {
+    "llama": _Family("LlamaForCausalLM", llama, 2048),
+    "mistral": _Family("MistralForCausalLM", llama, 131072),
+    "qwen2": _Family("Qwen2ForCausalLM", llama, 32768),
+    "qwen3": _Family("Qwen3ForCausalLM", llama, 32768),
+}
+
+
+def load(
+    directory: str | PathLike[str],
+    *,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+    tensor_axis: str | None = None,
+    max_length: int | str | None = "config",
+) -> LanguageModel:
+    """Loads a model with all three levels: ``apply``, ``hidden`` and ``head``, ``init_state`` and ``step``.
+
+    Args:
+        directory: The folder with ``config.json`` and the safetensors files.
+        dtype: ``"float32"`` or ``"bfloat16"``: what parameters are cast to and layers compute in. Norms,
+            attention weights and recurrences are computed in float32 and logits given in it either way.
+        mesh: The devices to put the parameters on; each device's piece is read from the files by itself. The
+            mesh's axes are taken as automatic. ``None`` puts everything on the default device.
+        tensor_axis: The mesh axis that divides attention heads, the width inside a layer and the vocabulary,
+            wherever it divides them evenly; along all other axes the parameters are repeated. ``None`` takes
+            the first of ``tensor``, ``model`` and ``tp`` that the mesh has, else everything is repeated.
+        max_length: The most tokens the model sees at once, and the number of slots of its key-value cache.
+            ``"config"`` takes the configuration's ``n_positions``, ``max_position_embeddings`` or ``n_ctx``,
+            else 2048, also for recurrent models, whose numbers are then those of lm_eval's Hugging Face
+            backend. ``"unbounded"`` or ``None`` lifts the limit, which only recurrent models allow.
+
+    Returns:
+        The model; its functions are pure and not yet compiled.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: An architecture, a field or its value that is not known here, a missing, misshapen or
+            superfluous tensor, a damaged file, or an argument that does not fit.
+
+    >>> model = load("path/to/SmolLM2-135M", dtype="bfloat16", mesh=mesh)  # doctest: +SKIP
+    >>> logits = jax.jit(model.apply)(model.params, tokens, positions, segment_ids)  # doctest: +SKIP
+    """
+    folder = Path(directory)
+    values = _read_config(folder)
+    fields = Fields(values, folder / "config.json")
+    family = _family(fields)
+    module = family.module
+    config = module.read_config(fields)
+    fields.finish(module.HARMLESS)
+    limit = _limit(max_length, values, family, fields.path)
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype!r}")
+    mesh, axis = _check_mesh(mesh, tensor_axis)
+    checkpoint = Checkpoint(folder, module.PREFIX)
+    leaves = module.leaves(config)
+    parameters.check(leaves, checkpoint, config.layers, module.ignored)
+    params = parameters.place(leaves, checkpoint, config.layers, np.dtype(_DTYPES[dtype]), mesh, axis)
+    model: LanguageModel = module.language_model(config, params, limit)
+    return model
+
+
+def config_max_length(directory: str | PathLike[str]) -> int | None:
+    """The most tokens that a directory's ``config.json`` states, or ``None`` if it states none.
+
+    The text configuration comes first, then ``n_positions``, ``max_position_embeddings`` and ``n_ctx`` in
+    this order, as in lm_eval's Hugging Face backend, which looks at the tokenizer next and then settles for
+    2048.
+    """
+    folder = Path(directory)
+    values = _read_config(folder)
+    return stated_max_length(values) or _family(Fields(values, folder / "config.json")).max_length
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{str(folder)!r} is not a directory; a model is loaded from a local directory with "
+            "config.json and safetensors files (huggingface_hub.snapshot_download fetches one)"
+        )
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; a model's directory must have one")
+    return read_json(path)
+
+
+def _family(fields: Fields) -> _Family:
+    kind, names = fields.take("model_type", None), fields.take("architectures", None) or []
+    known = ", ".join(f"{family.architecture} ({kind})" for kind, family in _FAMILIES.items())
+    family = _FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None or not isinstance(names, list) or (names and family.architecture not in names):
+        found = f"architectures {names!r} with model_type {kind!r}"
+        raise ValueError(f"{fields.path}: {found} is not known here; known: {known}. Else {WAY_OUT}")
+    return family
+
+
+def _limit(asked: int | str | None, values: dict[str, Any], family: _Family, path: Path) -> int | None:
+    if asked is None or asked == "unbounded":
+        if family.max_length is None:
+            return None
+        raise ValueError(
+            f"max_length={asked!r} is for recurrent models; {path} is one with attention: give a number"
+        )
+    if asked == "config":
+        return stated_max_length(values) or family.max_length or _DEFAULT_MAX_LENGTH
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+        raise ValueError(
+            f"max_length must be a whole number of at least 1, 'config', 'unbounded' or None, not {asked!r}"
+        )
+    return asked
+
+
+def _check_mesh(mesh: Mesh | None, axis: str | None) -> tuple[Mesh | None, str | None]:
+    if mesh is None:
+        if axis is not None:
+            raise ValueError(f"tensor_axis={axis!r} needs a mesh")
+        return None, None
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh or None, not {type(mesh).__name__}")
+    if axis is None:
+        axis = next((name for name in _TENSOR_AXES if name in mesh.axis_names), None)
+    elif axis not in mesh.axis_names:
+        raise ValueError(
+            f"tensor_axis={axis!r} is no axis of the mesh, which has {', '.join(mesh.axis_names)}"
+        )
+    return Mesh(mesh.devices, mesh.axis_names), axis

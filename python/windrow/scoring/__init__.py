@@ -1,0 +1,9 @@
+"""Scores: log-probabilities and greedy flags of every scored token, in the order of the segments."""
+
+from windrow.scoring.corpus import CorpusScores as CorpusScores
+from windrow.scoring.corpus import score as score
+from windrow.scoring.scorer import Clock as Clock
+from windrow.scoring.scorer import Scorer as Scorer
+from windrow.scoring.scorer import Scores as Scores
+
+__all__ = ["Clock", "CorpusScores", "Scorer", "Scores", "score"]

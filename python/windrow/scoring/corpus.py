@@ -1,0 +1,107 @@
+"""Scoring a corpus without lm_eval: texts or pairs in, arrays out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from numpy.typing import NDArray
+
+from windrow.model import LanguageModel
+from windrow.policy import BatchPolicy
+from windrow.scoring.scorer import Clock, Scorer
+from windrow.sharding import RowSharding
+from windrow.tokens import Segments, load_tokenizer, loglikelihood_segments, rolling_segments
+
+
+@dataclass(frozen=True)
+class CorpusScores:
+    """What the model says of each request.
+
+    Attributes:
+        log_likelihoods: ``float64[n]``, the sum of the scored tokens'
+            log-probabilities in nats; minus infinity for skipped requests.
+        token_counts: ``int64[n]``, how many tokens were scored.
+        greedy: ``bool[n]``, whether greedy decoding would give every scored token.
+        token_logprobs: ``float32[m]``, each scored token's log-probability, request
+            after request.
+        offsets: ``int64[n + 1]``, where each request's tokens begin in ``token_logprobs``.
+        skipped: ``int64[k]``, the requests that could not be scored.
+    """
+
+    log_likelihoods: NDArray[np.float64]
+    token_counts: NDArray[np.int64]
+    greedy: NDArray[np.bool_]
+    token_logprobs: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    skipped: NDArray[np.int64]
+
+
+def score(
+    model: LanguageModel,
+    tokenizer: Any,
+    requests: Sequence[str] | Sequence[tuple[str, str]],
+    *,
+    policy: BatchPolicy | None = None,
+    sharding: NamedSharding | Mesh | None = None,
+    on_bad_request: str = "raise",
+    chunk_length: int | None = None,
+) -> CorpusScores:
+    """Scores texts, or continuations of contexts, exactly as :class:`~windrow.JaxLM` does.
+
+    Args:
+        model: The model.
+        tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
+        requests: Texts, each scored whole (in disjoint windows where it is longer
+            than the model's limit), or pairs ``(context, continuation)``, of which
+            the continuation is scored.
+        policy: How requests are batched.
+        sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
+            rows are split; all devices by default.
+        on_bad_request: ``"raise"``, or ``"skip"`` to leave such requests out.
+        chunk_length: See :class:`~windrow.JaxLM`.
+
+    Raises:
+        TypeError: The requests are neither all texts nor all pairs.
+        ValueError: A request cannot be scored; the message names it.
+
+    >>> import jax.numpy as jnp
+    >>> class Bytes:
+    ...     encode = staticmethod(lambda text: list(text.encode()))
+    ...     decode = staticmethod(lambda tokens: bytes(tokens).decode())
+    >>> uniform = LanguageModel(jnp.zeros(256), lambda p, tokens, *_: jnp.zeros((*tokens.shape, 256)))
+    >>> scores = score(uniform, Bytes(), [("a", "b"), ("a", "cd")])
+    >>> scores.log_likelihoods.round(2), scores.token_counts
+    (array([ -5.55, -11.09]), array([1, 2]))
+    """
+    tokenizer = load_tokenizer(tokenizer)
+    segments = _segments(tokenizer, requests, model.max_length, on_bad_request)
+    where = RowSharding.over(sharding)
+    plan = (policy or BatchPolicy()).plan(segments, where.groups)
+    scores = Scorer(model, where, Clock(), chunk_length).run(plan, segments)
+    counts = np.zeros(segments.request_count, np.int64)
+    np.add.at(counts, segments.requests, np.diff(scores.offsets))
+    totals = np.zeros(segments.request_count)
+    np.add.at(totals, segments.requests, scores.sums())
+    totals[segments.skipped] = -np.inf
+    greedy = np.ones(segments.request_count, np.bool_)
+    np.logical_and.at(greedy, segments.requests, scores.greedy())
+    greedy[segments.skipped] = False
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return CorpusScores(totals, counts, greedy, scores.token_logprobs, offsets, segments.skipped)
+
+
+def _segments(
+    tokenizer: Any,
+    requests: Sequence[str] | Sequence[tuple[str, str]],
+    max_length: int | None,
+    on_bad_request: str,
+) -> Segments:
+    options: dict[str, Any] = {"max_length": max_length, "on_bad_request": on_bad_request}
+    texts = [request for request in requests if isinstance(request, str)]
+    if texts and len(texts) == len(requests):
+        return rolling_segments(tokenizer, texts, **options)
+    if texts:
+        raise TypeError("requests must be all texts or all (context, continuation) pairs; both came")
+    return loglikelihood_segments(tokenizer, requests, **options)

@@ -1,0 +1,129 @@
+"""The traced part of scoring: from a batch's arrays to two numbers a scored token.
+
+Scores are made where logits are. The scored positions of a batch are picked,
+their logits made a chunk at a time and reduced to a log-sum-exp and an arg-max
+in float32, and read at each scored token.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from windrow.model import LanguageModel
+
+CHUNK_BYTES = 1 << 26
+"""How many bytes of float32 logits the head makes at a time for each group of rows."""
+
+
+def row_layout(layout: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
+    """Positions and segment ids, ``int32[rows, length]`` each, from the little that hosts send.
+
+    Args:
+        layout: Row lengths ``int32[rows]`` where each row holds one segment,
+            segment ids ``int32[rows, length]`` where rows are packed.
+        length: The batch's padded length.
+
+    >>> positions, segment_ids = row_layout(jnp.array([[1, 1, 2, 2, 0]]), 5)
+    >>> positions.tolist(), segment_ids.tolist()
+    ([[0, 1, 0, 1, 0]], [[1, 1, 2, 2, 0]])
+    >>> positions, segment_ids = row_layout(jnp.array([2, 0]), 3)
+    >>> positions.tolist(), segment_ids.tolist()
+    ([[0, 1, 2], [0, 1, 2]], [[1, 1, 0], [0, 0, 0]])
+    """
+    columns = jax.lax.broadcasted_iota(jnp.int32, (layout.shape[0], length), 1)
+    if layout.ndim == 1:
+        return columns, (columns < layout[:, None]).astype(jnp.int32)
+    before = jnp.pad(layout[:, :-1], ((0, 0), (1, 0)))
+    starts = jax.lax.cummax(jnp.where(layout != before, columns, 0), axis=1)
+    return columns - starts, layout
+
+
+def score_batch(
+    model: LanguageModel,
+    chunk_length: int | None,
+    params: Any,
+    tokens: jax.Array,
+    layout: jax.Array,
+    pick_index: jax.Array,
+    read_pick: jax.Array,
+    read_target: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probability and greedy flag of each read; traced once a shape.
+
+    Args:
+        model: Gives the logits.
+        chunk_length: Where given, rows run through ``step`` in chunks of this length.
+        params: Its parameters.
+        tokens: ``int32[rows, length]``.
+        layout: See :func:`row_layout`.
+        pick_index: ``int32[groups, picks]``, the scored positions in each group's
+            rows laid end to end.
+        read_pick: ``int32[groups, reads]``, which pick each scored token is read at.
+        read_target: ``int32[groups, reads]``, the scored token.
+
+    Returns:
+        ``float32[groups, reads]`` and ``bool[groups, reads]``; what stands beyond
+        a group's own reads has no meaning.
+    """
+    positions, segment_ids = row_layout(layout, tokens.shape[1])
+    source = _last_layer(model, params, tokens, positions, segment_ids, chunk_length)
+    head = partial(model.head, params) if model.head is not None else _logits_as_they_are
+    groups, picks = pick_index.shape
+    source = source.reshape(groups, -1, source.shape[-1])
+    vocab = jax.eval_shape(head, jax.ShapeDtypeStruct((1, source.shape[-1]), source.dtype)).shape[-1]
+    chunk = min(picks, max(1, CHUNK_BYTES // (4 * vocab)))
+    pick_index = jnp.pad(pick_index, ((0, 0), (0, -picks % chunk)))
+
+    def reduce_chunk(number: jax.Array, known: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        first = number * chunk
+        index = jax.lax.dynamic_slice_in_dim(pick_index, first, chunk, axis=1)
+        picked = jnp.take_along_axis(source, index[:, :, None], axis=1)
+        logits = head(picked.reshape(groups * chunk, -1)).reshape(groups, chunk, vocab)
+        here = read_pick - first
+        inside = (here >= 0) & (here < chunk)
+        logprobs, greedy = jax.vmap(_read)(logits, jnp.where(inside, here, 0), read_target)
+        return jnp.where(inside, logprobs, known[0]), jnp.where(inside, greedy, known[1])
+
+    nothing = jnp.zeros(read_pick.shape, jnp.float32), jnp.zeros(read_pick.shape, jnp.bool_)
+    return jax.lax.fori_loop(0, jnp.max(read_pick) // chunk + 1, reduce_chunk, nothing)
+
+
+def _last_layer(
+    model: LanguageModel,
+    params: Any,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    chunk_length: int | None,
+) -> jax.Array:
+    """What the head reads, or logits where there is no head: ``[rows, length, width]``."""
+    if chunk_length is None:
+        forward = model.apply if model.hidden is None else model.hidden
+        return forward(params, tokens, positions, segment_ids)
+    rows, length = tokens.shape
+    assert model.step is not None
+    assert model.init_state is not None
+
+    def chunks(array: jax.Array) -> jax.Array:
+        padded = jnp.pad(array, ((0, 0), (0, -length % chunk_length)))
+        return padded.reshape(rows, -1, chunk_length).swapaxes(0, 1)
+
+    _, outputs = jax.lax.scan(
+        lambda state, part: model.step(params, state, *part),  # type: ignore[misc]
+        model.init_state(params, rows),
+        (chunks(tokens), chunks(positions), chunks(segment_ids)),
+    )
+    return outputs.swapaxes(0, 1).reshape(rows, -1, outputs.shape[-1])[:, :length]
+
+
+def _logits_as_they_are(picked: jax.Array) -> jax.Array:
+    return picked
+
+
+def _read(logits: jax.Array, pick: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+    logits = logits.astype(jnp.float32)
+    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    return logits[pick, target] - normalizer[pick], best[pick] == target

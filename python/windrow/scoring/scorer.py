@@ -1,0 +1,255 @@
+"""From a plan to scores: log-probabilities and greedy flags of every scored token.
+
+Scores are made where logits are: a batch's scored positions are picked, their
+logits reduced to a log-sum-exp and an arg-max in float32, and only two numbers
+a scored token leave the device. Results return in the order of the segments.
+
+The cost on the device is the model's own plus, for each scored position, one
+pass over the vocabulary; memory for that is bounded by ``CHUNK_BYTES``.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.model import LanguageModel
+from windrow.planning import Plan
+from windrow.scoring.program import score_batch
+from windrow.sharding import RowSharding, place
+from windrow.tokens import Segments
+
+CAPACITY_MULTIPLE = 64
+"""Room for scored positions is a multiple of this, in each shape."""
+
+IN_FLIGHT = 4
+"""How many batches may be dispatched before the oldest one's scores are fetched."""
+
+T = TypeVar("T", bound=np.generic)
+
+Report = Callable[[NDArray[np.int64], "Scores"], None]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says of each segment's scored tokens.
+
+    Attributes:
+        token_logprobs: ``float32[m]``, the log-probability of each scored token,
+            in nats, segment after segment.
+        token_greedy: ``bool[m]``, whether the token has the highest logit of all.
+        offsets: ``int64[n + 1]``, where each segment's scored tokens begin.
+    """
+
+    token_logprobs: NDArray[np.float32]
+    token_greedy: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def unknown(cls, segments: Segments) -> "Scores":
+        """Room for the scores of these segments, NaN until they are known."""
+        counts = np.diff(segments.offsets) - segments.score_starts
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return cls(np.full(offsets[-1], np.nan, np.float32), np.zeros(offsets[-1], np.bool_), offsets)
+
+    def positions(self, segments: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the scored tokens of the given segments lie, segment after segment."""
+        begins, counts = self.offsets[segments], self.offsets[segments + 1] - self.offsets[segments]
+        before = np.cumsum(counts) - counts
+        return np.repeat(begins - before, counts) + np.arange(counts.sum())
+
+    def only(self, segments: NDArray[np.int64]) -> "Scores":
+        """The scores of some segments."""
+        positions = self.positions(segments)
+        counts = self.offsets[segments + 1] - self.offsets[segments]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return Scores(self.token_logprobs[positions], self.token_greedy[positions], offsets)
+
+    def sums(self) -> NDArray[np.float64]:
+        """``float64[n]``: each segment's log-likelihood, 0 where nothing is scored."""
+        return self._by_segment(np.add, self.token_logprobs.astype(np.float64), 0.0)
+
+    def greedy(self) -> NDArray[np.bool_]:
+        """``bool[n]``: whether greedy decoding would give the whole scored stretch."""
+        return self._by_segment(np.logical_and, self.token_greedy, True)
+
+    def _by_segment(self, reduce: np.ufunc, values: NDArray[T], empty: float | bool) -> NDArray[T]:
+        scored = self.offsets[1:] > self.offsets[:-1]
+        reduced = np.full(len(scored), empty, values.dtype)
+        if scored.any():
+            reduced[scored] = reduce.reduceat(values, self.offsets[:-1][scored])
+        return reduced
+
+
+class Clock:
+    """Seconds by phase, added up over runs."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to the phase's seconds."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """All that a compiled program's shapes depend on."""
+
+    rows: int
+    length: int
+    picks: int
+    reads: int
+    packed: bool
+
+
+class Scorer:
+    """Runs plans on a model: compiles each shape once, ahead of its first batch.
+
+    Args:
+        model: The model; its parameters are put on the sharding's mesh.
+        sharding: How rows are split over devices.
+        clock: Where the seconds of each phase are added up.
+        chunk_length: Where given, rows run through the model's ``step`` in chunks of
+            this many tokens, the state carried from one to the next.
+    """
+
+    def __init__(
+        self, model: LanguageModel, sharding: RowSharding, clock: Clock, chunk_length: int | None = None
+    ) -> None:
+        if chunk_length is not None and model.step is None:
+            raise ValueError("chunk_length needs a model with init_state and step")
+        self.model = model
+        self.chunk_length = chunk_length
+        self.sharding = sharding
+        self.clock = clock
+        self.params = sharding.put_params(model.params)
+        self._programs: dict[BatchShape, Future[Any]] = {}
+        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
+
+    def describe(self) -> dict[str, int | str]:
+        """How many parameters the model has, and of which types."""
+        leaves = jax.tree.leaves(self.params)
+        types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+        return {"model_num_parameters": sum(leaf.size for leaf in leaves), "model_dtype": types}
+
+    def run(self, plan: Plan, segments: Segments, known: Report | None = None) -> Scores:
+        """Scores every segment of the plan.
+
+        Args:
+            plan: Made from the segments' input lengths (each one's tokens but the last).
+            segments: What the plan was made from.
+            known: Called with segments and the scores so far each time a batch's
+                scores become known.
+        """
+        scores = Scores.unknown(segments)
+        groups = self.sharding.groups
+        capacities = plan.read_capacities(segments.offsets, segments.score_starts, groups, CAPACITY_MULTIPLE)
+        packed = plan.to_dict()["policy"]["pack"]
+        shapes = {
+            (rows, length): BatchShape(rows, length, picks, reads, packed)
+            for (rows, length), (picks, reads) in zip(plan.shapes.tolist(), capacities.tolist(), strict=True)
+        }
+        for shape in shapes.values():
+            if shape not in self._programs:
+                self._programs[shape] = self._compiler.submit(self._compile, shape)
+        pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
+        for batch, (rows, length) in enumerate(plan.batch_shapes.tolist()):
+            shape = shapes[rows, length]
+            with self.clock.phase("compile"):
+                program = self._programs[shape].result()
+            with self.clock.phase("host"):
+                arrays = self._arrays(plan, batch, segments, shape)
+            pending.append((batch, program(self.params, *arrays)))
+            if len(pending) > IN_FLIGHT:
+                self._fetch(plan, scores, *pending.popleft(), known)
+        while pending:
+            self._fetch(plan, scores, *pending.popleft(), known)
+        return scores
+
+    def _arrays(self, plan: Plan, batch: int, segments: Segments, shape: BatchShape) -> list[jax.Array]:
+        tokens, offsets, starts = segments.tokens, segments.offsets, segments.score_starts
+        per_group = shape.rows // self.sharding.groups
+        reads: dict[tuple[int, int], tuple[NDArray[np.int32], ...]] = {}
+
+        def group_arrays(which: int) -> Callable[[int, int], NDArray[np.int32]]:
+            def fill(first: int, last: int) -> NDArray[np.int32]:
+                if (first, last) not in reads:
+                    reads[first, last] = plan.reads(
+                        batch, tokens, offsets, starts, self.sharding.groups, shape.picks, shape.reads,
+                        first * per_group, last * per_group,
+                    )  # fmt: skip
+                return reads[first, last][which]
+
+            return fill
+
+        def layout(first: int, last: int) -> NDArray[np.int32]:
+            return (
+                plan.segment_ids(batch, first, last) if shape.packed else plan.row_lengths(batch, first, last)
+            )
+
+        fills = [
+            lambda first, last: plan.inputs(batch, tokens, offsets, first, last),
+            layout,
+            *map(group_arrays, range(3)),
+        ]
+        return [
+            place(struct.shape, struct.sharding, fill)
+            for struct, fill in zip(self._structs(shape), fills, strict=True)
+        ]
+
+    def _structs(self, shape: BatchShape) -> list[jax.ShapeDtypeStruct]:
+        matrix, by_rows = self.sharding.sharding, self.sharding.by_rows
+        groups = self.sharding.groups
+        layout = ((shape.rows, shape.length), matrix) if shape.packed else ((shape.rows,), by_rows)
+        return [
+            jax.ShapeDtypeStruct(size, jnp.int32, sharding=sharding)
+            for size, sharding in (
+                ((shape.rows, shape.length), matrix),
+                layout,
+                ((groups, shape.picks), by_rows),
+                ((groups, shape.reads), by_rows),
+                ((groups, shape.reads), by_rows),
+            )
+        ]
+
+    def _compile(self, shape: BatchShape) -> Any:
+        program = jax.jit(
+            partial(score_batch, self.model, self.chunk_length), out_shardings=self.sharding.by_rows
+        )
+        return program.lower(self.params, *self._structs(shape)).compile()
+
+    def _fetch(
+        self,
+        plan: Plan,
+        scores: Scores,
+        batch: int,
+        outputs: tuple[jax.Array, jax.Array],
+        known: Report | None,
+    ) -> None:
+        with self.clock.phase("device"):
+            logprobs, greedy = (np.asarray(output) for output in outputs)
+        segments = plan.batch_segments(batch)
+        groups = len(logprobs)
+        group = plan.rows[segments] * groups // plan.batch_shapes[batch, 0]
+        counts = scores.offsets[segments + 1] - scores.offsets[segments]
+        filled = np.arange(logprobs.shape[1]) < np.bincount(group, counts, groups)[:, None]
+        positions = scores.positions(segments)
+        scores.token_logprobs[positions] = logprobs[filled]
+        scores.token_greedy[positions] = greedy[filled]
+        if known is not None:
+            known(segments, scores)

@@ -1,0 +1,225 @@
+"""Requests to segments, with lm-eval's semantics.
+
+A segment is a whole token sequence: the model's input is all of it but the last
+token, and the scored stretch is all of it from ``score_starts`` on. The logits at
+each position score the token after it.
+
+    request      ("The cow", " eats")      context and continuation
+    segment      [464, 9875, 25365]
+    score start  2                         25365 is scored, by the logits at 9875
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow import _rust
+from windrow.tokens.report import TokenReport
+from windrow.tokens.tokenizer import Tokenizer
+
+BadRequest = Literal["raise", "skip"]
+
+_SHOWN = 60
+"""How many characters of a bad request's text an error shows."""
+
+_LISTED = 10
+"""How many bad requests an error lists, and long ones a report."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Token sequences and where scoring starts in each.
+
+    Attributes:
+        tokens: ``int32[t]``, all segments one after the other.
+        offsets: ``int64[n + 1]``; segment ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
+        score_starts: ``int32[n]``, at least 1: the first scored token's place within its segment. 0 for
+            prompts, of which nothing is scored.
+        requests: ``int64[n]``, ascending: the request that each segment belongs to.
+        request_count: How many requests were given.
+        skipped: ``int64[k]``, ascending: requests left out because something is wrong with them.
+        report: What happened.
+    """
+
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    score_starts: NDArray[np.int32]
+    requests: NDArray[np.int64]
+    request_count: int
+    skipped: NDArray[np.int64]
+    report: TokenReport
+
+    def __len__(self) -> int:
+        """How many segments there are."""
+        return len(self.requests)
+
+
+def loglikelihood_segments(
+    tokenizer: Tokenizer,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    max_length: int | None = None,
+    on_bad_request: BadRequest = "raise",
+    encode_apart: bool = False,
+) -> Segments:
+    """Segments of ``loglikelihood`` requests: one for each pair of context and continuation.
+
+    The semantics are those of lm_eval 0.4.13 (``TemplateLM.loglikelihood`` and ``HFLM``): white space at
+    the end of the context belongs to the continuation; both together and the context alone are encoded, and
+    the continuation is what follows the context's count of tokens; without a context, the continuation
+    stands behind the prefix token. The last ``max_length + 1`` tokens remain.
+
+    Args:
+        tokenizer: The tokenizer.
+        pairs: ``n`` pairs of strings, as in ``Instance.args``.
+        max_length: The most tokens the model can see at once; ``None`` for no limit.
+        on_bad_request: ``"raise"`` refuses all where something is wrong with one; ``"skip"`` leaves it out.
+        encode_apart: Encode context and continuation each by itself, white space left where it is. Not what
+            lm-eval does: tokens never straddle the border.
+
+    Raises:
+        ValueError: Something is wrong with a request: its continuation is empty, merges into the context or
+            is longer than ``max_length``, its context encodes to nothing, or it is not a pair of strings.
+    """
+    made = _rust.pair_segments(
+        tokenizer.encoder,
+        pairs,
+        tokenizer.adds_special_tokens,
+        tokenizer.prefix_text,
+        tokenizer.prefix_token_id,
+        _limit(max_length),
+        encode_apart,
+    )
+    return _finish(made, pairs, 2, on_bad_request)
+
+
+def rolling_segments(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    max_length: int | None = None,
+    on_bad_request: BadRequest = "raise",
+) -> Segments:
+    """Segments of ``loglikelihood_rolling`` requests: every token of a text is scored once, window by window.
+
+    The windows are those of lm_eval 0.4.13's ``get_rolling_token_windows`` with a context of one token, made
+    disjoint. Without a limit each text is one window. A text without tokens has none.
+
+    Args:
+        tokenizer: The tokenizer.
+        texts: ``n`` strings.
+        max_length: The most tokens the model can see at once; ``None`` for no limit.
+        on_bad_request: ``"raise"`` refuses all where something is wrong with one; ``"skip"`` leaves it out.
+
+    Raises:
+        ValueError: A text is not a string, or the tokenizer has no token to stand before a text.
+    """
+    made = _rust.rolling_segments(
+        tokenizer.encoder,
+        texts,
+        tokenizer.adds_special_tokens,
+        tokenizer.prefix_text,
+        tokenizer.prefix_token_id,
+        _limit(max_length),
+    )
+    return _finish(made, texts, 1, on_bad_request)
+
+
+def generation_prompts(
+    tokenizer: Tokenizer,
+    contexts: Sequence[str],
+    *,
+    max_new_tokens: int | Sequence[int],
+    max_length: int | None = None,
+    on_bad_request: BadRequest = "raise",
+) -> Segments:
+    """Prompts of ``generate_until`` requests, cut so that what is generated has room.
+
+    Of each context the last ``max_length - max_new_tokens`` tokens remain.
+    Special tokens are decided text by text, as lm_eval 0.4.13's ``HFLM.tok_batch_encode`` does for single
+    texts: a context that begins with the BOS token gets none.
+
+    Args:
+        tokenizer: The tokenizer.
+        contexts: ``n`` strings.
+        max_new_tokens: How many tokens shall be generated: one number for all, or ``n``.
+        max_length: The most tokens the model can see at once; ``None`` for no limit.
+        on_bad_request: ``"raise"`` refuses all where something is wrong with one; ``"skip"`` leaves it out.
+
+    Raises:
+        ValueError: A context is not a string, encodes to no token, or has no room before what is generated.
+    """
+    new = (
+        [max_new_tokens] * len(contexts)
+        if isinstance(max_new_tokens, int)
+        else [int(n) for n in max_new_tokens]
+    )
+    if any(count < 1 for count in new):
+        raise ValueError(f"max_new_tokens must be at least 1, not {min(new)}")
+    made = _rust.prompt_segments(
+        tokenizer.encoder,
+        contexts,
+        tokenizer.adds_special_tokens,
+        tokenizer.bos_text,
+        _limit(max_length),
+        new,
+    )
+    return _finish(made, contexts, 1, on_bad_request)
+
+
+def _limit(max_length: int | None) -> int | None:
+    if max_length is not None and (
+        isinstance(max_length, bool) or int(max_length) != max_length or max_length < 1
+    ):
+        raise ValueError(f"max_length must be a whole number of at least 1, or None, not {max_length!r}")
+    return None if max_length is None else int(max_length)
+
+
+def _finish(made: Any, given: Sequence[Any], texts_each: int, on_bad_request: BadRequest) -> Segments:
+    """Raises or reports what is wrong, and adds the report."""
+    if on_bad_request not in ("raise", "skip"):
+        raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
+    tokens, offsets, score_starts, requests, cuts, encoded_texts, bad = made
+    if bad and on_bad_request == "raise":
+        raise ValueError(_complaint(given, bad))
+    lengths = np.diff(offsets)
+    report = TokenReport(
+        requests=len(given),
+        segments=len(requests),
+        tokens=len(tokens),
+        texts=texts_each * (len(given) - len(bad)),
+        encoded_texts=encoded_texts,
+        truncated=_largest(cuts, requests, len(cuts)),
+        longest=_largest(lengths, requests, _LISTED),
+        skipped=dict(bad),
+    )
+    skipped = np.array([index for index, _ in bad], np.int64)
+    return Segments(tokens, offsets, score_starts, requests, len(given), skipped, report)
+
+
+def _largest(values: NDArray[np.int64], requests: NDArray[np.int64], most: int) -> dict[int, int]:
+    """The requests with the largest positive values, at most so many of them."""
+    order = np.argsort(-values, kind="stable")
+    largest: dict[int, int] = {}
+    for segment in order[: np.count_nonzero(values)]:
+        if len(largest) == most:
+            break
+        largest.setdefault(int(requests[segment]), int(values[segment]))
+    return largest
+
+
+def _complaint(given: Sequence[Any], bad: list[tuple[int, str]]) -> str:
+    lines = [
+        f"request {index}: {reason}; it begins {_start(given[index])}" for index, reason in bad[:_LISTED]
+    ]
+    if len(bad) > _LISTED:
+        lines.append(f"and {len(bad) - _LISTED} more")
+    return "\n".join([*lines, 'Repair these requests, or leave them out with on_bad_request="skip".'])
+
+
+def _start(request: Any) -> str:
+    shown = request if isinstance(request, str) else repr(request)
+    return repr(shown[:_SHOWN]) if isinstance(request, str) else shown[:_SHOWN]

@@ -1,0 +1,174 @@
+//! The rows of a batch: what the model sees, and what comes next.
+//!
+//! A segment is given as a whole sequence. The model sees all of its tokens but
+//! the last, and the token after each of those is what it should have predicted.
+//!
+//! ```text
+//! segments     [7 8 9 4] and [5 6 3] packed into a row of length 6
+//! inputs       [7, 8, 9, 5, 6, 0]
+//! targets      [8, 9, 4, 6, 3, 0]
+//! segment_ids  [1, 1, 1, 2, 2, 0]
+//! positions    [0, 1, 2, 0, 1, 0]
+//! row_lengths   5
+//! ```
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::plan::{Batch, Plan};
+
+/// All segments' tokens, end to end, and where each begins; one more at the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequences<'a> {
+    plan: &'a Plan,
+    tokens: &'a [i32],
+    offsets: &'a [i64],
+}
+
+impl<'a> Sequences<'a> {
+    /// The sequences of a plan's segments. Each offset is checked where it is used.
+    pub fn new(plan: &'a Plan, tokens: &'a [i32], offsets: &'a [i64]) -> Result<Self> {
+        check_size(
+            "offsets",
+            offsets.len(),
+            plan.lengths().len() + 1,
+            "one more than the plan has segments",
+        )?;
+        Ok(Sequences { plan, tokens, offsets })
+    }
+
+    /// One segment's tokens, the last included.
+    pub(super) fn tokens(&self, segment: u32) -> Result<&'a [i32]> {
+        let begin = sequence_begin(self.plan, self.offsets, segment)?;
+        let index = segment as usize;
+        let Ok(first) = usize::try_from(begin) else {
+            return Err(Error::Element { argument: "offsets", index, value: begin, expected: "at least 0" });
+        };
+        let end = first + self.plan.lengths()[index] as usize + 1;
+        self.tokens.get(first..end).ok_or(Error::Bound {
+            argument: "offsets",
+            index: Some(index + 1),
+            value: end as i64,
+            relation: "at most",
+            limit: self.tokens.len() as i64,
+            because: "the number of tokens",
+        })
+    }
+}
+
+/// Where a segment's tokens begin, if there are as many as the plan says.
+pub(super) fn sequence_begin(plan: &Plan, offsets: &[i64], segment: u32) -> Result<i64> {
+    let segment = segment as usize;
+    let (begin, end) = (offsets[segment], offsets[segment + 1]);
+    let expected = begin.saturating_add(plan.lengths()[segment].into()).saturating_add(1);
+    if end == expected {
+        return Ok(begin);
+    }
+    Err(Error::Bound {
+        argument: "offsets",
+        index: Some(segment + 1),
+        value: end,
+        relation: "exactly",
+        limit: expected,
+        because: "the offset before it, the plan's length of that segment, and 1 for its last token",
+    })
+}
+
+pub(super) fn check_size(
+    argument: &'static str,
+    size: usize,
+    expected: usize,
+    because: &'static str,
+) -> Result<()> {
+    if size == expected {
+        return Ok(());
+    }
+    Err(Error::Size { argument, size, expected, because })
+}
+
+/// Writes what the model sees: `rows.len()` × the batch's length, row by row.
+pub fn inputs(
+    batch: Batch,
+    rows: Range<usize>,
+    sequences: Sequences,
+    fill: i32,
+    out: &mut [MaybeUninit<i32>],
+) -> Result<()> {
+    fill_rows(batch, rows, fill, out, |slots, segment, _| copy(slots, sequences.tokens(segment)?))
+}
+
+/// Writes the token after each input.
+pub fn targets(
+    batch: Batch,
+    rows: Range<usize>,
+    sequences: Sequences,
+    fill: i32,
+    out: &mut [MaybeUninit<i32>],
+) -> Result<()> {
+    fill_rows(batch, rows, fill, out, |slots, segment, _| copy(slots, &sequences.tokens(segment)?[1..]))
+}
+
+/// Writes which of its row's segments each position belongs to, counted from 1; 0
+/// where there is none. A segment without tokens has no number.
+pub fn segment_ids(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
+    fill_rows(batch, rows, 0, out, |slots, _, id| {
+        slots.fill(MaybeUninit::new(id));
+        Ok(())
+    })
+}
+
+/// Writes where in its segment each position is; 0 where there is none.
+pub fn positions(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
+    fill_rows(batch, rows, 0, out, |slots, _, _| {
+        for (position, slot) in (0..).zip(slots) {
+            slot.write(position);
+        }
+        Ok(())
+    })
+}
+
+/// Writes how many positions of each row are filled.
+pub fn row_lengths(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
+    check_size("out", out.len(), rows.len(), "one for each row")?;
+    for (slot, row) in out.iter_mut().zip(rows) {
+        let end = batch.shared(row).map(|shared| batch.span(shared[0]).end).max();
+        slot.write(end.unwrap_or(0) as i32);
+    }
+    Ok(())
+}
+
+fn copy(slots: &mut [MaybeUninit<i32>], tokens: &[i32]) -> Result<()> {
+    for (slot, &token) in slots.iter_mut().zip(tokens) {
+        slot.write(token);
+    }
+    Ok(())
+}
+
+/// Has `write` fill the stretch of every segment that holds one, given the
+/// segment and its number in the row, and puts `fill` everywhere else.
+fn fill_rows(
+    batch: Batch,
+    rows: Range<usize>,
+    fill: i32,
+    out: &mut [MaybeUninit<i32>],
+    mut write: impl FnMut(&mut [MaybeUninit<i32>], u32, i32) -> Result<()>,
+) -> Result<()> {
+    check_size("out", out.len(), rows.len() * batch.length, "rows × length")?;
+    for (slots, row) in out.chunks_exact_mut(batch.length).zip(rows) {
+        let mut filled = 0;
+        let mut id = 0;
+        for shared in batch.shared(row) {
+            let span = batch.span(shared[0]);
+            if span.is_empty() {
+                continue;
+            }
+            id += 1;
+            slots[filled..span.start].fill(MaybeUninit::new(fill));
+            filled = span.end;
+            write(&mut slots[span], shared[0], id)?;
+        }
+        slots[filled..].fill(MaybeUninit::new(fill));
+    }
+    Ok(())
+}

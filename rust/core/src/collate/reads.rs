@@ -1,0 +1,327 @@
+//! Where scores are read.
+//!
+//! The logits at a position predict the token after it, so the token at index `k`
+//! of a segment is scored by the logits at its input position `k − 1`. A *read* is
+//! one scored token; a *pick* is a position that some read needs. Segments that
+//! share a row have the same input and are scored from some token to the last, so
+//! the picks of a row are those of the segment that is scored longest, and fewer
+//! than its reads.
+//!
+//! Picks are counted within a *group* of rows, the rows of one device, so that
+//! each device picks among its own positions. Every group has as many picks and
+//! reads as the largest, so that one compiled program serves all batches of a
+//! shape; what a group does not use points at pick 0 and target 0.
+//!
+//! ```text
+//! segments       [7 8 9 4] scored from 3, and [7 8 9 5] scored from 2, in row 1 of length 6
+//! pick_index     [7, 8]      row 1, positions 1 and 2
+//! read_pick      [1, 0, 1]   9 → 4 of the first; 8 → 9 and 9 → 5 of the second
+//! read_target    [4, 9, 5]
+//! ```
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::plan::{Batch, Plan, round_up};
+
+use super::batch::{Sequences, check_size, sequence_begin};
+
+/// Some of a batch's rows, split into equal groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    rows: Range<usize>,
+    rows_per_group: usize,
+}
+
+impl Groups {
+    /// Those of the batch's `groups` groups that make up `rows`.
+    pub fn new(batch: Batch, rows: Range<usize>, groups: i64) -> Result<Self> {
+        let rows_per_group = rows_per_group(batch.rows, groups)?;
+        for (argument, row) in [("row_start", rows.start), ("row_stop", rows.end)] {
+            if row % rows_per_group != 0 {
+                return Err(Error::Bound {
+                    argument,
+                    index: None,
+                    value: row as i64,
+                    relation: "a multiple of",
+                    limit: rows_per_group as i64,
+                    because: "the rows of a group",
+                });
+            }
+        }
+        Ok(Groups { rows, rows_per_group })
+    }
+
+    /// How many groups there are.
+    pub fn count(&self) -> usize {
+        self.rows.len() / self.rows_per_group
+    }
+
+    /// The rows of each group.
+    fn each(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let rows_per_group = self.rows_per_group;
+        self.rows.clone().step_by(rows_per_group).map(move |first| first..first + rows_per_group)
+    }
+}
+
+fn rows_per_group(rows: usize, groups: i64) -> Result<usize> {
+    match usize::try_from(groups) {
+        Ok(groups @ 1..) if rows % groups == 0 => Ok(rows / groups),
+        _ => Err(Error::Bound {
+            argument: "groups",
+            index: None,
+            value: groups,
+            relation: "at least 1 and a divisor of",
+            limit: rows as i64,
+            because: "the rows of a batch",
+        }),
+    }
+}
+
+/// Where each segment's scored tokens begin, checked where they are used.
+#[derive(Clone, Copy)]
+struct Scores<'a> {
+    plan: &'a Plan,
+    starts: &'a [i32],
+}
+
+impl<'a> Scores<'a> {
+    fn new(plan: &'a Plan, starts: &'a [i32]) -> Result<Self> {
+        check_size("score_starts", starts.len(), plan.lengths().len(), "one for each segment of the plan")?;
+        Ok(Scores { plan, starts })
+    }
+
+    /// The indices of a segment's scored tokens.
+    fn scored(&self, segment: u32) -> Result<Range<usize>> {
+        let index = segment as usize;
+        let (start, length) = (self.starts[index], self.plan.lengths()[index]);
+        if start < 1 || start > length {
+            return Err(Error::Bound {
+                argument: "score_starts",
+                index: Some(index),
+                value: start.into(),
+                relation: "at least 1 and at most",
+                limit: length.into(),
+                because: "so that one token or more is scored, each by the logits at the token before it",
+            });
+        }
+        Ok(start as usize..length as usize + 1)
+    }
+
+    /// The scored tokens of the one that is scored longest among segments that
+    /// share a row, and how many are scored by all of them together.
+    fn shared(&self, segments: &[u32]) -> Result<(Range<usize>, usize)> {
+        let mut longest = self.scored(segments[0])?;
+        let mut reads = longest.len();
+        for &segment in &segments[1..] {
+            let scored = self.scored(segment)?;
+            longest.start = longest.start.min(scored.start);
+            reads += scored.len();
+        }
+        Ok((longest, reads))
+    }
+
+    /// How many picks and reads a group has.
+    fn count(&self, batch: Batch, rows: Range<usize>) -> Result<(usize, usize)> {
+        let (mut picks, mut reads) = (0, 0);
+        for shared in rows.flat_map(|row| batch.shared(row)) {
+            let (longest, more) = self.shared(shared)?;
+            picks += longest.len();
+            reads += more;
+        }
+        Ok((picks, reads))
+    }
+}
+
+/// Where [`reads`] writes to: `groups` × capacity each, group by group.
+pub struct ReadArrays<'a> {
+    /// Positions whose logits are needed, `row × length + position` within the group.
+    pub pick_index: &'a mut [MaybeUninit<i32>],
+    /// For each scored token, which pick scores it.
+    pub read_pick: &'a mut [MaybeUninit<i32>],
+    /// Each scored token.
+    pub read_target: &'a mut [MaybeUninit<i32>],
+}
+
+/// Writes where the scores of these groups are read. A group's reads are in the
+/// order of its rows' segments, each segment's tokens in order.
+pub fn reads(
+    batch: Batch,
+    groups: &Groups,
+    sequences: Sequences,
+    score_starts: &[i32],
+    out: ReadArrays,
+) -> Result<()> {
+    let scores = Scores::new(batch.plan(), score_starts)?;
+    let count = groups.count();
+    if count == 0 {
+        return Ok(());
+    }
+    let (pick_capacity, read_capacity) = (out.pick_index.len() / count, out.read_pick.len() / count);
+    check_size("pick_index", out.pick_index.len(), count * pick_capacity, "as many for each group")?;
+    check_size("read_pick", out.read_pick.len(), count * read_capacity, "as many for each group")?;
+    check_size("read_target", out.read_target.len(), out.read_pick.len(), "as many as read_pick")?;
+    for (index, rows) in groups.each().enumerate() {
+        let (picks, reads) = scores.count(batch, rows.clone())?;
+        check_capacity("pick_capacity", pick_capacity, picks)?;
+        check_capacity("read_capacity", read_capacity, reads)?;
+        let of_group = |capacity: usize| index * capacity..(index + 1) * capacity;
+        let mut group = Group {
+            picks: Cursor::new("pick_capacity", &mut out.pick_index[of_group(pick_capacity)]),
+            read_picks: Cursor::new("read_capacity", &mut out.read_pick[of_group(read_capacity)]),
+            targets: Cursor::new("read_capacity", &mut out.read_target[of_group(read_capacity)]),
+        };
+        for (local_row, row) in rows.enumerate() {
+            for shared in batch.shared(row) {
+                let first = local_row * batch.length + batch.span(shared[0]).start;
+                group.add(first, shared, scores, sequences)?;
+            }
+        }
+        group.picks.finish();
+        group.read_picks.finish();
+        group.targets.finish();
+    }
+    Ok(())
+}
+
+fn check_capacity(argument: &'static str, capacity: usize, needed: usize) -> Result<()> {
+    if needed <= capacity {
+        return Ok(());
+    }
+    Err(Error::Bound {
+        argument,
+        index: None,
+        value: capacity as i64,
+        relation: "at least",
+        limit: needed as i64,
+        because: "what a group of this batch needs; read_capacities gives what all batches of its shape need",
+    })
+}
+
+/// One group's part of the arrays.
+struct Group<'a> {
+    picks: Cursor<'a>,
+    read_picks: Cursor<'a>,
+    targets: Cursor<'a>,
+}
+
+impl Group<'_> {
+    /// Adds segments that share the input which begins at position `first`.
+    fn add(&mut self, first: usize, shared: &[u32], scores: Scores, sequences: Sequences) -> Result<()> {
+        let (longest, _) = scores.shared(shared)?;
+        let first_pick = self.picks.used;
+        self.picks.extend(longest.clone().map(|token| (first + token - 1) as i32))?;
+        for &segment in shared {
+            let scored = scores.scored(segment)?;
+            let past =
+                scored.start.checked_sub(longest.start).ok_or(Error::Changed { argument: "score_starts" })?;
+            self.read_picks.extend((0..scored.len()).map(|token| (first_pick + past + token) as i32))?;
+            self.targets.extend(sequences.tokens(segment)?[scored].iter().copied())?;
+        }
+        Ok(())
+    }
+}
+
+/// A stretch of memory that is written from its beginning on.
+struct Cursor<'a> {
+    argument: &'static str,
+    slots: &'a mut [MaybeUninit<i32>],
+    used: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(argument: &'static str, slots: &'a mut [MaybeUninit<i32>]) -> Self {
+        Cursor { argument, slots, used: 0 }
+    }
+
+    fn extend(&mut self, values: impl ExactSizeIterator<Item = i32>) -> Result<()> {
+        let end = self.used + values.len();
+        check_capacity(self.argument, self.slots.len(), end)?;
+        for (slot, value) in self.slots[self.used..end].iter_mut().zip(values) {
+            slot.write(value);
+        }
+        self.used = end;
+        Ok(())
+    }
+
+    /// Writes zeros into the rest.
+    fn finish(self) {
+        self.slots[self.used..].fill(MaybeUninit::new(0));
+    }
+}
+
+/// Writes where each segment's reads begin and end among those of all groups, end
+/// to end: a pair for each of the segments in these groups' rows, in their order.
+pub fn read_spans(
+    batch: Batch,
+    groups: &Groups,
+    score_starts: &[i32],
+    read_capacity: usize,
+    out: &mut [MaybeUninit<i64>],
+) -> Result<()> {
+    let scores = Scores::new(batch.plan(), score_starts)?;
+    let segments = batch.segments(groups.rows.clone());
+    check_size("out", out.len(), 2 * segments.len(), "two for each segment")?;
+    let mut spans = out.chunks_exact_mut(2);
+    for (index, rows) in groups.each().enumerate() {
+        let first = index * read_capacity;
+        let mut end = first;
+        for (&segment, span) in batch.segments(rows).iter().zip(&mut spans) {
+            span[0].write(end as i64);
+            end += scores.scored(segment)?.len();
+            span[1].write(end as i64);
+        }
+        check_capacity("read_capacity", read_capacity, end - first)?;
+    }
+    Ok(())
+}
+
+/// Writes, for each of the plan's shapes, the most picks and the most reads that
+/// a group of any of its batches has, each rounded up to a multiple.
+pub fn read_capacities(
+    plan: &Plan,
+    offsets: &[i64],
+    score_starts: &[i32],
+    groups: i64,
+    multiple: i64,
+    out: &mut [MaybeUninit<i32>],
+) -> Result<()> {
+    check_size("offsets", offsets.len(), plan.lengths().len() + 1, "one more than the plan has segments")?;
+    let scores = Scores::new(plan, score_starts)?;
+    if !(1..=i32::MAX.into()).contains(&multiple) {
+        let expected = "at least 1 and at most 2147483647";
+        return Err(Error::Value { argument: "multiple", value: multiple, expected });
+    }
+    check_size("out", out.len(), 2 * plan.shapes().len(), "two for each shape")?;
+    for segment in 0..plan.lengths().len() {
+        sequence_begin(plan, offsets, segment as u32)?;
+    }
+    let mut first_batch = 0;
+    for (shape, slots) in plan.shapes().zip(out.chunks_exact_mut(2)) {
+        let mut most = (0, 0);
+        for batch in first_batch..first_batch + shape.batches {
+            let batch = plan.batch(batch as i64)?;
+            for rows in Groups::new(batch, 0..batch.rows, groups)?.each() {
+                let (picks, reads) = scores.count(batch, rows)?;
+                most = (most.0.max(picks), most.1.max(reads));
+            }
+        }
+        first_batch += shape.batches;
+        slots[0].write(capacity(most.0, multiple)?);
+        slots[1].write(capacity(most.1, multiple)?);
+    }
+    Ok(())
+}
+
+fn capacity(most: usize, multiple: i64) -> Result<i32> {
+    let rounded = round_up(most as i64, multiple);
+    i32::try_from(rounded).map_err(|_| Error::Bound {
+        argument: "a group's picks or reads, rounded up to multiple,",
+        index: None,
+        value: rounded,
+        relation: "at most",
+        limit: i32::MAX.into(),
+        because: "so that int32 can count them; use more groups or smaller batches",
+    })
+}

@@ -1,0 +1,305 @@
+//! The plan: which segment lies in which row of which batch, in which shape.
+//!
+//! A plan is made once from the segments' lengths and never changes. It uses
+//! whole numbers only and no hash tables, so every host that makes it makes the
+//! same one.
+//!
+//! # The rules
+//!
+//! 1. *Sharing.* Segments with equal inputs hold one row. `identities` names for
+//!    each segment the first one with the same input.
+//! 2. *Packing*, if asked for, puts several segments into one row, end to end.
+//! 3. *Order.* Rows are sorted longest first; equally long ones stay in the
+//!    order they came in.
+//! 4. *Batches* take rows in that order. A batch has a fixed number of rows, or
+//!    as many as a budget of tokens allows: `R₀` rows at the longest padded
+//!    length, and twice as many each time the length has become small enough,
+//!    but no more than there are rows for. Only the last batch has rows to
+//!    spare; they are *filler*.
+//! 5. *Padded lengths* are all multiples of a number, a given list, or the best
+//!    few. A batch is as long as the least chosen length that holds its first
+//!    row, except that a batch must begin at a multiple of its rows: until then
+//!    rows stay at the longer length, and the spare rows of a longer batch take
+//!    the next shorter segments.
+//! 6. *The best lengths* are those that cost the least: rows × length of whole
+//!    batches, filler included, and a price in tokens for each shape after the
+//!    first, which stands for its compilation.
+//!
+//! ```text
+//! lengths                 [5, 1, 3, 5, 2]
+//! identities              [0, 1, 2, 0, 4]      segment 3 has the input of segment 0
+//! rows, longest first      0+3, 2, 4, 1
+//! 2 rows a batch           [0+3, 2] [4, 1]     longest 5 and 2
+//! shapes                   2 × 5,   2 × 2
+//!
+//! batches                 [0, 1, 0, 0, 1]
+//! rows                    [0, 1, 1, 0, 0]
+//! starts                  [0, 0, 0, 0, 0]
+//! ```
+//!
+//! # Cost
+//!
+//! Planning takes time linear in the segments, besides the choice of lengths
+//! (see `bucket`), and keeps 24 bytes a segment, or 28 where rows are shared.
+
+mod bytes;
+mod layout;
+mod policy;
+mod shapes;
+mod sharing;
+mod statistics;
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+pub use policy::{BatchRows, Packing, PaddedLengths, Policy, SHAPE_PRICE};
+pub use shapes::Stretch;
+pub(crate) use shapes::round_up;
+pub use statistics::Statistics;
+
+/// An immutable plan; see the [module](self).
+#[derive(Clone, Debug)]
+pub struct Plan {
+    policy: Policy,
+    lengths: Vec<i32>,
+    /// The first segment with the same input; nothing if no row is shared.
+    firsts: Option<Vec<u32>>,
+    batches: Vec<i32>,
+    rows: Vec<i32>,
+    members: layout::Members,
+    /// Longest first, whichever way the batches run.
+    stretches: Vec<Stretch>,
+    statistics: Statistics,
+    fingerprint: u64,
+}
+
+/// One batch of a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'plan> {
+    plan: &'plan Plan,
+    /// Its rows, filler included.
+    pub rows: usize,
+    /// Its padded length.
+    pub length: usize,
+    /// Where its rows begin among all rows.
+    first_row: usize,
+}
+
+impl Plan {
+    /// Plans segments of these lengths. `identities[i]` is the first segment with
+    /// the same input as segment `i`, as `group_identical` gives it; without them
+    /// nothing is shared.
+    pub fn new(lengths: &[i32], identities: Option<&[i64]>, policy: Policy) -> Result<Self> {
+        policy.check()?;
+        let lengths = sharing::admit_lengths(lengths)?;
+        let firsts = match identities {
+            Some(identities) => sharing::admit_identities(identities, &lengths)?,
+            None => None,
+        };
+        layout::check_longest(&policy, &lengths)?;
+        let distinct = sharing::distinct(&lengths, firsts.as_deref());
+        let row_tokens = distinct.iter().map(|&length| length as u64).sum();
+        let shared_segments = lengths.len() - distinct.len();
+        let layout::Rows { filled, packed } = layout::rows(&policy, distinct)?;
+        let sorted = layout::sort(&filled, policy.multiple())?;
+        let row_count = filled.len();
+        drop(filled);
+        let stretches = shapes::choose_stretches(&policy, &sorted.runs, row_count)?;
+        let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
+        let is_packed = packed.is_some();
+        let starts = layout::starts(lengths.len(), firsts.as_deref(), packed);
+        let members = layout::members(&rows, row_count, starts, is_packed);
+        let (batches, rows) = layout::batches(&stretches, rows, policy.longest_first);
+        let fingerprint = bytes::fingerprint(
+            &policy,
+            &lengths,
+            firsts.as_deref(),
+            &stretches,
+            [&batches, &rows, &members.starts],
+        );
+        let statistics = Statistics {
+            segments: lengths.len(),
+            shared_segments,
+            rows: row_count,
+            filler_rows: stretches.iter().map(|stretch| stretch.rows * stretch.batches).sum::<usize>()
+                - row_count,
+            batches: stretches.iter().map(|stretch| stretch.batches).sum(),
+            real_tokens: lengths.iter().map(|&length| length as u64).sum(),
+            row_tokens,
+            device_tokens: stretches.iter().map(Stretch::tokens).sum(),
+        };
+        Ok(Plan { policy, lengths, firsts, batches, rows, members, stretches, statistics, fingerprint })
+    }
+
+    /// What the plan was asked for.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Tokens that the model sees of each segment.
+    pub fn lengths(&self) -> &[i32] {
+        &self.lengths
+    }
+
+    /// The batch of each segment.
+    pub fn batches(&self) -> &[i32] {
+        &self.batches
+    }
+
+    /// The row of each segment within its batch.
+    pub fn rows(&self) -> &[i32] {
+        &self.rows
+    }
+
+    /// Where in its row each segment begins.
+    pub fn starts(&self) -> &[i32] {
+        &self.members.starts
+    }
+
+    /// The distinct shapes, in the order they first run.
+    pub fn shapes(&self) -> impl ExactSizeIterator<Item = &Stretch> + Clone {
+        let count = self.stretches.len();
+        (0..count).map(move |index| {
+            &self.stretches[if self.policy.longest_first { index } else { count - 1 - index }]
+        })
+    }
+
+    /// Writes rows and length of each shape, in the order they first run.
+    pub fn write_shapes(&self, out: &mut [MaybeUninit<i32>]) {
+        for (slots, shape) in out.chunks_exact_mut(2).zip(self.shapes()) {
+            slots[0].write(shape.rows as i32);
+            slots[1].write(shape.length as i32);
+        }
+    }
+
+    /// Writes rows and length of each batch.
+    pub fn write_batch_shapes(&self, out: &mut [MaybeUninit<i32>]) {
+        let shapes = self.shapes().flat_map(|shape| std::iter::repeat_n(shape, shape.batches));
+        for (slots, shape) in out.chunks_exact_mut(2).zip(shapes) {
+            slots[0].write(shape.rows as i32);
+            slots[1].write(shape.length as i32);
+        }
+    }
+
+    /// What the plan amounts to.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// A number that is the same for every plan of the same segments under the
+    /// same policy, on every platform, and differs otherwise.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// Whether rows may hold several segments.
+    pub fn is_packed(&self) -> bool {
+        self.policy.packing.is_some()
+    }
+
+    /// How many batches there are.
+    pub fn batch_count(&self) -> usize {
+        self.statistics.batches
+    }
+
+    /// One batch, counted in the order batches run.
+    pub fn batch(&self, batch: i64) -> Result<Batch<'_>> {
+        let batches = self.batch_count();
+        let Some(index) = usize::try_from(batch).ok().filter(|&index| index < batches) else {
+            return Err(Error::NoBatch { batch, batches });
+        };
+        let index = if self.policy.longest_first { index } else { batches - 1 - index };
+        let after = self.stretches.partition_point(|stretch| stretch.first_batch <= index);
+        let stretch = &self.stretches[after - 1];
+        let first_row = stretch.first_row + (index - stretch.first_batch) * stretch.rows;
+        Ok(Batch { plan: self, rows: stretch.rows, length: stretch.length, first_row })
+    }
+
+    /// A few bytes from which [`Plan::from_bytes`] makes the same plan.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        bytes::write(&self.policy, &self.lengths, self.firsts.as_deref(), self.fingerprint)
+    }
+
+    /// The plan that was stored as these bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let (recipe, fingerprint) = bytes::read(bytes)?;
+        let plan = Plan::new(&recipe.lengths, recipe.identities.as_deref(), recipe.policy)?;
+        if plan.fingerprint != fingerprint {
+            return Err(bytes::foreign(bytes));
+        }
+        Ok(plan)
+    }
+}
+
+impl PartialEq for Plan {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for Plan {}
+
+impl<'plan> Batch<'plan> {
+    /// The plan that it is a batch of.
+    pub fn plan(&self) -> &'plan Plan {
+        self.plan
+    }
+
+    /// The rows from `start` to `stop`, the last excluded; all from `start` on
+    /// if there is no `stop`.
+    pub fn row_range(&self, start: i64, stop: Option<i64>) -> Result<Range<usize>> {
+        let rows = self.rows as i64;
+        let stop = stop.unwrap_or(rows);
+        let refuse = |argument, value, limit, because| Error::Bound {
+            argument,
+            index: None,
+            value,
+            relation: "at least 0 and at most",
+            limit,
+            because,
+        };
+        if !(0..=rows).contains(&stop) {
+            return Err(refuse("row_stop", stop, rows, "the rows of the batch"));
+        }
+        if !(0..=stop).contains(&start) {
+            return Err(refuse("row_start", start, stop, "where the rows stop"));
+        }
+        Ok(start as usize..stop as usize)
+    }
+
+    /// The positions of its row that a segment fills.
+    pub(crate) fn span(&self, segment: u32) -> Range<usize> {
+        let start = self.plan.members.starts[segment as usize] as usize;
+        start..start + self.plan.lengths[segment as usize] as usize
+    }
+
+    /// The segments in these rows, by row, start and number.
+    pub fn segments(&self, rows: Range<usize>) -> &'plan [u32] {
+        let members = &self.plan.members;
+        let row_count = members.ends.len() - 1;
+        let end = |row: usize| members.ends[(self.first_row + row).min(row_count)] as usize;
+        &members.segments[end(rows.start)..end(rows.end)]
+    }
+
+    /// Writes the segments in these rows, by row, start and number.
+    pub fn write_segments(&self, rows: Range<usize>, out: &mut [MaybeUninit<i64>]) {
+        for (slot, &segment) in out.iter_mut().zip(self.segments(rows)) {
+            slot.write(segment.into());
+        }
+    }
+
+    /// Writes the first segment of each row, by start and number; −1 for filler.
+    pub fn write_rows(&self, out: &mut [MaybeUninit<i64>]) {
+        for (row, slot) in out.iter_mut().enumerate() {
+            slot.write(self.segments(row..row + 1).first().map_or(-1, |&segment| segment.into()));
+        }
+    }
+
+    /// The segments of one row, those that share a start together.
+    pub(crate) fn shared(&self, row: usize) -> impl Iterator<Item = &'plan [u32]> {
+        let starts = &self.plan.members.starts;
+        self.segments(row..row + 1).chunk_by(|&one, &other| starts[one as usize] == starts[other as usize])
+    }
+}

@@ -1,0 +1,153 @@
+//! A plan as a few bytes, and as one number.
+//!
+//! A plan is decided by its policy and its segments' lengths and identities, so
+//! these are all that is stored; the rest is planned again. Numbers are stored
+//! in groups of 7 bits, least first, the eighth bit saying that more follow;
+//! most lengths take one byte or two.
+//!
+//! The fingerprint is taken over the same numbers and over where each segment came
+//! to lie, so that two releases that plan differently do not pass for equal. It is
+//! no protection against someone who wants a collision.
+
+use crate::error::{Error, Result};
+
+use super::policy::Policy;
+use super::shapes::Stretch;
+
+/// Changes whenever the bytes or the fingerprint do.
+const FORMAT: i64 = 1;
+
+/// What decides a plan.
+pub(super) struct Recipe {
+    pub policy: Policy,
+    pub lengths: Vec<i32>,
+    pub identities: Option<Vec<i64>>,
+}
+
+/// Writes what decides a plan.
+pub(super) fn write(policy: &Policy, lengths: &[i32], firsts: Option<&[u32]>, fingerprint: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(lengths.len() * 2 + 64);
+    push(&mut bytes, FORMAT as u64);
+    for word in policy.words() {
+        push(&mut bytes, zigzag(word));
+    }
+    push(&mut bytes, lengths.len() as u64);
+    lengths.iter().for_each(|&length| push(&mut bytes, length as u64));
+    push(&mut bytes, firsts.is_some().into());
+    for (segment, &first) in firsts.unwrap_or_default().iter().enumerate() {
+        push(&mut bytes, (segment as u64) - u64::from(first));
+    }
+    bytes.extend(fingerprint.to_le_bytes());
+    bytes
+}
+
+/// Reads what [`write`] wrote, and the fingerprint of the plan that it came from.
+pub(super) fn read(bytes: &[u8]) -> Result<(Recipe, u64)> {
+    parse(bytes).ok_or_else(|| foreign(bytes))
+}
+
+/// The refusal of bytes that no plan of this release was stored as.
+pub(super) fn foreign(bytes: &[u8]) -> Error {
+    Error::Value {
+        argument: "the number of stored bytes",
+        value: bytes.len() as i64,
+        expected: "of a plan that this release of windrow stored; make the plan again",
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<(Recipe, u64)> {
+    let (mut bytes, fingerprint) = bytes.split_last_chunk::<8>()?;
+    let bytes = &mut bytes;
+    if pull(bytes)? != FORMAT as u64 {
+        return None;
+    }
+    let policy = Policy::from_words(|| pull(bytes).map(unzigzag))?;
+    let count = usize::try_from(pull(bytes)?).ok().filter(|&count| count <= bytes.len())?;
+    let lengths = (0..count).map(|_| pull(bytes)?.try_into().ok()).collect::<Option<Vec<i32>>>()?;
+    let identities = match pull(bytes)? {
+        0 => None,
+        1 => {
+            let first = |segment| i64::try_from(pull(bytes)?).ok().map(|back| segment as i64 - back);
+            Some((0..count).map(first).collect::<Option<Vec<i64>>>()?)
+        }
+        _ => return None,
+    };
+    bytes.is_empty().then_some((Recipe { policy, lengths, identities }, u64::from_le_bytes(*fingerprint)))
+}
+
+/// The number that stands for a plan; `places` are its segments' batches, rows and starts.
+pub(super) fn fingerprint(
+    policy: &Policy,
+    lengths: &[i32],
+    firsts: Option<&[u32]>,
+    stretches: &[Stretch],
+    places: [&[i32]; 3],
+) -> u64 {
+    let mut mixer = Mixer(0);
+    mixer.add(FORMAT as u64);
+    policy.words().into_iter().for_each(|word| mixer.add(word as u64));
+    mixer.add(lengths.len() as u64);
+    mixer.add_pairs(lengths, |length| length as u32);
+    mixer.add(firsts.is_some().into());
+    mixer.add_pairs(firsts.unwrap_or_default(), |first| first);
+    for stretch in stretches {
+        [stretch.rows, stretch.length, stretch.batches].into_iter().for_each(|part| mixer.add(part as u64));
+    }
+    places.into_iter().for_each(|place| mixer.add_pairs(place, |place| place as u32));
+    mixer.finish()
+}
+
+/// Mixes words into one. Each step can be undone if its word is known, so no
+/// difference between two lists is lost before the next one comes in.
+struct Mixer(u64);
+
+impl Mixer {
+    fn add(&mut self, word: u64) {
+        // 2⁶⁴ over the golden ratio, made odd: its multiples spread evenly.
+        let mixed = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn add_pairs<T: Copy>(&mut self, values: &[T], bits: impl Fn(T) -> u32) {
+        for pair in values.chunks(2) {
+            let second = pair.get(1).map_or(0, |&value| bits(value));
+            self.add(u64::from(bits(pair[0])) | u64::from(second) << 32);
+        }
+    }
+
+    fn finish(mut self) -> u64 {
+        self.add(0);
+        self.add(0);
+        self.0
+    }
+}
+
+fn push(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn pull(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7F) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// Folds small negative numbers onto small positive ones: 0, −1, 1, −2, …
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)) as u64
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
+}

@@ -1,0 +1,213 @@
+//! From segments to rows, and from rows to batches and back.
+
+use crate::error::{Error, Result};
+use crate::order::length_order;
+use crate::pack::pack_rows;
+
+use super::policy::{Packing, PaddedLengths, Policy};
+use super::shapes::{Run, Stretch, round_up};
+
+/// Lengths are counted in `i32`.
+const LONGEST: i64 = i32::MAX as i64;
+
+/// Rows before they are sorted: each holds one segment, or several packed ones.
+pub(super) struct Rows {
+    /// How much of each row is filled.
+    pub filled: Vec<i32>,
+    /// Where packed segments lie; nothing if row `r` holds the `r`-th segment.
+    pub packed: Option<Packed>,
+}
+
+/// Where each packed segment lies.
+pub(super) struct Packed {
+    pub row: Vec<i64>,
+    pub start: Vec<i32>,
+}
+
+/// The rows for segments of these lengths, those that share a row counted once.
+pub(super) fn rows(policy: &Policy, lengths: Vec<i32>) -> Result<Rows> {
+    match policy.packing {
+        None => Ok(Rows { filled: lengths, packed: None }),
+        Some(Packing { max_segments }) => pack(policy, &lengths, max_segments),
+    }
+}
+
+fn pack(policy: &Policy, lengths: &[i32], max_segments: Option<i64>) -> Result<Rows> {
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let capacity = match &policy.padded_lengths {
+        PaddedLengths::Given(lengths) => *lengths.last().expect("checked: not empty"),
+        _ => padded(longest, policy.multiple()) as i32,
+    };
+    let mut row = Vec::with_capacity(lengths.len());
+    let mut start = Vec::with_capacity(lengths.len());
+    let (row_slots, start_slots) = (row.spare_capacity_mut(), start.spare_capacity_mut());
+    let slots = (&mut row_slots[..lengths.len()], &mut start_slots[..lengths.len()]);
+    let count = pack_rows(lengths, capacity, max_segments.unwrap_or(i64::MAX), slots.0, slots.1)?;
+    // SAFETY: `pack_rows` writes every element where it returns `Ok`.
+    unsafe {
+        row.set_len(lengths.len());
+        start.set_len(lengths.len());
+    }
+    let mut filled = vec![0; count];
+    for (index, &length) in lengths.iter().enumerate() {
+        let filled: &mut i32 = &mut filled[row[index] as usize];
+        *filled = (*filled).max(start[index] + length);
+    }
+    Ok(Rows { filled, packed: Some(Packed { row, start }) })
+}
+
+/// Refuses segments that no padded length holds.
+pub(super) fn check_longest(policy: &Policy, lengths: &[i32]) -> Result<()> {
+    let (limit, because) = match &policy.padded_lengths {
+        PaddedLengths::Given(given) => (
+            i64::from(*given.last().expect("checked: not empty")),
+            "the last of padded_lengths; add a longer one or cut the segment",
+        ),
+        _ => (
+            LONGEST / policy.multiple() * policy.multiple(),
+            "the last multiple of padding_multiple within int32",
+        ),
+    };
+    match lengths.iter().position(|&length| i64::from(length) > limit) {
+        None => Ok(()),
+        Some(index) => Err(Error::Bound {
+            argument: "lengths",
+            index: Some(index),
+            value: lengths[index].into(),
+            relation: "at most",
+            limit,
+            because,
+        }),
+    }
+}
+
+/// A length rounded up to a multiple; no row is shorter than one token.
+pub(super) fn padded(length: i32, multiple: i64) -> i64 {
+    round_up(length.max(1).into(), multiple)
+}
+
+/// Rows sorted longest first, stable.
+pub(super) struct Sorted {
+    /// Where each row stands among the sorted.
+    pub position: Vec<u32>,
+    /// The runs of equal padded length.
+    pub runs: Vec<Run>,
+}
+
+/// Sorts rows by how much of them is filled.
+pub(super) fn sort(filled: &[i32], multiple: i64) -> Result<Sorted> {
+    let mut order: Vec<i64> = Vec::with_capacity(filled.len());
+    length_order(filled, true, &mut order.spare_capacity_mut()[..filled.len()])?;
+    // SAFETY: `length_order` writes every element where it returns `Ok`.
+    unsafe { order.set_len(filled.len()) };
+    let mut position = vec![0; filled.len()];
+    let mut runs: Vec<Run> = Vec::new();
+    for (first_row, row) in order.into_iter().enumerate() {
+        position[row as usize] = first_row as u32;
+        let length = padded(filled[row as usize], multiple);
+        if runs.last().is_none_or(|run| run.length != length) {
+            runs.push(Run { length, first_row });
+        }
+    }
+    Ok(Sorted { position, runs })
+}
+
+/// Which segments lie in every row, and where in it.
+#[derive(Clone, Debug)]
+pub(super) struct Members {
+    /// Where in its row each segment begins.
+    pub starts: Vec<i32>,
+    /// The segments by row, start and number; rows are in sorted order.
+    pub segments: Vec<u32>,
+    /// Where each sorted row's segments begin; one more at the end.
+    pub ends: Vec<u32>,
+}
+
+/// The sorted row of each segment. `firsts` tells with which one each shares it.
+pub(super) fn sorted_rows(
+    count: usize,
+    firsts: Option<&[u32]>,
+    packed: Option<&Packed>,
+    position: Vec<u32>,
+) -> Vec<u32> {
+    if firsts.is_none() && packed.is_none() {
+        return position;
+    }
+    let mut distinct = 0;
+    let mut rows: Vec<u32> = Vec::with_capacity(count);
+    for segment in 0..count {
+        let first = firsts.map_or(segment, |firsts| firsts[segment] as usize);
+        if first < segment {
+            rows.push(rows[first]);
+        } else {
+            let row = packed.map_or(distinct, |packed| packed.row[distinct] as usize);
+            rows.push(position[row]);
+            distinct += 1;
+        }
+    }
+    rows
+}
+
+/// Where in its row each segment begins.
+pub(super) fn starts(count: usize, firsts: Option<&[u32]>, packed: Option<Packed>) -> Vec<i32> {
+    let Some(Packed { start, .. }) = packed else {
+        return vec![0; count];
+    };
+    let Some(firsts) = firsts else {
+        return start;
+    };
+    let mut starts: Vec<i32> = Vec::with_capacity(count);
+    let mut distinct = start.into_iter();
+    for (segment, &first) in firsts.iter().enumerate() {
+        let shared = starts.get(first as usize).copied();
+        starts.push(shared.unwrap_or_else(|| distinct.next().expect("each first segment was packed")));
+        debug_assert!(first as usize <= segment);
+    }
+    starts
+}
+
+/// Gathers the segments of every row, sorted by start and number.
+pub(super) fn members(rows: &[u32], row_count: usize, starts: Vec<i32>, packed: bool) -> Members {
+    // Each row's count stands two places on, so that after the running sum the place one on says where the
+    // row begins, and, moved on by every segment put there, in the end where it ends.
+    let mut ends = vec![0u32; row_count + 2];
+    for &row in rows {
+        ends[row as usize + 2] += 1;
+    }
+    let mut sum = 0;
+    for end in &mut ends {
+        sum += *end;
+        *end = sum;
+    }
+    let mut segments = vec![0; rows.len()];
+    for (segment, &row) in rows.iter().enumerate() {
+        let slot = &mut ends[row as usize + 1];
+        segments[*slot as usize] = segment as u32;
+        *slot += 1;
+    }
+    ends.pop();
+    if packed {
+        for borders in ends.windows(2) {
+            segments[borders[0] as usize..borders[1] as usize]
+                .sort_unstable_by_key(|&segment| (starts[segment as usize], segment));
+        }
+    }
+    Members { starts, segments, ends }
+}
+
+/// The batch of every segment, counted longest first, and its row there; `rows` are sorted rows.
+pub(super) fn batches(stretches: &[Stretch], rows: Vec<u32>, longest_first: bool) -> (Vec<i32>, Vec<i32>) {
+    let last = stretches.last().map_or(0, |last| last.first_batch + last.batches - 1);
+    let mut within = Vec::with_capacity(rows.len());
+    let batch = |row: u32| {
+        let row = row as usize;
+        let stretch = &stretches[stretches.partition_point(|stretch| stretch.first_row <= row) - 1];
+        let past = (row - stretch.first_row) as u32;
+        within.push((past % stretch.rows as u32) as i32);
+        let batch = stretch.first_batch + (past / stretch.rows as u32) as usize;
+        (if longest_first { batch } else { last - batch }) as i32
+    };
+    // Collected into the memory that the rows held.
+    let batches = rows.into_iter().map(batch).collect();
+    (batches, within)
+}

@@ -1,0 +1,200 @@
+//! Which shapes a plan uses, and which stretch of the sorted rows runs in each.
+//!
+//! Rows stand longest first. A padded length `L` may be used from the first row
+//! that fits it, but not in the middle of a batch: a batch at a longer length
+//! is completed with the rows that follow. With `R(L)` rows to a batch,
+//!
+//! ```text
+//! q(L) = the first row of length ≤ L
+//! A(L) = q(L) rounded up to a multiple of R(L)
+//! ```
+//!
+//! is where batches of length `L` begin. Under a token budget `R(L)` is `R₀·2ʲ`,
+//! so that a longer length's rows divide a shorter one's and `A(L)` is the same
+//! whichever longer lengths are used. A choice of lengths `L₁ > L₂ > …` therefore
+//! costs
+//!
+//! ```text
+//! Σ Lᵢ · (A(Lᵢ₊₁) − A(Lᵢ)),   the last one ending at n rounded up to R(Lᵢ)
+//! ```
+//!
+//! tokens on the device, which `least_cost_lengths` minimizes exactly.
+
+use crate::bucket::least_cost_lengths;
+use crate::error::{Error, Result};
+
+use super::policy::{BatchRows, PaddedLengths, Policy};
+
+/// Positions within a batch are counted in `i32`.
+const MOST_POSITIONS: i64 = i32::MAX as i64;
+
+/// The batches of one shape; they take rows that follow each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Rows of each batch.
+    pub rows: usize,
+    /// The padded length.
+    pub length: usize,
+    /// How many batches have this shape.
+    pub batches: usize,
+    /// Where its rows begin among all rows, longest first.
+    pub(super) first_row: usize,
+    /// Where its batches begin among all batches, longest first.
+    pub(super) first_batch: usize,
+}
+
+impl Stretch {
+    /// What the device computes for it.
+    pub fn tokens(&self) -> u64 {
+        (self.rows * self.length) as u64 * self.batches as u64
+    }
+}
+
+/// Rows of one padded length: those from `first_row` to the next run's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub length: i64,
+    pub first_row: usize,
+}
+
+/// A length that batches may be padded to.
+struct Candidate {
+    length: i64,
+    /// Rows of a batch.
+    rows: i64,
+    /// The row at which batches of this length may begin.
+    begin: i64,
+}
+
+/// The shapes for `row_count` rows, which `runs` tells by their padded length,
+/// longest first. `longest` is the longest length that rows may be padded to.
+///
+/// Costs O(runs) and what the choice costs.
+pub(super) fn choose_stretches(policy: &Policy, runs: &[Run], row_count: usize) -> Result<Vec<Stretch>> {
+    if row_count == 0 {
+        return Ok(Vec::new());
+    }
+    let mut candidates = candidates(policy, runs, row_count)?;
+    if let PaddedLengths::Best { max_shapes, shape_price, .. } = policy.padded_lengths {
+        candidates = best(candidates, row_count as i64, max_shapes, shape_price);
+    }
+    Ok(stretches(&candidates, row_count))
+}
+
+/// Every length worth considering, longest first.
+fn candidates(policy: &Policy, runs: &[Run], row_count: usize) -> Result<Vec<Candidate>> {
+    let row_count = row_count as i64;
+    let given: Vec<Run>;
+    let runs = match &policy.padded_lengths {
+        PaddedLengths::Given(lengths) => {
+            given = first_rows(lengths, runs);
+            &given
+        }
+        _ => runs,
+    };
+    let longest = runs[0].length;
+    let least_rows = least_rows(policy, longest, row_count)?;
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for run in runs {
+        let rows = match policy.rows {
+            BatchRows::Fixed(rows) => rows,
+            BatchRows::Budget(tokens) => doubled(least_rows, run.length, tokens, row_count),
+        };
+        let begin = round_up(run.first_row as i64, rows);
+        if begin >= row_count {
+            break;
+        }
+        // A shorter length that begins at the same row with as many rows is never worse.
+        if candidates.last().is_some_and(|last| (last.rows, last.begin) == (rows, begin)) {
+            candidates.pop();
+        }
+        candidates.push(Candidate { length: run.length, rows, begin });
+    }
+    Ok(candidates)
+}
+
+/// For each of the given lengths, longest first, the first row that it holds.
+fn first_rows(lengths: &[i32], runs: &[Run]) -> Vec<Run> {
+    let mut runs = runs.iter().peekable();
+    let first = |&length: &i32| {
+        let length = i64::from(length);
+        while runs.peek().is_some_and(|run| run.length > length) {
+            runs.next();
+        }
+        runs.peek().map(|run| Run { length, first_row: run.first_row })
+    };
+    lengths.iter().rev().map_while(first).collect()
+}
+
+/// The rows of a batch at the longest length.
+fn least_rows(policy: &Policy, longest: i64, row_count: i64) -> Result<i64> {
+    let multiple = policy.row_multiple;
+    match policy.rows {
+        BatchRows::Fixed(rows) if rows * longest > MOST_POSITIONS => Err(Error::Bound {
+            argument: "batch_size",
+            index: None,
+            value: rows,
+            relation: "at most",
+            limit: MOST_POSITIONS / longest,
+            because: "so that the positions of a batch at the longest padded length can be counted in int32",
+        }),
+        BatchRows::Fixed(rows) => Ok(rows),
+        BatchRows::Budget(tokens) if tokens / longest < multiple => Err(Error::Bound {
+            argument: "tokens_per_batch",
+            index: None,
+            value: tokens,
+            relation: "at least",
+            limit: longest * multiple,
+            because: "row_multiple rows of the longest padded length",
+        }),
+        BatchRows::Budget(tokens) => {
+            let rows = tokens / longest / multiple * multiple;
+            Ok(rows.min(round_up(row_count, multiple)))
+        }
+    }
+}
+
+/// `rows`, doubled while the budget allows and there are rows for it.
+fn doubled(mut rows: i64, length: i64, tokens: i64, row_count: i64) -> i64 {
+    while rows < row_count && 2 * rows * length <= tokens {
+        rows *= 2;
+    }
+    rows
+}
+
+/// The least multiple that is not below `value`; both are at least 0.
+pub(crate) fn round_up(value: i64, multiple: i64) -> i64 {
+    (value as u64).next_multiple_of(multiple as u64) as i64
+}
+
+/// The candidates whose use costs the least.
+fn best(candidates: Vec<Candidate>, row_count: i64, max_shapes: i64, shape_price: i64) -> Vec<Candidate> {
+    let lengths: Vec<i64> = candidates.iter().map(|candidate| candidate.length).collect();
+    let starts: Vec<i64> = candidates.iter().map(|candidate| candidate.begin).collect();
+    let ends: Vec<i64> = candidates.iter().map(|candidate| round_up(row_count, candidate.rows)).collect();
+    let most = usize::try_from(max_shapes).unwrap_or(usize::MAX).min(candidates.len());
+    let mut chosen = least_cost_lengths(&lengths, &starts, &ends, most, shape_price).into_iter().peekable();
+    let mut index = 0..;
+    candidates.into_iter().filter(|_| chosen.next_if_eq(&index.next().unwrap()).is_some()).collect()
+}
+
+/// Cuts the rows into the chosen lengths' stretches, leaving out empty ones.
+fn stretches(chosen: &[Candidate], row_count: usize) -> Vec<Stretch> {
+    let mut stretches = Vec::with_capacity(chosen.len());
+    let mut first_batch = 0;
+    for (index, candidate) in chosen.iter().enumerate() {
+        let end = chosen.get(index + 1).map_or(row_count as i64, |next| next.begin);
+        let batches = (round_up(end - candidate.begin, candidate.rows) / candidate.rows) as usize;
+        if batches > 0 {
+            stretches.push(Stretch {
+                rows: candidate.rows as usize,
+                length: candidate.length as usize,
+                batches,
+                first_row: candidate.begin as usize,
+                first_batch,
+            });
+            first_batch += batches;
+        }
+    }
+    stretches
+}

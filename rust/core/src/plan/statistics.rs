@@ -1,0 +1,117 @@
+//! What a plan costs and saves, and how it reads on a screen.
+
+use std::fmt;
+
+use super::Plan;
+use super::policy::{BatchRows, Packing, PaddedLengths, Policy};
+
+/// Shapes that a printed plan shows before it only counts the rest.
+const SHOWN_SHAPES: usize = 16;
+
+/// What a plan amounts to. Tokens are those that a model sees: inputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Segments.
+    pub segments: usize,
+    /// Segments that hold no row of their own, since an earlier one has the same input.
+    pub shared_segments: usize,
+    /// Rows that hold a segment.
+    pub rows: usize,
+    /// Rows that complete the last batch.
+    pub filler_rows: usize,
+    /// Batches.
+    pub batches: usize,
+    /// Tokens of all segments.
+    pub real_tokens: u64,
+    /// Tokens that stand in rows: those that segments share count once.
+    pub row_tokens: u64,
+    /// Rows × length of all batches, filler included: what the device computes.
+    pub device_tokens: u64,
+}
+
+impl Statistics {
+    /// Tokens that the device computes and nobody needs, filler included.
+    pub fn padding_tokens(&self) -> u64 {
+        self.device_tokens - self.row_tokens
+    }
+
+    /// Tokens that need not be computed since equal segments share a row.
+    pub fn shared_tokens(&self) -> u64 {
+        self.real_tokens - self.row_tokens
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rows {
+            BatchRows::Fixed(rows) => write!(f, "{} rows a batch", grouped(rows as u64))?,
+            BatchRows::Budget(tokens) => write!(f, "{} tokens a batch", grouped(tokens as u64))?,
+        }
+        if self.row_multiple > 1 {
+            write!(f, ", rows a multiple of {}", self.row_multiple)?;
+        }
+        match &self.padded_lengths {
+            PaddedLengths::Multiples(multiple) => write!(f, ", lengths the multiples of {multiple}")?,
+            PaddedLengths::Given(lengths) => write!(f, ", {} given lengths", lengths.len())?,
+            PaddedLengths::Best { max_shapes, multiple, shape_price } => {
+                write!(f, ", the best {max_shapes} lengths")?;
+                if *multiple > 1 {
+                    write!(f, " among multiples of {multiple}")?;
+                }
+                write!(f, " at {} tokens a shape", grouped(*shape_price as u64))?;
+            }
+        }
+        match self.packing {
+            None => {}
+            Some(Packing { max_segments: None }) => write!(f, ", packed")?,
+            Some(Packing { max_segments: Some(most) }) => write!(f, ", packed, at most {most} to a row")?,
+        }
+        write!(f, ", {} first", if self.longest_first { "longest" } else { "shortest" })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let statistics = self.statistics();
+        writeln!(
+            f,
+            "Plan {:016x}: {} segments in {} rows, {} batches",
+            self.fingerprint(),
+            grouped(statistics.segments as u64),
+            grouped(statistics.rows as u64),
+            grouped(statistics.batches as u64),
+        )?;
+        writeln!(f, "  {}", self.policy())?;
+        for (tokens, what) in [
+            (statistics.real_tokens, "tokens in segments"),
+            (statistics.shared_tokens(), "of them in rows that another segment holds"),
+            (statistics.padding_tokens(), "tokens of padding and filler"),
+            (statistics.device_tokens, "tokens on the device"),
+        ] {
+            writeln!(f, "  {:>18} {what}", grouped(tokens))?;
+        }
+        write!(f, "  {:>10} × {:<10} {:>10}", "rows", "length", "batches")?;
+        let shapes = self.shapes();
+        for stretch in shapes.clone().take(SHOWN_SHAPES) {
+            let (rows, length) = (grouped(stretch.rows as u64), grouped(stretch.length as u64));
+            write!(f, "\n  {rows:>10} × {length:<10} {:>10}", grouped(stretch.batches as u64))?;
+        }
+        match shapes.len().saturating_sub(SHOWN_SHAPES) {
+            0 => Ok(()),
+            more => write!(f, "\n  … and {more} more shapes"),
+        }
+    }
+}
+
+/// A number with a comma after every three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}

@@ -1,0 +1,284 @@
+//! Binding of the tokens crate.
+//!
+//! Strings are borrowed as UTF-8 where they lie in Python's memory; the tuple that
+//! holds them keeps them alive while the GIL is released.
+
+use std::mem::MaybeUninit;
+
+use numpy::PyArray1;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+use windrow_tokens::{Encoded, Job, Layout, Specials, pairs, prompts, rolling};
+
+use crate::arrays::filled;
+
+/// What every function here returns: tokens `int32[t]`, offsets `int64[n + 1]`,
+/// score starts `int32[n]`, requests `int64[n]`, tokens cut `int64[n]`, how many
+/// distinct texts were encoded, and the bad requests with what is wrong.
+type Segments<'py> = (
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i64>>,
+    usize,
+    Vec<(usize, String)>,
+);
+
+/// A tokenizer built from the text of its ``tokenizer.json``.
+///
+/// Args:
+///     json: The text of a ``tokenizer.json``, of any version.
+///
+/// Raises:
+///     ValueError: The text is not JSON, or describes a component that is not
+///         known here.
+#[pyclass(frozen, module = "windrow._rust")]
+pub struct Encoder(windrow_tokens::Encoder);
+
+#[pymethods]
+impl Encoder {
+    #[new]
+    fn new(py: Python<'_>, json: &str) -> PyResult<Self> {
+        let built = py.detach(|| windrow_tokens::Encoder::from_json(json));
+        built.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+}
+
+/// What encodes jobs: an [`Encoder`], or anything else that Python can call.
+enum Source<'a, 'py> {
+    Quick(&'a windrow_tokens::Encoder),
+    Slow(&'a Bound<'py, PyAny>),
+}
+
+/// How many texts the slow source is given at once.
+const SLOW_BATCH: usize = 1024;
+
+impl<'a, 'py> Source<'a, 'py> {
+    fn admit(value: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(encoder) = value.cast::<Encoder>() {
+            return Ok(Source::Quick(&encoder.get().0));
+        }
+        if value.is_callable() {
+            return Ok(Source::Slow(value));
+        }
+        let kind = value.get_type().name()?;
+        Err(PyTypeError::new_err(format!("encoder must be an Encoder or a function, not {kind}")))
+    }
+
+    fn encode(&self, py: Python<'py>, jobs: &[Job<'_>]) -> PyResult<Encoded> {
+        match self {
+            Source::Quick(encoder) => {
+                py.detach(|| encoder.encode(jobs)).map_err(|error| PyValueError::new_err(error.to_string()))
+            }
+            Source::Slow(function) => encode_slowly(function, jobs),
+        }
+    }
+}
+
+/// Calls `function(texts, specials)` for lists of texts that agree about special tokens.
+fn encode_slowly(function: &Bound<'_, PyAny>, jobs: &[Job<'_>]) -> PyResult<Encoded> {
+    let py = function.py();
+    let mut encoded = Encoded::for_jobs(jobs.len());
+    for specials in [false, true] {
+        let numbers: Vec<usize> = (0..jobs.len()).filter(|&job| jobs[job].specials == specials).collect();
+        for batch in numbers.chunks(SLOW_BATCH) {
+            let texts = batch.iter().map(|&job| [jobs[job].head, jobs[job].tail].concat());
+            let texts = PyList::new(py, texts.collect::<Vec<_>>())?;
+            let rows = function.call1((texts, specials))?;
+            let rows = rows.extract::<Vec<Vec<i32>>>()?;
+            if rows.len() != batch.len() {
+                let message = format!("encoding {} texts gave {} lists of tokens", batch.len(), rows.len());
+                return Err(PyValueError::new_err(message));
+            }
+            for (&job, row) in batch.iter().zip(rows) {
+                if let Some(&bad) = row.iter().find(|&&id| id < 0) {
+                    return Err(PyValueError::new_err(format!(
+                        "encoding a text gave the negative token {bad}"
+                    )));
+                }
+                encoded.set(job, row.into_iter().map(|id| id as u32));
+            }
+        }
+    }
+    Ok(encoded)
+}
+
+/// Encodes texts: no cutting, no scores. See ``windrow.tokens.Tokenizer.encode_batch``.
+#[pyfunction]
+pub fn encode_texts<'py>(
+    encoder: &Bound<'py, PyAny>,
+    texts: &Bound<'py, PyAny>,
+    add_special_tokens: bool,
+    bare_prefix: Option<&str>,
+) -> PyResult<Segments<'py>> {
+    let py = encoder.py();
+    let source = Source::admit(encoder)?;
+    let texts = texts.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    let (texts, bad) = admit_texts(&texts, "text");
+    let specials = Specials { add: add_special_tokens, unless: bare_prefix };
+    let plan = py.detach(|| prompts::Prompts::plan(texts.into_iter(), specials));
+    let encoded = source.encode(py, plan.jobs())?;
+    hand_over(py, plan.whole(&encoded), &encoded, bad)
+}
+
+/// Lays out pairs of context and continuation. See ``windrow.tokens.loglikelihood_segments``.
+#[pyfunction]
+#[pyo3(signature = (encoder, pairs, add_special_tokens, bare_prefix, prefix_token_id, max_length, apart))]
+pub fn pair_segments<'py>(
+    encoder: &Bound<'py, PyAny>,
+    pairs: &Bound<'py, PyAny>,
+    add_special_tokens: bool,
+    bare_prefix: Option<&str>,
+    prefix_token_id: Option<u32>,
+    max_length: Option<usize>,
+    apart: bool,
+) -> PyResult<Segments<'py>> {
+    let py = encoder.py();
+    let source = Source::admit(encoder)?;
+    let (requests, mut bad) = split_pairs(pairs)?;
+    let pairs = requests.iter().filter_map(|(request, context, continuation)| {
+        let admitted = admit_text(context, "context")
+            .and_then(|one| Ok((one, admit_text(continuation, "continuation")?)));
+        admitted
+            .map(|(one, other)| (*request, one, other))
+            .map_err(|message| bad.push((*request, message)))
+            .ok()
+    });
+    let pairs: Vec<_> = pairs.collect();
+    let specials = Specials { add: add_special_tokens, unless: bare_prefix };
+    let rules = pairs::Rules { specials, prefix: prefix_token_id, max_length, apart };
+    let plan = py.detach(|| pairs::Pairs::plan(pairs.into_iter(), rules));
+    let encoded = source.encode(py, plan.jobs())?;
+    hand_over(py, plan.layout(&encoded), &encoded, bad)
+}
+
+/// Lays out the windows of whole texts. See ``windrow.tokens.rolling_segments``.
+#[pyfunction]
+#[pyo3(signature = (encoder, texts, add_special_tokens, bare_prefix, prefix_token_id, max_length))]
+pub fn rolling_segments<'py>(
+    encoder: &Bound<'py, PyAny>,
+    texts: &Bound<'py, PyAny>,
+    add_special_tokens: bool,
+    bare_prefix: Option<&str>,
+    prefix_token_id: Option<u32>,
+    max_length: Option<usize>,
+) -> PyResult<Segments<'py>> {
+    let py = encoder.py();
+    let source = Source::admit(encoder)?;
+    let texts = texts.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    let (texts, bad) = admit_texts(&texts, "text");
+    let specials = Specials { add: add_special_tokens, unless: bare_prefix };
+    let plan = py.detach(|| rolling::Rolling::plan(texts.into_iter(), specials));
+    let encoded = source.encode(py, plan.jobs())?;
+    hand_over(py, plan.layout(&encoded, prefix_token_id, max_length), &encoded, bad)
+}
+
+/// Lays out prompts for generation. See ``windrow.tokens.generation_prompts``.
+#[pyfunction]
+#[pyo3(signature = (encoder, texts, add_special_tokens, bare_prefix, max_length, max_new_tokens))]
+pub fn prompt_segments<'py>(
+    encoder: &Bound<'py, PyAny>,
+    texts: &Bound<'py, PyAny>,
+    add_special_tokens: bool,
+    bare_prefix: Option<&str>,
+    max_length: Option<usize>,
+    max_new_tokens: Vec<usize>,
+) -> PyResult<Segments<'py>> {
+    let py = encoder.py();
+    let source = Source::admit(encoder)?;
+    let texts = texts.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    if texts.len() != max_new_tokens.len() {
+        let message =
+            format!("max_new_tokens has {} elements for {} contexts", max_new_tokens.len(), texts.len());
+        return Err(PyValueError::new_err(message));
+    }
+    let (texts, bad) = admit_texts(&texts, "context");
+    let specials = Specials { add: add_special_tokens, unless: bare_prefix };
+    let plan = py.detach(|| prompts::Prompts::plan(texts.into_iter(), specials));
+    let encoded = source.encode(py, plan.jobs())?;
+    hand_over(py, plan.layout(&encoded, max_length, |request| max_new_tokens[request]), &encoded, bad)
+}
+
+/// Borrows a Python string as UTF-8, or says what is wrong with it.
+fn admit_text<'a>(text: &'a Bound<'_, PyAny>, what: &str) -> Result<&'a str, String> {
+    let Ok(string) = text.cast::<PyString>() else {
+        let kind = text.get_type().name().map_or_else(|_| "another type".to_owned(), |name| name.to_string());
+        return Err(format!("its {what} must be a string, not {kind}"));
+    };
+    string.to_str().map_err(|_| format!("its {what} holds a lone surrogate, which is no Unicode character"))
+}
+
+/// Borrows every text that is one; the others with what is wrong.
+#[expect(clippy::type_complexity)]
+fn admit_texts<'a>(
+    texts: &'a [Bound<'_, PyAny>],
+    what: &str,
+) -> (Vec<(usize, &'a str)>, Vec<(usize, String)>) {
+    let (mut good, mut bad) = (Vec::with_capacity(texts.len()), Vec::new());
+    for (request, text) in texts.iter().enumerate() {
+        match admit_text(text, what) {
+            Ok(text) => good.push((request, text)),
+            Err(message) => bad.push((request, message)),
+        }
+    }
+    (good, bad)
+}
+
+/// Takes requests apart into context and continuation.
+#[expect(clippy::type_complexity)]
+fn split_pairs<'py>(
+    pairs: &Bound<'py, PyAny>,
+) -> PyResult<(Vec<(usize, Bound<'py, PyAny>, Bound<'py, PyAny>)>, Vec<(usize, String)>)> {
+    let (mut good, mut bad) = (Vec::with_capacity(pairs.len().unwrap_or(0)), Vec::new());
+    for (request, pair) in pairs.try_iter()?.enumerate() {
+        let pair = pair?;
+        let pair = match pair.cast_into::<PyTuple>() {
+            Ok(pair) => pair,
+            Err(error) => match error.into_inner().cast_into::<PyList>() {
+                Ok(pair) => pair.to_tuple(),
+                Err(error) => {
+                    let kind = error.into_inner().get_type().name()?.to_string();
+                    bad.push((request, format!("must be a pair of context and continuation, not {kind}")));
+                    continue;
+                }
+            },
+        };
+        match pair.len() {
+            2 => good.push((request, pair.get_item(0)?, pair.get_item(1)?)),
+            count => {
+                bad.push((request, format!("must be a pair of context and continuation, not {count} values")))
+            }
+        }
+    }
+    Ok((good, bad))
+}
+
+/// Writes a layout into NumPy arrays.
+fn hand_over<'py>(
+    py: Python<'py>,
+    layout: Layout,
+    encoded: &Encoded,
+    mut bad: Vec<(usize, String)>,
+) -> PyResult<Segments<'py>> {
+    bad.extend(layout.problems().iter().map(|(request, problem)| (*request, problem.to_string())));
+    bad.sort_by_key(|(request, _)| *request);
+    let write = |slots: &mut [MaybeUninit<i32>]| layout.write_tokens(encoded, slots);
+    // SAFETY: `write_tokens` and `write_offsets` write every element.
+    let (tokens, offsets) = unsafe {
+        let tokens = filled(py, layout.token_count(), |slots| {
+            write(slots);
+            Ok(())
+        })?;
+        let offsets = filled(py, layout.len() + 1, |slots| {
+            layout.write_offsets(slots);
+            Ok(())
+        })?;
+        (tokens, offsets)
+    };
+    let score_starts = PyArray1::from_iter(py, layout.score_starts());
+    let requests = PyArray1::from_iter(py, layout.requests());
+    let cuts = PyArray1::from_iter(py, layout.cuts());
+    Ok((tokens, offsets, score_starts, requests, cuts, encoded.len(), bad))
+}

@@ -1,0 +1,58 @@
+//! The tokens of every job.
+
+use tokenizers::pipeline::PipelineToken;
+
+/// The tokens of every job, in the pieces in which threads made them.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    pieces: Vec<Vec<PipelineToken>>,
+    /// For each job: its piece, and where in it the job's tokens begin and end.
+    places: Vec<(usize, usize, usize)>,
+}
+
+impl Encoded {
+    /// Nothing encoded yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the jobs that follow those already here: `ends[i]` is where in `piece`
+    /// the tokens of the `i`th of them end.
+    pub(crate) fn push(&mut self, piece: Vec<PipelineToken>, ends: &[usize]) {
+        let mut start = 0;
+        for &end in ends {
+            self.places.push((self.pieces.len(), start, end));
+            start = end;
+        }
+        self.pieces.push(piece);
+    }
+
+    /// Room for the tokens of `jobs` jobs that come in any order; see [`Encoded::set`].
+    pub fn for_jobs(jobs: usize) -> Self {
+        Self { pieces: vec![Vec::new()], places: vec![(0, 0, 0); jobs] }
+    }
+
+    /// Sets the tokens of one job.
+    pub fn set(&mut self, job: usize, tokens: impl Iterator<Item = u32>) {
+        let piece = &mut self.pieces[0];
+        let start = piece.len();
+        piece.extend(tokens.map(PipelineToken::from));
+        self.places[job] = (0, start, piece.len());
+    }
+
+    /// The tokens of a job.
+    pub fn tokens(&self, job: usize) -> &[u32] {
+        let (piece, start, end) = self.places[job];
+        PipelineToken::cast_slice(&self.pieces[piece][start..end])
+    }
+
+    /// How many jobs there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are no jobs.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}

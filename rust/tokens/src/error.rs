@@ -1,0 +1,82 @@
+//! What can go wrong with a tokenizer, and what can be wrong with a request.
+
+use std::fmt;
+
+/// A tokenizer that cannot be built, or that failed on a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The tokenizer's JSON describes something that this crate cannot build.
+    Load(String),
+    /// Encoding a job failed.
+    Encode {
+        /// Which job.
+        job: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Load(reason) => write!(f, "this tokenizer cannot be built: {reason}"),
+            Error::Encode { job, reason } => write!(f, "text {job} cannot be encoded: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why a request cannot be scored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The context encodes to no token, so that nothing predicts the first scored one.
+    EmptyContext,
+    /// The continuation encodes to no token.
+    EmptyContinuation,
+    /// Context and continuation together are no more tokens than the context alone.
+    MergedContinuation,
+    /// The continuation has more tokens than the model can see.
+    LongContinuation {
+        /// Its tokens.
+        tokens: usize,
+        /// The most there may be.
+        max_length: usize,
+    },
+    /// Nothing stands before the text, and the tokenizer has no token for that place.
+    NoPrefix,
+    /// The tokens to generate leave no room for the prompt.
+    NoRoom {
+        /// How many tokens shall be generated.
+        max_new_tokens: usize,
+        /// The most tokens the model can see.
+        max_length: usize,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::EmptyContext => f.write_str("its context encodes to no token"),
+            Problem::EmptyContinuation => f.write_str("its continuation encodes to no token"),
+            Problem::MergedContinuation => f.write_str(
+                "its continuation merges into the context: together they are no more tokens than the context alone",
+            ),
+            Problem::LongContinuation { tokens, max_length } => write!(
+                f,
+                "its continuation has {tokens} tokens, and the model can see only {max_length} (max_length)"
+            ),
+            Problem::NoPrefix => f.write_str(
+                "nothing stands before its text, and the tokenizer has neither a BOS nor an EOS token \
+                 (give prefix_token_id)",
+            ),
+            Problem::NoRoom { max_new_tokens, max_length } => write!(
+                f,
+                "generating {max_new_tokens} tokens leaves no room for its context: \
+                 the model can see only {max_length} (max_length)"
+            ),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Segments laid out from stretches of encoded jobs.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::encoded::Encoded;
+use crate::error::Problem;
+
+/// Some of a job's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Which job.
+    pub job: usize,
+    /// Which of its tokens.
+    pub range: Range<usize>,
+}
+
+impl Stretch {
+    pub(crate) fn nothing() -> Self {
+        Self { job: 0, range: 0..0 }
+    }
+
+    fn tokens<'e>(&self, encoded: &'e Encoded) -> &'e [u32] {
+        // A stretch of nothing belongs to no job, and there may be none.
+        if self.range.is_empty() { &[] } else { &encoded.tokens(self.job)[self.range.clone()] }
+    }
+
+    fn cut(&mut self, tokens: usize) -> usize {
+        let cut = tokens.min(self.range.len());
+        self.range.start += cut;
+        tokens - cut
+    }
+}
+
+/// A segment: perhaps one leading token, then two stretches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Segment {
+    lead: Option<u32>,
+    first: Stretch,
+    second: Stretch,
+    score_start: usize,
+    request: usize,
+    cut: usize,
+}
+
+impl Segment {
+    fn len(&self) -> usize {
+        usize::from(self.lead.is_some()) + self.first.range.len() + self.second.range.len()
+    }
+
+    /// Leaves the last `most` tokens.
+    fn truncate(&mut self, most: usize) {
+        let cut = self.len().saturating_sub(most);
+        if cut == 0 {
+            return;
+        }
+        self.cut = cut;
+        self.score_start = self.score_start.saturating_sub(cut);
+        let rest = cut - usize::from(self.lead.take().is_some());
+        let rest = self.first.cut(rest);
+        self.second.cut(rest);
+    }
+}
+
+/// Which tokens become which segment, and which requests become none.
+#[derive(Debug, Default)]
+pub struct Layout {
+    segments: Vec<Segment>,
+    problems: Vec<(usize, Problem)>,
+    tokens: usize,
+}
+
+impl Layout {
+    /// Adds a segment of at most `most` tokens, the last ones.
+    pub(crate) fn push(
+        &mut self,
+        request: usize,
+        lead: Option<u32>,
+        [first, second]: [Stretch; 2],
+        score_start: usize,
+        most: usize,
+    ) {
+        let mut segment = Segment { lead, first, second, score_start, request, cut: 0 };
+        segment.truncate(most);
+        self.tokens += segment.len();
+        self.segments.push(segment);
+    }
+
+    /// Adds a request that becomes no segment.
+    pub(crate) fn refuse(&mut self, request: usize, problem: Problem) {
+        self.problems.push((request, problem));
+    }
+
+    /// How many segments there are.
+    pub fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Whether there are no segments.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// How many tokens all segments have together.
+    pub fn token_count(&self) -> usize {
+        self.tokens
+    }
+
+    /// The requests that became no segment, and why, in ascending order.
+    pub fn problems(&self) -> &[(usize, Problem)] {
+        &self.problems
+    }
+
+    /// Writes the tokens of all segments, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// If `tokens` has not [`Layout::token_count`] elements, or `encoded` is not
+    /// what this was laid out from.
+    pub fn write_tokens(&self, encoded: &Encoded, tokens: &mut [MaybeUninit<i32>]) {
+        assert_eq!(tokens.len(), self.tokens);
+        let mut rest = tokens;
+        for segment in &self.segments {
+            let (first, second) = (segment.first.tokens(encoded), segment.second.tokens(encoded));
+            for part in [segment.lead.as_slice(), first, second] {
+                let (here, later) = rest.split_at_mut(part.len());
+                for (slot, &id) in here.iter_mut().zip(part) {
+                    slot.write(id as i32);
+                }
+                rest = later;
+            }
+        }
+        assert!(rest.is_empty());
+    }
+
+    /// Writes where each segment begins in the tokens, and where the last one ends.
+    ///
+    /// # Panics
+    ///
+    /// If `offsets` has not one element more than there are segments.
+    pub fn write_offsets(&self, offsets: &mut [MaybeUninit<i64>]) {
+        assert_eq!(offsets.len(), self.segments.len() + 1);
+        let mut end = 0;
+        offsets[0].write(0);
+        for (slot, segment) in offsets[1..].iter_mut().zip(&self.segments) {
+            end += segment.len() as i64;
+            slot.write(end);
+        }
+    }
+
+    /// Where in each segment the scored stretch begins.
+    pub fn score_starts(&self) -> impl ExactSizeIterator<Item = i32> {
+        self.segments.iter().map(|segment| segment.score_start as i32)
+    }
+
+    /// Which request each segment belongs to.
+    pub fn requests(&self) -> impl ExactSizeIterator<Item = i64> {
+        self.segments.iter().map(|segment| segment.request as i64)
+    }
+
+    /// How many tokens were cut from the left of each segment.
+    pub fn cuts(&self) -> impl ExactSizeIterator<Item = i64> {
+        self.segments.iter().map(|segment| segment.cut as i64)
+    }
+}

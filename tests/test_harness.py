@@ -1,0 +1,181 @@
+"""JaxLM through lm_eval itself, and against what lm_eval's own backend recorded."""
+
+import json
+
+import numpy as np
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
+
+import windrow
+from small_model import head, hidden, naive_logprobs, prefix_model
+from windrow.harness import JaxLM
+
+
+class ByteTokenizer:
+    """Bytes as tokens; 0 stands before an empty context."""
+
+    def encode(self, text):
+        return list(text.encode())
+
+    def decode(self, tokens):
+        return bytes(tokens).decode(errors="replace")
+
+
+def byte_lm(**arguments):
+    model = prefix_model(256, hidden=hidden, head=head, max_length=64)
+    return JaxLM(model, ByteTokenizer(), prefix_token_id=0, **arguments)
+
+
+def requests_of(request_type, *arguments):
+    return [Instance(request_type, {}, args, index) for index, args in enumerate(arguments)]
+
+
+def test_loglikelihood_equals_recomputation():
+    lm = byte_lm()
+    pairs = [
+        ("The sky is", " blue"),
+        ("The sky is", " b"),
+        ("The sky is ", "grey"),
+        ("", "x"),
+        ("The sky is", " g"),
+    ]
+    results = lm.loglikelihood(requests_of("loglikelihood", *pairs))
+    for (context, continuation), (total, greedy) in zip(pairs, results, strict=True):
+        stripped = context.rstrip()
+        sequence = list((context + continuation).encode())
+        scored = len(sequence) - len(stripped)
+        sequence = [0, *sequence] if not context else sequence
+        expected = naive_logprobs(lm.model.params, sequence)[-scored:]
+        assert total == pytest.approx(sum(p for p, _ in expected), abs=1e-4)
+        assert greedy == all(flag for _, flag in expected)
+
+
+def test_rolling_covers_every_token_once():
+    lm = byte_lm()
+    texts = [
+        "short",
+        "a much longer text that has to be cut into windows of sixty-four bytes each, twice or more" * 2,
+        "",
+    ]
+    totals = lm.loglikelihood_rolling(requests_of("loglikelihood_rolling", *[(text,) for text in texts]))
+    for text, total in zip(texts, totals, strict=True):
+        tokens = list(text.encode())
+        expected = 0.0
+        for begin in range(0, len(tokens), 64):
+            window = tokens[begin : begin + 64]
+            before = tokens[begin - 1] if begin else 0
+            if begin and len(window) < 64:  # the last window sees as much of the text before as fits
+                seen = tokens[len(tokens) - 65 : -len(window) or None]
+                expected += sum(
+                    p for p, _ in naive_logprobs(lm.model.params, [*seen, *window])[-len(window) :]
+                )
+            else:
+                expected += sum(p for p, _ in naive_logprobs(lm.model.params, [before, *window]))
+        assert total == pytest.approx(expected, abs=1e-3)
+
+
+def test_results_reach_the_cache_with_the_original_strings():
+    lm = byte_lm()
+    seen = {}
+
+    class Hook:
+        def add_partial(self, kind, arguments, result):
+            seen[kind, tuple(arguments)] = result
+
+    lm.set_cache_hook(Hook())
+    pairs = [("one ", "two"), ("three", " four")]
+    results = lm.loglikelihood(requests_of("loglikelihood", *pairs))
+    totals = lm.loglikelihood_rolling(requests_of("loglikelihood_rolling", ("five",)))
+    assert seen == {
+        **{("loglikelihood", pair): result for pair, result in zip(pairs, results, strict=True)},
+        ("loglikelihood_rolling", ("five",)): totals[0],
+    }
+
+
+def test_report_counts_what_ran():
+    lm = byte_lm(batch_size=8)
+    lm.loglikelihood(requests_of("loglikelihood", ("ab", "c"), ("ab", "d"), ("abc", "def")))
+    report = lm.report()
+    assert report["requests"] == report["segments"] == 3
+    assert report["shared"] == 1
+    assert report["real_tokens"] == 2 + 2 + 5
+    assert report["device_tokens"] == sum(rows * length for rows, length in report["shapes"])
+    assert set(report["seconds"]) == {"tokenize", "plan", "compile", "host", "device"}
+
+
+def test_non_finite_scores_name_the_requests():
+    model = windrow.LanguageModel(
+        np.float32(0), lambda p, tokens, *_: np.full((*tokens.shape, 256), np.nan, np.float32)
+    )
+    lm = JaxLM(model, ByteTokenizer(), prefix_token_id=0)
+    with pytest.raises(ValueError, match=r"not finite for 1 loglikelihood requests \(indexes 0\)"):
+        lm.loglikelihood(requests_of("loglikelihood", ("ab", "c")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 3}, "batch_size is 3; it must be a multiple of 8"),
+        ({"batch_size": "many"}, "batch_size must be a whole number of at least 1, not 'many'"),
+        ({"batch_size": 8, "tokens_per_batch": 100}, "batch_size or tokens_per_batch, not both"),
+        ({"share": "perhaps"}, "share must be true or false, not 'perhaps'"),
+        ({"on_bad_request": "ignore"}, "on_bad_request"),
+        ({"pretrained": "nowhere"}, "give one of model"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        byte_lm(**arguments)
+
+
+def test_unknown_argument_lists_the_accepted_ones():
+    with pytest.raises(
+        ValueError, match="unknown model argument 'pretrain'; accepted: model, tokenizer, pretrained"
+    ):
+        JaxLM.create_from_arg_string("pretrain=somewhere")
+
+
+def test_arguments_may_be_strings(tmp_path, monkeypatch):
+    (tmp_path / "made.py").write_text(
+        "from test_harness import ByteTokenizer\nfrom small_model import prefix_model\n"
+        "make = lambda: (prefix_model(256), ByteTokenizer())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    lm = JaxLM.create_from_arg_string(
+        "factory=made:make,prefix_token_id=0,tokens_per_batch=512,share=false,max_length=32",
+        {"batch_size": 1, "device": "cuda:0", "max_batch_size": None},
+    )
+    assert (lm.policy.tokens_per_batch, lm.policy.share) == (512, False)
+    assert (lm.max_length, lm.batch_size) == (32, "auto")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(evals):
+    return JaxLM(pretrained=str(evals / "parity" / "tiny-llama"))
+
+
+def test_recorded_results_of_the_reference_backend(evals, tiny_llama):
+    lines = [json.loads(line) for line in (evals / "parity" / "llama.jsonl").read_text().split("\n") if line]
+    for kind in ("loglikelihood", "loglikelihood_rolling"):
+        cases = [line for line in lines if line["type"] == kind]
+        results = getattr(tiny_llama, kind)(requests_of(kind, *[tuple(case["args"]) for case in cases]))
+        for case, result in zip(cases, results, strict=True):
+            total, recorded = result, case["result"]
+            if kind == "loglikelihood":
+                assert result[1] == recorded[1], case["args"]
+                total, recorded = result[0], recorded[0]
+            assert total == pytest.approx(recorded, abs=1e-3 + 1e-5 * abs(recorded)), case["args"]
+
+
+def test_real_tasks_end_to_end(evals, tiny_llama):
+    tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
+    names = ["local_arc_easy", "local_lambada_openai", "local_wikitext2"]
+    results = simple_evaluate(tiny_llama, tasks=names, task_manager=tasks, limit=50, bootstrap_iters=0)[
+        "results"
+    ]
+    assert 0.0 <= results["local_arc_easy"]["acc,none"] <= 1.0
+    assert 1.0 < results["local_lambada_openai"]["perplexity,none"] < 4096
+    # A uniform model over the 4,096 tokens would need about 3 bits a byte; this one was trained.
+    assert 0.5 < results["local_wikitext2"]["bits_per_byte,none"] < 3.0

@@ -1,0 +1,104 @@
+"""Scores against a float64 recomputation, one segment at a time."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from windrow.tokens import Segments, TokenReport
+
+from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
+from windrow.policy import BatchPolicy
+from windrow.scoring import Clock, Scorer
+from windrow.sharding import RowSharding
+
+VOCAB = 30
+
+
+def random_segments(count, seed=0, longest=20):
+    """Segments with many equal inputs; every stretch from one token to the whole is scored somewhere."""
+    rng = np.random.default_rng(seed)
+    sequences = []
+    for _ in range(count):
+        if sequences and rng.random() < 0.5:
+            sequences.append([*sequences[rng.integers(len(sequences))][:-1], int(rng.integers(VOCAB))])
+        else:
+            sequences.append(rng.integers(0, VOCAB, rng.integers(2, longest)).tolist())
+    starts = [int(rng.integers(1, len(sequence))) for sequence in sequences]
+    return sequences, starts
+
+
+def as_segments(sequences, starts):
+    offsets = np.cumsum([0, *map(len, sequences)]).astype(np.int64)
+    count = len(sequences)
+    return Segments(
+        np.concatenate(sequences).astype(np.int32),
+        offsets,
+        np.array(starts, np.int32),
+        np.arange(count),
+        count,
+        np.zeros(0, np.int64),
+        TokenReport(count, count, int(offsets[-1]), 0, 0),
+    )
+
+
+def make_plan(segments, groups, share, **policy):
+    return BatchPolicy(share=share, **policy).plan(segments, groups)
+
+
+MESHES = {
+    "one device": lambda: Mesh(np.array(jax.devices()[:1]), ("data",)),
+    "eight devices": lambda: Mesh(np.array(jax.devices()), ("data",)),
+    "data x tensor": lambda: NamedSharding(
+        Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "tensor")), PartitionSpec("data")
+    ),
+}
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("parts", [{}, {"hidden": hidden, "head": head}], ids=["apply", "hidden+head"])
+@pytest.mark.parametrize(
+    "policy",
+    [{"batch_size": 16}, {"tokens_per_batch": 256}, {"batch_size": 8, "pack": True}],
+    ids=["rows", "budget", "packed"],
+)
+def test_scores_equal_recomputation(mesh, share, parts, policy):
+    sequences, starts = random_segments(60)
+    segments = as_segments(sequences, starts)
+    sharding = RowSharding.over(MESHES[mesh]())
+    model = prefix_model(VOCAB, **parts)
+    plan = make_plan(segments, sharding.groups, share, max_shapes=3, **policy)
+    scores = Scorer(model, sharding, Clock()).run(plan, segments)
+    for index, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
+        expected = naive_logprobs(model.params, sequence)[start - 1 :]
+        span = slice(*scores.offsets[index : index + 2])
+        np.testing.assert_allclose(scores.token_logprobs[span], [p for p, _ in expected], atol=2e-5)
+        assert scores.token_greedy[span].tolist() == [greedy for _, greedy in expected]
+        assert scores.sums()[index] == pytest.approx(sum(p for p, _ in expected), abs=1e-4)
+        assert scores.greedy()[index] == all(greedy for _, greedy in expected)
+
+
+def test_small_chunks_of_logits_change_nothing(monkeypatch):
+    sequences, starts = random_segments(40, seed=1)
+    segments = as_segments(sequences, starts)
+    sharding = RowSharding.over(MESHES["eight devices"]())
+    plan = make_plan(segments, sharding.groups, True, batch_size=16, max_shapes=2)
+    model = prefix_model(VOCAB, hidden=hidden, head=head)
+    whole = Scorer(model, sharding, Clock()).run(plan, segments)
+    monkeypatch.setattr("windrow.scoring.program.CHUNK_BYTES", 4 * VOCAB * 3)
+    chunked = Scorer(model, sharding, Clock()).run(plan, segments)
+    np.testing.assert_allclose(whole.token_logprobs, chunked.token_logprobs, atol=1e-5)
+    np.testing.assert_array_equal(whole.token_greedy, chunked.token_greedy)
+
+
+@pytest.mark.parametrize("chunk_length", [1, 7, 64])
+def test_chunks_of_a_row_change_nothing(chunk_length):
+    sequences, starts = random_segments(40, seed=2)
+    segments = as_segments(sequences, starts)
+    sharding = RowSharding.over(MESHES["eight devices"]())
+    plan = make_plan(segments, sharding.groups, True, batch_size=16, max_shapes=2)
+    model = prefix_model(VOCAB, hidden=hidden, head=head, init_state=init_state, step=step)
+    whole = Scorer(model, sharding, Clock()).run(plan, segments)
+    chunked = Scorer(model, sharding, Clock(), chunk_length).run(plan, segments)
+    np.testing.assert_allclose(whole.token_logprobs, chunked.token_logprobs, atol=1e-5)
+    np.testing.assert_array_equal(whole.token_greedy, chunked.token_greedy)
