@@ -1,4 +1,4 @@
-"""Every name of the evaluation pipeline that windrow grew out of (`xlstm_jax.dataset.lmeval_pipeline`), as a drop-in.
+"""A drop-in for the evaluation pipeline that windrow grew out of, ``xlstm_jax.dataset.lmeval_pipeline``.
 
 Requests become prefix and text (`ParseLMEval`), then tokens, then batches. What
 the names stand for lives in `windrow.transforms`, `windrow.datasets`,
