@@ -1,6 +1,4 @@
 from collections.abc import Callable, Iterable, Sequence
-from typing import Self, final
-from collections.abc import Sequence
 from typing import Any, Self, final
 
 import numpy as np

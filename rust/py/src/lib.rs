@@ -7,12 +7,12 @@ mod collate;
 mod errors;
 mod numbers;
 mod order;
-mod tokens;
 mod pack;
 mod plan;
 mod policy;
 mod ragged;
 mod shard;
+mod tokens;
 
 use pyo3::prelude::*;
 

@@ -237,7 +237,7 @@ impl Plan {
 
     /// What the plan amounts to, as a new dictionary.
     ///
-    /// ``segments``, ``rows`` (those that hold a segment), ``filler_rows``,
+    /// ``segments``, ``shared_segments`` (those that hold no row of their own), ``rows`` (those that hold a segment), ``filler_rows``,
     /// ``batches``; ``real_tokens`` of all segments, ``row_tokens`` of those that
     /// hold a row, ``shared_tokens`` of those that need none of their own,
     /// ``device_tokens`` that the device computes, ``padding_tokens`` of these that
@@ -247,6 +247,7 @@ impl Plan {
         let statistics = self.0.statistics();
         let dict = PyDict::new(py);
         dict.set_item("segments", statistics.segments)?;
+        dict.set_item("shared_segments", statistics.shared_segments)?;
         dict.set_item("rows", statistics.rows)?;
         dict.set_item("filler_rows", statistics.filler_rows)?;
         dict.set_item("batches", statistics.batches)?;

@@ -13,6 +13,8 @@ const SHOWN_SHAPES: usize = 16;
 pub struct Statistics {
     /// Segments.
     pub segments: usize,
+    /// Segments that hold no row of their own, since an earlier one has the same input.
+    pub shared_segments: usize,
     /// Rows that hold a segment.
     pub rows: usize,
     /// Rows that complete the last batch.
