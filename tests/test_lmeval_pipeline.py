@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 from lm_eval.api.instance import Instance
-from trees import pytree_diff
 
+from trees import pytree_diff
 from windrow import lmeval_pipeline
 from windrow.lmeval_pipeline import (
     CompleteLLMIndexedBatch,
@@ -124,7 +124,8 @@ SIGNATURES = {
     MultihostSortedRemapDataset: "(dataset, global_batch_size, dataloader_host_count)",
     lmeval_preprocessing_pipeline: "(dataloading_host_index, dataloading_host_count, global_mesh, dataset, "
     "global_batch_size, tokenizer_path, hf_access_token=None, tokenizer_cache_dir=None, eos_token_id=None, "
-    "bos_token_id=None, worker_count=1, worker_buffer_size=1, padding_multiple=128, use_thread_prefetch=False)",
+    "bos_token_id=None, worker_count=1, worker_buffer_size=1, padding_multiple=128, "
+    "use_thread_prefetch=False)",
 }
 
 

@@ -4,8 +4,8 @@ import grain
 import numpy as np
 import pytest
 from lm_eval.api.instance import Instance
-from trees import pytree_diff
 
+from trees import pytree_diff
 from windrow.transforms import CompleteLLMIndexedBatch, ParseLMEval
 
 
