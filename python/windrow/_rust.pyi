@@ -1,6 +1,4 @@
 from collections.abc import Callable, Iterable, Sequence
-from typing import Self, final
-from collections.abc import Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -33,6 +31,8 @@ class Plan:
     def __reduce__(self) -> tuple[Any, tuple[bytes]]: ...
     @property
     def segment_count(self) -> int: ...
+    @property
+    def packed(self) -> bool: ...
     @property
     def shapes(self) -> NDArray[np.int32]: ...
     @property

@@ -101,6 +101,7 @@ impl Plan {
         layout::check_longest(&policy, &lengths)?;
         let distinct = sharing::distinct(&lengths, firsts.as_deref());
         let row_tokens = distinct.iter().map(|&length| length as u64).sum();
+        let shared_segments = lengths.len() - distinct.len();
         let layout::Rows { filled, packed } = layout::rows(&policy, distinct)?;
         let sorted = layout::sort(&filled, policy.multiple())?;
         let row_count = filled.len();
@@ -120,6 +121,7 @@ impl Plan {
         );
         let statistics = Statistics {
             segments: lengths.len(),
+            shared_segments,
             rows: row_count,
             filler_rows: stretches.iter().map(|stretch| stretch.rows * stretch.batches).sum::<usize>()
                 - row_count,

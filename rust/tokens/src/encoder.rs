@@ -95,8 +95,7 @@ impl Encoder {
             let encoded =
                 catch_unwind(AssertUnwindSafe(|| self.encode_job(&jobs[job], &mut joined, &mut tokens)));
             encoded
-                .map_err(|cause| panic_text(&*cause))
-                .flatten()
+                .unwrap_or_else(|cause| Err(panic_text(&*cause)))
                 .map_err(|reason| Error::Encode { job, reason })?;
             ends.push(tokens.len());
         }

@@ -13,6 +13,8 @@ const SHOWN_SHAPES: usize = 16;
 pub struct Statistics {
     /// Segments.
     pub segments: usize,
+    /// Segments that hold no row of their own, since an earlier one has the same input.
+    pub shared_segments: usize,
     /// Rows that hold a segment.
     pub rows: usize,
     /// Rows that complete the last batch.
@@ -106,7 +108,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
