@@ -158,6 +158,10 @@ fn assert_laws(plan: &Plan, lengths: &[i32], identities: &[i64]) {
     let device: i64 = shapes.iter().map(|(rows, length)| rows * length).sum();
     let in_rows: i64 = filled.iter().sum();
     assert_eq!(statistics.segments, lengths.len());
+    assert_eq!(
+        statistics.shared_segments,
+        (0..lengths.len()).filter(|&segment| identities[segment] < segment as i64).count()
+    );
     assert_eq!(statistics.rows, rows.len());
     assert_eq!(
         statistics.filler_rows as i64,

@@ -14,8 +14,8 @@
 //! 4. *Batches* take rows in that order. A batch has a fixed number of rows, or
 //!    as many as a budget of tokens allows: `R₀` rows at the longest padded
 //!    length, and twice as many each time the length has become small enough,
-//!    but no more than there are rows for. Only the last batch has rows to
-//!    spare; they are *filler*.
+//!    but no more than there are rows for. Only the batch of the shortest rows has
+//!    any to spare; they are *filler*.
 //! 5. *Padded lengths* are all multiples of a number, a given list, or the best
 //!    few. A batch is as long as the least chosen length that holds its first
 //!    row, except that a batch must begin at a multiple of its rows: until then
