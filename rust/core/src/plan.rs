@@ -100,36 +100,18 @@ impl Plan {
         };
         layout::check_longest(&policy, &lengths)?;
         let distinct = sharing::distinct(&lengths, firsts.as_deref());
-        let row_tokens = distinct.iter().map(|&length| length as u64).sum();
-        let shared_segments = lengths.len() - distinct.len();
+        let mut statistics = Statistics::of_segments(&lengths, &distinct);
         let layout::Rows { filled, packed } = layout::rows(&policy, distinct)?;
         let sorted = layout::sort(&filled, policy.multiple())?;
         let row_count = filled.len();
         drop(filled);
         let stretches = shapes::choose_stretches(&policy, &sorted.runs, row_count)?;
+        statistics.add_batches(row_count, &stretches);
         let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
-        let is_packed = packed.is_some();
-        let starts = layout::starts(lengths.len(), firsts.as_deref(), packed);
-        let members = layout::members(&rows, row_count, starts, is_packed);
+        let members = layout::members(&rows, row_count, firsts.as_deref(), packed);
         let (batches, rows) = layout::batches(&stretches, rows, policy.longest_first);
-        let fingerprint = bytes::fingerprint(
-            &policy,
-            &lengths,
-            firsts.as_deref(),
-            &stretches,
-            [&batches, &rows, &members.starts],
-        );
-        let statistics = Statistics {
-            segments: lengths.len(),
-            shared_segments,
-            rows: row_count,
-            filler_rows: stretches.iter().map(|stretch| stretch.rows * stretch.batches).sum::<usize>()
-                - row_count,
-            batches: stretches.iter().map(|stretch| stretch.batches).sum(),
-            real_tokens: lengths.iter().map(|&length| length as u64).sum(),
-            row_tokens,
-            device_tokens: stretches.iter().map(Stretch::tokens).sum(),
-        };
+        let places = [&batches, &rows, &members.starts].map(Vec::as_slice);
+        let fingerprint = bytes::fingerprint(&policy, &lengths, firsts.as_deref(), &stretches, places);
         Ok(Plan { policy, lengths, firsts, batches, rows, members, stretches, statistics, fingerprint })
     }
 
