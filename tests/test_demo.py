@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windrow.demo import evaluation, model, report, text, training
+from windrow.demo import evaluation, model, report, script, text, training
 from windrow.demo.report import ArrivalOrder
 from windrow.demo.tasks import load
 
@@ -262,7 +262,6 @@ def test_the_demo_ends_with_scores_far_above_chance_and_batches_far_below_arriva
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    script = pytest.importorskip("windrow.demo.script")
 
     outcome = script.demonstrate()
 

@@ -5,6 +5,7 @@ Grain sends a dataset to each of its worker processes by pickling it. A
 memory is there once, however many workers read it.
 """
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -75,10 +76,8 @@ def _map_file(path: str) -> SharedArray:
 def _remove(path: str, owner: int) -> None:
     if os.getpid() != owner:  # a forked child must not take the file from its parent
         return
-    try:
+    with contextlib.suppress(OSError):  # already gone, or open where open files cannot be removed
         os.unlink(path)
-    except OSError:  # already gone, or, where open files cannot be removed, left to the system's cleaning
-        pass
 
 
 class RecentReads(Generic[_Value]):
@@ -93,7 +92,7 @@ class RecentReads(Generic[_Value]):
         self._slots: OrderedDict[Hashable, _Slot[_Value]] = OrderedDict()
 
     def get(self, key: Hashable, read: Callable[[], _Value]) -> _Value:
-        """The value kept for `key`; if there is none, what `read` returns."""
+        """The value kept for ``key``; if there is none, what ``read`` returns."""
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
             self._slots.move_to_end(key)

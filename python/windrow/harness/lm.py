@@ -1,9 +1,7 @@
 """The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
 
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Callable
 from inspect import signature
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +11,8 @@ from lm_eval.api.registry import register_model
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from windrow.harness.arguments import find_model, flag, integer, is_auto
+from windrow.harness.grouping import with_shifted_reads
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
@@ -92,12 +92,12 @@ class JaxLM(LM):
             raise ValueError("give sharding or mesh, not both")
         self.on_bad_request = on_bad_request
         self.policy = BatchPolicy(
-            batch_size=None if _is_auto(batch_size) else _integer("batch_size", batch_size),
-            tokens_per_batch=_integer("tokens_per_batch", tokens_per_batch),
-            max_shapes=_integer("max_shapes", max_shapes),
-            padding_multiple=_integer("padding_multiple", padding_multiple) or 1,
-            share=_flag("share", share),
-            pack=_flag("pack", pack),
+            batch_size=None if is_auto(batch_size) else integer("batch_size", batch_size),
+            tokens_per_batch=integer("tokens_per_batch", tokens_per_batch),
+            max_shapes=integer("max_shapes", max_shapes),
+            padding_multiple=integer("padding_multiple", padding_multiple) or 1,
+            share=flag("share", share),
+            pack=flag("pack", pack),
         )
         self.sharding = RowSharding.over(sharding if sharding is not None else mesh)
         if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:
@@ -105,16 +105,16 @@ class JaxLM(LM):
                 f"batch_size is {self.policy.batch_size}; it must be a multiple of {self.sharding.groups}, "
                 "the number of groups that the sharding splits rows into"
             )
-        self.model, source, self.source = _find_model(model, tokenizer, pretrained, factory, dtype)
+        self.model, source, self.source = find_model(model, tokenizer, pretrained, factory, dtype)
         self.tokenizer: Tokenizer = load_tokenizer(
             source,
-            add_bos_token=None if add_bos_token is None else _flag("add_bos_token", add_bos_token),
-            prefix_token_id=_integer("prefix_token_id", prefix_token_id, least=0),
+            add_bos_token=None if add_bos_token is None else flag("add_bos_token", add_bos_token),
+            prefix_token_id=integer("prefix_token_id", prefix_token_id, least=0),
         )
-        given = _integer("max_length", max_length)
+        given = integer("max_length", max_length)
         self.max_length = self.model.max_length if given is None else given
         self.clock = Clock()
-        self._scorer = Scorer(self.model, self.sharding, self.clock, _integer("chunk_length", chunk_length))
+        self._scorer = Scorer(self.model, self.sharding, self.clock, integer("chunk_length", chunk_length))
         self._totals: dict[str, Any] = {
             "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
             "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
@@ -152,21 +152,22 @@ class JaxLM(LM):
             For each request the sum of its continuation's log-probabilities in nats,
             and whether every token of it is the most likely one.
         """
+        pairs = [request.args for request in requests]
         with self.clock.phase("tokenize"):
             segments = loglikelihood_segments(
-                self.tokenizer,
-                [request.args for request in requests],
-                max_length=self.max_length,
-                on_bad_request=self.on_bad_request,
+                self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
+            )
+            joined, counted = with_shifted_reads(
+                segments,
+                lambda which: loglikelihood_segments(self.tokenizer, [pairs[index] for index in which]),
             )
         results = [(-float("inf"), False)] * len(requests)
 
-        def known(which: NDArray[np.int64], sums: NDArray[np.float64], greedy: NDArray[np.bool_]) -> None:
-            for request, total, flag in zip(segments.requests[which], sums, greedy, strict=True):
-                results[request] = (float(total), bool(flag))
-                self.cache_hook.add_partial("loglikelihood", requests[request].args, results[request])
+        def finished(request: int, total: float, greedy: bool) -> None:
+            results[request] = (total, greedy)
+            self.cache_hook.add_partial("loglikelihood", pairs[request], results[request])
 
-        self._score(segments, "loglikelihood", known)
+        self._score(segments, joined, counted, "loglikelihood", finished)
         return results
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -181,21 +182,16 @@ class JaxLM(LM):
             segments = rolling_segments(
                 self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
             )
-        totals = np.zeros(len(requests))
-        totals[segments.skipped] = -np.inf
-        waiting = np.bincount(segments.requests, minlength=len(requests))
+        results = [0.0] * len(requests)
+        for request in segments.skipped:
+            results[request] = -float("inf")
 
-        def known(which: NDArray[np.int64], sums: NDArray[np.float64], _: NDArray[np.bool_]) -> None:
-            for request, total in zip(segments.requests[which], sums, strict=True):
-                totals[request] += total
-                waiting[request] -= 1
-                if not waiting[request]:
-                    self.cache_hook.add_partial(
-                        "loglikelihood_rolling", (texts[request],), float(totals[request])
-                    )
+        def finished(request: int, total: float, _: bool) -> None:
+            results[request] = total
+            self.cache_hook.add_partial("loglikelihood_rolling", (texts[request],), total)
 
-        self._score(segments, "loglikelihood_rolling", known)
-        return [float(total) for total in totals]
+        self._score(segments, segments, np.ones(len(segments), np.bool_), "loglikelihood_rolling", finished)
+        return results
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Not there yet: generation tasks are refused."""
@@ -248,102 +244,68 @@ class JaxLM(LM):
 
     def _score(
         self,
+        own: Segments,
         segments: Segments,
+        counted: NDArray[np.bool_],
         request_type: str,
-        known: Callable[[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]], None],
+        finished: Callable[[int, float, bool], None],
     ) -> None:
+        """Scores segments and hands over each request's total as soon as it is known.
+
+        Args:
+            own: The requests' own segments: the first of ``segments``.
+            segments: All that is to be scored.
+            counted: Which segments' log-likelihoods are parts of their requests'.
+            request_type: For the progress bar and errors.
+            finished: Called with a request's index, log-likelihood and greedy flag.
+        """
         with self.clock.phase("plan"):
             plan = self.policy.plan(segments, self.sharding.groups)
         lengths = np.diff(segments.offsets) - 1
-        with tqdm(
+        totals = np.zeros(segments.request_count)
+        greedy = np.ones(segments.request_count, np.bool_)
+        waiting = np.bincount(segments.requests, minlength=segments.request_count)
+        bar = tqdm(
             total=int(lengths.sum()), desc=f"Running {request_type} requests", unit="tok", unit_scale=True
-        ) as bar:
+        )
 
-            def fetched(which: NDArray[np.int64], scores: Scores) -> None:
-                part = scores.only(which)
-                sums = part.sums()
-                if not np.isfinite(sums).all():
-                    _refuse_scores(segments.requests[which[~np.isfinite(sums)]], request_type)
-                known(which, sums, part.greedy())
-                bar.update(int(lengths[which].sum()))
+        def fetched(which: NDArray[np.int64], scores: Scores) -> None:
+            requests, part = segments.requests[which], scores.only(which)
+            sums = part.sums()
+            if not np.isfinite(sums).all():
+                _refuse_scores(requests[~np.isfinite(sums)], request_type)
+            np.add.at(totals, requests, np.where(counted[which], sums, 0.0))
+            np.logical_and.at(greedy, requests, part.greedy() | (which >= len(own)))
+            np.subtract.at(waiting, requests, 1)
+            for request in np.unique(requests[waiting[requests] == 0]):
+                finished(int(request), float(totals[request]), bool(greedy[request]))
+            bar.update(int(lengths[which].sum()))
 
+        with bar:
             self._scorer.run(plan, segments, fetched)
-        self._record(plan, segments)
+        self._record(plan, own)
 
-    def _record(self, plan: Plan, segments: Segments) -> None:
+    def _record(self, plan: Plan, own: Segments) -> None:
         statistics, totals = plan.statistics, self._totals
-        totals["requests"] += segments.request_count
-        totals["truncated"] += len(segments.report.truncated)
-        totals["skipped"] += len(segments.skipped)
-        totals["shared"] += statistics["shared_segments"]
-        for name in ("segments", "rows", "real_tokens", "device_tokens"):
+        totals["requests"] += own.request_count
+        totals["segments"] += len(own)
+        totals["real_tokens"] += len(own.tokens) - len(own)
+        totals["truncated"] += len(own.report.truncated)
+        totals["skipped"] += len(own.skipped)
+        totals["shared"] += _shared(plan, len(own))
+        for name in ("rows", "device_tokens"):
             totals[name] += statistics[name]
         for shape in statistics["shapes"]:
             if shape not in totals["shapes"]:
                 totals["shapes"].append(shape)
 
 
-def _find_model(
-    model: LanguageModel | None, tokenizer: Any, pretrained: str | None, factory: str | None, dtype: str
-) -> tuple[LanguageModel, Any, str]:
-    """The model, what its tokenizer is loaded from, and where both came from."""
-    if sum(one is not None for one in (model, pretrained, factory)) != 1:
-        raise ValueError(
-            "give one of model (with tokenizer), pretrained=DIRECTORY and factory=module:function"
-        )
-    if pretrained is not None:
-        from windrow.models import load
-
-        if not Path(pretrained).is_dir():
-            raise ValueError(
-                f"pretrained must be a directory in the Hugging Face format; {pretrained!r} is none"
-            )
-        return load(pretrained, dtype=dtype), tokenizer or pretrained, pretrained
-    if factory is not None:
-        model, made = _call_factory(factory)
-        return model, made if tokenizer is None else tokenizer, factory
-    if not isinstance(model, LanguageModel):
-        raise TypeError(f"model must be a windrow.LanguageModel, not {type(model).__name__}")
-    if tokenizer is None:
-        raise ValueError(
-            "tokenizer is missing: give a path, a tokenizers.Tokenizer, or anything with encode()"
-        )
-    return model, tokenizer, "LanguageModel"
-
-
-def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
-    module, separator, function = factory.partition(":")
-    if not separator:
-        raise ValueError(f"factory must be module:function, not {factory!r}")
-    made = getattr(import_module(module), function)()
-    if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], LanguageModel)):
-        raise TypeError(
-            f"factory {factory} must return (LanguageModel, tokenizer), not {type(made).__name__}"
-        )
-    return made[0], made[1]
-
-
-def _is_auto(batch_size: int | str | None) -> bool:
-    return batch_size is None or (isinstance(batch_size, str) and batch_size.split(":")[0] == "auto")
-
-
-def _integer(name: str, value: int | str | None, least: int = 1) -> int | None:
-    if value is None or value == "None":
-        return None
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return number
-
-
-def _flag(name: str, value: bool | str | int) -> bool:
-    flags = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if str(value).lower() not in flags:
-        raise ValueError(f"{name} must be true or false, not {value!r}")
-    return flags[str(value).lower()]
+def _shared(plan: Plan, own: int) -> int:
+    """How many of the first ``own`` segments of a plan lie where another one of them lies."""
+    if own == plan.segment_count:
+        return int(plan.statistics["shared_segments"])
+    places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
+    return own - np.unique(places, axis=1).shape[1]
 
 
 def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:
