@@ -76,7 +76,7 @@ def test_it_keeps_an_order_and_no_elements():
     class Element:
         def __init__(self, key):
             self.key = key
-            alive.add()
+            alive.add(self)
 
     dataset = SortedDataset(grain.MapDataset.range(100).map(Element), lambda element: -element.key)
     assert dataset[0].key == 99
