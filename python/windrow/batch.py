@@ -26,23 +26,23 @@ _FIELDS = (
 class LLMIndexedBatch(tuple[Array, ...]):
     """A batch of sequences that know which document they come from.
 
-    A tuple with names, and so a pytree: `jax.tree.map`, `jax.jit` and Grain take
+    A tuple with names, and so a pytree: ``jax.tree.map``, ``jax.jit`` and Grain take
     it as it is. (Python's own named tuples refuse a name with an underscore in
-    front.) `rows` and `length` are the batch's shape; segment 0 and document 0
+    front.) ``rows`` and ``length`` are the batch's shape; segment 0 and document 0
     mark padding.
 
     Args:
-        inputs: Tokens that the model sees, `int32[rows, length]`.
-        targets: The token after each of them, `int32[rows, length]`.
+        inputs: Tokens that the model sees, ``int32[rows, length]``.
+        targets: The token after each of them, ``int32[rows, length]``.
         inputs_position: Where in its sequence each input stands, from 0.
         targets_position: The same for targets.
         inputs_segmentation: 1 for a token, 0 for padding.
         targets_segmentation: 1 where a target is scored, else 0.
         document_idx: Number of the document in each row, from 1; 0 for a row
-            of padding. `int32[rows]`.
-        sequence_idx: Number of the sequence within its document, `int32[rows]`.
+            of padding. ``int32[rows]``.
+        sequence_idx: Number of the sequence within its document, ``int32[rows]``.
         _document_borders: True where a new document begins inside a row,
-            `bool[rows, length]`.
+            ``bool[rows, length]``.
 
     >>> row = np.zeros((1, 2), np.int32)
     >>> batch = LLMIndexedBatch(row, row, row, row, row, row, row[0], row[0], row == 1)
@@ -96,14 +96,14 @@ class HostBatch(NamedTuple):
     ```
 
     Attributes:
-        inputs: Tokens that the model sees, `int32[rows, length]`.
+        inputs: Tokens that the model sees, ``int32[rows, length]``.
         positions: Where in its segment each stands, from 0.
         segment_ids: Which segment of its row each belongs to, from 1; 0 in
             padding and filler.
-        pick_index: Row times length plus position, `int32[groups, picks]`.
-        read_pick: The pick whose logits score a token, `int32[groups, reads]`.
-        read_target: That token, `int32[groups, reads]`.
-        read_request: The request that it belongs to, `int32[groups, reads]`; -1 for a
+        pick_index: Row times length plus position, ``int32[groups, picks]``.
+        read_pick: The pick whose logits score a token, ``int32[groups, reads]``.
+        read_target: That token, ``int32[groups, reads]``.
+        read_request: The request that it belongs to, ``int32[groups, reads]``; -1 for a
             read that stands for none.
     """
 

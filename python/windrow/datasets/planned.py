@@ -37,12 +37,12 @@ class Sequences(NamedTuple):
     """The token sequences that a plan's segments stand for.
 
     Attributes:
-        tokens: All tokens, end to end, `int32[t]`. The model sees all of a
+        tokens: All tokens, end to end, ``int32[t]``. The model sees all of a
             segment but its last token.
-        offsets: Where each segment begins, and where the last ends, `int64[n + 1]`.
+        offsets: Where each segment begins, and where the last ends, ``int64[n + 1]``.
         score_starts: Index within each segment of its first scored token,
-            `int32[n]`; all from there on are scored, the last included.
-        requests: The request that each segment belongs to, from 0, `int64[n]`.
+            ``int32[n]``; all from there on are scored, the last included.
+        requests: The request that each segment belongs to, from 0, ``int64[n]``.
     """
 
     tokens: NDArray[np.int32]
@@ -51,7 +51,7 @@ class Sequences(NamedTuple):
     requests: NDArray[np.int64]
 
     def lengths(self) -> NDArray[np.int32]:
-        """How many tokens of each segment the model sees, `int32[n]`."""
+        """How many tokens of each segment the model sees, ``int32[n]``."""
         return (np.diff(self.offsets) - 1).astype(np.int32)
 
 
@@ -83,8 +83,8 @@ class PlannedDataset(grain.MapDataset):
         for rows in set(plan.shapes[:, 0].tolist()):
             if rows % blocks:
                 raise ValueError(
-                    f"batches of {rows} rows cannot be split into {blocks} blocks, one for each host or device; "
-                    f"make the plan with row_multiple={blocks}"
+                    f"batches of {rows} rows cannot be split into {blocks} blocks, one for each host or "
+                    f"device; make the plan with row_multiple={blocks}"
                 )
 
     @property
@@ -118,7 +118,9 @@ class PlannedDataset(grain.MapDataset):
 
 
 class IndexedBatchDataset(PlannedDataset):
-    """A plan's batches as `LLMIndexedBatch`, one segment a row; the document of a row is its request, counted from 1.
+    """A plan's batches as `LLMIndexedBatch`, one segment a row.
+
+    The document of a row is its request, counted from 1.
 
     Args:
         plan: A plan that neither shares nor packs rows.
@@ -128,7 +130,7 @@ class IndexedBatchDataset(PlannedDataset):
     Raises:
         TypeError: As of `PlannedDataset`.
         ValueError: The plan shares or packs rows, a request's number leaves no
-            room in `int32`, and as of `PlannedDataset`.
+            room in ``int32``, and as of `PlannedDataset`.
 
     >>> sequences = Sequences(np.array([0, 7, 8, 9, 0, 5, 6], np.int32), np.array([0, 4, 7]),
     ...                       np.array([3, 1], np.int32), np.array([0, 1]))
@@ -193,7 +195,8 @@ class HostBatchDataset(PlannedDataset):
         super().__init__(plan, sequences, share)
         if groups % self.share.block_count:
             raise ValueError(
-                f"groups is {groups}; it must be a multiple of {self.share.block_count}, the blocks that hosts hold"
+                f"groups is {groups}; it must be a multiple of {self.share.block_count}, "
+                "the blocks that hosts hold"
             )
         self.groups = groups
         most = plan.read_capacities(sequences.offsets, sequences.score_starts, groups).tolist()
@@ -268,4 +271,4 @@ class _SharedPlan:
 
 
 def _restore(stored: SharedArray) -> _SharedPlan:
-    return _SharedPlan(pickle.loads(stored.array))
+    return _SharedPlan(pickle.loads(stored.array.tobytes()))
