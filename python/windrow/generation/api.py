@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,7 +115,9 @@ def generate(
         tokenizer,
         RowSharding.over(sharding),
         Clock(),
-        _defaults(tokenizer.name, tokenizer.eos_token_id, end_tokens),
+        GenerationDefaults(tuple(end_tokens))
+        if end_tokens is not None
+        else read_defaults(tokenizer.name, tokenizer.eos_token_id),
         policy=policy,
         seed=seed,
         chunk_length=chunk_length,
@@ -139,9 +140,3 @@ def generate(
         segments.skipped,
         generator.report(),
     )
-
-
-def _defaults(name: str, eos: int | None, end_tokens: Sequence[int] | None) -> GenerationDefaults:
-    if end_tokens is not None:
-        return GenerationDefaults(tuple(end_tokens))
-    return read_defaults(name if Path(name).is_dir() else None, eos)

@@ -45,20 +45,20 @@ class GenerationDefaults:
     top_p: float = 1.0
 
 
-def read_defaults(directory: str | PathLike[str] | None, eos_token_id: int | None) -> GenerationDefaults:
+def read_defaults(directory: str | PathLike[str], eos_token_id: int | None) -> GenerationDefaults:
     """What ``generation_config.json`` says, else ``config.json``; without either, the tokenizer's EOS ends.
 
     Args:
-        directory: A model's directory in the Hugging Face format; ``None`` where there is none.
+        directory: A model's directory in the Hugging Face format; where there is none, nothing is said.
         eos_token_id: The tokenizer's.
 
     Raises:
         ValueError: A file is not JSON, or holds an end token that is no token id.
 
-    >>> read_defaults(None, 2)
+    >>> read_defaults("no directory", 2)
     GenerationDefaults(end_tokens=(2,), top_k=50, top_p=1.0)
     """
-    paths = [] if directory is None else [Path(directory) / _FILE, Path(directory) / "config.json"]
+    paths = [Path(directory) / _FILE, Path(directory) / "config.json"]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return GenerationDefaults(() if eos_token_id is None else (eos_token_id,))

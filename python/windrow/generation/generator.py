@@ -13,6 +13,8 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -169,7 +171,7 @@ class Generator:
             padded = choose_lengths(totals, RECOMPUTED_LENGTHS)
             memories = [Recomputing(self.model, capacity, int(length)) for length in padded]
             begin = Begin(memories[-1], slots)
-            inserts = (Insert(begin, rows, int(lengths.max())),)
+            inserts: tuple[Insert, ...] = (Insert(begin, rows, int(lengths.max())),)
             decodes = tuple(decode(begin, memory) for memory in memories)
             order = np.lexsort([-limits, -bucket_ids(totals, padded)])
         else:
@@ -218,7 +220,10 @@ class _Run:
         self.limits = [one.max_new_tokens for one in settings]
         self.lengths: list[int] = np.diff(prompts.offsets).tolist()
         self.schedule = Schedule(
-            self.sharding.groups, batching.begin.slots, batching.inserts[0].rows, deque(batching.order.tolist())
+            self.sharding.groups,
+            batching.begin.slots,
+            batching.inserts[0].rows,
+            deque(batching.order.tolist()),
         )
         ends = frozenset(generator.defaults.end_tokens)
         self.texts = [Growing(one, generator._stops.read(one.stops), ends) for one in settings]
@@ -248,7 +253,7 @@ class _Run:
         insert = next(each for each in self.batching.inserts if each.length >= longest)
         with self.clock.phase("host"):
             arrays = [
-                place(array.shape, self.sharding.by_rows, lambda start, stop, array=array: array[start:stop])
+                place(array.shape, self.sharding.by_rows, partial(_part, array))
                 for array in self._arrays(insert, entries)
             ]
         self.stopped.difference_update(entry.slot for entry in entries)
@@ -287,7 +292,7 @@ class _Run:
         mask[list(self.stopped)] = True
         self.stopped.clear()
         with self.clock.phase("host"):
-            stopped = place(mask.shape, self.sharding.by_rows, lambda start, stop: mask[start:stop])
+            stopped = place(mask.shape, self.sharding.by_rows, partial(_part, mask))
         self.generator._totals["slot_tokens"] += self.schedule.slots * STEPS
         return self._get(decode)(slots, stopped)
 
@@ -319,7 +324,7 @@ class _Run:
         tokens, offsets = self.prompts.tokens.astype("<i4"), self.prompts.offsets
         seen: Counter[bytes] = Counter()
         words = []
-        for start, stop in zip(offsets[:-1], offsets[1:], strict=True):
+        for start, stop in pairwise(offsets):
             digest = hashlib.blake2b(tokens[start:stop].tobytes(), digest_size=8).digest()
             words.append([*np.frombuffer(digest, "<i4"), seen[digest]])
             seen[digest] += 1
@@ -331,3 +336,7 @@ def _choice(settings: Sequence[Settings]) -> Choice:
     if any(one.top_k or one.top_p < 1 for one in sampled):
         return "limited"
     return "sampled" if sampled else "greedy"
+
+
+def _part(array: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+    return array[start:stop]

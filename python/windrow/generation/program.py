@@ -199,11 +199,11 @@ def insert_rows(
     where = whole[:, 1].reshape(groups, -1)
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
-        by_group = (part.reshape(groups, -1, *part.shape[1:]) for part in (old, new.astype(old.dtype)))
-        placed = jax.vmap(lambda held, rows, at: held.at[at].set(rows, mode="drop"))(*by_group, where)
-        return placed.reshape(old.shape)
+        held, rows = (part.reshape(groups, -1, *part.shape[1:]) for part in (old, new.astype(old.dtype)))
+        return jax.vmap(_put)(held, rows, where).reshape(old.shape)
 
-    return jax.tree.map(put, slots, entering)
+    placed: Slots = jax.tree.map(put, slots, entering)
+    return placed
 
 
 def decode_tokens(
@@ -252,3 +252,7 @@ def decode_tokens(
     slots = slots._replace(left=jnp.where(stopped, 0, slots.left))
     slots, emitted = jax.lax.scan(one, slots, length=steps)
     return slots, emitted.T
+
+
+def _put(held: jax.Array, rows: jax.Array, where: jax.Array) -> jax.Array:
+    return held.at[where].set(rows, mode="drop")

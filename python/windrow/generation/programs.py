@@ -116,4 +116,4 @@ class Programs:
         return made
 
     def _struct(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding.by_rows)
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding.by_rows)  # type: ignore[no-untyped-call]

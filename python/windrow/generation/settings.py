@@ -60,7 +60,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be, naming it."""
-        _check("max_new_tokens", self.max_new_tokens, _whole(self.max_new_tokens, 1), "a whole number above 0")
+        _check(
+            "max_new_tokens", self.max_new_tokens, _whole(self.max_new_tokens, 1), "a whole number above 0"
+        )
         for stop in self.stops:
             _check("a stop string", stop, isinstance(stop, str), "a string")
         sound = _number(self.temperature) and 0 <= self.temperature < float("inf")
@@ -109,8 +111,8 @@ def _check_keyword(name: Any, value: Any) -> None:
         )
     if value not in NEUTRAL[name]:
         raise ValueError(
-            f"generation keyword {name!r} must be {NEUTRAL[name][0]!r}, which changes nothing, not {value!r}: "
-            "anything else is not built"
+            f"generation keyword {name!r} must be {NEUTRAL[name][0]!r}, which changes nothing: "
+            f"{value!r} is not built"
         )
 
 
