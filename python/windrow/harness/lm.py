@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 from typing import Any, Self
 
@@ -12,7 +13,9 @@ from lm_eval.api.registry import register_model
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from windrow.generation import Generator, read_defaults
 from windrow.harness.arguments import bad_request, find_model, flag, integer, is_auto
+from windrow.harness.generating import TextRequests
 from windrow.harness.grouping import with_shifted_reads
 from windrow.model import LanguageModel
 from windrow.planning import Plan
@@ -53,6 +56,7 @@ class JaxLM(LM):
         prefix_token_id: What conditions an empty context; BOS, else EOS if not given.
         chunk_length: Where given, rows run through the model's ``step`` in chunks of
             this many tokens, with the state carried; for long texts on recurrent models.
+        seed: For samples, where requests ask for them.
         sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
             whose axes rows are split; all devices by default.
         mesh: The same as ``sharding``, for a mesh.
@@ -83,6 +87,7 @@ class JaxLM(LM):
         add_bos_token: bool | str | None = None,
         prefix_token_id: int | str | None = None,
         chunk_length: int | str | None = None,
+        seed: int | str = 0,
         sharding: Any = None,
         mesh: Any = None,
         max_batch_size: int | str | None = None,  # noqa: ARG002
@@ -115,7 +120,18 @@ class JaxLM(LM):
         given = integer("max_length", max_length)
         self.max_length = self.model.max_length if given is None else given
         self.clock = Clock()
-        self._scorer = Scorer(self.model, self.sharding, self.clock, integer("chunk_length", chunk_length))
+        chunk = integer("chunk_length", chunk_length)
+        self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
+        self._generator = Generator(
+            replace(self.model, params=self._scorer.params),
+            self.tokenizer,
+            self.sharding,
+            self.clock,
+            read_defaults(pretrained or self.tokenizer.name, self.tokenizer.eos_token_id),
+            policy=self.policy,
+            seed=integer("seed", seed, least=0) or 0,
+            chunk_length=chunk,
+        )
         self._totals: dict[str, Any] = {
             "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
             "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
@@ -195,11 +211,28 @@ class JaxLM(LM):
         return results
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Not there yet: generation tasks are refused."""
-        raise NotImplementedError(
-            f"this version of windrow scores but does not generate; leave out generate_until tasks "
-            f"({len(requests)} such requests came)"
-        )
+        """The text that follows each request's context.
+
+        Args:
+            requests: Each one's ``args`` is ``(context, generation keywords)``.
+
+        Returns:
+            For each request its text, cut at the stop strings; empty for skipped ones.
+        """
+        arguments = [request.args for request in requests]
+        with self.clock.phase("tokenize"):
+            texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
+        self._totals["requests"] += len(requests)
+        self._totals["truncated"] += texts.truncated
+        self._totals["skipped"] += texts.skipped
+        results = [""] * len(requests)
+
+        def finished(request: int, text: str) -> None:
+            results[request] = text
+            self.cache_hook.add_partial("generate_until", arguments[request], text)
+
+        texts.run(finished)
+        return results
 
     def report(self) -> dict[str, Any]:
         """What the runs so far did.
@@ -210,9 +243,17 @@ class JaxLM(LM):
             (padding and filler included), ``shapes`` as ``[rows, length]`` lists,
             ``truncated``, ``shared`` and ``skipped`` requests, and ``seconds`` by
             phase: ``tokenize``, ``plan``, ``compile`` (waiting for the compiler),
-            ``host`` (filling arrays), ``device`` (waiting for results).
+            ``host`` (filling arrays), ``device`` (waiting for results). ``generation``
+            is there once texts were generated: see
+            :meth:`windrow.generation.Generator.report`.
         """
-        return {**self._totals, "shapes": [*self._totals["shapes"]], "seconds": dict(self.clock.seconds)}
+        generation = self._generator.report()
+        return {
+            **self._totals,
+            "shapes": [*self._totals["shapes"]],
+            "seconds": dict(self.clock.seconds),
+            **({"generation": generation} if generation["requests"] else {}),
+        }
 
     @property
     def tokenizer_name(self) -> str:
