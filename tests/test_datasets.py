@@ -12,7 +12,7 @@ from grain.experimental import assert_equal_output_after_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elements import length_of, rows
+from elements import identity, length_of, rows
 from trees import pytree_diff
 from windrow.datasets import (
     MultihostSortedRemapDataset,
