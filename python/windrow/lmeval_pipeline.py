@@ -1,4 +1,4 @@
-"""Every name of the evaluation pipeline that windrow grew out of (`xlstm_jax.dataset.lmeval_pipeline`), as a drop-in.
+"""A drop-in for the evaluation pipeline that windrow grew out of, ``xlstm_jax.dataset.lmeval_pipeline``.
 
 Requests become prefix and text (`ParseLMEval`), then tokens, then batches. What
 the names stand for lives in `windrow.transforms`, `windrow.datasets`,
@@ -18,3 +18,19 @@ from windrow.datasets import token_length as token_length
 from windrow.sharding import MultiHostDataLoadIterator as MultiHostDataLoadIterator
 from windrow.transforms import CompleteLLMIndexedBatch as CompleteLLMIndexedBatch
 from windrow.transforms import ParseLMEval as ParseLMEval
+
+__all__ = [
+    "LOGGER",
+    "CompleteLLMIndexedBatch",
+    "LLMIndexedBatch",
+    "MultiHostDataLoadIterator",
+    "MultihostSortedRemapDataset",
+    "PadBatchDataset",
+    "PadSequenceInBatchDataset",
+    "ParseLMEval",
+    "SortedDataset",
+    "_pad_batch_multiple",
+    "empty_llm_indexed_sample",
+    "lmeval_preprocessing_pipeline",
+    "token_length",
+]

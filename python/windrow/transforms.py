@@ -27,16 +27,16 @@ class ParseLMEval(grain.transforms.Map):
     def __init__(self, request_name: str = "req") -> None:
         self.request_name = request_name
 
-    def map(self, item: "Mapping[str, int | Instance]") -> dict[str, str | int]:
-        """The element with its request replaced by `prefix` and `text`.
+    def map(self, item: "Mapping[str, int | Instance]") -> dict[str, Any]:
+        """The element with its request replaced by ``prefix`` and ``text``.
 
         Args:
-            item: An element with the request's index, `idx`, and, under
-                `request_name`, an lm_eval `Instance` of type `loglikelihood` or
-                `loglikelihood_rolling`.
+            item: An element with the request's index, ``idx``, and, under
+                ``request_name``, an lm_eval ``Instance`` of type ``loglikelihood`` or
+                ``loglikelihood_rolling``.
 
         Raises:
-            KeyError: There is no `idx` or no request.
+            KeyError: There is no ``idx`` or no request.
             TypeError: What is there is no request, or its arguments are not texts.
             ValueError: The request is of another type, or has not one or two
                 arguments.
@@ -48,7 +48,10 @@ class ParseLMEval(grain.transforms.Map):
         """
         for key in ("idx", self.request_name):
             if key not in item:
-                raise KeyError(f"an element has no {key!r}; it has {sorted(item)}, and needs 'idx' and {self.request_name!r}")
+                raise KeyError(
+                    f"an element has no {key!r}; it has {sorted(item)}, "
+                    f"and needs 'idx' and {self.request_name!r}"
+                )
         prefix, text = _request_texts(item[self.request_name], f"request {item['idx']}")
         kept = {key: value for key, value in item.items() if key != self.request_name}
         return {**kept, "prefix": prefix, "text": text}
@@ -64,10 +67,14 @@ def _request_texts(request: Any, name: str) -> tuple[str, str]:
             "leave tasks that generate to windrow.JaxLM"
         )
     if not 1 <= len(arguments) <= 2:
-        raise ValueError(f"{name} has {len(arguments)} arguments; it must have a context and a continuation, or one text")
+        raise ValueError(
+            f"{name} has {len(arguments)} arguments; it must have a context and a continuation, or one text"
+        )
     for text in arguments:
         if not isinstance(text, str):
-            raise TypeError(f"{name} has a {type(text).__name__} among its arguments, {text!r:.60}; they must be texts")
+            raise TypeError(
+                f"{name} has a {type(text).__name__} among its arguments, {text!r:.60}; they must be texts"
+            )
     prefix, text = ("", *arguments)[-2:]
     return prefix, text
 
@@ -83,36 +90,40 @@ class CompleteLLMIndexedBatch(grain.transforms.Map):
 
     @staticmethod
     def map(item: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The element with what an `LLMIndexedBatch` needs beside its tokens, and without `idx`.
+        """The element with what an `LLMIndexedBatch` needs beside its tokens, and without ``idx``.
 
         Documents count from 1, so that 0 can mark padding; each is one
         sequence, number 0, and has no borders inside. What the element already
         has, such as segmentations, stays.
 
         Args:
-            item: An element with `inputs` and `targets`, whole numbers
-                `[rows, length]`, and `idx`, one for each row, or a single
+            item: An element with ``inputs`` and ``targets``, whole numbers
+                ``[rows, length]``, and ``idx``, one for each row, or a single
                 number for a single row.
 
         Returns:
-            Also `inputs_position` and `targets_position` in the tokens' dtype,
-            `document_idx` and `sequence_idx`, `[rows]`, in the dtype of `idx`,
-            and `_document_borders`, `bool[rows, length]`.
+            Also ``inputs_position`` and ``targets_position`` in the tokens' dtype,
+            ``document_idx`` and ``sequence_idx``, ``[rows]``, in the dtype of ``idx``,
+            and ``_document_borders``, ``bool[rows, length]``.
 
         Raises:
-            KeyError: `inputs`, `targets` or `idx` is missing.
+            KeyError: ``inputs``, ``targets`` or ``idx`` is missing.
             ValueError: Tokens are not a matrix, or rows and indexes differ in
                 number.
         """
         for key in ("inputs", "targets", "idx"):
             if key not in item:
-                raise KeyError(f"an element has no {key!r}; it has {sorted(item)}, and needs 'inputs', 'targets' and 'idx'")
+                raise KeyError(
+                    f"an element has no {key!r}; it has {sorted(item)}, "
+                    "and needs 'inputs', 'targets' and 'idx'"
+                )
         idx = np.atleast_1d(item["idx"])
         for key in ("inputs", "targets"):
             shape = np.shape(item[key])
             if len(shape) != 2 or shape[:1] != idx.shape:
                 raise ValueError(
-                    f"{key} has shape {shape}, idx {np.shape(item['idx'])}; they must be [rows, length] and [rows]"
+                    f"{key} has shape {shape}, idx {np.shape(item['idx'])}; "
+                    "they must be [rows, length] and [rows]"
                 )
         complete = {
             "inputs_position": _positions(item["inputs"]),

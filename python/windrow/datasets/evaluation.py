@@ -4,16 +4,13 @@ import logging
 import os
 from typing import Any
 
-import numpy as np
-from jax.sharding import Mesh
-from numpy.typing import NDArray
-
 from windrow import planning
 from windrow.datasets.indexing import admit_count
-from windrow.datasets.planned import HostBatchDataset, IndexedBatchDataset, Sequences
+from windrow.datasets.planned import HostBatchDataset, IndexedBatchDataset
 from windrow.datasets.reading import ReadAhead
-from windrow.datasets.requests import Requests, all_texts, sequences_apart, sequences_together
-from windrow.sharding import HostShare, MultiHostDataLoadIterator, host_share, is_spread
+from windrow.datasets.requests import Requests, all_texts, segments_of, sequences_apart, sequences_of
+from windrow.policy import BatchPolicy
+from windrow.sharding import HostShare, Mesh, MultiHostDataLoadIterator, RowSharding
 from windrow.tokens import Tokenizer, load_tokenizer
 
 LOGGER = logging.getLogger("windrow.lmeval_pipeline")
@@ -35,26 +32,26 @@ def lmeval_preprocessing_pipeline(
     padding_multiple: int = 128,
     use_thread_prefetch: bool = False,
 ) -> MultiHostDataLoadIterator:
-    """Batches of `loglikelihood` and `loglikelihood_rolling` requests, for models that take sequences of any length.
+    """Batches of log-likelihood requests, of either type, for models that take sequences of any length.
 
     Each request becomes one sequence: the BOS token (else EOS), the prefix and
     the text, each encoded by itself and without further special tokens. The
-    model sees all of it but the last token; `targets_segmentation` is 1 where
+    model sees all of it but the last token; ``targets_segmentation`` is 1 where
     the text is predicted, so that the prefix is not scored. Sequences are sorted
     over all hosts, longest first; each batch is padded to a multiple, and only
     the last one has rows of padding. Every host makes the same plan from the
     same requests and gets as many batches, of the same shapes, as all others.
 
     Args:
-        dataloading_host_index: Which host this is, as `jax.process_index()`.
-        dataloading_host_count: How many there are, as `jax.process_count()`.
+        dataloading_host_index: Which host this is, as ``jax.process_index()``.
+        dataloading_host_count: How many there are, as ``jax.process_count()``.
         global_mesh: The mesh; rows are split over all its axes. If it lies in
             this process alone, batches are this host's rows only.
-        dataset: All requests, the same on every host: `Instance`s, or
-            dictionaries of `req` or of `prefix` and `text`, with an `idx` if it
-            is not the position. Anything with a length and `__getitem__`.
+        dataset: All requests, the same on every host: ``Instance``s, or
+            dictionaries of ``req`` or of ``prefix`` and ``text``, with an ``idx`` if it
+            is not the position. Anything with a length and ``__getitem__``.
         global_batch_size: Rows of a batch over all hosts.
-        tokenizer_path: A `tokenizer.json`, a directory with one, or a name on
+        tokenizer_path: A ``tokenizer.json``, a directory with one, or a name on
             the hub.
         hf_access_token: The access token for the hub.
         tokenizer_cache_dir: Where files from the hub are kept.
@@ -68,11 +65,11 @@ def lmeval_preprocessing_pipeline(
 
     Returns:
         An iterator over global `LLMIndexedBatch`es, `int32[global_batch_size,
-        length]`; `document_idx` is `idx` plus 1.
+        length]``; ``document_idx`` is ``idx` plus 1.
 
     Raises:
-        ValueError: `dataset` is empty; the hosts or the mesh do not divide
-            `global_batch_size`; the tokenizer has neither BOS nor EOS and none
+        ValueError: ``dataset`` is empty; the hosts or the mesh do not divide
+            ``global_batch_size``; the tokenizer has neither BOS nor EOS and none
             is given; a number is out of range; a request generates text.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
@@ -80,8 +77,8 @@ def lmeval_preprocessing_pipeline(
     """
     read_ahead = ReadAhead(worker_count, worker_buffer_size, use_thread_prefetch)
     global_batch_size = admit_count("global_batch_size", global_batch_size)
-    share = host_share(global_mesh, dataloading_host_index, dataloading_host_count)
-    _check_division(global_batch_size, dataloading_host_count, global_mesh)
+    share = HostShare.on_mesh(global_mesh, dataloading_host_index, dataloading_host_count)
+    _check_division(global_batch_size, dataloading_host_count, global_mesh, share)
     tokenizer = load_tokenizer(tokenizer_path, hf_access_token=hf_access_token, cache_dir=tokenizer_cache_dir)
     first_token = _first_token(tokenizer, bos_token_id, eos_token_id)
     sequences = sequences_apart(tokenizer, all_texts(dataset), first_token)
@@ -97,60 +94,55 @@ def evaluation_dataset(
     tokenizer: Tokenizer | str | os.PathLike[str],
     *,
     max_length: int | None = None,
-    share: bool = True,
     host_index: int = 0,
     host_count: int = 1,
     row_multiple: int | None = None,
     **policy: Any,
 ) -> HostBatchDataset:
-    """Requests as a Grain `MapDataset` of planned host batches.
+    """Requests as a Grain ``MapDataset`` of planned host batches.
 
-    Requests become segments exactly as lm-eval's own backend makes them. Equal
-    inputs share a row. Every host makes the same plan and collates its own rows;
-    `row_multiple` says into how many groups, one for each device, the rows of a
-    batch are split. The dataset can be sliced, mapped, repeated, read by worker
+    Requests become segments exactly as lm-eval's own backend makes them, and
+    batches as `BatchPolicy` says. Every host makes the same plan and collates
+    its own rows. The dataset can be sliced, mapped, repeated, read by worker
     processes and checkpointed as Grain's own.
 
     Args:
-        requests: As of `lmeval_preprocessing_pipeline`; the same on every host.
+        requests: All requests, the same on every host, in the forms that
+            `lmeval_preprocessing_pipeline` takes; all of one type.
         tokenizer: A tokenizer, or what `load_tokenizer` takes.
-        max_length: The most tokens the model can see at once; `None` for no limit.
-        share: Whether equal inputs hold one row.
+        max_length: The most tokens the model can see at once; ``None`` for no
+            limit.
         host_index: Which host this is.
         host_count: How many hosts there are; each holds an equal run of rows.
-        row_multiple: The number of groups, a multiple of `host_count`, which it
-            is by default.
-        policy: Further keywords of `windrow.Plan`: `batch_size` or
-            `tokens_per_batch`, `max_shapes`, `padding_multiple`,
-            `padded_lengths`, `shape_price`, `pack`, `max_segments`,
-            `longest_first`.
+        row_multiple: Into how many groups, one for each device, the rows of a
+            batch are split; a multiple of ``host_count``, which it is by default.
+        policy: The fields of `BatchPolicy`: ``batch_size`` or
+            ``tokens_per_batch``, ``max_shapes``, ``padding_multiple``, ``share``,
+            ``pack``.
 
     Returns:
-        A dataset of `HostBatch`es, with the plan as `plan`; `read_request` counts
-        requests as `idx` does.
+        A dataset of `HostBatch`, with the plan as ``plan``; ``read_request``
+        counts requests as their ``idx`` does.
 
     Raises:
-        ValueError: `requests` is empty; something is wrong with a request;
-            `row_multiple` or the policy cannot be followed.
+        ValueError: ``requests`` is empty or of several types; something is wrong
+            with a request; ``row_multiple`` or the policy cannot be followed.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
         TypeError: A request, or an argument, is something else.
     """
-    host = HostShare.contiguous(host_index, host_count)
+    batch_policy = BatchPolicy(**policy)
+    share = HostShare.contiguous(host_index, host_count)
     groups = admit_count("row_multiple", host_count if row_multiple is None else row_multiple)
+    if groups % host_count:
+        raise ValueError(f"row_multiple is {groups}; it must be a multiple of host_count, {host_count}")
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = load_tokenizer(tokenizer)
-    sequences = sequences_together(tokenizer, all_texts(requests), max_length)
-    identities = _identities(sequences) if share else None
-    plan = planning.Plan(sequences.lengths(), identities, row_multiple=groups, **policy)
+    texts = all_texts(requests)
+    segments = segments_of(tokenizer, texts, max_length)
+    plan = batch_policy.plan(segments, groups)
     LOGGER.info("%s", plan)
-    return HostBatchDataset(plan, sequences, host, groups)
-
-
-def _identities(sequences: Sequences) -> NDArray[np.int64]:
-    """For each segment the first one of which the model sees the same tokens."""
-    tokens, offsets, *_ = sequences
-    return planning.group_identical(np.delete(tokens, offsets[1:] - 1), offsets - np.arange(len(offsets)))
+    return HostBatchDataset(plan, sequences_of(segments, texts), share, groups)
 
 
 def _first_token(tokenizer: Tokenizer, bos_token_id: int | None, eos_token_id: int | None) -> int:
@@ -163,22 +155,23 @@ def _first_token(tokenizer: Tokenizer, bos_token_id: int | None, eos_token_id: i
     first = next((token for token in tokens if token is not None), None)
     if first is None:
         raise ValueError(
-            f"tokenizer {tokenizer.name!r} names neither a BOS nor an EOS token, one of which stands before every "
+            f"tokenizer {tokenizer.name!r} names neither a BOS nor an EOS token, one of which begins every "
             "sequence; give bos_token_id or eos_token_id"
         )
     return admit_count("bos_token_id" if tokens[0] == first else "eos_token_id", first, least=0)
 
 
-def _check_division(global_batch_size: int, host_count: int, mesh: Mesh) -> None:
-    """Refuses a batch that hosts and devices cannot split evenly."""
+def _check_division(global_batch_size: int, host_count: int, mesh: Mesh, share: HostShare) -> None:
+    """Refuses a batch that hosts and their devices cannot split evenly."""
     if global_batch_size % host_count:
         raise ValueError(
             f"global_batch_size is {global_batch_size}, which {host_count} hosts do not divide; "
             "give a multiple of dataloading_host_count"
         )
-    split = mesh.size if is_spread(mesh) else mesh.size * host_count
-    if global_batch_size % split:
+    held = len(HostShare.of_sharding(RowSharding.over(mesh).by_rows).blocks)
+    devices = held * share.block_count // len(share.blocks)
+    if global_batch_size % devices:
         raise ValueError(
-            f"global_batch_size is {global_batch_size}, which {host_count} hosts' devices, {split} together, do not "
-            "divide; give a multiple of that"
+            f"global_batch_size is {global_batch_size}, which all hosts' {devices} devices do not divide; "
+            f"give a multiple of {devices}"
         )

@@ -27,9 +27,9 @@ def empty_llm_indexed_sample() -> dict[str, NDArray[Any]]:
     """One padding element with all components of an `LLMIndexedBatch`: one token 0, segment 0, document 0.
 
     Returns:
-        `int32[1, 1]` for tokens, positions and segments, `bool[1, 1]` for
-        borders, and `int32[1]` for `document_idx` (0: no document) and
-        `sequence_idx`.
+        ``int32[1, 1]`` for tokens, positions and segments, ``bool[1, 1]`` for
+        borders, and ``int32[1]`` for ``document_idx`` (0: no document) and
+        ``sequence_idx``.
 
     >>> empty_llm_indexed_sample()["document_idx"]
     array([0], dtype=int32)
@@ -45,7 +45,7 @@ def empty_llm_indexed_sample() -> dict[str, NDArray[Any]]:
 
 
 class PadBatchDataset(grain.MapDataset):
-    """A dataset with `pad_elem` appended until all its batches are full.
+    """A dataset with ``pad_elem`` appended until all its batches are full.
 
     Each epoch is padded by itself.
 
@@ -56,9 +56,9 @@ class PadBatchDataset(grain.MapDataset):
         pad_elem: The element to append, the same object each time.
 
     Raises:
-        TypeError: `dataset` is no `MapDataset`.
-        ValueError: `dataset` has no end, `multiple_of` is below 1, or
-            `min_length` below 0.
+        TypeError: ``dataset`` is no ``MapDataset``.
+        ValueError: ``dataset`` has no end, ``multiple_of`` is below 1, or
+            ``min_length`` below 0.
 
     >>> list(PadBatchDataset(grain.MapDataset.source([3, 1, 2]), multiple_of=4, min_length=0, pad_elem=0))
     [3, 1, 2, 0]
@@ -86,13 +86,13 @@ class PadBatchDataset(grain.MapDataset):
 
 
 class PadSequenceInBatchDataset(grain.MapDataset):
-    """Single elements, their sequences padded to one length for each batch of `batch_size`.
+    """Single elements, their sequences padded to one length for each batch of ``batch_size``.
 
     Elements are flat dictionaries of arrays. Axis 1 is padded, for each key to
     the batch's longest, raised to a multiple; arrays with fewer axes stay as
     they are. The last batch of an epoch may be smaller. Each element is read
     once, when its batch is first asked for; the batches read last are kept.
-    Elements that a `filter` took out (`None`) stay `None`.
+    Elements that a ``filter`` took out (``None``) stay ``None``.
 
     Args:
         dataset: The dataset; its elements are dictionaries of arrays.
@@ -101,10 +101,10 @@ class PadSequenceInBatchDataset(grain.MapDataset):
         pad_value: What to pad with, in all arrays.
 
     Raises:
-        TypeError: `dataset` is no `MapDataset`, or an element no dictionary.
+        TypeError: ``dataset`` is no ``MapDataset``, or an element no dictionary.
         KeyError: Elements of a batch have different keys.
-        ValueError: `batch_size` or `multiple_of` is below 1, arrays of a key
-            differ in rank, or `pad_value` does not fit an array's dtype.
+        ValueError: ``batch_size`` or ``multiple_of`` is below 1, arrays of a key
+            differ in rank, or ``pad_value`` does not fit an array's dtype.
 
     >>> [element["a"].tolist() for element in PadSequenceInBatchDataset(grain.MapDataset.source(
     ...     [{"a": np.array([[3, 1, 5]])}, {"a": np.array([[2, 4]])}]), batch_size=2, multiple_of=3)]
@@ -124,7 +124,7 @@ class PadSequenceInBatchDataset(grain.MapDataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: slice | SupportsIndex) -> dict[str, NDArray[Any]] | None:
+    def __getitem__(self, index: slice | SupportsIndex) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
         size = len(self)
@@ -132,7 +132,7 @@ class PadSequenceInBatchDataset(grain.MapDataset):
         number, offset = divmod(position, self.batch_size)
         start = epoch * size + number * self.batch_size
         stop = min(start + self.batch_size, (epoch + 1) * size)
-        batch = self._batches.get((start, stop), lambda: self._read(start, stop))
+        batch: _Batch = self._batches.get((start, stop), lambda: self._read(start, stop))
         return batch.padded(offset, self.pad_value)
 
     def __str__(self) -> str:
@@ -159,11 +159,9 @@ class _Batch:
         element = self.elements[offset]
         if element is None:
             return None
-        return {
-            key: _pad_batch_multiple([np.asarray(array)], max(self.lengths[key], 1), 1, pad_value)
-            if key in self.lengths
-            else array
-            for key, array in element.items()
+        return dict(element) | {
+            key: _joined([np.asarray(element[key])], 1, length, np.shape(element[key])[0], pad_value)
+            for key, length in self.lengths.items()
         }
 
 
@@ -171,16 +169,21 @@ def _check_alike(elements: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
     """Refuses elements of one batch that are no dictionaries, or differ in keys or ranks."""
     for index, element in elements:
         if not isinstance(element, Mapping):
-            raise TypeError(f"element {index} is a {type(element).__name__}; it must be a dictionary of arrays")
+            raise TypeError(
+                f"element {index} is a {type(element).__name__}; it must be a dictionary of arrays"
+            )
         first_index, first = elements[0]
         for key in first.keys() ^ element.keys():
             without, other = (index, first_index) if key in first else (first_index, index)
-            raise KeyError(f"element {without} has no {key!r}, which element {other} of its batch has; give all the same keys")
+            raise KeyError(
+                f"element {without} has no {key!r}, which element {other} of its batch has; "
+                "all must have the same keys"
+            )
         for key in first:
             if np.ndim(element[key]) != np.ndim(first[key]):
                 raise ValueError(
-                    f"{key!r} of element {index} has {np.ndim(element[key])} dimensions, of element {first_index} "
-                    f"{np.ndim(first[key])}; elements of a batch must agree"
+                    f"{key!r} of element {index} has {np.ndim(element[key])} dimensions, and of element "
+                    f"{first_index} {np.ndim(first[key])}; elements of a batch must agree"
                 )
 
 
@@ -194,7 +197,7 @@ def _pad_batch_multiple(
     """Pads arrays along one axis to a common multiple and puts them one behind the other along axis 0.
 
     Args:
-        batch: Arrays of one rank and dtype, equal in all axes but `axis` and 0.
+        batch: Arrays of one rank and dtype, equal in all axes but ``axis`` and 0.
         multiple_of: What the padded size is a multiple of; the least that
             holds the largest array is taken.
         axis: The axis to pad, typically that of the sequence.
@@ -205,9 +208,9 @@ def _pad_batch_multiple(
         A new array of the batch's dtype.
 
     Raises:
-        ValueError: `batch` is empty, its arrays differ in rank or in an axis
-            that is not padded, there is no such axis, `pad_value` does not fit
-            the dtype, or there are more than `batch_size_pad` rows.
+        ValueError: ``batch`` is empty, its arrays differ in rank or in an axis
+            that is not padded, there is no such axis, ``pad_value`` does not fit
+            the dtype, or there are more than ``batch_size_pad`` rows.
 
     >>> _pad_batch_multiple([np.array([[1, 2]]), np.array([[11, 12, 13]])], multiple_of=4, axis=1)
     array([[ 1,  2,  0,  0],
@@ -215,18 +218,26 @@ def _pad_batch_multiple(
     """
     arrays, axis = _admit_batch(batch, axis)
     length = _raised(max(array.shape[axis] for array in arrays), admit_count("multiple_of", multiple_of))
-    heights = [length if axis == 0 else len(array) for array in arrays]
-    rows = sum(heights) if batch_size_pad is None else admit_count("batch_size_pad", batch_size_pad, least=0)
-    if rows < sum(heights):
-        raise ValueError(f"batch has {sum(heights)} rows, more than the {rows} of batch_size_pad")
-    shape = [rows, *arrays[0].shape[1:]]
-    if axis:
-        shape[axis] = length
+    rows = len(arrays) * length if axis == 0 else sum(map(len, arrays))
+    if batch_size_pad is not None:
+        if admit_count("batch_size_pad", batch_size_pad, least=0) < rows:
+            raise ValueError(f"batch has {rows} rows, more than the {batch_size_pad} of batch_size_pad")
+        rows = batch_size_pad
+    return _joined(arrays, axis, length, rows, pad_value)
+
+
+def _joined(
+    arrays: Sequence[NDArray[Any]], axis: int, length: int, rows: int, pad_value: float
+) -> NDArray[Any]:
+    """Arrays, each padded to ``length`` along ``axis``, one behind the other in ``rows`` rows."""
+    shape = list(arrays[0].shape)
+    shape[axis] = length
+    shape[0] = rows
     padded = np.full(shape, _fitting(pad_value, arrays[0].dtype), arrays[0].dtype)
     start = 0
-    for array, height in zip(arrays, heights, strict=True):
+    for array in arrays:
         padded[(slice(start, start + len(array)), *map(slice, array.shape[1:]))] = array
-        start += height
+        start += length if axis == 0 else len(array)
     return padded
 
 
@@ -244,15 +255,18 @@ def _admit_batch(batch: Sequence[NDArray[Any]], axis: int) -> tuple[list[NDArray
             raise ValueError(f"batch[{index}] has {array.ndim} dimensions, batch[0] {rank}; they must agree")
         if [size for at, size in enumerate(array.shape) if at not in (0, axis)] != kept:
             raise ValueError(
-                f"batch[{index}] has shape {array.shape}, batch[0] {arrays[0].shape}; they may differ in axes 0 and {axis} only"
+                f"batch[{index}] has shape {array.shape}, batch[0] {arrays[0].shape}; "
+                f"they may differ in axes 0 and {axis} only"
             )
         if array.dtype != arrays[0].dtype:
-            raise ValueError(f"batch[{index}] has dtype {array.dtype}, batch[0] {arrays[0].dtype}; they must agree")
+            raise ValueError(
+                f"batch[{index}] has dtype {array.dtype}, batch[0] {arrays[0].dtype}; they must agree"
+            )
     return arrays, axis
 
 
 def _fitting(pad_value: float, dtype: np.dtype[Any]) -> Any:
-    """`pad_value` in `dtype`, if that changes nothing."""
+    """``pad_value`` in ``dtype``, if that changes nothing."""
     with np.errstate(all="ignore"):
         value = np.asarray(pad_value).astype(dtype)
     if not np.array_equal(value, np.asarray(pad_value), equal_nan=value.dtype.kind in "fc"):

@@ -26,7 +26,7 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.batch import HostBatch, LLMIndexedBatch
+from windrow.batch import HostBatch, LLMIndexedBatch, join_rows
 from windrow.datasets.indexing import split_index
 from windrow.datasets.shared import SharedArray
 from windrow.planning import Plan
@@ -37,12 +37,12 @@ class Sequences(NamedTuple):
     """The token sequences that a plan's segments stand for.
 
     Attributes:
-        tokens: All tokens, end to end, `int32[t]`. The model sees all of a
+        tokens: All tokens, end to end, ``int32[t]``. The model sees all of a
             segment but its last token.
-        offsets: Where each segment begins, and where the last ends, `int64[n + 1]`.
+        offsets: Where each segment begins, and where the last ends, ``int64[n + 1]``.
         score_starts: Index within each segment of its first scored token,
-            `int32[n]`; all from there on are scored, the last included.
-        requests: The request that each segment belongs to, from 0, `int64[n]`.
+            ``int32[n]``; all from there on are scored, the last included.
+        requests: The request that each segment belongs to, from 0, ``int64[n]``.
     """
 
     tokens: NDArray[np.int32]
@@ -51,7 +51,7 @@ class Sequences(NamedTuple):
     requests: NDArray[np.int64]
 
     def lengths(self) -> NDArray[np.int32]:
-        """How many tokens of each segment the model sees, `int32[n]`."""
+        """How many tokens of each segment the model sees, ``int32[n]``."""
         return (np.diff(self.offsets) - 1).astype(np.int32)
 
 
@@ -83,8 +83,8 @@ class PlannedDataset(grain.MapDataset):
         for rows in set(plan.shapes[:, 0].tolist()):
             if rows % blocks:
                 raise ValueError(
-                    f"batches of {rows} rows cannot be split into {blocks} blocks, one for each host or device; "
-                    f"make the plan with row_multiple={blocks}"
+                    f"batches of {rows} rows cannot be split into {blocks} blocks, one for each host or "
+                    f"device; make the plan with row_multiple={blocks}"
                 )
 
     @property
@@ -106,9 +106,7 @@ class PlannedDataset(grain.MapDataset):
         _, batch = split_index(index, len(self), str(self))
         rows = int(self.plan.batch_shapes[batch, 0])
         parts = [self._collate(batch, start, stop) for start, stop in self.share.row_ranges(rows)]
-        if len(parts) == 1:
-            return parts[0]
-        return type(parts[0])(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return parts[0] if len(parts) == 1 else join_rows(parts)
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({len(self)} batches)"
@@ -118,7 +116,9 @@ class PlannedDataset(grain.MapDataset):
 
 
 class IndexedBatchDataset(PlannedDataset):
-    """A plan's batches as `LLMIndexedBatch`, one segment a row; the document of a row is its request, counted from 1.
+    """A plan's batches as `LLMIndexedBatch`, one segment a row.
+
+    The document of a row is its request, counted from 1.
 
     Args:
         plan: A plan that neither shares nor packs rows.
@@ -128,7 +128,7 @@ class IndexedBatchDataset(PlannedDataset):
     Raises:
         TypeError: As of `PlannedDataset`.
         ValueError: The plan shares or packs rows, a request's number leaves no
-            room in `int32`, and as of `PlannedDataset`.
+            room in ``int32``, and as of `PlannedDataset`.
 
     >>> sequences = Sequences(np.array([0, 7, 8, 9, 0, 5, 6], np.int32), np.array([0, 4, 7]),
     ...                       np.array([3, 1], np.int32), np.array([0, 1]))
@@ -141,10 +141,14 @@ class IndexedBatchDataset(PlannedDataset):
     def __init__(self, plan: Plan, sequences: Sequences, share: HostShare | None = None) -> None:
         super().__init__(plan, sequences, share)
         if plan.statistics["rows"] != plan.segment_count:
-            raise ValueError("plan shares or packs rows; an LLMIndexedBatch has one segment a row: make it without")
+            raise ValueError(
+                "plan shares or packs rows; an LLMIndexedBatch has one segment a row: make it without"
+            )
         requests = sequences.requests
         if len(requests) and not 0 <= requests.min() <= requests.max() < np.iinfo(np.int32).max:
-            raise ValueError(f"requests go from {requests.min()} to {requests.max()}; documents are counted in int32")
+            raise ValueError(
+                f"requests go from {requests.min()} to {requests.max()}; documents are counted in int32"
+            )
 
     def _collate(self, batch: int, start: int, stop: int) -> LLMIndexedBatch:
         plan = self.plan
@@ -183,11 +187,14 @@ class HostBatchDataset(PlannedDataset):
             before its second token or behind its last.
     """
 
-    def __init__(self, plan: Plan, sequences: Sequences, share: HostShare | None = None, groups: int = 1) -> None:
+    def __init__(
+        self, plan: Plan, sequences: Sequences, share: HostShare | None = None, groups: int = 1
+    ) -> None:
         super().__init__(plan, sequences, share)
         if groups % self.share.block_count:
             raise ValueError(
-                f"groups is {groups}; it must be a multiple of {self.share.block_count}, the blocks that hosts hold"
+                f"groups is {groups}; it must be a multiple of {self.share.block_count}, "
+                "the blocks that hosts hold"
             )
         self.groups = groups
         most = plan.read_capacities(sequences.offsets, sequences.score_starts, groups).tolist()
@@ -222,7 +229,9 @@ def _check(plan: Plan, sequences: Sequences) -> None:
     count = plan.segment_count
     for name, expected in (("offsets", count + 1), ("score_starts", count), ("requests", count)):
         if (size := len(getattr(sequences, name))) != expected:
-            raise ValueError(f"{name} has {size} elements; the plan has {count} segments, so it must have {expected}")
+            raise ValueError(
+                f"{name} has {size} elements; the plan has {count} segments, so it must have {expected}"
+            )
     different = np.flatnonzero(sequences.lengths() != plan.lengths)
     if len(different):
         segment = different[0]
@@ -260,4 +269,4 @@ class _SharedPlan:
 
 
 def _restore(stored: SharedArray) -> _SharedPlan:
-    return _SharedPlan(pickle.loads(stored.array))
+    return _SharedPlan(pickle.loads(stored.array.tobytes()))

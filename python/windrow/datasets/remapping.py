@@ -24,17 +24,17 @@ class MultihostSortedRemapDataset(grain.MapDataset):
     global batches              [1 2 3 4]  [5 6 7 8]
     ```
 
-    Each epoch is reordered by itself. The order is `int64[n]`, made at once.
+    Each epoch is reordered by itself. The order is ``int64[n]``, made at once.
 
     Args:
         dataset: The (sorted) dataset; its length must be a multiple of
-            `global_batch_size`, as `PadBatchDataset` makes it.
+            ``global_batch_size``, as `PadBatchDataset` makes it.
         global_batch_size: The rows of a batch over all hosts.
         dataloader_host_count: How many hosts make up a global batch.
 
     Raises:
-        TypeError: `dataset` is no `MapDataset`.
-        ValueError: `dataset` has no end or is no whole number of global
+        TypeError: ``dataset`` is no ``MapDataset``.
+        ValueError: ``dataset`` has no end or is no whole number of global
             batches, or the hosts do not divide the global batch size.
 
     >>> list(MultihostSortedRemapDataset(
@@ -50,8 +50,8 @@ class MultihostSortedRemapDataset(grain.MapDataset):
         size = len(dataset)
         if global_batch_size % dataloader_host_count:
             raise ValueError(
-                f"global_batch_size is {global_batch_size}, which {dataloader_host_count} hosts do not divide; "
-                "give a multiple of dataloader_host_count"
+                f"global_batch_size is {global_batch_size}, which {dataloader_host_count} hosts do not "
+                "divide; give a multiple of dataloader_host_count"
             )
         if size % global_batch_size:
             raise ValueError(

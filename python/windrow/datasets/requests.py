@@ -11,7 +11,7 @@ from windrow.transforms import ParseLMEval
 
 
 class Requests(Protocol):
-    """What requests are read from: a sequence, a data source, a Grain `MapDataset`."""
+    """What requests are read from: a sequence, a data source, a Grain ``MapDataset``."""
 
     def __len__(self) -> int: ...
 
@@ -35,15 +35,15 @@ class Texts(NamedTuple):
 
 
 def read_texts(requests: Iterable[Any], first: int = 0) -> list[Texts]:
-    """The texts of requests, numbered from `first` where they carry no `idx` of their own.
+    """The texts of requests, numbered from ``first`` where they carry no ``idx`` of their own.
 
-    A request is an lm_eval `Instance`, or a dictionary of `req`, an `Instance`,
-    or of `prefix` and `text`; each dictionary may have an `idx`. Requests that a
-    `filter` took out (`None`) are left out, and keep their number.
+    A request is an lm_eval ``Instance``, or a dictionary of ``req``, an ``Instance``,
+    or of ``prefix`` and ``text``; each dictionary may have an ``idx``. Requests that a
+    ``filter`` took out (``None``) are left out, and keep their number.
 
     Raises:
         KeyError: A dictionary has neither.
-        TypeError: A text is no string, an `idx` no whole number, or a request
+        TypeError: A text is no string, an ``idx`` no whole number, or a request
             something else.
         ValueError: A request generates text, or has not one or two arguments.
     """
@@ -53,17 +53,20 @@ def read_texts(requests: Iterable[Any], first: int = 0) -> list[Texts]:
 def _texts(request: Any, number: int) -> Texts:
     if not isinstance(request, Mapping):
         request = {"req": request}
-    item = {"idx": number, **request}
-    rolling = "req" in item and getattr(item["req"], "request_type", None) == "loglikelihood_rolling"
+    item: Mapping[str, Any] = {"idx": number, **request}
+    rolling = getattr(item.get("req"), "request_type", None) == "loglikelihood_rolling"
     if "req" in item:
         item = ParseLMEval().map(item)
     for key in ("prefix", "text"):
         if key not in item:
-            raise KeyError(f"request {number} has no {key!r} but {sorted(item)}; it needs 'req', or 'prefix' and 'text'")
+            raise KeyError(
+                f"request {number} has no {key!r} but {sorted(item)}; give 'req', or 'prefix' and 'text'"
+            )
         if not isinstance(item[key], str):
             raise TypeError(f"{key} of request {number} is a {type(item[key]).__name__}; it must be a text")
     if isinstance(item["idx"], bool) or not isinstance(item["idx"], (int, np.integer)):
-        raise TypeError(f"idx of request {number} is a {type(item['idx']).__name__}; it must be a whole number")
+        kind = type(item["idx"]).__name__
+        raise TypeError(f"idx of request {number} is a {kind}; it must be a whole number")
     return Texts(int(item["idx"]), item["prefix"], item["text"], rolling)
 
 
@@ -80,13 +83,15 @@ def all_texts(requests: Requests) -> list[Texts]:
 
 
 def sequences_apart(tokenizer: Tokenizer, texts: Sequence[Texts], first_token: int) -> Sequences:
-    """Sequences of `first_token`, then the prefix, then the scored text, each encoded by itself.
+    """Sequences of ``first_token``, then the prefix, then the scored text, each encoded by itself.
 
     Encoded apart, tokens never straddle the border, and no special tokens are
     added but the first. A request without a scored text becomes a sequence
     without scored targets.
     """
-    encoded, ends = tokenizer.encode_batch([part for each in texts for part in (each.prefix, each.text)], add_special_tokens=False)
+    encoded, ends = tokenizer.encode_batch(
+        [part for each in texts for part in (each.prefix, each.text)], add_special_tokens=False
+    )
     offsets = ends[::2] + np.arange(len(texts) + 1)
     return Sequences(
         np.insert(encoded, ends[:-1:2], first_token).astype(np.int32, copy=False),
@@ -96,23 +101,25 @@ def sequences_apart(tokenizer: Tokenizer, texts: Sequence[Texts], first_token: i
     )
 
 
-def sequences_together(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | None) -> Sequences:
-    """Sequences as lm-eval's own backend makes them: context and continuation encoded together, texts by windows."""
-    pairs = [each for each in texts if not each.rolling]
-    whole = [each for each in texts if each.rolling]
-    made = loglikelihood_segments(tokenizer, [(each.prefix, each.text) for each in pairs], max_length=max_length)
-    sequences = _owned(made, pairs)
-    if not whole:
-        return sequences
-    more = _owned(rolling_segments(tokenizer, [each.text for each in whole], max_length=max_length), whole)
-    return Sequences(
-        np.concatenate([sequences.tokens, more.tokens]),
-        np.concatenate([sequences.offsets, more.offsets[1:] + sequences.offsets[-1]]),
-        np.concatenate([sequences.score_starts, more.score_starts]),
-        np.concatenate([sequences.requests, more.requests]),
+def segments_of(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | None) -> Segments:
+    """Segments as lm-eval's own backend makes them; texts that are scored whole go window by window.
+
+    Raises:
+        ValueError: Requests are of both types, or something is wrong with one.
+    """
+    rolling = {each.rolling for each in texts}
+    if len(rolling) == 2:
+        raise ValueError(
+            "requests are of both types, loglikelihood and loglikelihood_rolling; make a dataset of each"
+        )
+    if rolling == {True}:
+        return rolling_segments(tokenizer, [each.text for each in texts], max_length=max_length)
+    return loglikelihood_segments(
+        tokenizer, [(each.prefix, each.text) for each in texts], max_length=max_length
     )
 
 
-def _owned(made: Segments, texts: Sequence[Texts]) -> Sequences:
+def sequences_of(segments: Segments, texts: Sequence[Texts]) -> Sequences:
+    """The sequences of segments, each with the number that its request carries."""
     numbers = np.array([each.idx for each in texts], np.int64)
-    return Sequences(made.tokens, made.offsets, made.score_starts, numbers[made.requests])
+    return Sequences(segments.tokens, segments.offsets, segments.score_starts, numbers[segments.requests])

@@ -5,6 +5,7 @@ Grain sends a dataset to each of its worker processes by pickling it. A
 memory is there once, however many workers read it.
 """
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -18,14 +19,14 @@ from numpy.typing import NDArray
 
 _Value = TypeVar("_Value")
 
-INLINE_BYTES = 1 << 20
+INLINE_BYTES = 1 << 18
 """Smaller arrays travel inside the pickle: a file is not worth its trouble for them."""
 
 
 class SharedArray:
     """A read-only array that worker processes map instead of receiving a copy.
 
-    Arrays of a mebibyte and more are written once, when they are first
+    Arrays of 256 KiB and more are written once, when they are first
     pickled, to a file of the temporary directory; it goes with the array. Such
     a pickle can be read as long as the array, or the process that made it,
     lives.
@@ -75,10 +76,8 @@ def _map_file(path: str) -> SharedArray:
 def _remove(path: str, owner: int) -> None:
     if os.getpid() != owner:  # a forked child must not take the file from its parent
         return
-    try:
+    with contextlib.suppress(OSError):  # already gone, or open where open files cannot be removed
         os.unlink(path)
-    except OSError:  # already gone, or, where open files cannot be removed, left to the system's cleaning
-        pass
 
 
 class RecentReads(Generic[_Value]):
@@ -93,7 +92,7 @@ class RecentReads(Generic[_Value]):
         self._slots: OrderedDict[Hashable, _Slot[_Value]] = OrderedDict()
 
     def get(self, key: Hashable, read: Callable[[], _Value]) -> _Value:
-        """The value kept for `key`; if there is none, what `read` returns."""
+        """The value kept for ``key``; if there is none, what ``read`` returns."""
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
             self._slots.move_to_end(key)

@@ -1,6 +1,6 @@
 """A dataset in the order of its elements' keys.
 
-The order is `int64[n]`, made when the first element is asked for: each element
+The order is ``int64[n]``, made when the first element is asked for: each element
 is read once for its key and let go. Each epoch is sorted by itself, as a
 shuffled or randomly mapped dataset differs from epoch to epoch.
 """
@@ -23,10 +23,10 @@ def token_length(item: Mapping[str, Any]) -> int:
     """The token length of an element, to sort (and so to group) a dataset by.
 
     Args:
-        item: An element with `inputs`, an array whose last axis counts tokens.
+        item: An element with ``inputs``, an array whose last axis counts tokens.
 
     Raises:
-        KeyError: There is no `inputs`.
+        KeyError: There is no ``inputs``.
 
     >>> token_length({"inputs": np.array([[1, 2, 3]])})
     3
@@ -35,28 +35,30 @@ def token_length(item: Mapping[str, Any]) -> int:
         raise KeyError(f"an element has no 'inputs' to take the length of; it has {sorted(item)}")
     shape = np.shape(item["inputs"])
     if not shape:
-        raise ValueError("inputs of an element is a single number; it must be an array whose last axis counts tokens")
-    return shape[-1]
+        raise ValueError(
+            "inputs of an element is a single number; it must be an array whose last axis counts tokens"
+        )
+    return int(shape[-1])
 
 
 class SortedDataset(grain.MapDataset):
     """The elements of a dataset, sorted by a key; equal keys keep the order they came in.
 
-    Elements that a `filter` took out (`None`) come last, whichever way is
-    sorted.
+    Elements that a ``filter`` took out (``None``) come last, whichever way is
+    sorted, unless keys are given.
 
     Args:
         dataset: The dataset to sort.
         key: What to sort by: a function of an element, or the keys themselves,
-            one for each element of an epoch of `dataset` (an array or a
+            one for each element of an epoch of ``dataset`` (an array or a
             sequence). Given keys spare reading the elements, and hold for every
             epoch.
         reverse: Sort in descending order. Ascending is the default.
 
     Raises:
-        TypeError: `dataset` is no `MapDataset`; or, when the order is made,
+        TypeError: ``dataset`` is no ``MapDataset``; or, when the order is made,
             keys cannot be compared.
-        ValueError: `dataset` has no end, there are more or fewer keys than
+        ValueError: ``dataset`` has no end, there are more or fewer keys than
             elements, or, when the order is made, a key is not a number (NaN).
 
     >>> SortedDataset(grain.MapDataset.source([3, 1, 2]), lambda x: x)[0]
@@ -73,12 +75,13 @@ class SortedDataset(grain.MapDataset):
     ) -> None:
         super().__init__(admit_dataset(dataset, "SortedDataset"))
         if not callable(key) and len(key) != len(dataset):
-            raise ValueError(f"key has {len(key)} keys; dataset has {len(dataset)} elements, and each needs one")
+            raise ValueError(
+                f"key has {len(key)} keys; dataset has {len(dataset)} elements, and each needs one"
+            )
         self.dataset = dataset
         self.key = key
         self.reverse = reverse
-        self._key_is_function = callable(key)
-        self._first: SharedArray | None = None
+        self._first = None if callable(key) else SharedArray(stable_order(key, reverse))
         self._orders: RecentReads[SharedArray] = RecentReads(_EPOCHS_KEPT)
 
     def __len__(self) -> int:
@@ -95,28 +98,28 @@ class SortedDataset(grain.MapDataset):
         return f"SortedDataset(reverse={self.reverse})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the first epoch's order, so that no worker reads all elements to find it, and without given keys."""
+        """With the first epoch's order, so that no worker reads all elements for it; without given keys."""
         self._order(0, len(self))
-        return self.__dict__ | ({} if self._key_is_function else {"key": None})
+        return self.__dict__ | ({} if callable(self.key) else {"key": None})
 
     def _order(self, epoch: int, size: int) -> NDArray[np.int64]:
-        if not self._key_is_function:
-            epoch = 0
-        if epoch == 0 and self._first is not None and len(self._first.array) == size:
+        """The order of an epoch; the first one is kept, and is that of all epochs if keys were given."""
+        key = self.key
+        if self._first is not None and (epoch == 0 or not callable(key)) and len(self._first.array) == size:
             return self._first.array
-        order = self._orders.get((epoch, size), lambda: SharedArray(self._sorted(epoch, size)))
+        if not callable(key):
+            raise ValueError(f"dataset now has {size} elements; keys were given for another number")
+        order = self._orders.get((epoch, size), lambda: SharedArray(self._sorted(key, epoch, size)))
         if epoch == 0:
             self._first = order
         return order.array
 
-    def _sorted(self, epoch: int, size: int) -> NDArray[np.int64]:
-        if not self._key_is_function:
-            return stable_order(self.key, self.reverse)
+    def _sorted(self, key: Callable[[Any], Any], epoch: int, size: int) -> NDArray[np.int64]:
         there, keys = [], []
         for position in range(size):
             if (element := self.dataset[epoch * size + position]) is not None:
                 there.append(position)
-                keys.append(self.key(element))
+                keys.append(key(element))
         order = stable_order(keys, self.reverse)
         if len(there) == size:
             return order
@@ -125,7 +128,7 @@ class SortedDataset(grain.MapDataset):
 
 
 def stable_order(keys: Sequence[Any] | NDArray[Any], reverse: bool) -> NDArray[np.int64]:
-    """The positions of `keys` in ascending, or descending, order; equal keys stay in order.
+    """The positions of ``keys`` in ascending, or descending, order; equal keys stay in order.
 
     Whole numbers of 31 bits, such as lengths, are sorted by counting; other
     numbers by NumPy; all else by comparing.
@@ -137,7 +140,9 @@ def stable_order(keys: Sequence[Any] | NDArray[Any], reverse: bool) -> NDArray[n
         except TypeError as error:
             raise TypeError(f"key gives values that cannot be compared with each other: {error}") from error
     if array.dtype.kind == "f" and (missing := np.isnan(array)).any():
-        raise ValueError(f"the key of element {missing.argmax()} is not a number (NaN), which has no place in an order")
+        raise ValueError(
+            f"the key of element {missing.argmax()} is not a number (NaN), which has no place in an order"
+        )
     if array.dtype.kind in "iu" and _fits_length(array):
         return planning.length_order(array.astype(np.int32), descending=reverse)
     if reverse:

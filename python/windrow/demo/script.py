@@ -92,12 +92,13 @@ def trained(stream: Stream, tokenizer: Tokenizer) -> Params:
 
 def arrival_order(lm: JaxLM, results: dict[str, Any], rows: int) -> ArrivalOrder:
     """The cost of the same requests in the order in which lm_eval hands them over."""
-    pairs, texts = [], []
+    pairs: list[tuple[str, str]] = []
+    texts: list[str] = []
     for task, config in results["configs"].items():
         if config["output_type"] == "loglikelihood_rolling":
             texts += [text for (text,) in arguments_of(results, task)]
         elif config["output_type"] in ("loglikelihood", "multiple_choice"):
-            pairs += arguments_of(results, task)
+            pairs += [(context, continuation) for context, continuation in arguments_of(results, task)]
     runs = (
         loglikelihood_segments(lm.tokenizer, pairs, max_length=lm.max_length),
         rolling_segments(lm.tokenizer, texts, max_length=lm.max_length),

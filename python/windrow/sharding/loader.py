@@ -17,8 +17,10 @@ from typing import Any, Protocol, Self
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
+
+from windrow.sharding.rows import RowSharding, place
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,48 @@ class HostShare:
         if host_count < 1:
             raise ValueError(f"host count is {host_count}; it must be at least 1")
         if not 0 <= host_index < host_count:
-            raise IndexError(f"host index is {host_index}; with {host_count} hosts it must be from 0 to {host_count - 1}")
+            raise IndexError(
+                f"host index is {host_index}; with {host_count} hosts it must be from 0 to {host_count - 1}"
+            )
         return cls((host_index,), host_count)
 
     @classmethod
-    def of_sharding(cls, sharding: Sharding) -> Self:
-        """The share of this process under a sharding of `[rows, ...]`."""
-        count = len(sharding.device_set)
-        slices = sharding.devices_indices_map((count, count))
-        begins = {device: index[0].indices(count)[0] for device, index in slices.items()}
-        block_rows = sharding.shard_shape((count, count))[0]
-        mine = {begin // block_rows for device, begin in begins.items() if device in sharding.addressable_devices}
-        return cls(tuple(sorted(mine)), count // block_rows)
+    def on_mesh(cls, mesh: Mesh, host_index: int, host_count: int) -> Self:
+        """The share of a host if rows are split over all axes of a mesh.
+
+        On a mesh of one process hosts hold equal runs of rows, in their order.
+        On a mesh of several, the host is this process and holds the rows of its
+        devices, wherever in the mesh they are.
+
+        Raises:
+            TypeError: ``mesh`` is none.
+            IndexError: There is no such host.
+            ValueError: The mesh has devices of another number of processes.
+        """
+        if not isinstance(mesh, Mesh):
+            raise TypeError(f"mesh must be a jax.sharding.Mesh, not {type(mesh).__name__}")
+        share = cls.contiguous(host_index, host_count)
+        processes = {device.process_index for device in mesh.devices.flat}
+        if len(processes) == 1:
+            return share
+        if len(processes) != host_count:
+            raise ValueError(
+                f"the mesh has devices of {len(processes)} processes, and the host count is {host_count}; "
+                "give one host for each process"
+            )
+        return cls.of_sharding(RowSharding.over(mesh).by_rows)
+
+    @classmethod
+    def of_sharding(cls, sharding: NamedSharding) -> Self:
+        """The share of this process under a sharding of an array's leading axis."""
+        size = sharding.mesh.size
+        block_size = sharding.shard_shape((size,))[0]
+        slices = sharding.addressable_devices_indices_map((size,)).values()
+        begins = {index[0].indices(size)[0] for index in slices if index is not None}
+        return cls(tuple(sorted(begin // block_size for begin in begins)), size // block_size)
 
     def row_ranges(self, rows: int) -> list[tuple[int, int]]:
-        """First and last-but-one of each run of neighbouring rows that the host holds of a batch of `rows`."""
+        """Where each run of neighbouring rows that the host holds of ``rows`` rows begins and ends."""
         size = rows // self.block_count
         ranges: list[tuple[int, int]] = []
         for block in self.blocks:
@@ -67,33 +96,8 @@ class HostShare:
         return ranges
 
 
-def is_spread(mesh: Mesh) -> bool:
-    """Whether a mesh has devices of several processes."""
-    return len({device.process_index for device in mesh.devices.flat}) > 1
-
-
-def host_share(mesh: Mesh, host_index: int, host_count: int) -> HostShare:
-    """Which rows a host holds if they are split over all axes of `mesh`.
-
-    On a mesh of one process hosts hold equal runs of rows in their order. On a
-    mesh of several, the host is this process and holds the rows of its devices,
-    wherever in the mesh they are.
-
-    Raises:
-        IndexError: There is no such host.
-        ValueError: The mesh has devices of another number of processes.
-    """
-    contiguous = HostShare.contiguous(host_index, host_count)
-    if not is_spread(mesh):
-        return contiguous
-    processes = len({device.process_index for device in mesh.devices.flat})
-    if processes != host_count:
-        raise ValueError(f"the mesh has devices of {processes} processes, the host count is {host_count}; give {processes}")
-    return HostShare.of_sharding(NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
-
-
 class BatchSequence(Protocol):
-    """What batches are read from: a Grain `MapDataset`, or any sequence that can be sliced."""
+    """What batches are read from: a Grain ``MapDataset``, or any sequence that can be sliced."""
 
     def __len__(self) -> int: ...
 
@@ -103,8 +107,8 @@ class BatchSequence(Protocol):
 class MultiHostDataLoadIterator:
     """The batches of an epoch as global arrays; can be gone through again and again.
 
-    Each `iter()` begins with the first batch, or, after `set_state`, with the
-    batch that the state names. `next()`, `get_state()` and `set_state()` work on
+    Each ``iter()`` begins with the first batch, or, after ``set_state``, with the
+    batch that the state names. ``next()``, ``get_state()`` and ``set_state()`` work on
     the iteration that was begun last. A state is the number of the next batch
     and nothing else, so one written by four hosts with two workers each resumes
     on two hosts with none.
@@ -113,7 +117,7 @@ class MultiHostDataLoadIterator:
         dataset: The host's rows of every batch: pytrees of arrays whose first
             axis counts rows (or whatever else is split over the devices).
         global_mesh: The mesh over all hosts' devices.
-        read: How to go through a slice of `dataset`, for example with worker
+        read: How to go through a slice of ``dataset``, for example with worker
             processes; one element after the other by default.
 
     Attributes:
@@ -121,7 +125,8 @@ class MultiHostDataLoadIterator:
         global_mesh: The mesh.
         sharding: Dimension 0 split over all axes of the mesh.
 
-    >>> loader = MultiHostDataLoadIterator([np.zeros((8, 2)), np.ones((8, 2))], jax.make_mesh((4, 2), ("a", "b")))
+    >>> mesh = jax.make_mesh((4, 2), ("data", "tensor"))
+    >>> loader = MultiHostDataLoadIterator([np.zeros((8, 2)), np.ones((8, 2))], mesh)
     >>> [batch.shape for batch in loader], loader.get_state()
     ([(8, 2), (8, 2)], {'next_batch': 2})
     """
@@ -133,7 +138,7 @@ class MultiHostDataLoadIterator:
             raise TypeError(f"global_mesh must be a jax.sharding.Mesh, not {type(global_mesh).__name__}")
         self.dataset = dataset
         self.global_mesh = global_mesh
-        self.sharding = NamedSharding(global_mesh, PartitionSpec(global_mesh.axis_names))
+        self.sharding = RowSharding.over(global_mesh).by_rows
         self._read = read or _one_by_one
         self._place = _Placement(self.sharding)
         self._iteration = self._begin(0)
@@ -160,7 +165,7 @@ class MultiHostDataLoadIterator:
         """Lets the next iteration begin where the state was taken.
 
         Raises:
-            KeyError: `state` is none of this class.
+            KeyError: ``state`` is none of this class.
             IndexError: There are fewer batches.
         """
         self._iteration.set_state(state)
@@ -209,15 +214,16 @@ class _Iteration(Iterator[Any]):
         batch = operator.index(state["next_batch"])
         if not 0 <= batch <= len(self._dataset):
             raise IndexError(
-                f"state's next_batch is {batch}, out of range for {len(self._dataset)} batches; it is of other data"
+                f"state's next_batch is {batch}, out of range for {len(self._dataset)} batches; "
+                "it is of other data"
             )
         self.close()
         self._next_batch = batch
 
     def close(self) -> None:
         source, self._source = self._source, None
-        if hasattr(source, "close"):
-            source.close()
+        if (close := getattr(source, "close", None)) is not None:
+            close()
 
 
 class _Placement:
@@ -226,25 +232,24 @@ class _Placement:
     def __init__(self, sharding: NamedSharding) -> None:
         self._sharding = sharding
         self._share = HostShare.of_sharding(sharding)
-        self._position = {block: at for at, block in enumerate(self._share.blocks)}
+        self._block_at = {block: at for at, block in enumerate(self._share.blocks)}
 
     def __call__(self, rows: Any) -> jax.Array:
-        # What came out of shared memory is copied: JAX keeps memory that it can use as it is, and
-        # shared memory is scarce where it is a container's 64 MB.
+        # What came out of shared memory is copied: JAX keeps memory that it can use as it is, and of
+        # shared memory a container may have as little as 64 MB.
         mine = rows if type(rows) is np.ndarray else np.array(rows, subok=False)
         held = len(self._share.blocks)
         if mine.ndim == 0 or len(mine) % held:
             raise ValueError(
-                f"a part of the batch has shape {mine.shape}; its first axis must be split evenly over the {held} "
-                "devices of this process, so make the batch size a multiple of the mesh's size"
+                f"a part of the batch has shape {mine.shape}; its first axis is to be split over the {held} "
+                "devices of this process, so it must be a multiple of that"
             )
-        size = len(mine) // held
-        shape = (size * self._share.block_count, *mine.shape[1:])
         if held == self._share.block_count:
-            return jax.make_array_from_callback(shape, self._sharding, mine.__getitem__)
-        return jax.make_array_from_callback(shape, self._sharding, lambda index: self._local(mine, size, index))
+            return jax.make_array_from_callback(mine.shape, self._sharding, mine.__getitem__)
+        size = len(mine) // held
 
-    def _local(self, mine: NDArray[Any], size: int, index: tuple[slice, ...]) -> NDArray[Any]:
-        begin, end, _ = index[0].indices(size * self._share.block_count)
-        at = self._position[begin // size] * size
-        return mine[(slice(at, at + end - begin), *index[1:])]
+        def fill(start: int, stop: int) -> NDArray[Any]:
+            begin = self._block_at[start // max(size, 1)] * size
+            return mine[begin : begin + stop - start]
+
+        return place((size * self._share.block_count, *mine.shape[1:]), self._sharding, fill)

@@ -1,23 +1,27 @@
 """The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
 
-from collections.abc import Callable, Sequence
-from importlib import import_module
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
+from lm_eval.api.model import LM, CacheHook
 from lm_eval.api.registry import register_model
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from windrow.generation import Generator, read_defaults
+from windrow.harness.arguments import bad_request, find_model, flag, integer, is_auto
+from windrow.harness.generating import TextRequests
+from windrow.harness.grouping import with_shifted_reads
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer, Scores
-from windrow.sharding import RowSharding
+from windrow.sharding import RowSharding, check_agreement, is_first_host, share_from_first_host
 from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
 
 
@@ -52,6 +56,7 @@ class JaxLM(LM):
         prefix_token_id: What conditions an empty context; BOS, else EOS if not given.
         chunk_length: Where given, rows run through the model's ``step`` in chunks of
             this many tokens, with the state carried; for long texts on recurrent models.
+        seed: For samples, where requests ask for them.
         sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
             whose axes rows are split; all devices by default.
         mesh: The same as ``sharding``, for a mesh.
@@ -82,6 +87,7 @@ class JaxLM(LM):
         add_bos_token: bool | str | None = None,
         prefix_token_id: int | str | None = None,
         chunk_length: int | str | None = None,
+        seed: int | str = 0,
         sharding: Any = None,
         mesh: Any = None,
         max_batch_size: int | str | None = None,  # noqa: ARG002
@@ -90,14 +96,14 @@ class JaxLM(LM):
         super().__init__()
         if sharding is not None and mesh is not None:
             raise ValueError("give sharding or mesh, not both")
-        self.on_bad_request = on_bad_request
+        self.on_bad_request = bad_request(on_bad_request)
         self.policy = BatchPolicy(
-            batch_size=None if _is_auto(batch_size) else _integer("batch_size", batch_size),
-            tokens_per_batch=_integer("tokens_per_batch", tokens_per_batch),
-            max_shapes=_integer("max_shapes", max_shapes),
-            padding_multiple=_integer("padding_multiple", padding_multiple) or 1,
-            share=_flag("share", share),
-            pack=_flag("pack", pack),
+            batch_size=None if is_auto(batch_size) else integer("batch_size", batch_size),
+            tokens_per_batch=integer("tokens_per_batch", tokens_per_batch),
+            max_shapes=integer("max_shapes", max_shapes),
+            padding_multiple=integer("padding_multiple", padding_multiple) or 1,
+            share=flag("share", share),
+            pack=flag("pack", pack),
         )
         self.sharding = RowSharding.over(sharding if sharding is not None else mesh)
         if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:
@@ -105,16 +111,27 @@ class JaxLM(LM):
                 f"batch_size is {self.policy.batch_size}; it must be a multiple of {self.sharding.groups}, "
                 "the number of groups that the sharding splits rows into"
             )
-        self.model, source, self.source = _find_model(model, tokenizer, pretrained, factory, dtype)
+        self.model, source, self.source = find_model(model, tokenizer, pretrained, factory, dtype)
         self.tokenizer: Tokenizer = load_tokenizer(
             source,
-            add_bos_token=None if add_bos_token is None else _flag("add_bos_token", add_bos_token),
-            prefix_token_id=_integer("prefix_token_id", prefix_token_id, least=0),
+            add_bos_token=None if add_bos_token is None else flag("add_bos_token", add_bos_token),
+            prefix_token_id=integer("prefix_token_id", prefix_token_id, least=0),
         )
-        given = _integer("max_length", max_length)
+        given = integer("max_length", max_length)
         self.max_length = self.model.max_length if given is None else given
         self.clock = Clock()
-        self._scorer = Scorer(self.model, self.sharding, self.clock, _integer("chunk_length", chunk_length))
+        chunk = integer("chunk_length", chunk_length)
+        self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
+        self._generator = Generator(
+            replace(self.model, params=self._scorer.params),
+            self.tokenizer,
+            self.sharding,
+            self.clock,
+            read_defaults(pretrained or self.tokenizer.name, self.tokenizer.eos_token_id),
+            policy=self.policy,
+            seed=integer("seed", seed, least=0) or 0,
+            chunk_length=chunk,
+        )
         self._totals: dict[str, Any] = {
             "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
             "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
@@ -123,10 +140,8 @@ class JaxLM(LM):
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
         """From ``"name=value,name=value"``, as lm_eval's command line does; unknown names are refused."""
-        pairs = dict(
-            part.split("=", 1) if "=" in part else (part, "") for part in arg_string.split(",") if part
-        )
-        return cls.create_from_arg_obj(pairs, additional_config)
+        parts = [part.partition("=") for part in arg_string.split(",") if part]
+        return cls.create_from_arg_obj({name: value for name, _, value in parts}, additional_config)
 
     @classmethod
     def create_from_arg_obj(
@@ -152,21 +167,23 @@ class JaxLM(LM):
             For each request the sum of its continuation's log-probabilities in nats,
             and whether every token of it is the most likely one.
         """
+        pairs = [request.args for request in requests]
+        self._agree("loglikelihood", [repr(pair) for pair in pairs])
         with self.clock.phase("tokenize"):
             segments = loglikelihood_segments(
-                self.tokenizer,
-                [request.args for request in requests],
-                max_length=self.max_length,
-                on_bad_request=self.on_bad_request,
+                self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
+            )
+            joined, counted = with_shifted_reads(
+                segments,
+                lambda which: loglikelihood_segments(self.tokenizer, [pairs[index] for index in which]),
             )
         results = [(-float("inf"), False)] * len(requests)
 
-        def known(which: NDArray[np.int64], sums: NDArray[np.float64], greedy: NDArray[np.bool_]) -> None:
-            for request, total, flag in zip(segments.requests[which], sums, greedy, strict=True):
-                results[request] = (float(total), bool(flag))
-                self.cache_hook.add_partial("loglikelihood", requests[request].args, results[request])
+        def finished(request: int, total: float, greedy: bool) -> None:
+            results[request] = (total, greedy)
+            self.cache_hook.add_partial("loglikelihood", pairs[request], results[request])
 
-        self._score(segments, "loglikelihood", known)
+        self._score(segments, joined, counted, "loglikelihood", finished)
         return results
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -177,32 +194,45 @@ class JaxLM(LM):
                 the model's limit is scored in disjoint windows.
         """
         texts = [request.args[0] for request in requests]
+        self._agree("loglikelihood_rolling", texts)
         with self.clock.phase("tokenize"):
             segments = rolling_segments(
                 self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
             )
-        totals = np.zeros(len(requests))
-        totals[segments.skipped] = -np.inf
-        waiting = np.bincount(segments.requests, minlength=len(requests))
+        results = [0.0] * len(requests)
+        for request in segments.skipped:
+            results[request] = -float("inf")
 
-        def known(which: NDArray[np.int64], sums: NDArray[np.float64], _: NDArray[np.bool_]) -> None:
-            for request, total in zip(segments.requests[which], sums, strict=True):
-                totals[request] += total
-                waiting[request] -= 1
-                if not waiting[request]:
-                    self.cache_hook.add_partial(
-                        "loglikelihood_rolling", (texts[request],), float(totals[request])
-                    )
+        def finished(request: int, total: float, _: bool) -> None:
+            results[request] = total
+            self.cache_hook.add_partial("loglikelihood_rolling", (texts[request],), total)
 
-        self._score(segments, "loglikelihood_rolling", known)
-        return [float(total) for total in totals]
+        self._score(segments, segments, np.ones(len(segments), np.bool_), "loglikelihood_rolling", finished)
+        return results
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Not there yet: generation tasks are refused."""
-        raise NotImplementedError(
-            f"this version of windrow scores but does not generate; leave out generate_until tasks "
-            f"({len(requests)} such requests came)"
-        )
+        """The text that follows each request's context.
+
+        Args:
+            requests: Each one's ``args`` is ``(context, generation keywords)``.
+
+        Returns:
+            For each request its text, cut at the stop strings; empty for skipped ones.
+        """
+        arguments = [request.args for request in requests]
+        with self.clock.phase("tokenize"):
+            texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
+        self._totals["requests"] += len(requests)
+        self._totals["truncated"] += texts.truncated
+        self._totals["skipped"] += texts.skipped
+        results = [""] * len(requests)
+
+        def finished(request: int, text: str) -> None:
+            results[request] = text
+            self.cache_hook.add_partial("generate_until", arguments[request], text)
+
+        texts.run(finished)
+        return results
 
     def report(self) -> dict[str, Any]:
         """What the runs so far did.
@@ -213,9 +243,17 @@ class JaxLM(LM):
             (padding and filler included), ``shapes`` as ``[rows, length]`` lists,
             ``truncated``, ``shared`` and ``skipped`` requests, and ``seconds`` by
             phase: ``tokenize``, ``plan``, ``compile`` (waiting for the compiler),
-            ``host`` (filling arrays), ``device`` (waiting for results).
+            ``host`` (filling arrays), ``device`` (waiting for results). ``generation``
+            is there once texts were generated: see
+            :meth:`windrow.generation.Generator.report`.
         """
-        return {**self._totals, "shapes": [*self._totals["shapes"]], "seconds": dict(self.clock.seconds)}
+        generation = self._generator.report()
+        return {
+            **self._totals,
+            "shapes": [*self._totals["shapes"]],
+            "seconds": dict(self.clock.seconds),
+            **({"generation": generation} if generation["requests"] else {}),
+        }
 
     @property
     def tokenizer_name(self) -> str:
@@ -240,110 +278,108 @@ class JaxLM(LM):
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The template's text, for lm_eval's records; ``None`` where none is asked for."""
-        return self.tokenizer.chat_template if chat_template else None
+        if chat_template is False or self.tokenizer.chat_template is None:
+            return None
+        return self.tokenizer.template_named(chat_template if isinstance(chat_template, str) else None)
 
     def get_model_info(self) -> dict[str, Any]:
         """Size, type and source of the model, for lm_eval's records."""
         return {**self._scorer.describe(), "model_source": self.source}
 
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Takes lm_eval's cache. What process 0 has in it counts: the other hosts' own are replaced by it."""
+        super().set_cache_hook(cache_hook)
+        known = getattr(cache_hook, "dbdict", None)
+        if known is None:
+            return
+        items = json.loads(share_from_first_host(json.dumps(dict(known)).encode()))
+        if not is_first_host():
+            known.clear()
+            known.update(
+                {name: tuple(item) if isinstance(item, list) else item for name, item in items.items()}
+            )
+
+    def _agree(self, request_type: str, texts: list[str]) -> None:
+        """Refuses, on every host, work that is not the same on all."""
+        settings = {
+            "request type": request_type,
+            "tokenizer": self.tokenizer.fingerprint,
+            "max_length": str(self.max_length),
+            "batch policy": str(self.policy),
+            "on_bad_request": self.on_bad_request,
+            "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
+        }
+        check_agreement(texts, settings)
+
     def _score(
         self,
+        own: Segments,
         segments: Segments,
+        counted: NDArray[np.bool_],
         request_type: str,
-        known: Callable[[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]], None],
+        finished: Callable[[int, float, bool], None],
     ) -> None:
+        """Scores segments and hands over each request's total as soon as it is known.
+
+        Args:
+            own: The requests' own segments: the first of ``segments``.
+            segments: All that is to be scored.
+            counted: Which segments' log-likelihoods are parts of their requests'.
+            request_type: For the progress bar and errors.
+            finished: Called with a request's index, log-likelihood and greedy flag.
+        """
         with self.clock.phase("plan"):
             plan = self.policy.plan(segments, self.sharding.groups)
+            check_agreement([], {"plan": plan.fingerprint})
         lengths = np.diff(segments.offsets) - 1
-        with tqdm(
-            total=int(lengths.sum()), desc=f"Running {request_type} requests", unit="tok", unit_scale=True
-        ) as bar:
+        totals = np.zeros(segments.request_count)
+        greedy = np.ones(segments.request_count, np.bool_)
+        waiting = np.bincount(segments.requests, minlength=segments.request_count)
+        bar = tqdm(
+            total=int(lengths.sum()),
+            desc=f"Running {request_type} requests",
+            unit="tok",
+            unit_scale=True,
+            disable=not is_first_host(),
+        )
 
-            def fetched(which: NDArray[np.int64], scores: Scores) -> None:
-                part = scores.only(which)
-                sums = part.sums()
-                if not np.isfinite(sums).all():
-                    _refuse_scores(segments.requests[which[~np.isfinite(sums)]], request_type)
-                known(which, sums, part.greedy())
-                bar.update(int(lengths[which].sum()))
+        def fetched(which: NDArray[np.int64], scores: Scores) -> None:
+            requests, part = segments.requests[which], scores.only(which)
+            sums = part.sums()
+            if not np.isfinite(sums).all():
+                _refuse_scores(requests[~np.isfinite(sums)], request_type)
+            np.add.at(totals, requests, np.where(counted[which], sums, 0.0))
+            np.logical_and.at(greedy, requests, part.greedy() | (which >= len(own)))
+            np.subtract.at(waiting, requests, 1)
+            for request in np.unique(requests[waiting[requests] == 0]):
+                finished(int(request), float(totals[request]), bool(greedy[request]))
+            bar.update(int(lengths[which].sum()))
 
+        with bar:
             self._scorer.run(plan, segments, fetched)
-        self._record(plan, segments)
+        self._record(plan, own)
 
-    def _record(self, plan: Plan, segments: Segments) -> None:
+    def _record(self, plan: Plan, own: Segments) -> None:
         statistics, totals = plan.statistics, self._totals
-        totals["requests"] += segments.request_count
-        totals["truncated"] += len(segments.report.truncated)
-        totals["skipped"] += len(segments.skipped)
-        totals["shared"] += statistics["shared_segments"]
-        for name in ("segments", "rows", "real_tokens", "device_tokens"):
+        totals["requests"] += own.request_count
+        totals["segments"] += len(own)
+        totals["real_tokens"] += len(own.tokens) - len(own)
+        totals["truncated"] += len(own.report.truncated)
+        totals["skipped"] += len(own.skipped)
+        totals["shared"] += _shared(plan, len(own))
+        for name in ("rows", "device_tokens"):
             totals[name] += statistics[name]
         for shape in statistics["shapes"]:
             if shape not in totals["shapes"]:
                 totals["shapes"].append(shape)
 
 
-def _find_model(
-    model: LanguageModel | None, tokenizer: Any, pretrained: str | None, factory: str | None, dtype: str
-) -> tuple[LanguageModel, Any, str]:
-    """The model, what its tokenizer is loaded from, and where both came from."""
-    if sum(one is not None for one in (model, pretrained, factory)) != 1:
-        raise ValueError(
-            "give one of model (with tokenizer), pretrained=DIRECTORY and factory=module:function"
-        )
-    if pretrained is not None:
-        from windrow.models import load
-
-        if not Path(pretrained).is_dir():
-            raise ValueError(
-                f"pretrained must be a directory in the Hugging Face format; {pretrained!r} is none"
-            )
-        return load(pretrained, dtype=dtype), tokenizer or pretrained, pretrained
-    if factory is not None:
-        model, made = _call_factory(factory)
-        return model, made if tokenizer is None else tokenizer, factory
-    if not isinstance(model, LanguageModel):
-        raise TypeError(f"model must be a windrow.LanguageModel, not {type(model).__name__}")
-    if tokenizer is None:
-        raise ValueError(
-            "tokenizer is missing: give a path, a tokenizers.Tokenizer, or anything with encode()"
-        )
-    return model, tokenizer, "LanguageModel"
-
-
-def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
-    module, separator, function = factory.partition(":")
-    if not separator:
-        raise ValueError(f"factory must be module:function, not {factory!r}")
-    made = getattr(import_module(module), function)()
-    if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], LanguageModel)):
-        raise TypeError(
-            f"factory {factory} must return (LanguageModel, tokenizer), not {type(made).__name__}"
-        )
-    return made[0], made[1]
-
-
-def _is_auto(batch_size: int | str | None) -> bool:
-    return batch_size is None or (isinstance(batch_size, str) and batch_size.split(":")[0] == "auto")
-
-
-def _integer(name: str, value: int | str | None, least: int = 1) -> int | None:
-    if value is None or value == "None":
-        return None
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return number
-
-
-def _flag(name: str, value: bool | str | int) -> bool:
-    flags = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if str(value).lower() not in flags:
-        raise ValueError(f"{name} must be true or false, not {value!r}")
-    return flags[str(value).lower()]
+def _shared(plan: Plan, own: int) -> int:
+    """How many of the first ``own`` segments of a plan lie where another one of them lies."""
+    if own == plan.segment_count:
+        return int(plan.statistics["shared_segments"])
+    places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
+    return own - int(np.unique(places, axis=1).shape[1])
 
 
 def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:
