@@ -133,17 +133,18 @@ def params():
     return model.init(jax.random.key(0), vocab=50, width=16, layers=2, heads=4)
 
 
+apply = jax.jit(model.apply)
+
+
 def test_packed_segments_and_padding_do_not_see_each_other(params):
     one, two = jnp.array([[5, 9, 2]]), jnp.array([[7, 7, 1, 30]])
-    packed = model.apply(
+    packed = apply(
         params,
         jnp.concatenate([one, two, jnp.zeros((1, 2), jnp.int32)], axis=1),
         jnp.array([[0, 1, 2, 0, 1, 2, 3, 0, 0]]),
         jnp.array([[1, 1, 1, 2, 2, 2, 2, 0, 0]]),
     )
-    alone = [
-        model.apply(params, part, jnp.arange(part.shape[1])[None], jnp.ones_like(part)) for part in (one, two)
-    ]
+    alone = [apply(params, part, jnp.arange(part.shape[1])[None], jnp.ones_like(part)) for part in (one, two)]
     np.testing.assert_allclose(packed[:, :3], alone[0], atol=1e-5)
     np.testing.assert_allclose(packed[:, 3:7], alone[1], atol=1e-5)
     assert np.isfinite(packed).all()
@@ -152,14 +153,14 @@ def test_packed_segments_and_padding_do_not_see_each_other(params):
 def test_no_position_sees_what_comes_after_it(params):
     tokens = jnp.arange(8)[None]
     rest = jnp.arange(8)[None], jnp.ones((1, 8), jnp.int32)
-    before, after = (model.apply(params, given, *rest)[0, :7] for given in (tokens, tokens.at[0, 7].set(40)))
+    before, after = (apply(params, given, *rest)[0, :7] for given in (tokens, tokens.at[0, 7].set(40)))
     np.testing.assert_array_equal(before, after)
 
 
 def test_loss_counts_only_what_follows_in_its_own_segment(params):
     tokens = jnp.array([[4, 8, 6, 3, 2]])
     positions, segment_ids = jnp.array([[0, 1, 0, 1, 2]]), jnp.array([[1, 1, 2, 2, 2]])
-    logprobs = jax.nn.log_softmax(model.apply(params, tokens, positions, segment_ids))[0]
+    logprobs = jax.nn.log_softmax(apply(params, tokens, positions, segment_ids))[0]
     expected = -(logprobs[0, 8] + logprobs[2, 3] + logprobs[3, 2]) / 3
     np.testing.assert_allclose(training.loss(params, tokens, positions, segment_ids), expected, rtol=1e-5)
 

@@ -91,6 +91,7 @@ def test_laws(material, policy, rows):
     filled = len(np.unique(np.stack([plan.batches, plan.rows]), axis=1).T)
     assert plan.statistics == {
         "segments": len(lengths),
+        "shared_segments": len(lengths) - len(holders),
         "rows": filled,
         "filler_rows": batch_rows.sum() - filled,
         "batches": len(plan),

@@ -18,3 +18,19 @@ from windrow.datasets import token_length as token_length
 from windrow.sharding import MultiHostDataLoadIterator as MultiHostDataLoadIterator
 from windrow.transforms import CompleteLLMIndexedBatch as CompleteLLMIndexedBatch
 from windrow.transforms import ParseLMEval as ParseLMEval
+
+__all__ = [
+    "LOGGER",
+    "CompleteLLMIndexedBatch",
+    "LLMIndexedBatch",
+    "MultiHostDataLoadIterator",
+    "MultihostSortedRemapDataset",
+    "PadBatchDataset",
+    "PadSequenceInBatchDataset",
+    "ParseLMEval",
+    "SortedDataset",
+    "_pad_batch_multiple",
+    "empty_llm_indexed_sample",
+    "lmeval_preprocessing_pipeline",
+    "token_length",
+]

@@ -17,3 +17,23 @@ from windrow.datasets.sorting import SortedDataset as SortedDataset
 from windrow.datasets.sorting import token_length as token_length
 from windrow.datasets.streaming import StreamedBatchDataset as StreamedBatchDataset
 from windrow.datasets.streaming import evaluation_stream as evaluation_stream
+
+__all__ = [
+    "LOGGER",
+    "HostBatchDataset",
+    "IndexedBatchDataset",
+    "MultihostSortedRemapDataset",
+    "PadBatchDataset",
+    "PadSequenceInBatchDataset",
+    "PlannedDataset",
+    "ReadAhead",
+    "Sequences",
+    "SortedDataset",
+    "StreamedBatchDataset",
+    "_pad_batch_multiple",
+    "empty_llm_indexed_sample",
+    "evaluation_dataset",
+    "evaluation_stream",
+    "lmeval_preprocessing_pipeline",
+    "token_length",
+]

@@ -134,6 +134,8 @@ def evaluation_dataset(
     batch_policy = BatchPolicy(**policy)
     share = HostShare.contiguous(host_index, host_count)
     groups = admit_count("row_multiple", host_count if row_multiple is None else row_multiple)
+    if groups % host_count:
+        raise ValueError(f"row_multiple is {groups}; it must be a multiple of host_count, {host_count}")
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = load_tokenizer(tokenizer)
     texts = all_texts(requests)

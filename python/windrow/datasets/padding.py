@@ -124,7 +124,7 @@ class PadSequenceInBatchDataset(grain.MapDataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: slice | SupportsIndex) -> dict[str, NDArray[Any]] | None:
+    def __getitem__(self, index: slice | SupportsIndex) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
         size = len(self)

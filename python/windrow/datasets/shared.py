@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 _Value = TypeVar("_Value")
 
-INLINE_BYTES = 1 << 20
+INLINE_BYTES = 1 << 18
 """Smaller arrays travel inside the pickle: a file is not worth its trouble for them."""
 
 
 class SharedArray:
     """A read-only array that worker processes map instead of receiving a copy.
 
-    Arrays of a mebibyte and more are written once, when they are first
+    Arrays of 256 KiB and more are written once, when they are first
     pickled, to a file of the temporary directory; it goes with the array. Such
     a pickle can be read as long as the array, or the process that made it,
     lives.

@@ -6,6 +6,7 @@ so that logits need not be made where nobody reads them. Nothing here knows of
 windrow but ``language_model``, which bundles the three.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from windrow.model import LanguageModel
 Params = Any
 
 
+@partial(jax.jit, static_argnames=("vocab", "width", "layers", "heads"))
 def init(key: jax.Array, vocab: int, *, width: int = 64, layers: int = 2, heads: int = 4) -> Params:
     """Draws parameters, float32; every size can be read off their shapes later."""
 

@@ -1,23 +1,27 @@
 """The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 from typing import Any, Self
 
 import numpy as np
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
+from lm_eval.api.model import LM, CacheHook
 from lm_eval.api.registry import register_model
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from windrow.harness.arguments import find_model, flag, integer, is_auto
+from windrow.generation import Generator, read_defaults
+from windrow.harness.arguments import bad_request, find_model, flag, integer, is_auto
+from windrow.harness.generating import TextRequests
 from windrow.harness.grouping import with_shifted_reads
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer, Scores
-from windrow.sharding import RowSharding
+from windrow.sharding import RowSharding, check_agreement, is_first_host, share_from_first_host
 from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
 
 
@@ -52,6 +56,7 @@ class JaxLM(LM):
         prefix_token_id: What conditions an empty context; BOS, else EOS if not given.
         chunk_length: Where given, rows run through the model's ``step`` in chunks of
             this many tokens, with the state carried; for long texts on recurrent models.
+        seed: For samples, where requests ask for them.
         sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
             whose axes rows are split; all devices by default.
         mesh: The same as ``sharding``, for a mesh.
@@ -82,6 +87,7 @@ class JaxLM(LM):
         add_bos_token: bool | str | None = None,
         prefix_token_id: int | str | None = None,
         chunk_length: int | str | None = None,
+        seed: int | str = 0,
         sharding: Any = None,
         mesh: Any = None,
         max_batch_size: int | str | None = None,  # noqa: ARG002
@@ -90,7 +96,7 @@ class JaxLM(LM):
         super().__init__()
         if sharding is not None and mesh is not None:
             raise ValueError("give sharding or mesh, not both")
-        self.on_bad_request = on_bad_request
+        self.on_bad_request = bad_request(on_bad_request)
         self.policy = BatchPolicy(
             batch_size=None if is_auto(batch_size) else integer("batch_size", batch_size),
             tokens_per_batch=integer("tokens_per_batch", tokens_per_batch),
@@ -114,7 +120,18 @@ class JaxLM(LM):
         given = integer("max_length", max_length)
         self.max_length = self.model.max_length if given is None else given
         self.clock = Clock()
-        self._scorer = Scorer(self.model, self.sharding, self.clock, integer("chunk_length", chunk_length))
+        chunk = integer("chunk_length", chunk_length)
+        self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
+        self._generator = Generator(
+            replace(self.model, params=self._scorer.params),
+            self.tokenizer,
+            self.sharding,
+            self.clock,
+            read_defaults(pretrained or self.tokenizer.name, self.tokenizer.eos_token_id),
+            policy=self.policy,
+            seed=integer("seed", seed, least=0) or 0,
+            chunk_length=chunk,
+        )
         self._totals: dict[str, Any] = {
             "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
             "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
@@ -123,10 +140,8 @@ class JaxLM(LM):
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
         """From ``"name=value,name=value"``, as lm_eval's command line does; unknown names are refused."""
-        pairs = dict(
-            part.split("=", 1) if "=" in part else (part, "") for part in arg_string.split(",") if part
-        )
-        return cls.create_from_arg_obj(pairs, additional_config)
+        parts = [part.partition("=") for part in arg_string.split(",") if part]
+        return cls.create_from_arg_obj({name: value for name, _, value in parts}, additional_config)
 
     @classmethod
     def create_from_arg_obj(
@@ -153,6 +168,7 @@ class JaxLM(LM):
             and whether every token of it is the most likely one.
         """
         pairs = [request.args for request in requests]
+        self._agree("loglikelihood", [repr(pair) for pair in pairs])
         with self.clock.phase("tokenize"):
             segments = loglikelihood_segments(
                 self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
@@ -178,6 +194,7 @@ class JaxLM(LM):
                 the model's limit is scored in disjoint windows.
         """
         texts = [request.args[0] for request in requests]
+        self._agree("loglikelihood_rolling", texts)
         with self.clock.phase("tokenize"):
             segments = rolling_segments(
                 self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
@@ -194,11 +211,28 @@ class JaxLM(LM):
         return results
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Not there yet: generation tasks are refused."""
-        raise NotImplementedError(
-            f"this version of windrow scores but does not generate; leave out generate_until tasks "
-            f"({len(requests)} such requests came)"
-        )
+        """The text that follows each request's context.
+
+        Args:
+            requests: Each one's ``args`` is ``(context, generation keywords)``.
+
+        Returns:
+            For each request its text, cut at the stop strings; empty for skipped ones.
+        """
+        arguments = [request.args for request in requests]
+        with self.clock.phase("tokenize"):
+            texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
+        self._totals["requests"] += len(requests)
+        self._totals["truncated"] += texts.truncated
+        self._totals["skipped"] += texts.skipped
+        results = [""] * len(requests)
+
+        def finished(request: int, text: str) -> None:
+            results[request] = text
+            self.cache_hook.add_partial("generate_until", arguments[request], text)
+
+        texts.run(finished)
+        return results
 
     def report(self) -> dict[str, Any]:
         """What the runs so far did.
@@ -209,9 +243,17 @@ class JaxLM(LM):
             (padding and filler included), ``shapes`` as ``[rows, length]`` lists,
             ``truncated``, ``shared`` and ``skipped`` requests, and ``seconds`` by
             phase: ``tokenize``, ``plan``, ``compile`` (waiting for the compiler),
-            ``host`` (filling arrays), ``device`` (waiting for results).
+            ``host`` (filling arrays), ``device`` (waiting for results). ``generation``
+            is there once texts were generated: see
+            :meth:`windrow.generation.Generator.report`.
         """
-        return {**self._totals, "shapes": [*self._totals["shapes"]], "seconds": dict(self.clock.seconds)}
+        generation = self._generator.report()
+        return {
+            **self._totals,
+            "shapes": [*self._totals["shapes"]],
+            "seconds": dict(self.clock.seconds),
+            **({"generation": generation} if generation["requests"] else {}),
+        }
 
     @property
     def tokenizer_name(self) -> str:
@@ -236,11 +278,38 @@ class JaxLM(LM):
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The template's text, for lm_eval's records; ``None`` where none is asked for."""
-        return self.tokenizer.chat_template if chat_template else None
+        if chat_template is False or self.tokenizer.chat_template is None:
+            return None
+        return self.tokenizer.template_named(chat_template if isinstance(chat_template, str) else None)
 
     def get_model_info(self) -> dict[str, Any]:
         """Size, type and source of the model, for lm_eval's records."""
         return {**self._scorer.describe(), "model_source": self.source}
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Takes lm_eval's cache. What process 0 has in it counts: the other hosts' own are replaced by it."""
+        super().set_cache_hook(cache_hook)
+        known = getattr(cache_hook, "dbdict", None)
+        if known is None:
+            return
+        items = json.loads(share_from_first_host(json.dumps(dict(known)).encode()))
+        if not is_first_host():
+            known.clear()
+            known.update(
+                {name: tuple(item) if isinstance(item, list) else item for name, item in items.items()}
+            )
+
+    def _agree(self, request_type: str, texts: list[str]) -> None:
+        """Refuses, on every host, work that is not the same on all."""
+        settings = {
+            "request type": request_type,
+            "tokenizer": self.tokenizer.fingerprint,
+            "max_length": str(self.max_length),
+            "batch policy": str(self.policy),
+            "on_bad_request": self.on_bad_request,
+            "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
+        }
+        check_agreement(texts, settings)
 
     def _score(
         self,
@@ -261,12 +330,17 @@ class JaxLM(LM):
         """
         with self.clock.phase("plan"):
             plan = self.policy.plan(segments, self.sharding.groups)
+            check_agreement([], {"plan": plan.fingerprint})
         lengths = np.diff(segments.offsets) - 1
         totals = np.zeros(segments.request_count)
         greedy = np.ones(segments.request_count, np.bool_)
         waiting = np.bincount(segments.requests, minlength=segments.request_count)
         bar = tqdm(
-            total=int(lengths.sum()), desc=f"Running {request_type} requests", unit="tok", unit_scale=True
+            total=int(lengths.sum()),
+            desc=f"Running {request_type} requests",
+            unit="tok",
+            unit_scale=True,
+            disable=not is_first_host(),
         )
 
         def fetched(which: NDArray[np.int64], scores: Scores) -> None:
@@ -305,7 +379,7 @@ def _shared(plan: Plan, own: int) -> int:
     if own == plan.segment_count:
         return int(plan.statistics["shared_segments"])
     places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
-    return own - np.unique(places, axis=1).shape[1]
+    return own - int(np.unique(places, axis=1).shape[1])
 
 
 def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:

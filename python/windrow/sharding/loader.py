@@ -58,9 +58,12 @@ class HostShare:
         devices, wherever in the mesh they are.
 
         Raises:
+            TypeError: ``mesh`` is none.
             IndexError: There is no such host.
             ValueError: The mesh has devices of another number of processes.
         """
+        if not isinstance(mesh, Mesh):
+            raise TypeError(f"mesh must be a jax.sharding.Mesh, not {type(mesh).__name__}")
         share = cls.contiguous(host_index, host_count)
         processes = {device.process_index for device in mesh.devices.flat}
         if len(processes) == 1:

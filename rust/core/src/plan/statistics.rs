@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Plan;
 use super::policy::{BatchRows, Packing, PaddedLengths, Policy};
+use super::shapes::Stretch;
 
 /// Shapes that a printed plan shows before it only counts the rest.
 const SHOWN_SHAPES: usize = 16;
@@ -30,6 +31,27 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// What is known of segments before they have rows; those that hold a row are `distinct`.
+    pub(super) fn of_segments(lengths: &[i32], distinct: &[i32]) -> Self {
+        let tokens = |lengths: &[i32]| lengths.iter().map(|&length| length as u64).sum();
+        Statistics {
+            segments: lengths.len(),
+            shared_segments: lengths.len() - distinct.len(),
+            real_tokens: tokens(lengths),
+            row_tokens: tokens(distinct),
+            ..Statistics::default()
+        }
+    }
+
+    /// Adds what the batches make of the rows.
+    pub(super) fn add_batches(&mut self, rows: usize, stretches: &[Stretch]) {
+        self.rows = rows;
+        self.batches = stretches.iter().map(|stretch| stretch.batches).sum();
+        let batch_rows: usize = stretches.iter().map(|stretch| stretch.rows * stretch.batches).sum();
+        self.filler_rows = batch_rows - rows;
+        self.device_tokens = stretches.iter().map(Stretch::tokens).sum();
+    }
+
     /// Tokens that the device computes and nobody needs, filler included.
     pub fn padding_tokens(&self) -> u64 {
         self.device_tokens - self.row_tokens
