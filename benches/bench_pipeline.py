@@ -1,4 +1,4 @@
-"""Iterating the batches of ``lmeval_preprocessing_pipeline``, beside a chain of Grain datasets that pads element by element.
+"""Iterating the batches of ``lmeval_preprocessing_pipeline``, beside a chain that pads element by element.
 
     python benches/bench_pipeline.py [--devices N] [--repeats N]
 
@@ -134,9 +134,7 @@ def main() -> None:
         for number in range(len(planned)):
             planned[number]
 
-    print(
-        f"{len(requests):,} requests; {arguments.devices} device(s); seconds, the least of {arguments.repeats}"
-    )
+    print(f"{len(requests):,} requests, {arguments.devices} device(s); seconds, least of {arguments.repeats}")
     print(planned.plan)
     print(f"{'texts to plan':44}{made:8.3f}")
     runs = (lambda: drain(alone), lambda: drain(thread), collate, lambda: drain(rival))
