@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from windrow.model import LanguageModel
 
@@ -72,3 +72,12 @@ def flag(name: str, value: bool | str | int) -> bool:
     if str(value).lower() not in flags:
         raise ValueError(f"{name} must be true or false, not {value!r}")
     return flags[str(value).lower()]
+
+
+def bad_request(value: str) -> Literal["raise", "skip"]:
+    """What to do with a request that cannot be scored."""
+    if value == "raise":
+        return "raise"
+    if value == "skip":
+        return "skip"
+    raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {value!r}")

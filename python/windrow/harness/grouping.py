@@ -46,7 +46,7 @@ def with_shifted_reads(
         ``bool[n + k]``: whether the segment's log-likelihood is a part of its
         request's. Greedy flags are those of the first ``n``.
     """
-    scored = np.diff(segments.offsets) - segments.score_starts
+    scored = np.diff(segments.offsets) - segments.score_starts.astype(np.int64)
     first = equal_inputs(segments)
     mixed = _mixed(first, scored)
     cut = np.isin(segments.requests, list(segments.report.truncated))
@@ -80,7 +80,9 @@ def _mixed(first: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.in
     return np.flatnonzero(np.isin(first, first[scored < _longest(first, scored)]))
 
 
-def _pieces(segments: Segments, owner: int, scored: int, longest: int) -> list[NDArray[np.int32]]:
+def _pieces(
+    segments: Segments, owner: np.int64, scored: np.int64, longest: np.int64
+) -> list[NDArray[np.int32]]:
     tokens = segments.tokens[segments.offsets[owner] : segments.offsets[owner + 1]]
     begin = len(tokens) - longest
     return [np.append(tokens[: begin + place], tokens[place - scored]) for place in range(scored)]

@@ -1,5 +1,6 @@
 """The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
@@ -7,20 +8,20 @@ from typing import Any, Self
 
 import numpy as np
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
+from lm_eval.api.model import LM, CacheHook
 from lm_eval.api.registry import register_model
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from windrow.generation import Generator, read_defaults
-from windrow.harness.arguments import find_model, flag, integer, is_auto
+from windrow.harness.arguments import bad_request, find_model, flag, integer, is_auto
 from windrow.harness.generating import TextRequests
 from windrow.harness.grouping import with_shifted_reads
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer, Scores
-from windrow.sharding import RowSharding
+from windrow.sharding import RowSharding, check_agreement, is_first_host, share_from_first_host
 from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
 
 
@@ -95,7 +96,7 @@ class JaxLM(LM):
         super().__init__()
         if sharding is not None and mesh is not None:
             raise ValueError("give sharding or mesh, not both")
-        self.on_bad_request = on_bad_request
+        self.on_bad_request = bad_request(on_bad_request)
         self.policy = BatchPolicy(
             batch_size=None if is_auto(batch_size) else integer("batch_size", batch_size),
             tokens_per_batch=integer("tokens_per_batch", tokens_per_batch),
@@ -139,10 +140,8 @@ class JaxLM(LM):
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
         """From ``"name=value,name=value"``, as lm_eval's command line does; unknown names are refused."""
-        pairs = dict(
-            part.split("=", 1) if "=" in part else (part, "") for part in arg_string.split(",") if part
-        )
-        return cls.create_from_arg_obj(pairs, additional_config)
+        parts = [part.partition("=") for part in arg_string.split(",") if part]
+        return cls.create_from_arg_obj({name: value for name, _, value in parts}, additional_config)
 
     @classmethod
     def create_from_arg_obj(
@@ -169,6 +168,7 @@ class JaxLM(LM):
             and whether every token of it is the most likely one.
         """
         pairs = [request.args for request in requests]
+        self._agree("loglikelihood", [repr(pair) for pair in pairs])
         with self.clock.phase("tokenize"):
             segments = loglikelihood_segments(
                 self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
@@ -194,6 +194,7 @@ class JaxLM(LM):
                 the model's limit is scored in disjoint windows.
         """
         texts = [request.args[0] for request in requests]
+        self._agree("loglikelihood_rolling", texts)
         with self.clock.phase("tokenize"):
             segments = rolling_segments(
                 self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
@@ -219,6 +220,7 @@ class JaxLM(LM):
             For each request its text, cut at the stop strings; empty for skipped ones.
         """
         arguments = [request.args for request in requests]
+        self._agree("generate_until", list(map(repr, arguments)))
         with self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
         self._totals["requests"] += len(requests)
@@ -283,6 +285,33 @@ class JaxLM(LM):
         """Size, type and source of the model, for lm_eval's records."""
         return {**self._scorer.describe(), "model_source": self.source}
 
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Takes lm_eval's cache. What process 0 has in it counts: the other hosts' own are replaced by it."""
+        super().set_cache_hook(cache_hook)
+        known = getattr(cache_hook, "dbdict", None)
+        if known is None:
+            return
+        items = json.loads(share_from_first_host(json.dumps(dict(known)).encode()))
+        if not is_first_host():
+            known.clear()
+            known.update(
+                {name: tuple(item) if isinstance(item, list) else item for name, item in items.items()}
+            )
+
+    def _agree(self, request_type: str, texts: list[str]) -> None:
+        """Refuses, on every host, work that is not the same on all."""
+        settings = {
+            "request type": request_type,
+            "tokenizer": self.tokenizer.fingerprint,
+            "max_length": str(self.max_length),
+            "batch policy": str(self.policy),
+            "on_bad_request": self.on_bad_request,
+            "seed": str(self._generator.seed),
+            "end tokens": str(self._generator.defaults),
+            "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
+        }
+        check_agreement(texts, settings)
+
     def _score(
         self,
         own: Segments,
@@ -302,12 +331,17 @@ class JaxLM(LM):
         """
         with self.clock.phase("plan"):
             plan = self.policy.plan(segments, self.sharding.groups)
+            check_agreement([], {"plan": plan.fingerprint})
         lengths = np.diff(segments.offsets) - 1
         totals = np.zeros(segments.request_count)
         greedy = np.ones(segments.request_count, np.bool_)
         waiting = np.bincount(segments.requests, minlength=segments.request_count)
         bar = tqdm(
-            total=int(lengths.sum()), desc=f"Running {request_type} requests", unit="tok", unit_scale=True
+            total=int(lengths.sum()),
+            desc=f"Running {request_type} requests",
+            unit="tok",
+            unit_scale=True,
+            disable=not is_first_host(),
         )
 
         def fetched(which: NDArray[np.int64], scores: Scores) -> None:
@@ -346,7 +380,7 @@ def _shared(plan: Plan, own: int) -> int:
     if own == plan.segment_count:
         return int(plan.statistics["shared_segments"])
     places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
-    return own - np.unique(places, axis=1).shape[1]
+    return own - int(np.unique(places, axis=1).shape[1])
 
 
 def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:

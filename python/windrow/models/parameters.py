@@ -73,9 +73,9 @@ class Leaf:
     def spec(self, mesh: Mesh, axis: str | None) -> PartitionSpec:
         """How the leaf is divided over a mesh."""
         if axis is None or self.split is None or self.axes[self.split][0] % mesh.shape[axis]:
-            return PartitionSpec()  # type: ignore[no-untyped-call]
+            return PartitionSpec()
         at = self.stacked + sum(len(group) for group in self.axes[: self.split])
-        return PartitionSpec(*[None] * at, axis)  # type: ignore[no-untyped-call]
+        return PartitionSpec(*[None] * at, axis)
 
 
 def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ...]) -> None:

@@ -2,9 +2,23 @@
 
 from jax.sharding import Mesh as Mesh
 
+from windrow.sharding.agreement import HostsDifferError as HostsDifferError
+from windrow.sharding.agreement import check_agreement as check_agreement
+from windrow.sharding.agreement import is_first_host as is_first_host
+from windrow.sharding.agreement import share_from_first_host as share_from_first_host
 from windrow.sharding.loader import HostShare as HostShare
 from windrow.sharding.loader import MultiHostDataLoadIterator as MultiHostDataLoadIterator
 from windrow.sharding.rows import RowSharding as RowSharding
 from windrow.sharding.rows import place as place
 
-__all__ = ["HostShare", "Mesh", "MultiHostDataLoadIterator", "RowSharding", "place"]
+__all__ = [
+    "HostShare",
+    "HostsDifferError",
+    "Mesh",
+    "MultiHostDataLoadIterator",
+    "RowSharding",
+    "check_agreement",
+    "is_first_host",
+    "place",
+    "share_from_first_host",
+]

@@ -96,7 +96,8 @@ def place(
     """
     filled: dict[tuple[int, int], NDArray[np.generic]] = {}
 
-    def part(index: tuple[slice, ...]) -> NDArray[np.generic]:
+    def part(index: tuple[slice, ...] | None) -> NDArray[np.generic]:
+        assert index is not None
         start, stop, _ = index[0].indices(shape[0])
         if (start, stop) not in filled:
             filled[start, stop] = fill(start, stop)
