@@ -220,6 +220,7 @@ class JaxLM(LM):
             For each request its text, cut at the stop strings; empty for skipped ones.
         """
         arguments = [request.args for request in requests]
+        self._agree("generate_until", list(map(repr, arguments)))
         with self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
         self._totals["requests"] += len(requests)
@@ -307,6 +308,8 @@ class JaxLM(LM):
             "max_length": str(self.max_length),
             "batch policy": str(self.policy),
             "on_bad_request": self.on_bad_request,
+            "seed": str(self._generator.seed),
+            "end tokens": str(self._generator.defaults),
             "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
         }
         check_agreement(texts, settings)
