@@ -1,4 +1,4 @@
-"""Every recorded result of the reference backend, however requests are batched and whatever the model offers."""
+"""Every recorded result of the reference backend, however batched, at each level of the models."""
 
 import json
 from dataclasses import replace
