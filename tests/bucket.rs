@@ -134,7 +134,7 @@ fn assert_chosen_well(lengths: &[i32], max_shapes: i64, multiple: i32) {
     }
     assert!(chosen.is_sorted_by(|a, b| a < b) && chosen.iter().all(|length| length % multiple == 0));
     assert_eq!((padded(lengths, &chosen), chosen.len()), chosen_by_search(lengths, max_shapes, multiple));
-    let ids = bucket_ids(&lengths, &chosen).unwrap();
+    let ids = bucket_ids(lengths, &chosen).unwrap();
     assert!(ids.iter().zip(lengths).all(|(&id, &length)| {
         chosen[id as usize] >= length && (id == 0 || chosen[id as usize - 1] < length)
     }));

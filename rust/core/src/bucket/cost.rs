@@ -54,8 +54,9 @@ pub fn least_cost_lengths(
     let hopeless = |best: i128, layer| best <= least + price as i128 * layer as i128;
     if !hopeless(best.0, 1) {
         cover(lengths, starts, max_shapes.clamp(1, count) - 1, |layer, covered, _| {
-            for j in layer..count {
-                let total = covered[j] + tail(lengths, starts, ends, j) + price as i128 * layer as i128;
+            let prices = price as i128 * layer as i128;
+            for (j, covered) in covered.iter().enumerate().skip(layer) {
+                let total = covered + tail(lengths, starts, ends, j) + prices;
                 if total < best.0 {
                     best = (total, layer, j);
                 }
