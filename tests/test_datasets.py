@@ -173,6 +173,21 @@ class TestRemap:
             MultihostSortedRemapDataset(grain.MapDataset.range(size), global_batch_size, hosts)
 
 
+def test_sources_that_shrink():
+    """As they do when a worker process takes a sequential slice of the source."""
+    numbers = [4, 1, 3, 2]
+    source = grain.MapDataset.source(numbers)
+    ordered, remapped = SortedDataset(source, identity), MultihostSortedRemapDataset(source, 4, 2)
+    keyed = SortedDataset(source, [4, 1, 3, 2])
+    assert list(ordered) == list(keyed) == [1, 2, 3, 4]
+    del numbers[2:]
+    assert [ordered[index] for index in range(len(ordered))] == [1, 4]
+    with pytest.raises(ValueError, match="dataset now has 2 elements; it was reordered with another number"):
+        remapped[0]
+    with pytest.raises(ValueError, match="dataset now has 2 elements; keys were given for another number"):
+        keyed[0]
+
+
 @settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 12), min_size=1, max_size=40),

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import Mesh
 
 from small_tokenizer import write_tokenizer
 from windrow.lmeval_pipeline import lmeval_preprocessing_pipeline
+from windrow.sharding import HostShare
 
 
 def main(process: int, port: str, order: str, folder: str) -> None:
@@ -34,7 +36,18 @@ def main(process: int, port: str, order: str, folder: str) -> None:
                 assert np.array_equal(shard.data, np.asarray(values)[shard.index])
                 checked += 1
     assert checked == 7 * 9 * 2
+    check_refusals(mesh, Mesh(devices[2 - 2 * process :][:2], ("data",)), process)
     print("all rows are where they belong", flush=True)
+
+
+def check_refusals(mesh: Mesh, of_the_other: Mesh, process: int) -> None:
+    """Another number of hosts than processes, and a mesh without this process."""
+    with pytest.raises(ValueError, match="devices of 2 processes, and the host count is 3"):
+        HostShare.on_mesh(mesh, process, 3)
+    with pytest.raises(ValueError, match="devices of 1 processes, and the host count is 2"):
+        HostShare.on_mesh(of_the_other, process, 2)
+    with pytest.raises(ValueError, match="this process has no device in the mesh"):
+        HostShare.on_mesh(of_the_other, 0, 1)
 
 
 if __name__ == "__main__":
