@@ -213,7 +213,7 @@ fn many_lengths_are_chosen_from() {
         assert!(
             ids.iter()
                 .zip(lengths)
-                .all(|(&id, length)| chosen.partition_point(|c| c < length) == id as usize)
+                .all(|(&id, length)| chosen.partition_point(|&c| c < length) == id as usize)
         );
     }
 }
@@ -225,6 +225,14 @@ fn lengths_that_need_no_padding_are_all_chosen() {
     assert_eq!(choose_lengths(&lengths, 3000, 1).unwrap(), all);
     assert_eq!(choose_lengths(&lengths, i64::MAX, 1).unwrap(), all);
     assert_eq!(choose_lengths(&lengths, 1, 1).unwrap(), [2999]);
+}
+
+/// So many lengths and shapes that the choice is traced in halves.
+#[test]
+fn one_length_of_each_cluster_is_chosen() {
+    let lengths: Vec<i32> = (0..5000).map(|i| i / 5 * 10_000 + i % 5).collect();
+    let longest_of_each: Vec<i32> = (0..1000).map(|cluster| cluster * 10_000 + 4).collect();
+    assert_eq!(choose_lengths(&lengths, 1000, 1).unwrap(), longest_of_each);
 }
 
 fn refused<T>(argument: &'static str, index: usize, value: i64, expected: &'static str) -> Result<T> {

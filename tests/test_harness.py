@@ -12,6 +12,8 @@ import windrow
 from small_model import head, hidden, naive_logprobs, prefix_model
 from windrow.harness import JaxLM
 
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer ByteTokenizer encodes in Python")
+
 
 class ByteTokenizer:
     """Bytes as tokens; 0 stands before an empty context."""
@@ -205,6 +207,7 @@ def test_real_tasks_end_to_end(evals, tiny_llama):
         "results"
     ]
     assert 0.0 <= results["local_arc_easy"]["acc,none"] <= 1.0
-    assert 1.0 < results["local_lambada_openai"]["perplexity,none"] < 4096
+    # A uniform model over the 4,096 tokens, for words of two tokens.
+    assert 1.0 < results["local_lambada_openai"]["perplexity,none"] < 4096**2
     # A uniform model over the 4,096 tokens would need about 3 bits a byte; this one was trained.
     assert 0.5 < results["local_wikitext2"]["bits_per_byte,none"] < 3.0

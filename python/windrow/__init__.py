@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from windrow.datasets import evaluation_dataset as evaluation_dataset
     from windrow.datasets import evaluation_stream as evaluation_stream
+    from windrow.generation import generate as generate
     from windrow.harness import JaxLM as JaxLM
     from windrow.model import LanguageModel as LanguageModel
     from windrow.planning import Plan as Plan
@@ -26,6 +27,7 @@ _ROOMS = {
     "Plan": "windrow.planning",
     "evaluation_dataset": "windrow.datasets",
     "evaluation_stream": "windrow.datasets",
+    "generate": "windrow.generation",
     "score": "windrow.scoring",
 }
 

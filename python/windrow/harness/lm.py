@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 from typing import Any, Self
 
@@ -12,7 +13,9 @@ from lm_eval.api.registry import register_model
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from windrow.generation import Generator, read_defaults
 from windrow.harness.arguments import bad_request, find_model, flag, integer, is_auto
+from windrow.harness.generating import TextRequests
 from windrow.harness.grouping import with_shifted_reads
 from windrow.model import LanguageModel
 from windrow.planning import Plan
@@ -53,6 +56,7 @@ class JaxLM(LM):
         prefix_token_id: What conditions an empty context; BOS, else EOS if not given.
         chunk_length: Where given, rows run through the model's ``step`` in chunks of
             this many tokens, with the state carried; for long texts on recurrent models.
+        seed: For samples, where requests ask for them.
         sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
             whose axes rows are split; all devices by default.
         mesh: The same as ``sharding``, for a mesh.
@@ -86,6 +90,7 @@ class JaxLM(LM):
         add_bos_token: bool | str | None = None,
         prefix_token_id: int | str | None = None,
         chunk_length: int | str | None = None,
+        seed: int | str = 0,
         sharding: Any = None,
         mesh: Any = None,
         requests_from_first_host: bool | str = False,
@@ -120,7 +125,18 @@ class JaxLM(LM):
         given = integer("max_length", max_length)
         self.max_length = self.model.max_length if given is None else given
         self.clock = Clock()
-        self._scorer = Scorer(self.model, self.sharding, self.clock, integer("chunk_length", chunk_length))
+        chunk = integer("chunk_length", chunk_length)
+        self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
+        self._generator = Generator(
+            replace(self.model, params=self._scorer.params),
+            self.tokenizer,
+            self.sharding,
+            self.clock,
+            read_defaults(pretrained or self.tokenizer.name, self.tokenizer.eos_token_id),
+            policy=self.policy,
+            seed=integer("seed", seed, least=0) or 0,
+            chunk_length=chunk,
+        )
         self._totals: dict[str, Any] = {
             "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
             "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
@@ -200,11 +216,29 @@ class JaxLM(LM):
         return results
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Not there yet: generation tasks are refused."""
-        raise NotImplementedError(
-            f"this version of windrow scores but does not generate; leave out generate_until tasks "
-            f"({len(requests)} such requests came)"
-        )
+        """The text that follows each request's context.
+
+        Args:
+            requests: Each one's ``args`` is ``(context, generation keywords)``.
+
+        Returns:
+            For each request its text, cut at the stop strings; empty for skipped ones.
+        """
+        arguments = [request.args for request in requests]
+        self._agree("generate_until", list(map(repr, arguments)))
+        with self.clock.phase("tokenize"):
+            texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
+        self._totals["requests"] += len(requests)
+        self._totals["truncated"] += texts.truncated
+        self._totals["skipped"] += texts.skipped
+        results = [""] * len(requests)
+
+        def finished(request: int, text: str) -> None:
+            results[request] = text
+            self.cache_hook.add_partial("generate_until", arguments[request], text)
+
+        texts.run(finished)
+        return results
 
     def report(self) -> dict[str, Any]:
         """What the runs so far did.
@@ -215,9 +249,17 @@ class JaxLM(LM):
             (padding and filler included), ``shapes`` as ``[rows, length]`` lists,
             ``truncated``, ``shared`` and ``skipped`` requests, and ``seconds`` by
             phase: ``tokenize``, ``plan``, ``compile`` (waiting for the compiler),
-            ``host`` (filling arrays), ``device`` (waiting for results).
+            ``host`` (filling arrays), ``device`` (waiting for results). ``generation``
+            is there once texts were generated: see
+            :meth:`windrow.generation.Generator.report`.
         """
-        return {**self._totals, "shapes": [*self._totals["shapes"]], "seconds": dict(self.clock.seconds)}
+        generation = self._generator.report()
+        return {
+            **self._totals,
+            "shapes": [*self._totals["shapes"]],
+            "seconds": dict(self.clock.seconds),
+            **({"generation": generation} if generation["requests"] else {}),
+        }
 
     @property
     def tokenizer_name(self) -> str:
@@ -242,7 +284,9 @@ class JaxLM(LM):
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The template's text, for lm_eval's records; ``None`` where none is asked for."""
-        return self.tokenizer.chat_template if chat_template else None
+        if chat_template is False or self.tokenizer.chat_template is None:
+            return None
+        return self.tokenizer.template_named(chat_template if isinstance(chat_template, str) else None)
 
     def get_model_info(self) -> dict[str, Any]:
         """Size, type and source of the model, for lm_eval's records."""
@@ -269,6 +313,8 @@ class JaxLM(LM):
             "max_length": str(self.max_length),
             "batch policy": str(self.policy),
             "on_bad_request": self.on_bad_request,
+            "seed": str(self._generator.seed),
+            "end tokens": str(self._generator.defaults),
             "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
             "requests_from_first_host": str(self.requests_from_first_host),
         }
