@@ -94,7 +94,7 @@ def _launch_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="windrow run",
         usage="windrow run [options of windrow] [options of lm_eval]",
-        description="lm_eval's command line. Processes of a Slurm step, a Cloud TPU pod or Open MPI join by themselves.",
+        description="lm_eval's command line; a Slurm step, a Cloud TPU pod or Open MPI is joined by itself.",
         add_help=False,
         allow_abbrev=False,
     )

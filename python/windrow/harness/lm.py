@@ -224,14 +224,13 @@ class JaxLM(LM):
         Returns:
             For each request its text, cut at the stop strings; empty for skipped ones.
         """
-        arguments = [request.args for request in requests]
-        self._agree("generate_until", list(map(repr, arguments)))
+        arguments = self._agreed("generate_until", [request.args for request in requests])
         with self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
-        self._totals["requests"] += len(requests)
+        self._totals["requests"] += len(arguments)
         self._totals["truncated"] += texts.truncated
         self._totals["skipped"] += texts.skipped
-        results = [""] * len(requests)
+        results = [""] * len(arguments)
 
         def finished(request: int, text: str) -> None:
             results[request] = text
