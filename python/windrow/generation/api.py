@@ -15,7 +15,7 @@ from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock
 from windrow.sharding import RowSharding
-from windrow.tokens import generation_prompts, load_tokenizer
+from windrow.tokens import Tokenizer, generation_prompts, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def generate(
 
     Args:
         model: The model; with ``init_state`` and ``step`` nothing is computed twice.
-        tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
+        tokenizer: A :class:`windrow.tokens.Tokenizer`, or what :func:`windrow.tokens.load_tokenizer` takes.
         prompts: ``n`` strings; of a long one the last ``max_length - max_new_tokens`` tokens count.
         max_new_tokens: The most tokens of each text: one number for all, or ``n``.
         stop: Strings at the first of which a text ends; they are cut off. So is the tokenizer's EOS.
@@ -97,7 +97,7 @@ def generate(
 
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP
     """
-    tokenizer = load_tokenizer(tokenizer)
+    tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     if len(limits) != len(prompts):
         raise ValueError(f"max_new_tokens has {len(limits)} numbers for {len(prompts)} prompts")

@@ -164,7 +164,7 @@ class Generator:
         choice = _choice(settings)
 
         def decode(begin: Begin, memory: Any) -> Decode:
-            return Decode(begin, memory, STEPS, choice, self.seed, self.defaults.end_tokens)
+            return Decode(begin, memory, STEPS, choice, self.defaults.end_tokens)
 
         if self.model.step is None:
             capacity = int(totals.max())
@@ -227,7 +227,9 @@ class _Run:
         )
         ends = frozenset(generator.defaults.end_tokens)
         self.texts = [Growing(one, generator._stops.read(one.stops), ends) for one in settings]
-        self.identities = self._identities()
+        sampled = batching.decodes[0].choice != "greedy"
+        none = np.zeros((len(settings), 2), np.int32)
+        self.keys = random_keys(prompts, generator.seed) if sampled else none
         self.stopped: set[int] = set()
 
     def loop(self) -> None:
@@ -270,7 +272,7 @@ class _Run:
             settings = self.settings[entry.request]
             tokens[entry.row, : stop - start] = self.prompts.tokens[start:stop]
             numbers = (stop - start, entry.slot % held, settings.max_new_tokens, settings.top_k)
-            whole[entry.row] = *numbers, *self.identities[entry.request]
+            whole[entry.row] = *numbers, *self.keys[entry.request]
             fractions[entry.row] = settings.temperature, settings.top_p
         return tokens, whole, fractions
 
@@ -317,18 +319,21 @@ class _Run:
         decoded = text.stops.cut(self.generator.tokenizer.decode(text.tokens))
         self.finished(request, Generated(decoded, tuple(text.tokens), text.reason))
 
-    def _identities(self) -> NDArray[np.int32]:
-        """What tells samples apart: the prompt, and how many equal ones came before."""
-        if all(one.temperature == 0 for one in self.settings):
-            return np.zeros((len(self.settings), 3), np.int32)
-        tokens, offsets = self.prompts.tokens.astype("<i4"), self.prompts.offsets
-        seen: Counter[bytes] = Counter()
-        words = []
-        for start, stop in pairwise(offsets):
-            digest = hashlib.blake2b(tokens[start:stop].tobytes(), digest_size=8).digest()
-            words.append([*np.frombuffer(digest, "<i4"), seen[digest]])
-            seen[digest] += 1
-        return np.array(words, np.int32)
+
+def random_keys(prompts: Segments, seed: int) -> NDArray[np.int32]:
+    """``int32[n, 2]``: a random key's words for each prompt.
+
+    A hash of the seed, the prompt's tokens and how many equal prompts came before.
+    """
+    tokens = prompts.tokens.astype("<i4")
+    seen: Counter[bytes] = Counter()
+    words = []
+    for start, stop in pairwise(prompts.offsets):
+        prompt = tokens[start:stop].tobytes()
+        told = repr((seed, seen[prompt])).encode() + b" " + prompt
+        words.append(np.frombuffer(hashlib.blake2b(told, digest_size=8).digest(), "<i4"))
+        seen[prompt] += 1
+    return np.array(words, np.int32)
 
 
 def _choice(settings: Sequence[Settings]) -> Choice:

@@ -29,7 +29,7 @@ from windrow.generation.sampling import Choice, choose_tokens
 from windrow.model import LanguageModel
 from windrow.scoring.program import row_layout
 
-WHOLE = ("length", "slot", "limit", "top_k", "identity", "identity", "identity")
+WHOLE = ("length", "slot", "limit", "top_k", "key", "key")
 """What the columns of an inserted row's whole numbers mean."""
 
 
@@ -42,7 +42,7 @@ class Slots(NamedTuple):
         position: ``int32``, its position.
         made: ``int32``, how many tokens were generated.
         left: ``int32``, how many may yet be; 0 where the row rests.
-        identity: ``uint32[slots, 3]``, tells the requests' samples apart.
+        key: ``uint32[slots, 2]``, the words of a random key for samples.
         top_k: ``int32``, 0 for no limit.
         temperature: ``float32``, 0 for greedy.
         top_p: ``float32``, 1 for no limit.
@@ -53,7 +53,7 @@ class Slots(NamedTuple):
     position: jax.Array
     made: jax.Array
     left: jax.Array
-    identity: jax.Array
+    key: jax.Array
     top_k: jax.Array
     temperature: jax.Array
     top_p: jax.Array
@@ -157,9 +157,9 @@ class Recomputing:
 def empty_slots(memory: Memory, rows: int, params: Any) -> Slots:
     """Slots in which nothing is."""
     whole, fraction = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
-    identity = jnp.zeros((rows, 3), jnp.uint32)
+    key = jnp.zeros((rows, 2), jnp.uint32)
     remembered = memory.empty(params, rows)
-    return Slots(remembered, whole, whole, whole, whole, identity, whole, fraction, fraction)
+    return Slots(remembered, whole, whole, whole, whole, key, whole, fraction, fraction)
 
 
 def insert_rows(
@@ -179,7 +179,7 @@ def insert_rows(
         params: The model's parameters.
         slots: The slots so far.
         tokens: ``int32[rows, length]``, the prompts.
-        whole: ``int32[rows, 7]``, see ``WHOLE``; the slot counts within the row's
+        whole: ``int32[rows, 6]``, see ``WHOLE``; the slot counts within the row's
             group, and one beyond the last is for filler, which enters nowhere.
         fractions: ``float32[rows, 2]``, temperature and ``top_p``.
     """
@@ -191,7 +191,7 @@ def insert_rows(
         position=lengths - 1,
         made=jnp.zeros_like(lengths),
         left=whole[:, 2],
-        identity=jax.lax.bitcast_convert_type(whole[:, 4:7], jnp.uint32),
+        key=jax.lax.bitcast_convert_type(whole[:, 4:6], jnp.uint32),
         top_k=whole[:, 3],
         temperature=fractions[:, 0],
         top_p=fractions[:, 1],
@@ -210,7 +210,6 @@ def decode_tokens(
     memory: Memory,
     steps: int,
     choice: Choice,
-    seed: int,
     end_tokens: tuple[int, ...],
     params: Any,
     slots: Slots,
@@ -222,7 +221,6 @@ def decode_tokens(
         memory: How rows remember.
         steps: How many tokens to make.
         choice: The most that any row needs.
-        seed: For samples.
         end_tokens: Tokens after which a row rests.
         params: The model's parameters.
         slots: The slots.
@@ -236,7 +234,7 @@ def decode_tokens(
         active = slots.left > 0
         remembered, logits = memory.advance(params, slots.memory, slots.token, slots.position, active)
         chosen = choose_tokens(
-            logits, choice, seed, slots.identity, slots.made, slots.temperature, slots.top_k, slots.top_p
+            logits, choice, slots.key, slots.made, slots.temperature, slots.top_k, slots.top_p
         )
         ended = jnp.isin(chosen, jnp.array(end_tokens, jnp.int32))
         one_more = active.astype(jnp.int32)

@@ -38,7 +38,6 @@ class Decode:
     memory: Memory
     steps: int
     choice: Choice
-    seed: int
     end_tokens: tuple[int, ...]
 
 
@@ -79,6 +78,7 @@ class Programs:
         by_rows = self._sharding.by_rows
         match program:
             case Begin():
+                self._slots(program)
                 made = jax.jit(partial(empty_slots, program.memory, program.slots), out_shardings=by_rows)
                 return made.lower(self._params).compile()
             case Insert():
@@ -96,7 +96,6 @@ class Programs:
                     program.memory,
                     program.steps,
                     program.choice,
-                    program.seed,
                     program.end_tokens,
                 )
                 outputs = (by_rows, self._sharding.replicated)
@@ -116,4 +115,4 @@ class Programs:
         return made
 
     def _struct(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding.by_rows)  # type: ignore[no-untyped-call]
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding.by_rows)

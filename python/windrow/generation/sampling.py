@@ -9,12 +9,13 @@ together. Ties at a border stay in.
     top_k = 3         0.53 0.32 0.16  -
     then top_p = 0.6  0.62 0.38 -     -       (0.53 before the second is below 0.6)
 
-A sample is the arg-max after Gumbel noise was added. Its noise depends on the
-seed, the request and the token's place alone: not on the row, the other rows or
-the devices. Greedy choice costs one pass over the vocabulary, sampling one more
+A sample is the arg-max after Gumbel noise was added. The noise depends on the
+request's key and the token's place alone: not on the row, the other rows or the
+devices. Greedy choice costs one pass over the vocabulary, sampling one more
 for the noise, the limits a sort.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -27,8 +28,7 @@ Choice = Literal["greedy", "sampled", "limited"]
 def choose_tokens(
     logits: jax.Array,
     choice: Choice,
-    seed: int,
-    identities: jax.Array,
+    keys: jax.Array,
     places: jax.Array,
     temperatures: jax.Array,
     top_k: jax.Array,
@@ -39,8 +39,7 @@ def choose_tokens(
     Args:
         logits: ``[rows, vocab]``.
         choice: The most that any row needs.
-        seed: Of the run.
-        identities: ``uint32[rows, 3]``, what tells the requests apart.
+        keys: ``uint32[rows, 2]``, a random key's words for each row.
         places: ``int32[rows]``, how many tokens the row has made before.
         temperatures: ``float32[rows]``; 0 is greedy.
         top_k: ``int32[rows]``; 0 is no limit.
@@ -48,7 +47,7 @@ def choose_tokens(
 
     >>> likely = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
     >>> row = jnp.zeros(1, jnp.int32)
-    >>> choose_tokens(likely, "greedy", 0, jnp.zeros((1, 3), jnp.uint32), row, row, row, row).tolist()
+    >>> choose_tokens(likely, "greedy", jnp.zeros((1, 2), jnp.uint32), row, row, row, row).tolist()
     [0]
     """
     logits = logits.astype(jnp.float32)
@@ -59,7 +58,7 @@ def choose_tokens(
     scaled = logits / jnp.where(warm, temperatures, jnp.ones_like(temperatures))[:, None]
     if choice == "limited":
         scaled = jax.vmap(limit_choice)(scaled, top_k, top_p)
-    noise = jax.vmap(lambda *row: _noise(seed, scaled.shape[1], *row))(identities, places)
+    noise = jax.vmap(partial(_noise, scaled.shape[1]))(keys, places)
     return jnp.where(warm, jnp.argmax(scaled + noise, axis=-1).astype(jnp.int32), best)
 
 
@@ -81,8 +80,6 @@ def limit_choice(scaled: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.A
     return jnp.where(scaled >= least, scaled, -jnp.inf)
 
 
-def _noise(seed: int, vocab: int, identity: jax.Array, place: jax.Array) -> jax.Array:
-    key = jax.random.key(seed, impl="threefry2x32")
-    for part in (*identity, place):
-        key = jax.random.fold_in(key, part)
-    return jax.random.gumbel(key, (vocab,), jnp.float32)
+def _noise(vocab: int, key: jax.Array, place: jax.Array) -> jax.Array:
+    whole = jax.random.wrap_key_data(key, impl="threefry2x32")
+    return jax.random.gumbel(jax.random.fold_in(whole, place), (vocab,), jnp.float32)

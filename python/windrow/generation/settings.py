@@ -61,7 +61,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuses what cannot be, naming it."""
         _check(
-            "max_new_tokens", self.max_new_tokens, _whole(self.max_new_tokens, 1), "a whole number above 0"
+            "max_new_tokens", self.max_new_tokens, _whole(self.max_new_tokens, 1), "a positive whole number"
         )
         for stop in self.stops:
             _check("a stop string", stop, isinstance(stop, str), "a string")

@@ -7,6 +7,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from windrow.generation import Generated, Generator, Settings, read_settings
+from windrow.sharding import is_first_host
 from windrow.tokens import Segments, Tokenizer, generation_prompts
 
 _LISTED = 10
@@ -56,7 +57,9 @@ class TextRequests:
             finished: Called with a request's index and its text as each finishes.
         """
         start, tokens = perf_counter(), 0
-        with tqdm(total=len(self._requests), desc="Running generate_until requests") as bar:
+        with tqdm(
+            total=len(self._requests), desc="Running generate_until requests", disable=not is_first_host()
+        ) as bar:
 
             def one_finished(prompt: int, generated: Generated) -> None:
                 nonlocal tokens
