@@ -6,12 +6,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from local_suite import read_local_suite
+from local_suite import EVALS, read_local_suite
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-
-EVALS = Path(__file__).resolve().parents[2] / "shared" / "evals"
 
 
 @pytest.fixture(scope="session")
