@@ -10,13 +10,16 @@ import signal
 import sys
 import time
 from collections import defaultdict
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
 
 from small_model import head, hidden, prefix_model
 from small_tokenizer import write_tokenizer
@@ -26,16 +29,6 @@ from windrow.scoring.feed import Feed
 from windrow.sharding import HostsDifferError, leaving_at_once
 from windrow.sharding.launch import Launch
 from windrow.tokens import loglikelihood_segments
-
-
-class ByteTokenizer:
-    """Bytes as tokens."""
-
-    def encode(self, text):
-        return list(text.encode())
-
-    def decode(self, tokens):
-        return bytes(tokens).decode(errors="replace")
 
 
 def shardings():
@@ -64,10 +57,28 @@ def instances(pairs):
     return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
 
 
-def generated_lm(sharding, tokenizer=None, model=None, **arguments):
-    model = model or prefix_model(256, hidden=hidden, head=head, max_length=64)
-    options = {"batch_size": 32, "max_shapes": 2, "prefix_token_id": 0, **arguments}
-    return JaxLM(model, tokenizer or ByteTokenizer(), sharding=sharding, **options)
+@cache
+def small_model():
+    return prefix_model(258, hidden=hidden, head=head, max_length=64)
+
+
+def spread_model(sharding):
+    """The small model; over a tensor axis, where there is one, its width is split."""
+    model = small_model()
+    if sharding is None or "tensor" not in sharding.mesh.axis_names:
+        return model
+    specs = {"embedding": PartitionSpec(None, "tensor"), "head": PartitionSpec("tensor", None)}
+    params = {
+        name: jax.device_put(np.asarray(value), NamedSharding(sharding.mesh, specs[name]))
+        for name, value in model.params.items()
+    }
+    return LanguageModel(**{**vars(model), "params": params})
+
+
+def generated_lm(folder, sharding, model=None, bos=True, **arguments):
+    model = model or spread_model(sharding)
+    tokenizer = write_tokenizer(folder / f"tokenizer-{jax.process_index()}", bos=bos)
+    return JaxLM(model, tokenizer, sharding=sharding, **{"batch_size": 32, "max_shapes": 2, **arguments})
 
 
 def real_lm(evals, sharding):
@@ -110,16 +121,15 @@ def read_rows(feed, batch, shape, reads):
     rows = shape.rows // groups
     counts = np.bincount(plan.rows[members] // rows, scored, groups).astype(int)
     found = {}
-    for picks, at, target in zip(*(array.addressable_shards for array in reads), strict=True):
-        first = picks.index[0].start or 0
-        for row in range(first * rows, (first + len(picks.data)) * rows):
-            found[row, picks.device] = []
-        for group, count in enumerate(counts[first : first + len(picks.data)]):
-            for place, token in zip(
-                at.data[group][:count].tolist(), target.data[group][:count].tolist(), strict=True
-            ):
-                row, column = divmod(int(picks.data[group][place]), shape.length)
-                found[(first + group) * rows + row, picks.device].append((column, token))
+    for shards in zip(*(array.addressable_shards for array in reads), strict=True):
+        device, first = shards[0].device, shards[0].index[0].start or 0
+        picks, at, target = (np.asarray(shard.data) for shard in shards)
+        for row in range(first * rows, (first + len(picks)) * rows):
+            found[row, device] = []
+        for group, count in enumerate(counts[first : first + len(picks)]):
+            for place, token in zip(at[group, :count], target[group, :count], strict=True):
+                row, column = divmod(int(picks[group, place]), shape.length)
+                found[(first + group) * rows + row, device].append((column, int(token)))
     return found
 
 
@@ -127,7 +137,7 @@ def work(options):
     """Batches and scores under three shardings, and what a process sees when the others differ."""
     result = {"process": jax.process_index(), "digests": {}, "scores": {}}
     for name, sharding in shardings().items():
-        lm = generated_lm(sharding)
+        lm = generated_lm(options.folder, sharding)
         result["digests"][name] = row_digests(feed_of(lm, generated_pairs()))
         result["scores"][name] = lm.loglikelihood(instances(generated_pairs()))
     write(options, result)
@@ -151,13 +161,17 @@ def disagree(options):
     late = [*pairs[:7], (pairs[7][0] + "x" * 100, f" {min(number, 1)}"), *pairs[8:]]
     sharding = shardings()["data"]
     cases = {
-        "request": lambda: generated_lm(sharding).loglikelihood(instances(other if number else pairs)),
-        "late": lambda: generated_lm(sharding).loglikelihood(instances(late)),
-        "fewer": lambda: generated_lm(sharding).loglikelihood(instances(pairs[:-1] if number else pairs)),
+        "request": lambda: generated_lm(options.folder, sharding).loglikelihood(
+            instances(other if number else pairs)
+        ),
+        "late": lambda: generated_lm(options.folder, sharding).loglikelihood(instances(late)),
+        "fewer": lambda: generated_lm(options.folder, sharding).loglikelihood(
+            instances(pairs[:-1] if number else pairs)
+        ),
         "type": lambda: (
-            generated_lm(sharding).loglikelihood_rolling(instances(pairs))
+            generated_lm(options.folder, sharding).loglikelihood_rolling(instances(pairs))
             if number
-            else generated_lm(sharding).loglikelihood(instances(pairs))
+            else generated_lm(options.folder, sharding).loglikelihood(instances(pairs))
         ),
     }
     messages = {}
@@ -166,7 +180,7 @@ def disagree(options):
             case()
         except HostsDifferError as error:
             messages[name] = str(error)
-    lm = generated_lm(sharding, requests_from_first_host=True)
+    lm = generated_lm(options.folder, sharding, requests_from_first_host=True)
     scores = lm.loglikelihood(instances(generated_pairs(20, seed=9) if number else pairs))
     write(options, {"process": number, "messages": messages, "scores": scores})
 
@@ -174,29 +188,49 @@ def disagree(options):
 def differ(options):
     """Ends because one process was given other work."""
     number, what = jax.process_index(), options.what
-    tokenizer = write_tokenizer(options.folder / str(number), bos=not (what == "tokenizer" and number))
     lm = generated_lm(
-        shardings()["data"], tokenizer, batch_size=64 if what == "batch size" and number else 32
+        options.folder,
+        shardings()["data"],
+        bos=not (what == "tokenizer" and number),
+        batch_size=64 if what == "batch size" and number else 32,
     )
     lm.loglikelihood(instances(generated_pairs(seed=number if what == "request" else 0)))
 
 
 def feed(options):
-    """Process 0 feeds all batches while the others are stopped, then all score."""
-    lm = generated_lm(shardings()[options.what])
+    """Process 0 feeds all batches under all shardings while the others are stopped; then all score."""
+    lms = [generated_lm(options.folder, sharding) for sharding in shardings().values()]
     pairs = generated_pairs()
-    made = feed_of(lm, pairs)
-    lm._agreed("loglikelihood", pairs)
+    feeds = [feed_of(lm, pairs) for lm in lms]
+    for lm in lms:
+        lm._agreed("loglikelihood", pairs)
     print("agreed", flush=True)
     if jax.process_index() == 0:
         await_file(options.folder / "stopped")
-        for batch in range(len(made.shapes)):
-            jax.block_until_ready(made.arrays(batch))
-        print(f"fed {len(made.shapes)} batches", flush=True)
+        for made in feeds:
+            for batch in range(len(made.shapes)):
+                jax.block_until_ready(made.arrays(batch))
+            print(f"fed {len(made.shapes)} batches", flush=True)
+        print("fed all", flush=True)
     else:
         await_file(options.folder / "fed")
-    Scorer(lm.model, lm.sharding, lm.clock).run(made.plan, made.segments)
+    made = feeds[0]
+    Scorer(lms[0].model, lms[0].sharding, lms[0].clock).run(made.plan, made.segments)
     print("scored", flush=True)
+
+
+def harness(options):
+    """lm_eval's own evaluation under several processes."""
+    tasks = TaskManager(include_path=str(options.evals / "tasks"), include_defaults=False)
+    found = simple_evaluate(
+        real_lm(options.evals, None),
+        tasks=["local_arc_easy"],
+        task_manager=tasks,
+        limit=10,
+        bootstrap_iters=0,
+    )
+    accuracy = None if found is None else found["results"]["local_arc_easy"]["acc,none"]
+    write(options, {"process": jax.process_index(), "accuracy": accuracy})
 
 
 def fail(options):
@@ -217,8 +251,9 @@ def fail(options):
             if mine and what == "kill" and self.seen == 50:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    model = LanguageModel(**{**vars(prefix_model(256, hidden=hidden, head=head)), "hidden": refusing})
-    lm = generated_lm(shardings()["tensor"], model=model, max_length=64)
+    sharding = shardings()["tensor"]
+    model = LanguageModel(**{**vars(spread_model(sharding)), "hidden": refusing})
+    lm = generated_lm(options.folder, sharding, model)
     lm.set_cache_hook(Hook())
     print("begins", flush=True)
     lm.loglikelihood(instances(generated_pairs()))

@@ -7,9 +7,13 @@ import time
 
 import numpy as np
 import pytest
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+from sqlitedict import SqliteDict
 
 from host_worker import generated_lm, generated_pairs, instances
 from processes import TESTS, Hosts, finish, launch_options
+from windrow.harness import JaxLM
 
 WORKER = TESTS / "host_worker.py"
 SHARDINGS = ("data", "tensor", "replicated")
@@ -61,8 +65,6 @@ def test_batches_and_scores_are_the_same_on_any_number_of_processes(tmp_path):
 
 
 def test_real_requests_on_a_trained_model(tmp_path, evals):
-    from lm_eval.tasks import TaskManager
-
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
     pairs = []
     for name in ("local_arc_easy", "local_piqa", "local_siqa"):
@@ -91,7 +93,7 @@ def test_disagreements_are_told_alike_on_all(tmp_path):
     assert "(no such request)" in messages["fewer"]
     assert "the setting request type on process 1" in messages["type"]
     # With the option, process 0's requests count on all.
-    expected = generated_lm(None).loglikelihood(instances(pairs))
+    expected = generated_lm(tmp_path, None).loglikelihood(instances(pairs))
     for result in (first, second):
         np.testing.assert_allclose([s for s, _ in result["scores"]], [s for s, _ in expected], atol=1e-4)
 
@@ -112,19 +114,20 @@ def test_processes_with_different_work_all_end_with_the_same_message(tmp_path, w
     assert all(host.status not in (None, 0) for host in hosts)
 
 
-@pytest.mark.parametrize("sharding", SHARDINGS)
-def test_a_stopped_process_does_not_keep_another_from_feeding(tmp_path, sharding):
-    with workers(tmp_path, "feed", 2, "--what", sharding) as hosts:
+def test_a_stopped_process_does_not_keep_another_from_feeding(tmp_path):
+    with workers(tmp_path, "feed", 2) as hosts:
         for host in hosts:
             host.wait_for("agreed", 120)
         hosts[1].signal(signal.SIGSTOP)
         (tmp_path / "stopped").touch()
-        hosts[0].wait_for("fed", 30)
+        hosts[0].wait_for("fed all", 30)
         hosts[1].signal(signal.SIGCONT)
         (tmp_path / "fed").touch()
         finish(hosts, 120)
         assert [host.status for host in hosts] == [0, 0], hosts[0].output + hosts[1].output
-    assert int(re.search(r"fed (\d+) batches", hosts[0].output)[1]) > 5
+    fed = re.findall(r"fed (\d+) batches", hosts[0].output)
+    assert len(fed) == len(SHARDINGS)
+    assert all(int(count) > 5 for count in fed)
     assert all("scored" in host.output for host in hosts)
 
 
@@ -144,3 +147,50 @@ def test_when_one_process_fails_the_others_end_and_say_so(tmp_path, what, victim
     if what == "raise":
         assert hosts[victim].status == 1
         assert "the model function gives up" in hosts[victim].output
+
+
+def cached_results(path):
+    with SqliteDict(str(path)) as known:
+        return dict(known)
+
+
+def test_command_line_with_a_half_filled_cache_of_process_0(tmp_path, evals):
+    checkpoint, options = evals / "parity" / "tiny-llama", {"limit": 20, "bootstrap_iters": 0}
+    tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
+    cache = tmp_path / "cache"
+    single = simple_evaluate(
+        JaxLM(pretrained=str(checkpoint)),
+        tasks=["local_arc_easy"],
+        task_manager=tasks,
+        use_cache=str(cache),
+        **options,
+    )["results"]["local_arc_easy"]
+    whole = cached_results(f"{cache}_rank0.db")
+    assert len(whole) == 80
+    with SqliteDict(f"{cache}_rank0.db", autocommit=True) as known:
+        for name in sorted(whole)[::2]:
+            del known[name]
+    command = ["-m", "windrow", "run", "--model", "windrow", "--model_args", f"pretrained={checkpoint}"]
+    command += ["--tasks", "local_arc_easy", "--include_path", evals / "tasks", "--limit", 20]
+    command += ["--use_cache", cache, "--output_path", tmp_path / "out"]
+    launches = launch_options(2)
+    with Hosts(tmp_path, [[*command, *launch] for launch in launches]) as hosts:
+        finish(hosts, 240)
+        assert [host.status for host in hosts] == [0, 0], hosts[0].output + hosts[1].output
+    for host in hosts:
+        assert "Cached requests: 40, Requests remaining: 40" in host.output
+    assert "|local_arc_easy|" in hosts[0].output
+    assert "|local_arc_easy|" not in hosts[1].output
+    assert "tok/s" not in hosts[1].output
+    (file,) = (tmp_path / "out").rglob("results_*.json")
+    assert json.loads(file.read_text())["results"]["local_arc_easy"]["acc,none"] == single["acc,none"]
+    for rank in (0, 1):
+        filled = cached_results(f"{cache}_rank{rank}.db")
+        assert filled.keys() == whole.keys()
+        assert np.allclose([filled[name][0] for name in whole], [whole[name][0] for name in whole], atol=1e-4)
+
+
+def test_simple_evaluate_gives_results_on_process_0_alone(tmp_path, evals):
+    first, second = results(tmp_path, "harness", 2, "--evals", evals)
+    assert 0 <= first["accuracy"] <= 1
+    assert second["accuracy"] is None
