@@ -44,7 +44,7 @@ def test_launchers_are_found(environment, expected):
 
 
 def test_open_mpi_without_an_address_is_refused():
-    with pytest.raises(ValueError, match="Open MPI started 4 processes.*give --coordinator"):
+    with pytest.raises(ValueError, match=r"Open MPI started 4 processes.*give --coordinator"):
         find_launcher({"OMPI_COMM_WORLD_SIZE": "4"})
 
 

@@ -92,9 +92,9 @@ def test_parameters_on_other_devices_are_refused(devices, shown):
 
 
 def test_what_is_no_sharding_is_refused():
-    with pytest.raises(TypeError, match="must be a jax.sharding.NamedSharding or Mesh, not str"):
+    with pytest.raises(TypeError, match=r"must be a jax.sharding.NamedSharding or Mesh, not str"):
         RowSharding.over("data")
-    with pytest.raises(TypeError, match="must be a jax.sharding.Mesh of devices"):
+    with pytest.raises(TypeError, match=r"must be a jax.sharding.Mesh of devices"):
         RowSharding.over(NamedSharding(explicit().abstract_mesh, PartitionSpec("data")))
     with pytest.raises(ValueError, match="has more axes"):
         RowSharding.over(NamedSharding(explicit(), PartitionSpec("data", None, "tensor")))
