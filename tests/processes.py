@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,14 +45,19 @@ class Host:
 class Hosts:
     """Several processes; leaving the ``with`` block kills what is left of them."""
 
-    def __init__(self, folder: Path, commands: Sequence[Sequence[object]], devices: int = 2, **variables):
+    def __init__(
+        self,
+        folder: Path,
+        commands: Sequence[Sequence[object]],
+        devices: int = 2,
+        variables: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(devices),
             "PYTHONPATH": str(TESTS),
             "PYTHONUNBUFFERED": "1",
-            **variables,
         }
         self.hosts = []
         for number, command in enumerate(commands):
@@ -63,7 +68,7 @@ class Hosts:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=environment,
+                    env={**environment, **(variables[number] if variables else {})},
                     start_new_session=True,
                 )
             self.hosts.append(Host(process, file))

@@ -140,10 +140,9 @@ def test_when_one_process_fails_the_others_end_and_say_so(tmp_path, what, victim
         finish(hosts, 60)
         assert time.monotonic() - begin < 40
     other = hosts[1 - victim]
-    print(other.output)
     assert other.status not in (None, 0)
     assert "ended" not in other.output
-    assert re.search("peer went away|heartbeat|leader|coordinat|task:", other.output)
+    assert re.search("a peer went away|another task died", other.output)
     if what == "raise":
         assert hosts[victim].status == 1
         assert "the model function gives up" in hosts[victim].output
