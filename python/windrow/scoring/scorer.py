@@ -173,7 +173,7 @@ class Scorer:
             partial(score_batch, self.model, self.chunk_length), out_shardings=self.sharding.by_rows
         )
         # The caller's own mesh may be in force, with explicit axes that do not go with these.
-        with jax.set_mesh(self.sharding.sharding.mesh):
+        with jax.set_mesh(self.sharding.mesh):
             return program.lower(self.params, *structs).compile()
 
     def _spread(self, plan: Plan, scores: Scores, batches: Iterable[Fetched], known: Report | None) -> None:

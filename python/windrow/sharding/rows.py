@@ -53,6 +53,11 @@ class RowSharding:
         return cls(NamedSharding(_automatic(where.mesh), where.spec))
 
     @cached_property
+    def mesh(self) -> Mesh:
+        """The mesh, with automatic axes."""
+        return _automatic(self.sharding.mesh)
+
+    @cached_property
     def row_axes(self) -> tuple[str, ...]:
         """The mesh axes that rows are split over."""
         axes = self.sharding.spec[0] if len(self.sharding.spec) else None
