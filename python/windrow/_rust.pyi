@@ -4,6 +4,25 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Encoder",
+    "Plan",
+    "bucket_ids",
+    "choose_lengths",
+    "encode_texts",
+    "group_identical",
+    "invert_order",
+    "length_order",
+    "multihost_remap",
+    "pack_rows",
+    "pad_rows",
+    "pair_segments",
+    "prompt_segments",
+    "rolling_segments",
+    "round_up",
+    "token_lengths",
+]
+
 @final
 class Plan:
     def __new__(
