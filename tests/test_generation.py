@@ -91,7 +91,7 @@ def tokens_of(made):
         ("gpt2", True, 16, 1),
         ("gpt2", False, 4, 1),
         ("mamba", True, 4, 8),
-        ("mamba", False, 16, 1),
+        ("mamba", False, 4, 1),
     ],
 )
 def test_recorded_strings_of_the_reference_backend(evals, name, stepping, rows, devices):

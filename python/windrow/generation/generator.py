@@ -197,9 +197,9 @@ class Generator:
         return -(-max(1, min(slots, requests)) // groups) * groups
 
     def _entering(self, slots: int, longest: int) -> int:
-        """How many rows enter at once: a quarter of the slots, fewer where prompts are long."""
+        """How many rows enter at once: an eighth of the slots, fewer where prompts are long."""
         groups = self.sharding.groups
-        most = min(slots // 4, DEFAULT_TOKENS_PER_BATCH // longest)
+        most = min(slots // 8, DEFAULT_TOKENS_PER_BATCH // longest)
         return max(groups, most // groups * groups)
 
 
