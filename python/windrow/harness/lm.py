@@ -127,6 +127,12 @@ class JaxLM(LM):
         self.clock = Clock()
         chunk = integer("chunk_length", chunk_length)
         self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
+        size = self.tokenizer.vocab_size
+        if size is not None and size > self._scorer.vocabulary:
+            raise ValueError(
+                f"tokenizer {self.tokenizer.name!r} has {size} tokens, but the model's logits are for "
+                f"{self._scorer.vocabulary}; give the tokenizer that the model was trained with"
+            )
         self._generator = Generator(
             replace(self.model, params=self._scorer.params),
             self.tokenizer,

@@ -54,7 +54,7 @@ class RowSharding:
 
     @cached_property
     def mesh(self) -> Mesh:
-        """The mesh, with automatic axes."""
+        """The mesh of devices, whose axes are all automatic."""
         return _automatic(self.sharding.mesh)
 
     @cached_property
