@@ -234,7 +234,7 @@ def harness(options):
 
 
 def fail(options):
-    """One process raises in its model function, or is killed, in the middle."""
+    """One process raises in its model function, is killed, or is stopped, in the middle."""
     what, victim = options.what.split(":")
     mine = jax.process_index() == int(victim)
 
@@ -248,8 +248,9 @@ def fail(options):
 
         def add_partial(self, *_):
             self.seen += 1
-            if mine and what == "kill" and self.seen == 50:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if mine and what != "raise" and self.seen == 50:
+                print("fails", flush=True)
+                os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[what])
 
     sharding = shardings()["tensor"]
     model = LanguageModel(**{**vars(spread_model(sharding)), "hidden": refusing})

@@ -105,7 +105,7 @@ def _launch_options() -> argparse.ArgumentParser:
     hosts.add_argument(
         "--heartbeat-timeout",
         type=int,
-        default=60,
+        default=argparse.SUPPRESS,
         metavar="SECONDS",
         help="after how long a silent process counts as gone (default: 60)",
     )

@@ -13,8 +13,9 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Thread
 from typing import NoReturn
 
 import jax
@@ -27,6 +28,9 @@ HEARTBEAT_TIMEOUT = 60
 
 SHUTDOWN_TIMEOUT = 600
 """Seconds that a process which is done waits for the others, one of which may still write files."""
+
+MEETING_SECONDS = 10
+"""How long a process that was given other work waits until all have said so."""
 
 SLURM_NAMES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 """What JAX reads of a Slurm step."""
@@ -83,7 +87,7 @@ class Launch:
 
         Call it before JAX computes anything. With several processes it sets
         ``LOCAL_RANK``, by which lm_eval knows that process 0 alone has the results,
-        and silences the progress bars of all others.
+        and silences the progress bars and the Weights & Biases runs of all others.
         """
         if jax.distributed.is_initialized():
             return self._joined()
@@ -112,6 +116,7 @@ class Launch:
         os.environ["LOCAL_RANK"] = str(jax.process_index())
         if jax.process_index():
             os.environ["TQDM_DISABLE"] = "1"
+            os.environ["WANDB_MODE"] = "disabled"
         return True
 
 
@@ -177,10 +182,17 @@ def leave(error: BaseException) -> NoReturn:
     if isinstance(error, HostsDifferError):
         # All hosts come here with the same words. Process 0's end ends the others, so each speaks first.
         sys.stderr.flush()
-        sync_global_devices("windrow: hosts differ")
+        waiting = Thread(target=_meet, daemon=True)
+        waiting.start()
+        waiting.join(MEETING_SECONDS)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(_status(error))
+
+
+def _meet() -> None:
+    with suppress(Exception):
+        sync_global_devices("windrow: hosts differ")
 
 
 def _told(error: BaseException) -> str:
