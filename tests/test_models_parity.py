@@ -190,7 +190,7 @@ def test_few_requests_are_left_out(requests):
 
 def test_apply(requests):
     """Logits of every place, from the whole model in one call; some of the requests."""
-    model, segments = requests.model, list(requests.pair_segments(every=40, longest=256))
+    model, segments = requests.model, list(requests.pair_segments(every=100, longest=256))
 
     @jax.jit
     def run(params, tokens, positions, segment_ids, row, column, targets):

@@ -14,7 +14,6 @@ device. Each device's piece is read from the files by itself, so that a host
 needs memory for its own devices' pieces of one leaf at a time.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -85,7 +84,7 @@ def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ..
     to the embedding, if it is indeed the same.
     """
     wanted = set()
-    for leaf in _leaves(tree):
+    for leaf in jax.tree.leaves(tree):
         for name in leaf.tensors(layers):
             wanted.add(name)
             _check_tensor(name, leaf.stored_shape, checkpoint)
@@ -173,7 +172,3 @@ def _stored_index(leaf: Leaf, ranges: list[range]) -> Index:
         index.append(slice(start + ranges[at].start * inner, start + ranges[at].stop * inner))
         at += len(group)
     return tuple(index)
-
-
-def _leaves(tree: Any) -> Iterator[Leaf]:
-    yield from jax.tree.leaves(tree)
