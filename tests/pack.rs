@@ -110,6 +110,8 @@ fn seeds() -> Vec<(Vec<i32>, i32, i64)> {
         (vec![2, 5, 3, 1], 6, 4),
         (vec![3, 3, 3, 3], 6, i64::MAX),
         (vec![6, 0, 6, 0, 0, 0], 6, 2),
+        // Neighbours with as much space, but not as many segments.
+        (vec![8, 5, 3, 1, 1, 1, 1], 10, 3),
         (vec![max], max, 1),
         (vec![max, 0, max - 1, 1, max], max, 3),
         (vec![max / 2; 5], max, i64::from(u32::MAX)),

@@ -9,6 +9,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from windrow.datasets import evaluation_dataset as evaluation_dataset
+    from windrow.datasets import evaluation_stream as evaluation_stream
+    from windrow.generation import generate as generate
     from windrow.harness import JaxLM as JaxLM
     from windrow.model import LanguageModel as LanguageModel
     from windrow.planning import Plan as Plan
@@ -22,10 +25,22 @@ _ROOMS = {
     "JaxLM": "windrow.harness",
     "LanguageModel": "windrow.model",
     "Plan": "windrow.planning",
+    "evaluation_dataset": "windrow.datasets",
+    "evaluation_stream": "windrow.datasets",
+    "generate": "windrow.generation",
     "score": "windrow.scoring",
 }
 
-__all__ = ["BatchPolicy", "JaxLM", "LanguageModel", "Plan", "__version__", "score"]
+__all__ = [
+    "BatchPolicy",
+    "JaxLM",
+    "LanguageModel",
+    "Plan",
+    "__version__",
+    "evaluation_dataset",
+    "evaluation_stream",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

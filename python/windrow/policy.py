@@ -47,7 +47,7 @@ class BatchPolicy:
         lengths = (np.diff(segments.offsets) - 1).astype(np.int32)
         return Plan(
             lengths,
-            _identities(segments) if self.share and len(lengths) else None,
+            equal_inputs(segments) if self.share and len(lengths) else None,
             **self._rows(lengths, row_multiple),
             row_multiple=row_multiple,
             max_shapes=self.max_shapes,
@@ -65,8 +65,8 @@ class BatchPolicy:
         return {"tokens_per_batch": max(DEFAULT_TOKENS_PER_BATCH, padded * row_multiple)}
 
 
-def _identities(segments: Segments) -> NDArray[np.int64]:
-    """Which segments have equal model inputs: all tokens but the last, which is only ever scored."""
+def equal_inputs(segments: Segments) -> NDArray[np.int64]:
+    """``int64[n]``: the first segment with the same model input, which is all tokens but the last."""
     keep = np.ones(len(segments.tokens), np.bool_)
     keep[segments.offsets[1:] - 1] = False
     return group_identical(segments.tokens[keep], segments.offsets - np.arange(len(segments.offsets)))

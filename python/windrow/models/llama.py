@@ -25,15 +25,17 @@ import jax.numpy as jnp
 
 from windrow.model import LanguageModel
 from windrow.models import rotary
-from windrow.models.attention import Cache, attend, empty_cache, gaps, past, remember
-from windrow.models.config import Fields
+from windrow.models.attention import Cache, attend, cache_gaps, chunk_gaps, empty_cache, remember
+from windrow.models.config import WAY_OUT, Fields
 from windrow.models.layers import ACTIVATIONS, contract, linear, rms_norm
 from windrow.models.parameters import Leaf
 
 PREFIX = "model."
+IGNORED = (".rotary_emb.inv_freq",)  # old checkpoints hold it; it is computed here
 HARMLESS = ("max_position_embeddings",)
 
 _EVERYTHING = 2**30
+_WINDOW = {"mistral": 4096, "qwen2": None, "qwen3": None}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def leaves(config: Config) -> dict[str, Any]:
     for name, heads in (("q", c.heads), ("k", c.key_heads), ("v", c.key_heads)):
         layers[name] = Leaf(f"{attention}{name}_proj.weight", ((heads, c.head_dim), width), split=0)
         if c.bias_qkv:
-            layers[name + "_bias"] = Leaf(f"{attention}{name}_proj.bias", ((heads, c.head_dim),), split=0)
+            layers[name + "_bias"] = Leaf(f"{attention}{name}_proj.bias", ((heads, 1, c.head_dim),), split=0)
         if c.norm_heads and name != "v":
             layers[name + "_norm"] = Leaf(f"{attention}{name}_norm.weight", ((c.head_dim,),))
     if c.bias_out:
@@ -128,11 +130,6 @@ def leaves(config: Config) -> dict[str, Any]:
     if not c.tied:
         tree["head"] = Leaf("lm_head.weight", ((c.vocab,), width), split=0)
     return tree
-
-
-def ignored(tensor: str) -> bool:
-    """Tensors that old checkpoints hold and that are computed here."""
-    return tensor.endswith(".rotary_emb.inv_freq")
 
 
 def language_model(config: Config, params: Mapping[str, Any], max_length: int) -> LanguageModel:
@@ -159,12 +156,12 @@ def hidden(
     config: Config, params: Mapping[str, Any], tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
 ) -> jax.Array:
     """What the head takes, ``[rows, length, width]``."""
-    turn, chunk = rotary.rotation(config.frequencies, positions), gaps(positions, segment_ids)
+    turn, gaps = rotary.rotation(config.frequencies, positions), chunk_gaps(positions, segment_ids)
 
     def layer(x: jax.Array, scanned: tuple[Any, Any]) -> tuple[jax.Array, None]:
         weights, window = scanned
         q, k, v = _project(config, weights, x, turn)
-        mixed = attend(q, k, v, chunk, scale=config.head_dim**-0.5, window=window)
+        mixed = attend(q, k, v, gaps, scale=config.head_dim**-0.5, window=window)
         return _finish(config, weights, x, mixed), None
 
     x, _ = jax.lax.scan(layer, params["embedding"][tokens], (params["layers"], _windows(config)))
@@ -179,7 +176,7 @@ def head(params: Mapping[str, Any], picked: jax.Array) -> jax.Array:
 def init_state(config: Config, slots: int, params: Mapping[str, Any], rows: int) -> Cache:
     """An empty cache of ``slots`` positions for each row."""
     dtype = params["embedding"].dtype
-    return empty_cache(rows, config.layers, slots, config.key_heads, config.head_dim, dtype)
+    return empty_cache(rows, config.layers, config.key_heads, slots, config.head_dim, dtype)
 
 
 def step(
@@ -191,18 +188,16 @@ def step(
     segment_ids: jax.Array,
 ) -> tuple[Cache, jax.Array]:
     """The cache after these tokens, and what the head takes for them."""
-    turn, chunk = rotary.rotation(config.frequencies, positions), gaps(positions, segment_ids)
-    before = past(state, positions, chunk)
+    turn, gaps = rotary.rotation(config.frequencies, positions), chunk_gaps(positions, segment_ids)
+    before = cache_gaps(state, positions, gaps)
 
     def layer(
         x: jax.Array, scanned: tuple[Any, Any, jax.Array]
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         weights, window, at = scanned
         q, k, v = _project(config, weights, x, turn)
-        old_k, old_v = (jax.lax.dynamic_index_in_dim(part, at, axis=1, keepdims=False) for part in state)
-        mixed = attend(
-            q, k, v, chunk, scale=config.head_dim**-0.5, window=window, cached=(old_k, old_v, before)
-        )
+        cached = (*state.layer(at), before)
+        mixed = attend(q, k, v, gaps, scale=config.head_dim**-0.5, window=window, cached=cached)
         return _finish(config, weights, x, mixed), (k, v)
 
     scanned = (params["layers"], _windows(config), jnp.arange(config.layers))
@@ -214,14 +209,14 @@ def _project(
     config: Config, weights: Mapping[str, jax.Array], x: jax.Array, turn: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     y = rms_norm(x, weights["attention_norm"], config.eps)
-    q, k, v = (linear("rlw,hdw->rlhd", y, weights[name], weights.get(name + "_bias")) for name in "qkv")
+    q, k, v = (linear("rlw,hdw->rhld", y, weights[name], weights.get(name + "_bias")) for name in "qkv")
     if config.norm_heads:
         q, k = rms_norm(q, weights["q_norm"], config.eps), rms_norm(k, weights["k_norm"], config.eps)
     return rotary.rotate(q, turn), rotary.rotate(k, turn), v
 
 
 def _finish(config: Config, weights: Mapping[str, jax.Array], x: jax.Array, mixed: jax.Array) -> jax.Array:
-    x = x + linear("rlhd,whd->rlw", mixed, weights["out"], weights.get("out_bias"))
+    x = x + linear("rhld,whd->rlw", mixed, weights["out"], weights.get("out_bias"))
     y = rms_norm(x, weights["mlp_norm"], config.eps)
     gate, up = (
         linear("rlw,iw->rli", y, weights[name], weights.get(name + "_bias")) for name in ("gate", "up")
@@ -235,16 +230,24 @@ def _windows(config: Config) -> jax.Array | None:
 
 def _read_windows(fields: Fields, kind: str, layers: int) -> tuple[int, ...] | None:
     """How far each layer sees: in Mistral all alike, in Qwen those it names, if any."""
-    window = fields.take("sliding_window", None)
     used, first = True, 0
     if kind != "mistral":
-        used, first = fields.flag("use_sliding_window", False), fields.take("max_window_layers", 28)
-    kinds = fields.take("layer_types", None)
-    if window is not None:
-        fields.size("sliding_window")
-    if kinds is None:
-        sliding = used and window is not None
-        kinds = ["sliding_attention" if sliding and at >= first else "full_attention" for at in range(layers)]
+        used = fields.flag("use_sliding_window", False)
+        first = fields.size("max_window_layers", 28, least=0)
+    window = fields.take("sliding_window", None) if "sliding_window" in fields else _WINDOW[kind]
+    used = used and window is not None
+    window = fields.size("sliding_window", window) if used else _EVERYTHING
+    sliding = [used and at >= first for at in range(layers)]
+    if (kinds := fields.take("layer_types", None)) is not None:
+        sliding = _read_kinds(fields, kinds, layers)
+    if any(sliding) and not used:
+        raise ValueError(
+            f"{fields.path}: 'layer_types' has sliding_attention, but no 'sliding_window' is in use"
+        )
+    return tuple(window if each else _EVERYTHING for each in sliding) if any(sliding) else None
+
+
+def _read_kinds(fields: Fields, kinds: Any, layers: int) -> list[bool]:
     if not isinstance(kinds, list) or len(kinds) != layers:
         raise ValueError(
             f"{fields.path}: 'layer_types' must list a kind for each of {layers} layers, not {kinds!r}"
@@ -252,11 +255,5 @@ def _read_windows(fields: Fields, kind: str, layers: int) -> tuple[int, ...] | N
     for each in kinds:
         if each not in ("full_attention", "sliding_attention"):
             known = "full_attention, sliding_attention"
-            raise ValueError(f"{fields.path}: 'layer_types' has {each!r}; known: {known}")
-    if "sliding_attention" not in kinds:
-        return None
-    if not used or window is None:
-        raise ValueError(
-            f"{fields.path}: 'layer_types' has sliding_attention, but no 'sliding_window' is in use"
-        )
-    return tuple(window if each == "sliding_attention" else _EVERYTHING for each in kinds)
+            raise ValueError(f"{fields.path}: 'layer_types' has {each!r}; known: {known}. Else {WAY_OUT}")
+    return [each == "sliding_attention" for each in kinds]

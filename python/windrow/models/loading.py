@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from windrow.model import LanguageModel
-from windrow.models import llama, parameters
+from windrow.models import gpt2, llama, mamba, parameters
 from windrow.models.checkpoint import Checkpoint
 from windrow.models.config import WAY_OUT, Fields, read_json, stated_max_length
 
@@ -30,6 +30,8 @@ _FAMILIES = {
     "mistral": _Family("MistralForCausalLM", llama, 131072),
     "qwen2": _Family("Qwen2ForCausalLM", llama, 32768),
     "qwen3": _Family("Qwen3ForCausalLM", llama, 32768),
+    "gpt2": _Family("GPT2LMHeadModel", gpt2, 1024),
+    "mamba": _Family("MambaForCausalLM", mamba, None),
 }
 
 
@@ -81,7 +83,7 @@ def load(
     mesh, axis = _check_mesh(mesh, tensor_axis)
     checkpoint = Checkpoint(folder, module.PREFIX)
     leaves = module.leaves(config)
-    parameters.check(leaves, checkpoint, config.layers, module.ignored)
+    parameters.check(leaves, checkpoint, config.layers, module.IGNORED)
     params = parameters.place(leaves, checkpoint, config.layers, np.dtype(_DTYPES[dtype]), mesh, axis)
     model: LanguageModel = module.language_model(config, params, limit)
     return model

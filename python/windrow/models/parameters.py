@@ -14,7 +14,7 @@ device. Each device's piece is read from the files by itself, so that a host
 needs memory for its own devices' pieces of one leaf at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -28,6 +28,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from windrow.models.checkpoint import Checkpoint
 
 Index = tuple[slice, ...]
+
+_HEAD = "lm_head.weight"
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -70,24 +73,44 @@ class Leaf:
     def spec(self, mesh: Mesh, axis: str | None) -> PartitionSpec:
         """How the leaf is divided over a mesh."""
         if axis is None or self.split is None or self.axes[self.split][0] % mesh.shape[axis]:
-            return PartitionSpec()  # type: ignore[no-untyped-call]
+            return PartitionSpec()
         at = self.stacked + sum(len(group) for group in self.axes[: self.split])
-        return PartitionSpec(*[None] * at, axis)  # type: ignore[no-untyped-call]
+        return PartitionSpec(*[None] * at, axis)
 
 
-def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: Callable[[str], bool]) -> None:
-    """Refuses missing, misshapen and superfluous tensors, and those that are not floating point."""
+def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ...]) -> None:
+    """Refuses missing, misshapen and superfluous tensors, and those that are not floating point.
+
+    Tensors whose names end in one of ``ignored`` may be there. So may a head that the configuration ties
+    to the embedding, if it is indeed the same.
+    """
     wanted = set()
     for leaf in _leaves(tree):
         for name in leaf.tensors(layers):
             wanted.add(name)
             _check_tensor(name, leaf.stored_shape, checkpoint)
     for name in sorted(checkpoint.names - wanted):
-        if not ignored(name):
+        if name == _HEAD:
+            _check_tied(tree["embedding"].tensor, checkpoint)
+        elif not name.endswith(ignored):
             raise ValueError(
                 f"{checkpoint.path(name)}: the tensor {name!r}, {list(checkpoint.shape(name))}, is none that "
                 "this model has; config.json and the checkpoint do not belong together"
             )
+
+
+def _check_tied(embedding: str, checkpoint: Checkpoint) -> None:
+    """Compares in blocks, so that no host needs memory for both."""
+    vocab = checkpoint.shape(embedding)[0]
+    same = checkpoint.shape(_HEAD) == checkpoint.shape(embedding)
+    for start in range(0, vocab if same else 0, _BLOCK):
+        rows = (slice(start, min(start + _BLOCK, vocab)), slice(None))
+        same = same and np.array_equal(checkpoint.read(_HEAD, rows), checkpoint.read(embedding, rows))
+    if not same:
+        raise ValueError(
+            f"{checkpoint.path(_HEAD)}: config.json ties the head to the embedding (tie_word_embeddings), "
+            f"but {_HEAD!r} differs from {embedding!r}"
+        )
 
 
 def _check_tensor(name: str, shape: tuple[int, ...], checkpoint: Checkpoint) -> None:

@@ -58,13 +58,13 @@ def read_frequencies(fields: Fields, head_dim: int) -> tuple[float, ...]:
 
 
 def rotation(frequencies: tuple[float, ...], positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines, ``float32[rows, length, 1, head_dim / 2]``, for ``int32[rows, length]``."""
-    angles = positions[:, :, None, None].astype(jnp.float32) * jnp.asarray(frequencies, jnp.float32)
+    """Cosines and sines, ``float32[rows, 1, length, head_dim / 2]``, for ``int32[rows, length]``."""
+    angles = positions[:, None, :, None].astype(jnp.float32) * jnp.asarray(frequencies, jnp.float32)
     return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turns ``x``, ``[rows, length, heads, head_dim]``, in float32."""
+    """Turns ``x``, ``[rows, heads, length, head_dim]``, in float32."""
     cosine, sine = turn
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = [first * cosine - second * sine, second * cosine + first * sine]

@@ -100,8 +100,9 @@ def _segments(
 ) -> Segments:
     options: dict[str, Any] = {"max_length": max_length, "on_bad_request": on_bad_request}
     texts = [request for request in requests if isinstance(request, str)]
-    if texts and len(texts) == len(requests):
-        return rolling_segments(tokenizer, texts, **options)
-    if texts:
+    pairs = [request for request in requests if not isinstance(request, str)]
+    if texts and pairs:
         raise TypeError("requests must be all texts or all (context, continuation) pairs; both came")
-    return loglikelihood_segments(tokenizer, requests, **options)
+    if texts:
+        return rolling_segments(tokenizer, texts, **options)
+    return loglikelihood_segments(tokenizer, pairs, **options)

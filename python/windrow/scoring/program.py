@@ -16,6 +16,9 @@ from windrow.model import LanguageModel
 CHUNK_BYTES = 1 << 26
 """How many bytes of float32 logits the head makes at a time for each group of rows."""
 
+MOST_PICKS = 512
+"""How many positions the head sees at a time at most: batches with few scored positions pay for few."""
+
 
 def row_layout(layout: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
     """Positions and segment ids, ``int32[rows, length]`` each, from the little that hosts send.
@@ -73,7 +76,7 @@ def score_batch(
     groups, picks = pick_index.shape
     source = source.reshape(groups, -1, source.shape[-1])
     vocab = jax.eval_shape(head, jax.ShapeDtypeStruct((1, source.shape[-1]), source.dtype)).shape[-1]
-    chunk = min(picks, max(1, CHUNK_BYTES // (4 * vocab)))
+    chunk = min(picks, MOST_PICKS, max(1, CHUNK_BYTES // (4 * vocab)))
     pick_index = jnp.pad(pick_index, ((0, 0), (0, -picks % chunk)))
 
     def reduce_chunk(number: jax.Array, known: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -87,7 +90,10 @@ def score_batch(
         return jnp.where(inside, logprobs, known[0]), jnp.where(inside, greedy, known[1])
 
     nothing = jnp.zeros(read_pick.shape, jnp.float32), jnp.zeros(read_pick.shape, jnp.bool_)
-    return jax.lax.fori_loop(0, jnp.max(read_pick) // chunk + 1, reduce_chunk, nothing)
+    scores: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(
+        0, jnp.max(read_pick) // chunk + 1, reduce_chunk, nothing
+    )
+    return scores
 
 
 def _last_layer(
@@ -110,6 +116,7 @@ def _last_layer(
         padded = jnp.pad(array, ((0, 0), (0, -length % chunk_length)))
         return padded.reshape(rows, -1, chunk_length).swapaxes(0, 1)
 
+    outputs: jax.Array
     _, outputs = jax.lax.scan(
         lambda state, part: model.step(params, state, *part),  # type: ignore[misc]
         model.init_state(params, rows),

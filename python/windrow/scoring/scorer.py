@@ -9,7 +9,7 @@ pass over the vocabulary; memory for that is bounded by ``CHUNK_BYTES``.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,18 +18,17 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from windrow.model import LanguageModel
 from windrow.planning import Plan
+from windrow.scoring.contract import vocabulary
+from windrow.scoring.feed import BatchShape, Feed
+from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.program import score_batch
-from windrow.sharding import RowSharding, place
+from windrow.sharding import RowSharding
 from windrow.tokens import Segments
-
-CAPACITY_MULTIPLE = 64
-"""Room for scored positions is a multiple of this, in each shape."""
 
 IN_FLIGHT = 4
 """How many batches may be dispatched before the oldest one's scores are fetched."""
@@ -106,17 +105,6 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
 
-@dataclass(frozen=True)
-class BatchShape:
-    """All that a compiled program's shapes depend on."""
-
-    rows: int
-    length: int
-    picks: int
-    reads: int
-    packed: bool
-
-
 class Scorer:
     """Runs plans on a model: compiles each shape once, ahead of its first batch.
 
@@ -126,6 +114,12 @@ class Scorer:
         clock: Where the seconds of each phase are added up.
         chunk_length: Where given, rows run through the model's ``step`` in chunks of
             this many tokens, the state carried from one to the next.
+
+    Attributes:
+        vocabulary: How many tokens the model's logits are for.
+
+    Raises:
+        ValueError: The model does not keep the contract of `LanguageModel`.
     """
 
     def __init__(
@@ -138,6 +132,7 @@ class Scorer:
         self.sharding = sharding
         self.clock = clock
         self.params = sharding.put_params(model.params)
+        self.vocabulary = vocabulary(model, self.params, sharding.groups)
         self._programs: dict[BatchShape, Future[Any]] = {}
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
 
@@ -156,100 +151,55 @@ class Scorer:
             known: Called with segments and the scores so far each time a batch's
                 scores become known.
         """
+        largest = int(segments.tokens.max(initial=0))
+        if largest >= self.vocabulary:
+            raise ValueError(
+                f"a request has the token {largest}, but the model's logits are for {self.vocabulary} "
+                "tokens; give the tokenizer that the model was trained with"
+            )
         scores = Scores.unknown(segments)
-        groups = self.sharding.groups
-        capacities = plan.read_capacities(segments.offsets, segments.score_starts, groups, CAPACITY_MULTIPLE)
-        packed = plan.to_dict()["policy"]["pack"]
-        shapes = {
-            (rows, length): BatchShape(rows, length, picks, reads, packed)
-            for (rows, length), (picks, reads) in zip(plan.shapes.tolist(), capacities.tolist(), strict=True)
-        }
-        for shape in shapes.values():
+        feed, gatherer = Feed(plan, segments, self.sharding), Gatherer(self.sharding)
+        for shape in dict.fromkeys(feed.shapes):
             if shape not in self._programs:
-                self._programs[shape] = self._compiler.submit(self._compile, shape)
+                self._programs[shape] = self._compiler.submit(self._compile, feed.structs(shape))
         pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
-        for batch, (rows, length) in enumerate(plan.batch_shapes.tolist()):
-            shape = shapes[rows, length]
+
+        def fetch() -> None:
+            with self.clock.phase("device"):
+                whole = list(gatherer.add(*pending.popleft()))
+            self._spread(plan, scores, whole, known)
+
+        for batch, shape in enumerate(feed.shapes):
             with self.clock.phase("compile"):
                 program = self._programs[shape].result()
             with self.clock.phase("host"):
-                arrays = self._arrays(plan, batch, segments, shape)
+                arrays = feed.arrays(batch)
             pending.append((batch, program(self.params, *arrays)))
             if len(pending) > IN_FLIGHT:
-                self._fetch(plan, scores, *pending.popleft(), known)
+                fetch()
         while pending:
-            self._fetch(plan, scores, *pending.popleft(), known)
+            fetch()
+        self._spread(plan, scores, gatherer.flush(), known)
         return scores
 
-    def _arrays(self, plan: Plan, batch: int, segments: Segments, shape: BatchShape) -> list[jax.Array]:
-        tokens, offsets, starts = segments.tokens, segments.offsets, segments.score_starts
-        per_group = shape.rows // self.sharding.groups
-        reads: dict[tuple[int, int], tuple[NDArray[np.int32], ...]] = {}
-
-        def group_arrays(which: int) -> Callable[[int, int], NDArray[np.int32]]:
-            def fill(first: int, last: int) -> NDArray[np.int32]:
-                if (first, last) not in reads:
-                    reads[first, last] = plan.reads(
-                        batch, tokens, offsets, starts, self.sharding.groups, shape.picks, shape.reads,
-                        first * per_group, last * per_group,
-                    )  # fmt: skip
-                return reads[first, last][which]
-
-            return fill
-
-        def layout(first: int, last: int) -> NDArray[np.int32]:
-            return (
-                plan.segment_ids(batch, first, last) if shape.packed else plan.row_lengths(batch, first, last)
-            )
-
-        fills = [
-            lambda first, last: plan.inputs(batch, tokens, offsets, first, last),
-            layout,
-            *map(group_arrays, range(3)),
-        ]
-        return [
-            place(struct.shape, struct.sharding, fill)
-            for struct, fill in zip(self._structs(shape), fills, strict=True)
-        ]
-
-    def _structs(self, shape: BatchShape) -> list[jax.ShapeDtypeStruct]:
-        matrix, by_rows = self.sharding.sharding, self.sharding.by_rows
-        groups = self.sharding.groups
-        layout = ((shape.rows, shape.length), matrix) if shape.packed else ((shape.rows,), by_rows)
-        return [
-            jax.ShapeDtypeStruct(size, jnp.int32, sharding=sharding)
-            for size, sharding in (
-                ((shape.rows, shape.length), matrix),
-                layout,
-                ((groups, shape.picks), by_rows),
-                ((groups, shape.reads), by_rows),
-                ((groups, shape.reads), by_rows),
-            )
-        ]
-
-    def _compile(self, shape: BatchShape) -> Any:
+    def _compile(self, structs: list[jax.ShapeDtypeStruct]) -> Any:
         program = jax.jit(
             partial(score_batch, self.model, self.chunk_length), out_shardings=self.sharding.by_rows
         )
-        return program.lower(self.params, *self._structs(shape)).compile()
+        # The caller's own mesh may be in force, with explicit axes that do not go with these.
+        with jax.set_mesh(self.sharding.mesh):
+            return program.lower(self.params, *structs).compile()
 
-    def _fetch(
-        self,
-        plan: Plan,
-        scores: Scores,
-        batch: int,
-        outputs: tuple[jax.Array, jax.Array],
-        known: Report | None,
-    ) -> None:
-        with self.clock.phase("device"):
-            logprobs, greedy = (np.asarray(output) for output in outputs)
-        segments = plan.batch_segments(batch)
-        groups = len(logprobs)
-        group = plan.rows[segments] * groups // plan.batch_shapes[batch, 0]
-        counts = scores.offsets[segments + 1] - scores.offsets[segments]
-        filled = np.arange(logprobs.shape[1]) < np.bincount(group, counts, groups)[:, None]
-        positions = scores.positions(segments)
-        scores.token_logprobs[positions] = logprobs[filled]
-        scores.token_greedy[positions] = greedy[filled]
-        if known is not None:
-            known(segments, scores)
+    def _spread(self, plan: Plan, scores: Scores, batches: Iterable[Fetched], known: Report | None) -> None:
+        """Puts fetched batches' outputs where their segments' scores belong."""
+        for batch, logprobs, greedy in batches:
+            segments = plan.batch_segments(batch)
+            groups = len(logprobs)
+            group = plan.rows[segments] * groups // plan.batch_shapes[batch, 0]
+            counts = scores.offsets[segments + 1] - scores.offsets[segments]
+            filled = np.arange(logprobs.shape[1]) < np.bincount(group, counts, groups)[:, None]
+            positions = scores.positions(segments)
+            scores.token_logprobs[positions] = logprobs[filled]
+            scores.token_greedy[positions] = greedy[filled]
+            if known is not None:
+                known(segments, scores)

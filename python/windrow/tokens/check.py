@@ -121,7 +121,7 @@ def sample_texts(parts: Parts) -> Iterator[str]:
         )
     size = parts.vocab_size or 0
     picks = np.linspace(0, size - 1, min(size, _VOCABULARY_TEXTS * _TOKENS_EACH)).astype(int).tolist()
-    pieces = [parts.decode([pick], False) for pick in picks]
+    pieces = [parts.decode([pick], False) for pick in picks] if parts.decode else []
     for start in range(0, len(pieces), _TOKENS_EACH):
         yield " ".join(pieces[start : start + _TOKENS_EACH])
         yield "".join(pieces[start::_VOCABULARY_TEXTS])

@@ -5,10 +5,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from windrow.tokens.check import ODD_TEXTS
-from windrow.tokens.parts import Parts, sane_limit
+from windrow.tokens.parts import Decode, Encode, Parts, sane_limit
 
 _ROLES = ("bos_token", "eos_token", "pad_token")
+
+_PROBES = ("a", "Plain text, 0123.", " before", "after ", "\n\n", "na\u00efve, \u65e5\u672c\u8a9e \U0001f642")
+"""What tells one tokenizer from another."""
 
 
 def foreign_parts(tokenizer: Any) -> Parts:
@@ -30,37 +32,45 @@ def foreign_parts(tokenizer: Any) -> Parts:
         getattr(tokenizer, "name_or_path", "") or getattr(tokenizer, "name", "") or type(tokenizer).__name__
     )
     warnings.warn(
-        f"tokenizer {name!r} encodes one text at a time in Python, which is slow; "
+        f"tokenizer {name!r} encodes in Python, one text at a time, which is slow; "
         "from its tokenizer.json, if it has one, texts are encoded on every core",
         stacklevel=4,
     )
     encode = _encode_function(tokenizer)
     ids = {role: getattr(tokenizer, f"{role}_id", None) for role in _ROLES}
-    ids["eos_token"] = getattr(tokenizer, "eot_token", None) if ids["eos_token"] is None else ids["eos_token"]
+    if ids["eos_token"] is None:
+        ids["eos_token"] = getattr(tokenizer, "eot_token", None)
+    known = {role: int(token) for role, token in ids.items() if token is not None}
     texts = {role: getattr(tokenizer, role, None) for role in _ROLES}
-    size = getattr(tokenizer, "vocab_size", getattr(tokenizer, "n_vocab", None))
+    size = _vocab_size(tokenizer)
     return Parts(
         name=name,
-        vocab_size=size if isinstance(size, int) else None,
+        vocab_size=size,
         encode=encode,
-        decode=_decode_function(tokenizer),
-        identity=repr((name, size, encode([text for text in ODD_TEXTS if text], True))),
-        ids={role: token for role, token in ids.items() if token is not None},
+        decode=_decode_function(tokenizer, set(known.values())),
+        identity=repr((name, size, encode(list(_PROBES), True))),
+        ids=known,
         texts={role: str(text) for role, text in texts.items() if text is not None},
         chat_template=getattr(tokenizer, "chat_template", None),
         model_max_length=sane_limit(getattr(tokenizer, "model_max_length", None)),
     )
 
 
+def _vocab_size(tokenizer: Any) -> int | None:
+    """The larger of what it says: some leave out added tokens in one place."""
+    sizes = [getattr(tokenizer, name, None) for name in ("vocab_size", "n_vocab")]
+    sizes.append(len(tokenizer) if hasattr(tokenizer, "__len__") else None)
+    return max((size for size in sizes if isinstance(size, int)), default=None)
+
+
 def _takes(function: Callable[..., Any], name: str) -> bool:
     try:
-        parameters = inspect.signature(function).parameters.values()
+        return name in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
-    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _encode_function(tokenizer: Any) -> Callable[[list[str], bool], list[list[int]]]:
+def _encode_function(tokenizer: Any) -> Encode:
     told = _takes(tokenizer.encode, "add_special_tokens")
 
     def encode(texts: list[str], add_special_tokens: bool) -> list[list[int]]:
@@ -71,14 +81,15 @@ def _encode_function(tokenizer: Any) -> Callable[[list[str], bool], list[list[in
     return encode
 
 
-def _decode_function(tokenizer: Any) -> Callable[[Sequence[int], bool], str]:
+def _decode_function(tokenizer: Any, special: set[int]) -> Decode | None:
     decode = getattr(tokenizer, "decode", None)
-    told = decode is not None and _takes(decode, "skip_special_tokens")
+    if decode is None:
+        return None
+    told = _takes(decode, "skip_special_tokens")
 
     def decode_tokens(tokens: Sequence[int], skip_special_tokens: bool) -> str:
-        if decode is None:
-            raise TypeError(f"a {type(tokenizer).__name__} has no decode(tokens), which is needed here")
-        options = {"skip_special_tokens": skip_special_tokens} if told else {}
-        return str(decode(list(tokens), **options))
+        if told:
+            return str(decode(list(tokens), skip_special_tokens=skip_special_tokens))
+        return str(decode([token for token in tokens if not (skip_special_tokens and token in special)]))
 
     return decode_tokens

@@ -9,6 +9,9 @@ from windrow.tokens.source import ChatTemplate
 Encode = Callable[[list[str], bool], list[list[int]]]
 """``encode(texts, add_special_tokens)``: as many lists of token ids as there are texts."""
 
+Decode = Callable[[Sequence[int], bool], str]
+"""``decode(tokens, skip_special_tokens)``: a text."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -18,7 +21,7 @@ class Parts:
         name: What it was loaded from.
         vocab_size: How many tokens there are; ``None`` where its library does not say.
         encode: Encodes texts, slowly but surely.
-        decode: Decodes token ids; the flag drops special tokens.
+        decode: Decodes token ids; ``None`` where it cannot.
         identity: A text that is the same only where texts are encoded the same.
         json: A ``tokenizer.json`` that says all of it, if there is one.
         added_tokens: The spellings of tokens that are found in a text before it is encoded, by their ids.
@@ -31,7 +34,7 @@ class Parts:
     name: str
     vocab_size: int | None
     encode: Encode
-    decode: Callable[[Sequence[int], bool], str]
+    decode: Decode | None
     identity: str
     json: str | None = None
     added_tokens: Sequence[str] = ()

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Tokenizer:
         pad_token_id: The token that pads, if there is one.
         prefix_token_id: The token before a text without context: the one given, else BOS, else EOS.
         model_max_length: The most tokens its model can see, if the tokenizer says so.
+        chat_template: The chat template, or several by name, if there are any.
         add_bos_token: What `load_tokenizer` was told.
         encoder: What the functions of ``windrow._rust`` take.
     """
@@ -49,6 +50,7 @@ class Tokenizer:
             parts.ids.get(role) for role in ("bos_token", "eos_token", "pad_token")
         )
         self.model_max_length = parts.model_max_length
+        self.chat_template = parts.chat_template
         self.add_bos_token = add_bos_token
         choices = (prefix_token_id, self.bos_token_id, self.eos_token_id)
         self.prefix_token_id = next((token for token in choices if token is not None), None)
@@ -80,11 +82,9 @@ class Tokenizer:
     @cached_property
     def prefix_text(self) -> str | None:
         """What the prefix token decodes to; a text that begins so gets no special tokens."""
-        return (
-            None
-            if self.prefix_token_id is None
-            else self.decode([self.prefix_token_id], skip_special_tokens=False)
-        )
+        if self.prefix_token_id is None or self._parts.decode is None:
+            return None
+        return self.decode([self.prefix_token_id], skip_special_tokens=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -127,30 +127,35 @@ class Tokenizer:
         return tokens
 
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Decodes tokens to text; special tokens are dropped unless told otherwise."""
-        return self._parts.decode([int(token) for token in tokens], skip_special_tokens)
-
-    @property
-    def chat_template(self) -> str | None:
-        """The chat template, the one named ``default`` if there are several; ``None`` if there is none."""
-        template = self._parts.chat_template
-        return template.get("default") if isinstance(template, Mapping) else template
-
-    def select_chat_template(self, name: bool | str | None = None) -> str | None:
-        """The chat template by its name, if there are several; the only one whatever the name.
+        """Decodes tokens to text; special tokens are dropped unless told otherwise.
 
         Raises:
-            ValueError: There are several, and none of this name.
+            TypeError: The tokenizer is an object without ``decode``.
         """
-        template = self._parts.chat_template
-        if not isinstance(template, Mapping):
-            return template
-        wanted = name if isinstance(name, str) else "default"
-        if wanted not in template:
+        if self._parts.decode is None:
+            raise TypeError(f"tokenizer {self.name!r} has no decode(tokens), which is needed here")
+        return self._parts.decode([int(token) for token in tokens], skip_special_tokens)
+
+    def template_named(self, name: str | None = None) -> str:
+        """The chat template: the one of this name if there are several, by default ``default``.
+
+        Raises:
+            ValueError: There is none, or several and none of this name.
+        """
+        template = self.chat_template
+        if template is None:
             raise ValueError(
-                f"tokenizer {self.name!r} has no chat template {wanted!r}; it has {sorted(template)}"
+                f"tokenizer {self.name!r} has no chat template; "
+                "put a chat_template.jinja beside its tokenizer.json"
             )
-        return template[wanted]
+        if isinstance(template, str):
+            return template
+        name = name or "default"
+        if name not in template:
+            raise ValueError(
+                f"tokenizer {self.name!r} has no chat template {name!r}; it has {sorted(template)}"
+            )
+        return template[name]
 
     def apply_chat_template(
         self, messages: Sequence[Message], add_generation_prompt: bool = True, **variables: Any
@@ -167,12 +172,11 @@ class Tokenizer:
             ValueError: The tokenizer has no chat template, there are no messages, or the last one cannot be
                 continued.
         """
-        template = self.select_chat_template()
-        if template is None:
-            raise ValueError(f"tokenizer {self.name!r} has no chat template")
-        variables = {**self._parts.texts, **variables}
         return render_chat(
-            template, messages, add_generation_prompt=add_generation_prompt, variables=variables
+            self.template_named(),
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            variables={**self._parts.texts, **variables},
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ mod chunks;
 pub mod collate;
 mod error;
 mod lengths;
+mod memory;
 pub mod order;
 pub mod pack;
 mod parallel;

@@ -23,6 +23,7 @@ use std::ops::Range;
 use crate::chunks::{on_threads, ranges};
 use crate::error::{Error, Result};
 use crate::lengths::extremes;
+use crate::memory::zeroed;
 use crate::parallel::{SMALL, threads_for};
 use crate::place::{Places, place_all};
 
@@ -47,8 +48,8 @@ pub fn length_order(lengths: &[i32], descending: bool, order: &mut [MaybeUninit<
     if span < MOST_BUCKETS && span / 4 <= lengths.len() {
         let order = Places::new(order);
         let bucket = |segment| keys.of(segment).min(span);
-        place_all(lengths.len(), span + 1, bucket, |at, segment| order.put(at, segment as i64))
-            .map_or(CHANGED, |_| Ok(()))
+        let placed = place_all(lengths.len(), span + 1, bucket, |at, segment| order.put(at, segment as i64));
+        if placed { Ok(()) } else { CHANGED }
     } else if lengths.len() < SMALL {
         order_by_comparison(keys, order);
         Ok(())
@@ -88,24 +89,19 @@ fn order_by_comparison(keys: Keys, order: &mut [MaybeUninit<i64>]) {
 /// Two counting passes, the lower 16 bits of the keys first.
 fn order_by_digits(keys: Keys, order: &mut [MaybeUninit<i64>]) -> Result<()> {
     let count = order.len();
-    let mut by_low: Vec<i64> = Vec::with_capacity(count);
-    let places = Places::new(&mut by_low.spare_capacity_mut()[..count]);
+    let mut by_low = zeroed(count);
+    let places = Places::over(&mut by_low);
     let low = |segment| keys.of(segment) % MOST_BUCKETS;
     let placed = place_all(count, MOST_BUCKETS, low, |at, segment| {
         let high = (keys.of(segment) / MOST_BUCKETS) as i64;
         places.put(at, high << SEGMENT_BITS | segment as i64);
     });
-    if placed.is_none() {
-        return CHANGED;
-    }
-    // SAFETY: every place was given, so every element is written.
-    unsafe { by_low.set_len(count) };
     let order = Places::new(order);
     let high = |at: usize| (by_low[at] >> SEGMENT_BITS) as usize;
-    place_all(count, MOST_BUCKETS, high, |to, at| {
-        order.put(to, by_low[at] & ((1 << SEGMENT_BITS) - 1));
-    })
-    .map_or(CHANGED, |_| Ok(()))
+    let placed_again = place_all(count, MOST_BUCKETS, high, |to, at| {
+        order.put(to, (by_low[at] & ((1 << SEGMENT_BITS) - 1)) as i64);
+    });
+    if placed && placed_again { Ok(()) } else { CHANGED }
 }
 
 /// Writes into `inverse` where in `order` each segment stands:

@@ -11,15 +11,15 @@ use crate::parallel::threads_for;
 /// Places the items `0..count` by the number of their bucket, stable: calls
 /// `put(place, item)` for each.
 ///
-/// Returns where each bucket begins, if every place below `count` was given once.
-/// That is so unless `bucket` did not answer the same both times it was asked;
-/// then places may be beyond `count`.
+/// Returns whether every place below `count` was given once. That is so unless
+/// `bucket` did not answer the same both times it was asked; then places may be
+/// beyond `count`.
 pub(crate) fn place_all(
     count: usize,
     buckets: usize,
     bucket: impl Fn(usize) -> usize + Sync,
     put: impl Fn(usize, usize) + Sync,
-) -> Option<Vec<usize>> {
+) -> bool {
     let threads = threads_for(count).min(count / buckets).max(1);
     let ranges = ranges(count, threads);
     let mut next = on_threads(threads, ranges.clone(), |range: Range<usize>| {
@@ -33,7 +33,7 @@ pub(crate) fn place_all(
             sum += std::mem::replace(&mut counts[bucket], sum);
         }
     }
-    let mut begins = next.clone();
+    let begins = next.clone();
     let parts = ranges.into_iter().zip(&mut next).collect();
     on_threads(threads, parts, |(range, next): (Range<usize>, &mut Vec<usize>)| {
         for item in range {
@@ -43,12 +43,11 @@ pub(crate) fn place_all(
         }
     });
     // Each must have come to where the one after it began.
-    let in_order = |places: &'_ [Vec<usize>]| -> Vec<usize> {
-        (0..buckets).flat_map(|bucket| places.iter().map(move |places| places[bucket])).collect()
-    };
-    let (begins_in_order, ends) = (in_order(&begins), in_order(&next));
-    let whole = begins_in_order[1..].iter().chain([&count]).eq(&ends);
-    whole.then(|| begins.swap_remove(0))
+    let in_order = |bucket| next.iter().zip(&begins).map(move |(end, begin)| (begin[bucket], end[bucket]));
+    let mut end_before = 0;
+    let whole =
+        (0..buckets).flat_map(in_order).all(|(begin, end)| begin == std::mem::replace(&mut end_before, end));
+    whole && end_before == count
 }
 
 /// Memory into which several threads write, each its own places.
@@ -64,6 +63,10 @@ unsafe impl Sync for Places<'_> {}
 
 impl<'a> Places<'a> {
     pub(crate) fn new(memory: &'a mut [MaybeUninit<i64>]) -> Self {
+        Self { begin: memory.as_mut_ptr().cast(), size: memory.len(), memory: PhantomData }
+    }
+
+    pub(crate) fn over(memory: &'a mut [u64]) -> Self {
         Self { begin: memory.as_mut_ptr().cast(), size: memory.len(), memory: PhantomData }
     }
 

@@ -14,8 +14,8 @@
 //! 4. *Batches* take rows in that order. A batch has a fixed number of rows, or
 //!    as many as a budget of tokens allows: `R₀` rows at the longest padded
 //!    length, and twice as many each time the length has become small enough,
-//!    but no more than there are rows for. Only the last batch has rows to
-//!    spare; they are *filler*.
+//!    but no more than there are rows for. Only the batch of the shortest rows has
+//!    any to spare; they are *filler*.
 //! 5. *Padded lengths* are all multiples of a number, a given list, or the best
 //!    few. A batch is as long as the least chosen length that holds its first
 //!    row, except that a batch must begin at a multiple of its rows: until then
@@ -100,28 +100,18 @@ impl Plan {
         };
         layout::check_longest(&policy, &lengths)?;
         let distinct = sharing::distinct(&lengths, firsts.as_deref());
-        let row_tokens = distinct.iter().map(|&length| length as u64).sum();
+        let mut statistics = Statistics::of_segments(&lengths, &distinct);
         let layout::Rows { filled, packed } = layout::rows(&policy, distinct)?;
         let sorted = layout::sort(&filled, policy.multiple())?;
         let row_count = filled.len();
         drop(filled);
         let stretches = shapes::choose_stretches(&policy, &sorted.runs, row_count)?;
+        statistics.add_batches(row_count, &stretches);
         let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
-        let is_packed = packed.is_some();
-        let starts = layout::starts(lengths.len(), firsts.as_deref(), packed);
-        let members = layout::members(&rows, row_count, starts, is_packed);
+        let members = layout::members(&rows, row_count, firsts.as_deref(), packed);
         let (batches, rows) = layout::batches(&stretches, rows, policy.longest_first);
-        let fingerprint = bytes::fingerprint(&policy, &lengths, firsts.as_deref(), &stretches);
-        let statistics = Statistics {
-            segments: lengths.len(),
-            rows: row_count,
-            filler_rows: stretches.iter().map(|stretch| stretch.rows * stretch.batches).sum::<usize>()
-                - row_count,
-            batches: stretches.iter().map(|stretch| stretch.batches).sum(),
-            real_tokens: lengths.iter().map(|&length| length as u64).sum(),
-            row_tokens,
-            device_tokens: stretches.iter().map(Stretch::tokens).sum(),
-        };
+        let places = [&batches, &rows, &members.starts].map(Vec::as_slice);
+        let fingerprint = bytes::fingerprint(&policy, &lengths, firsts.as_deref(), &stretches, places);
         Ok(Plan { policy, lengths, firsts, batches, rows, members, stretches, statistics, fingerprint })
     }
 

@@ -7,6 +7,7 @@
 //! first      [0, 0, 2, 3]        segment 1 has the same tokens as segment 0
 //! ```
 
+mod bins;
 mod group;
 mod hash;
 

@@ -17,49 +17,69 @@ use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
 
-/// Writes into `remap`, of `size` elements, for each place of the remapped data
-/// which element of the sorted data stands there.
+/// The number of elements in a remap: `size`, or a refusal.
 ///
-/// With `size / global_batch_size` batches, of which each host holds
-/// `global_batch_size / host_count` rows, the place of row `r` of the host's part
-/// of batch `b` on host `h` is `h * size / host_count + b * global_batch_size /
-/// host_count + r`, and the element there is `b * global_batch_size + h *
-/// global_batch_size / host_count + r`.
+/// `global_batch_size` must divide it and `host_count` that: only whole batches
+/// have such an order. In a smaller last batch the hosts would hold parts of
+/// another shape, or none.
+pub fn remap_size(size: i64, global_batch_size: i64, host_count: i64) -> Result<usize> {
+    if size < 0 {
+        return Err(Error::Value { argument: "size", value: size, expected: "at least 0" });
+    }
+    check_multiple("size", size, "global_batch_size", global_batch_size)?;
+    check_multiple("global_batch_size", global_batch_size, "host_count", host_count)?;
+    let most = isize::MAX as usize / size_of::<i64>();
+    usize::try_from(size).ok().filter(|&size| size <= most).ok_or(Error::Value {
+        argument: "size",
+        value: size,
+        expected: "so small that memory can hold as many numbers",
+    })
+}
+
+/// Writes into `remap`, for each place of the remapped data, which element of the
+/// sorted data stands there.
 ///
-/// Only whole batches have such an order: in a smaller last batch the hosts
-/// would hold parts of another shape, or none.
+/// Let a host hold `r = global_batch_size / host_count` rows of each of the
+/// `b = size / global_batch_size` batches. Row `i` of host `h`'s part of batch `k`
+/// then has the place `(h * b + k) * r + i`, and there stands element
+/// `k * global_batch_size + h * r + i`.
+///
+/// `remap` must have [`remap_size`] elements; where the result is `Ok`, all are
+/// written.
 pub fn multihost_remap(
     size: i64,
     global_batch_size: i64,
     host_count: i64,
     remap: &mut [MaybeUninit<i64>],
 ) -> Result<()> {
-    if size < 0 {
-        return Err(Error::Value { argument: "size", value: size, expected: "at least 0" });
-    }
-    let multiple = |argument, value, of, divisor| match divisor {
-        ..1 => Err(Error::Value { argument: of, value: divisor, expected: "at least 1" }),
-        _ if value % divisor != 0 => Err(Error::Multiple { argument, value, of, divisor }),
-        _ => Ok(value / divisor),
-    };
-    let batches = multiple("size", size, "global_batch_size", global_batch_size)?;
-    let host_rows = multiple("global_batch_size", global_batch_size, "host_count", host_count)?;
-    if remap.len() as i64 != size {
+    let expected = remap_size(size, global_batch_size, host_count)?;
+    if remap.len() != expected {
         let because = "one for each element";
-        return Err(Error::Size { argument: "remap", size: remap.len(), expected: size as usize, because });
+        return Err(Error::Size { argument: "remap", size: remap.len(), expected, because });
     }
     if size == 0 {
         return Ok(());
     }
-    let mut host_batches = remap.chunks_exact_mut(host_rows as usize);
+    let host_rows = global_batch_size / host_count;
+    let mut parts = remap.chunks_exact_mut(host_rows as usize);
     for host in 0..host_count {
-        for batch in 0..batches {
+        for batch in 0..size / global_batch_size {
             let first = batch * global_batch_size + host * host_rows;
-            let places = host_batches.next().expect("hosts x batches x host_rows is the size");
-            for (row, place) in places.iter_mut().enumerate() {
+            let part = parts.next().expect("each host has a part of each batch");
+            for (row, place) in part.iter_mut().enumerate() {
                 place.write(first + row as i64);
             }
         }
+    }
+    Ok(())
+}
+
+fn check_multiple(argument: &'static str, value: i64, of: &'static str, divisor: i64) -> Result<()> {
+    if divisor < 1 {
+        return Err(Error::Value { argument: of, value: divisor, expected: "at least 1" });
+    }
+    if value % divisor != 0 {
+        return Err(Error::Multiple { argument, value, of, divisor });
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Binding of the core's `plan`, and of `collate` for its batches.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use numpy::{PyArray1, PyArray2};
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 use windrow_core::collate::{self, Groups, ReadArrays, Sequences};
 use windrow_core::plan::{Batch, Policy, SHAPE_PRICE};
@@ -72,7 +74,11 @@ use crate::policy;
 /// >>> plan.statistics["device_tokens"]
 /// 14
 #[pyclass(frozen, module = "windrow.planning")]
-pub struct Plan(windrow_core::plan::Plan);
+pub struct Plan {
+    core: windrow_core::plan::Plan,
+    shapes: PyOnceLock<Py<PyArray2<i32>>>,
+    batch_shapes: PyOnceLock<Py<PyArray2<i32>>>,
+}
 
 type Vector<'py, T> = Bound<'py, PyArray1<T>>;
 type Matrix<'py, T> = Bound<'py, PyArray2<T>>;
@@ -124,40 +130,40 @@ impl Plan {
         let lengths = elements(&lengths);
         let identities = identities.as_ref().map(elements);
         let plan = py.detach(|| windrow_core::plan::Plan::new(lengths, identities, policy));
-        Ok(Plan(plan.map_err(raise)?))
+        Ok(plan.map_err(raise)?.into())
     }
 
     /// How many batches there are.
     fn __len__(&self) -> usize {
-        self.0.batch_count()
+        self.core.batch_count()
     }
 
     fn __str__(&self) -> String {
-        self.0.to_string()
+        self.core.to_string()
     }
 
     fn __repr__(&self) -> String {
-        let statistics = self.0.statistics();
+        let statistics = self.core.statistics();
         format!(
             "<Plan {}: {} segments, {} batches, {} shapes>",
             self.fingerprint(),
             statistics.segments,
             statistics.batches,
-            self.0.shapes().len()
+            self.core.shapes().len()
         )
     }
 
     fn __eq__(&self, other: &Self) -> bool {
-        self.0 == other.0
+        self.core == other.core
     }
 
     fn __hash__(&self) -> u64 {
-        self.0.fingerprint()
+        self.core.fingerprint()
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
         let py = slf.py();
-        let plan = &slf.get().0;
+        let plan = &slf.get().core;
         let bytes = py.detach(|| plan.to_bytes());
         Ok((slf.get_type().getattr("_from_bytes")?, (PyBytes::new(py, &bytes),)))
     }
@@ -167,86 +173,82 @@ impl Plan {
     fn _from_bytes(_class: &Bound<'_, PyType>, stored: &Bound<'_, PyBytes>) -> PyResult<Self> {
         let bytes = stored.as_bytes();
         let plan = stored.py().detach(|| windrow_core::plan::Plan::from_bytes(bytes));
-        Ok(Plan(plan.map_err(raise)?))
+        Ok(plan.map_err(raise)?.into())
     }
 
     /// How many segments there are.
     #[getter]
     fn segment_count(&self) -> usize {
-        self.0.statistics().segments
+        self.core.statistics().segments
     }
 
-    /// The distinct shapes, ``int32[s, 2]`` of rows and length, in the order they first run.
+    /// Whether rows may hold several segments.
+    #[getter]
+    fn packed(&self) -> bool {
+        self.core.is_packed()
+    }
+
+    /// The distinct shapes, ``int32[s, 2]`` of rows and length, in the order they
+    /// first run; not to be written to.
     #[getter]
     fn shapes<'py>(&self, py: Python<'py>) -> PyResult<Matrix<'py, i32>> {
-        // SAFETY: `write_shapes` writes every element.
-        unsafe {
-            filled_matrix(py, self.0.shapes().len(), 2, |out| {
-                self.0.write_shapes(out);
-                Ok(())
-            })
-        }
+        kept(py, &self.shapes, self.core.shapes().len(), |out| self.core.write_shapes(out))
     }
 
-    /// The shape of each batch, ``int32[b, 2]`` of rows and length.
+    /// The shape of each batch, ``int32[b, 2]`` of rows and length, not to be written to.
     #[getter]
     fn batch_shapes<'py>(&self, py: Python<'py>) -> PyResult<Matrix<'py, i32>> {
-        // SAFETY: `write_batch_shapes` writes every element.
-        unsafe {
-            filled_matrix(py, self.0.batch_count(), 2, |out| {
-                self.0.write_batch_shapes(out);
-                Ok(())
-            })
-        }
+        kept(py, &self.batch_shapes, self.core.batch_count(), |out| self.core.write_batch_shapes(out))
     }
 
     /// The batch of each segment, ``int32[n]``, not to be written to.
     #[getter]
     fn batches<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
-        unsafe { lent(slf.as_any(), slf.get().0.batches()) }
+        unsafe { lent(slf.as_any(), slf.get().core.batches()) }
     }
 
     /// The row of each segment within its batch, ``int32[n]``, not to be written to.
     #[getter]
     fn rows<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
-        unsafe { lent(slf.as_any(), slf.get().0.rows()) }
+        unsafe { lent(slf.as_any(), slf.get().core.rows()) }
     }
 
     /// Where in its row each segment begins, ``int32[n]``, not to be written to.
     #[getter]
     fn starts<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
-        unsafe { lent(slf.as_any(), slf.get().0.starts()) }
+        unsafe { lent(slf.as_any(), slf.get().core.starts()) }
     }
 
     /// The lengths that the plan was made from, ``int32[n]``, not to be written to.
     #[getter]
     fn lengths<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
-        unsafe { lent(slf.as_any(), slf.get().0.lengths()) }
+        unsafe { lent(slf.as_any(), slf.get().core.lengths()) }
     }
 
     /// 16 hexadecimal digits, the same on every platform for the same segments under
     /// the same policy. Two plans are equal if their fingerprints are.
     #[getter]
     fn fingerprint(&self) -> String {
-        format!("{:016x}", self.0.fingerprint())
+        format!("{:016x}", self.core.fingerprint())
     }
 
     /// What the plan amounts to, as a new dictionary.
     ///
-    /// ``segments``, ``rows`` (those that hold a segment), ``filler_rows``,
+    /// ``segments``, ``shared_segments`` (those that hold no row of their own), ``rows`` (those that hold a segment), ``filler_rows``,
     /// ``batches``; ``real_tokens`` of all segments, ``row_tokens`` of those that
     /// hold a row, ``shared_tokens`` of those that need none of their own,
     /// ``device_tokens`` that the device computes, ``padding_tokens`` of these that
     /// nobody needs, filler included; ``shapes``, a list of ``[rows, length]``.
     #[getter]
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let statistics = self.0.statistics();
+        let statistics = self.core.statistics();
         let dict = PyDict::new(py);
         dict.set_item("segments", statistics.segments)?;
+        dict.set_item("shared_segments", statistics.shared_segments)?;
         dict.set_item("rows", statistics.rows)?;
         dict.set_item("filler_rows", statistics.filler_rows)?;
         dict.set_item("batches", statistics.batches)?;
@@ -255,7 +257,7 @@ impl Plan {
         dict.set_item("shared_tokens", statistics.shared_tokens())?;
         dict.set_item("padding_tokens", statistics.padding_tokens())?;
         dict.set_item("device_tokens", statistics.device_tokens)?;
-        let shapes: Vec<_> = self.0.shapes().map(|shape| [shape.rows, shape.length]).collect();
+        let shapes: Vec<_> = self.core.shapes().map(|shape| [shape.rows, shape.length]).collect();
         dict.set_item("shapes", shapes)?;
         Ok(dict)
     }
@@ -263,7 +265,7 @@ impl Plan {
     /// The policy, the statistics and the fingerprint, ready for JSON.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        dict.set_item("policy", policy::policy_dict(py, self.0.policy())?)?;
+        dict.set_item("policy", policy::policy_dict(py, self.core.policy())?)?;
         dict.set_item("statistics", self.statistics(py)?)?;
         dict.set_item("fingerprint", self.fingerprint())?;
         Ok(dict)
@@ -303,7 +305,7 @@ impl Plan {
     /// with, and ``pad_rows`` takes it. A packed row's first is the one that begins
     /// at 0.
     fn batch_rows<'py>(&self, py: Python<'py>, batch: Whole) -> PyResult<Vector<'py, i64>> {
-        let batch = self.0.batch(batch.0).map_err(raise)?;
+        let batch = self.core.batch(batch.0).map_err(raise)?;
         // SAFETY: `write_rows` writes every element.
         unsafe {
             filled(py, batch.rows, |out| {
@@ -347,7 +349,7 @@ impl Plan {
         fill: Whole,
     ) -> PyResult<Matrix<'py, i32>> {
         let (tokens, offsets) = (admit::<i32>("tokens", tokens)?, admit::<i64>("offsets", offsets)?);
-        let sequences = Sequences::new(&self.0, elements(&tokens), elements(&offsets)).map_err(raise)?;
+        let sequences = Sequences::new(&self.core, elements(&tokens), elements(&offsets)).map_err(raise)?;
         let (batch, rows) = self.part(batch, row_start, row_stop)?;
         let fill = fill.within("fill")?;
         // SAFETY: `inputs` writes every element where it returns `Ok`.
@@ -376,7 +378,7 @@ impl Plan {
         fill: Whole,
     ) -> PyResult<Matrix<'py, i32>> {
         let (tokens, offsets) = (admit::<i32>("tokens", tokens)?, admit::<i64>("offsets", offsets)?);
-        let sequences = Sequences::new(&self.0, elements(&tokens), elements(&offsets)).map_err(raise)?;
+        let sequences = Sequences::new(&self.core, elements(&tokens), elements(&offsets)).map_err(raise)?;
         let (batch, rows) = self.part(batch, row_start, row_stop)?;
         let fill = fill.within("fill")?;
         // SAFETY: `targets` writes every element where it returns `Ok`.
@@ -491,7 +493,7 @@ impl Plan {
         row_stop: Option<Whole>,
     ) -> PyResult<(Matrix<'py, i32>, Matrix<'py, i32>, Matrix<'py, i32>)> {
         let (tokens, offsets) = (admit::<i32>("tokens", tokens)?, admit::<i64>("offsets", offsets)?);
-        let sequences = Sequences::new(&self.0, elements(&tokens), elements(&offsets)).map_err(raise)?;
+        let sequences = Sequences::new(&self.core, elements(&tokens), elements(&offsets)).map_err(raise)?;
         let score_starts = admit::<i32>("score_starts", score_starts)?;
         let score_starts = elements(&score_starts);
         let (batch, rows) = self.part(batch, row_start, row_stop)?;
@@ -584,11 +586,38 @@ impl Plan {
         let (offsets, score_starts) = (elements(&offsets), elements(&score_starts));
         // SAFETY: `read_capacities` writes every element where it returns `Ok`.
         unsafe {
-            filled_matrix(py, self.0.shapes().len(), 2, |out| {
-                collate::read_capacities(&self.0, offsets, score_starts, groups.0, multiple.0, out)
+            filled_matrix(py, self.core.shapes().len(), 2, |out| {
+                collate::read_capacities(&self.core, offsets, score_starts, groups.0, multiple.0, out)
             })
         }
     }
+}
+
+impl From<windrow_core::plan::Plan> for Plan {
+    fn from(core: windrow_core::plan::Plan) -> Self {
+        Plan { core, shapes: PyOnceLock::new(), batch_shapes: PyOnceLock::new() }
+    }
+}
+
+/// The pairs that `write` writes, made when they are first asked for.
+fn kept<'py>(
+    py: Python<'py>,
+    cell: &PyOnceLock<Py<PyArray2<i32>>>,
+    rows: usize,
+    write: impl FnOnce(&mut [MaybeUninit<i32>]) + Send,
+) -> PyResult<Matrix<'py, i32>> {
+    let array = cell.get_or_try_init(py, || -> PyResult<_> {
+        // SAFETY: the core's `write_shapes` and `write_batch_shapes` write every element.
+        let array = unsafe {
+            filled_matrix(py, rows, 2, |out| {
+                write(out);
+                Ok(())
+            })?
+        };
+        array.try_readwrite()?.make_nonwriteable();
+        Ok(array.unbind())
+    })?;
+    Ok(array.bind(py).clone())
 }
 
 impl Plan {
@@ -599,7 +628,7 @@ impl Plan {
         row_start: Whole,
         row_stop: Option<Whole>,
     ) -> PyResult<(Batch<'_>, Range<usize>)> {
-        let batch = self.0.batch(batch.0).map_err(raise)?;
+        let batch = self.core.batch(batch.0).map_err(raise)?;
         let rows = batch.row_range(row_start.0, row_stop.map(|Whole(stop)| stop)).map_err(raise)?;
         Ok((batch, rows))
     }

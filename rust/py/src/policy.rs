@@ -1,7 +1,7 @@
 //! Between Python's keywords and the core's policy.
 
 use numpy::PyUntypedArray;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use windrow_core::plan::{BatchRows, Packing, PaddedLengths, Policy};
@@ -52,7 +52,12 @@ fn given_lengths(lengths: &Bound<'_, PyAny>) -> PyResult<Vec<i32>> {
     if lengths.cast::<PyUntypedArray>().is_ok() {
         return Ok(elements(&admit::<i32>("padded_lengths", lengths)?).to_vec());
     }
-    let lengths: Vec<Whole> = lengths.extract()?;
+    let Ok(lengths) = lengths.extract::<Vec<Whole>>() else {
+        let kind = lengths.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "padded_lengths must be a sequence of integers or an int32 array, not {kind}"
+        )));
+    };
     lengths.into_iter().map(|length| length.within("padded_lengths")).collect()
 }
 

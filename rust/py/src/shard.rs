@@ -2,8 +2,10 @@
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
+use windrow_core::shard::remap_size;
 
 use crate::arrays::filled;
+use crate::errors::raise;
 use crate::numbers::integer;
 
 /// The order in which hosts' contiguous slices, batched, give whole global batches.
@@ -28,6 +30,7 @@ use crate::numbers::integer;
 /// Raises:
 ///     TypeError: An argument is not an integer.
 ///     ValueError: An argument is out of its range or not the multiple it must be.
+///     MemoryError: There is not that much memory.
 ///
 /// >>> multihost_remap(8, global_batch_size=4, host_count=2)
 /// array([0, 1, 4, 5, 2, 3, 6, 7])
@@ -38,12 +41,13 @@ pub fn multihost_remap<'py>(
     global_batch_size: &Bound<'py, PyAny>,
     host_count: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-    let size: i64 = integer("size", size)?;
+    let size = integer("size", size)?;
     let global_batch_size = integer("global_batch_size", global_batch_size)?;
     let host_count = integer("host_count", host_count)?;
-    // SAFETY: `multihost_remap` writes every element where it returns `Ok`; a negative size it refuses.
+    let elements = remap_size(size, global_batch_size, host_count).map_err(raise)?;
+    // SAFETY: `multihost_remap` writes every element where it returns `Ok`.
     unsafe {
-        filled(py, size.max(0) as usize, |remap| {
+        filled(py, elements, |remap| {
             windrow_core::shard::multihost_remap(size, global_batch_size, host_count, remap)
         })
     }

@@ -41,15 +41,18 @@ impl<'a> Sequences<'a> {
     /// One segment's tokens, the last included.
     pub(super) fn tokens(&self, segment: u32) -> Result<&'a [i32]> {
         let begin = sequence_begin(self.plan, self.offsets, segment)?;
-        let count = self.plan.lengths()[segment as usize] as usize + 1;
-        let tokens = usize::try_from(begin).ok().and_then(|begin| self.tokens.get(begin..)?.get(..count));
-        tokens.ok_or(Error::Bound {
+        let index = segment as usize;
+        let Ok(first) = usize::try_from(begin) else {
+            return Err(Error::Element { argument: "offsets", index, value: begin, expected: "at least 0" });
+        };
+        let end = first + self.plan.lengths()[index] as usize + 1;
+        self.tokens.get(first..end).ok_or(Error::Bound {
             argument: "offsets",
-            index: Some(segment as usize),
-            value: begin,
-            relation: "at least 0 and at most",
-            limit: self.tokens.len() as i64 - count as i64,
-            because: "so that the segment lies within tokens",
+            index: Some(index + 1),
+            value: end as i64,
+            relation: "at most",
+            limit: self.tokens.len() as i64,
+            because: "the number of tokens",
         })
     }
 }

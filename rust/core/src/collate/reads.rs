@@ -67,7 +67,7 @@ impl Groups {
 
 fn rows_per_group(rows: usize, groups: i64) -> Result<usize> {
     match usize::try_from(groups) {
-        Ok(groups @ 1..) if rows % groups == 0 => Ok(rows / groups),
+        Ok(groups @ 1..) if rows.is_multiple_of(groups) => Ok(rows / groups),
         _ => Err(Error::Bound {
             argument: "groups",
             index: None,

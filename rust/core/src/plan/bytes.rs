@@ -5,9 +5,9 @@
 //! in groups of 7 bits, least first, the eighth bit saying that more follow;
 //! most lengths take one byte or two.
 //!
-//! The fingerprint is taken over the same numbers and over the batches that came
-//! of them, so that two releases that plan differently do not pass for equal. It
-//! is no protection against someone who wants a collision.
+//! The fingerprint is taken over the same numbers and over where each segment came
+//! to lie, so that two releases that plan differently do not pass for equal. It is
+//! no protection against someone who wants a collision.
 
 use crate::error::{Error, Result};
 
@@ -66,20 +66,22 @@ fn parse(bytes: &[u8]) -> Option<(Recipe, u64)> {
     let lengths = (0..count).map(|_| pull(bytes)?.try_into().ok()).collect::<Option<Vec<i32>>>()?;
     let identities = match pull(bytes)? {
         0 => None,
-        _ => {
+        1 => {
             let first = |segment| i64::try_from(pull(bytes)?).ok().map(|back| segment as i64 - back);
             Some((0..count).map(first).collect::<Option<Vec<i64>>>()?)
         }
+        _ => return None,
     };
     bytes.is_empty().then_some((Recipe { policy, lengths, identities }, u64::from_le_bytes(*fingerprint)))
 }
 
-/// The number that stands for a plan.
+/// The number that stands for a plan; `places` are its segments' batches, rows and starts.
 pub(super) fn fingerprint(
     policy: &Policy,
     lengths: &[i32],
     firsts: Option<&[u32]>,
     stretches: &[Stretch],
+    places: [&[i32]; 3],
 ) -> u64 {
     let mut mixer = Mixer(0);
     mixer.add(FORMAT as u64);
@@ -91,6 +93,7 @@ pub(super) fn fingerprint(
     for stretch in stretches {
         [stretch.rows, stretch.length, stretch.batches].into_iter().for_each(|part| mixer.add(part as u64));
     }
+    places.into_iter().for_each(|place| mixer.add_pairs(place, |place| place as u32));
     mixer.finish()
 }
 

@@ -150,7 +150,12 @@ impl Policy {
             (1, tokens) => BatchRows::Budget(tokens),
             _ => return None,
         };
-        let (row_multiple, longest_first) = (next()?, next()? != 0);
+        let row_multiple = next()?;
+        let longest_first = match next()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         let packing = match next()? {
             -1 => None,
             0 => Some(Packing { max_segments: None }),

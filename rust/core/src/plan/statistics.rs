@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Plan;
 use super::policy::{BatchRows, Packing, PaddedLengths, Policy};
+use super::shapes::Stretch;
 
 /// Shapes that a printed plan shows before it only counts the rest.
 const SHOWN_SHAPES: usize = 16;
@@ -13,6 +14,8 @@ const SHOWN_SHAPES: usize = 16;
 pub struct Statistics {
     /// Segments.
     pub segments: usize,
+    /// Segments that hold no row of their own, since an earlier one has the same input.
+    pub shared_segments: usize,
     /// Rows that hold a segment.
     pub rows: usize,
     /// Rows that complete the last batch.
@@ -28,6 +31,27 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// What is known of segments before they have rows; those that hold a row are `distinct`.
+    pub(super) fn of_segments(lengths: &[i32], distinct: &[i32]) -> Self {
+        let tokens = |lengths: &[i32]| lengths.iter().map(|&length| length as u64).sum();
+        Statistics {
+            segments: lengths.len(),
+            shared_segments: lengths.len() - distinct.len(),
+            real_tokens: tokens(lengths),
+            row_tokens: tokens(distinct),
+            ..Statistics::default()
+        }
+    }
+
+    /// Adds what the batches make of the rows.
+    pub(super) fn add_batches(&mut self, rows: usize, stretches: &[Stretch]) {
+        self.rows = rows;
+        self.batches = stretches.iter().map(|stretch| stretch.batches).sum();
+        let batch_rows: usize = stretches.iter().map(|stretch| stretch.rows * stretch.batches).sum();
+        self.filler_rows = batch_rows - rows;
+        self.device_tokens = stretches.iter().map(Stretch::tokens).sum();
+    }
+
     /// Tokens that the device computes and nobody needs, filler included.
     pub fn padding_tokens(&self) -> u64 {
         self.device_tokens - self.row_tokens
@@ -106,7 +130,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);

@@ -1,29 +1,34 @@
 //! Which segments have the same tokens.
 //!
-//! Every segment is hashed. Hash and number of each are placed by the hash's
-//! first bits in partitions small enough that a partition's table stays in a
-//! core's own cache; there the first segment with each hash is found. Whether a
-//! segment really has the tokens of that one is then checked in the order of the
-//! segments, so that one of the two is read from where reading just was. The few
-//! that only share a hash are grouped once more, by their tokens.
+//! Every segment is hashed, and its hash and number go into a bin by the hash's
+//! first bits. A bin is small enough that a table of its hashes stays in a core's
+//! own cache; there each segment finds the first one with its hash, and the two
+//! go into another bin, by the segment's number. At last these bins are gone
+//! through in order: whether the tokens are the same is checked one by one, and
+//! since neighbours are checked together, only one of the two segments is read
+//! from far away. The few that share a hash and nothing else are then grouped by
+//! their tokens.
 //!
-//! The cost is two passes over the tokens and 8 bytes of memory for each segment.
+//! The cost is two passes over the tokens, and 8 bytes of memory for each segment
+//! plus 8 for each that is not the first of its kind.
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use super::{hash::hash, segment_count};
-use crate::chunks::{fill_chunks, on_threads, ranges};
+use super::bins::{BLOCK, Bins};
+use super::hash::{self, hash};
+use super::segment_count;
+use crate::chunks::{on_threads, ranges};
 use crate::error::{Error, Result};
 use crate::parallel::threads_for;
-use crate::place::{Places, place_all};
 
-/// How many segments a partition should have, so that its table fits into a core's second cache.
-const PARTITION: usize = 1 << 13;
-/// More partitions than this are not quick to write to.
-const MOST_PARTITIONS: usize = 1 << 11;
+/// How many segments a bin should have, so that its table fits into a core's second cache.
+const SEGMENTS_PER_BIN: usize = 1 << 13;
+/// With more bins than this, writing to them is not quick.
+const MOST_BINS: usize = 1 << 11;
+/// How many segments are worked on together, so that their reads overlap.
+const TOGETHER: usize = BLOCK;
 
 /// Writes into `first`, for each segment, the first segment with the same tokens:
 /// itself, if none before it has them.
@@ -45,16 +50,12 @@ pub fn group_identical_by(
 ) -> Result<()> {
     let segments = Segments { tokens, offsets };
     segments.check_ends(first.len())?;
-    fill_chunks(first, |range, hashes| {
-        for (segment, slot) in range.zip(hashes) {
-            slot.write(hash(segments.checked(segment)?) as i64);
-        }
-        Ok(())
-    })?;
-    // SAFETY: every element was written just now, and nobody else has them.
-    let first = unsafe { &*(first as *mut [MaybeUninit<i64>] as *const [AtomicI64]) };
-    group_by_hash(first);
-    regroup(segments, first, &mistaken(segments, first));
+    let number = Number::below(first.len());
+    let by_hash = segments.by_hash(&hash, number)?;
+    let pairs = pairs_by_hash(&by_hash, number);
+    drop(by_hash);
+    let mistaken = segments.check(&pairs, first);
+    segments.regroup(mistaken, first);
     Ok(())
 }
 
@@ -81,47 +82,99 @@ impl<'a> Segments<'a> {
 
     /// The tokens of a segment, or nothing where its offsets are not within the tokens.
     fn get(self, segment: usize) -> Option<&'a [i32]> {
-        let (begin, end) = (self.offsets[segment], self.offsets[segment + 1]);
-        self.tokens.get(begin as usize..end as usize)
+        self.between(self.ends(segment))
     }
 
-    fn checked(self, segment: usize) -> Result<&'a [i32]> {
-        self.get(segment).ok_or_else(|| {
-            let (begin, value) = (self.offsets[segment], self.offsets[segment + 1]);
-            let expected =
-                if value < begin { "at least the offset before it" } else { "at most the number of tokens" };
-            Error::Element { argument: "offsets", index: segment + 1, value, expected }
-        })
+    fn ends(self, segment: usize) -> (i64, i64) {
+        (self.offsets[segment], self.offsets[segment + 1])
+    }
+
+    fn between(self, (begin, end): (i64, i64)) -> Option<&'a [i32]> {
+        self.tokens.get(begin as usize..end as usize) // negative ones become too large
+    }
+
+    /// Every segment's number beside its hash, in bins by the hash: one set of bins
+    /// for each stretch of segments, in their order.
+    fn by_hash(self, hash: impl Fn(&[i32]) -> u64 + Sync, number: Number) -> Result<Vec<Bins>> {
+        let count = self.offsets.len() - 1;
+        let bins = (count / SEGMENTS_PER_BIN + 1).next_power_of_two().min(MOST_BINS);
+        let threads = threads_for(count.max(self.tokens.len() / 8));
+        let parts = on_threads(threads, ranges(count, threads), |range: Range<usize>| {
+            let mut binned = Bins::new(bins, range.len());
+            for segment in range {
+                let (begin, end) = self.ends(segment);
+                let tokens = self.between((begin, end)).ok_or_else(|| refused(segment, begin, end))?;
+                let hash = hash::mix(hash(tokens));
+                let bin = hash.rotate_left(bins.ilog2()) as usize % bins;
+                binned.push(bin, number.beside(hash << bins.ilog2(), segment));
+            }
+            Ok(binned)
+        });
+        parts.into_iter().collect()
+    }
+
+    /// Writes into `first` each segment itself, and for each of `pairs` the one that
+    /// is to be checked against; returns those that are not the same as that one.
+    fn check(self, pairs: &[Bins], first: &mut [MaybeUninit<i64>]) -> Vec<usize> {
+        let threads = threads_for(self.tokens.len() / 8);
+        let parts = first.chunks_mut(SEGMENTS_PER_BIN).enumerate().collect();
+        let mistaken = on_threads(threads, parts, |(bin, first): (usize, &mut [MaybeUninit<i64>])| {
+            let begin = bin * SEGMENTS_PER_BIN;
+            for (segment, slot) in first.iter_mut().enumerate() {
+                slot.write((begin + segment) as i64);
+            }
+            let mut mistaken = Vec::new();
+            for pairs in pairs.iter().flat_map(|pairs| pairs.blocks(bin)) {
+                self.check_together(pairs, begin, first, &mut mistaken);
+            }
+            mistaken
+        });
+        mistaken.concat()
+    }
+
+    fn check_together(
+        self,
+        pairs: &[u64],
+        begin: usize,
+        first: &mut [MaybeUninit<i64>],
+        mistaken: &mut Vec<usize>,
+    ) {
+        let mut ends = [(0, 0); TOGETHER];
+        for (ends, &pair) in ends.iter_mut().zip(pairs) {
+            *ends = self.ends(pair as usize / SEGMENTS_PER_BIN);
+        }
+        let mut heads = 0;
+        for &(begin, _) in &ends[..pairs.len()] {
+            heads ^= self.tokens.get(begin as usize).copied().unwrap_or(0);
+        }
+        std::hint::black_box(heads);
+        for (&ends, &pair) in ends.iter().zip(pairs) {
+            let (named, local) = (pair as usize / SEGMENTS_PER_BIN, pair as usize % SEGMENTS_PER_BIN);
+            first[local].write(named as i64);
+            if self.get(begin + local) != self.between(ends) {
+                mistaken.push(begin + local);
+            }
+        }
+    }
+
+    /// Groups `mistaken` segments by their tokens. All with the same tokens are among
+    /// them: they had the same hash, hence the same, wrong, first segment.
+    fn regroup(self, mut mistaken: Vec<usize>, first: &mut [MaybeUninit<i64>]) {
+        mistaken.sort_unstable();
+        let mut seen = HashMap::new();
+        for segment in mistaken {
+            let named = *seen.entry(self.get(segment)).or_insert(segment);
+            first[segment].write(named as i64);
+        }
     }
 }
 
-/// Replaces each hash in `first` by the first segment that had the same one.
-///
-/// Two hashes count as the same if they agree in as many bits as fit beside a
-/// segment's number.
-fn group_by_hash(first: &[AtomicI64]) {
-    let count = first.len();
-    let partitions = (count / PARTITION + 1).next_power_of_two().min(MOST_PARTITIONS);
-    let bits = partitions.ilog2();
-    let number = Number::below(count);
-    let mut entries: Vec<i64> = Vec::with_capacity(count);
-    let places = Places::new(&mut entries.spare_capacity_mut()[..count]);
-    let partition =
-        |segment: usize| (first[segment].load(Relaxed) as u64).rotate_left(bits) as usize % partitions;
-    let begins = place_all(count, partitions, partition, |place, segment| {
-        let hash = (first[segment].load(Relaxed) as u64) << bits;
-        places.put(place, number.beside(hash, segment) as i64);
-        first[segment].store(segment as i64, Relaxed);
-    });
-    let begins = begins.expect("nobody else writes the hashes");
-    // SAFETY: every place was given, so every element is written.
-    unsafe { entries.set_len(count) };
-    let ends = begins.iter().skip(1).copied().chain([count]);
-    let parts = begins.iter().zip(ends).map(|(&begin, end)| &entries[begin..end]).collect();
-    on_threads(threads_for(count), parts, |entries| group_partition(entries, number, first));
+fn refused(segment: usize, begin: i64, end: i64) -> Error {
+    let expected = if end < begin { "at least the offset before it" } else { "at most the number of tokens" };
+    Error::Element { argument: "offsets", index: segment + 1, value: end, expected }
 }
 
-/// How many bits a segment's number takes below a hash.
+/// The bits that a segment's number takes below a hash.
 #[derive(Clone, Copy)]
 struct Number {
     mask: u64,
@@ -129,7 +182,7 @@ struct Number {
 
 impl Number {
     fn below(count: usize) -> Self {
-        Self { mask: ((count as u64 + 1).next_power_of_two()) - 1 }
+        Self { mask: (count as u64 + 1).next_power_of_two() - 1 }
     }
 
     /// The hash's upper bits, with the segment's number, from 1, in place of the lower.
@@ -137,92 +190,95 @@ impl Number {
         hash & !self.mask | (segment as u64 + 1)
     }
 
-    fn segment(self, entry: u64) -> i64 {
-        (entry & self.mask) as i64 - 1
+    fn segment(self, entry: u64) -> usize {
+        (entry & self.mask) as usize - 1
+    }
+
+    fn hash(self, entry: u64) -> u64 {
+        entry & !self.mask
     }
 }
 
-/// Finds the first segment with each hash of a partition, and writes it for the others.
-fn group_partition(entries: &[i64], number: Number, first: &[AtomicI64]) {
-    let mut table = Table::for_entries(entries.len().min(PARTITION * 2));
+/// Each segment whose hash an earlier one has, with the first of these, as
+/// `first × SEGMENTS_PER_BIN + segment % SEGMENTS_PER_BIN`, in bins by
+/// `segment / SEGMENTS_PER_BIN`.
+fn pairs_by_hash(by_hash: &[Bins], number: Number) -> Vec<Bins> {
+    let bins = by_hash[0].len();
+    let segments: usize =
+        (0..bins).flat_map(|bin| by_hash.iter().map(move |stretch| stretch.count(bin))).sum();
+    let threads = threads_for(segments).min(bins);
+    on_threads(threads, ranges(bins, threads), |range: Range<usize>| {
+        let counts = range.clone().map(|bin| by_hash.iter().map(|stretch| stretch.count(bin)).sum::<usize>());
+        let mut pairs = Bins::new(segments.div_ceil(SEGMENTS_PER_BIN), counts.sum());
+        let mut table = Vec::new();
+        for bin in range {
+            let blocks = by_hash.iter().flat_map(|stretch| stretch.blocks(bin));
+            find_pairs(blocks, segments / bins, number, &mut table, |entry, holder| {
+                let (segment, named) = (number.segment(entry), number.segment(holder));
+                let pair = named * SEGMENTS_PER_BIN + segment % SEGMENTS_PER_BIN;
+                pairs.push(segment / SEGMENTS_PER_BIN, pair as u64);
+            });
+        }
+        pairs
+    })
+}
+
+/// Calls `found(entry, holder)` for each entry with the first one of its hash.
+///
+/// In each round, the first entry that comes to a slot holds it. Later ones with
+/// its hash are found; those with another go to the next round, where slots are
+/// taken by other bits. Which of the three it is, is never guessed.
+fn find_pairs<'a>(
+    entries: impl Iterator<Item = &'a [u64]>,
+    expected: usize,
+    number: Number,
+    table: &mut Vec<u64>,
+    mut found: impl FnMut(u64, u64),
+) {
+    let mut left = Vec::new();
+    let bits = (expected * 2).max(64).next_power_of_two().ilog2();
+    table.clear();
+    table.resize(1 << bits, 0);
+    for some in entries {
+        find_together(some, number, table, 64 - bits, 1, &mut left, &mut found);
+    }
+    for round in 0.. {
+        if left.is_empty() {
+            return;
+        }
+        table.fill(0);
+        for some in std::mem::take(&mut left).chunks(TOGETHER) {
+            find_together(some, number, table, 64 - bits, hash::odd(round), &mut left, &mut found);
+        }
+    }
+}
+
+fn find_together(
+    entries: &[u64],
+    number: Number,
+    table: &mut [u64],
+    shift: u32,
+    factor: u64,
+    left: &mut Vec<u64>,
+    found: &mut impl FnMut(u64, u64),
+) {
+    let mut pairs = [(0, 0); TOGETHER];
+    let mut others = [0; TOGETHER];
+    let (mut pair_count, mut other_count) = (0, 0);
     for &entry in entries {
-        let entry = entry as u64;
-        let found = table.find_or_insert(entry, number);
-        if found != entry {
-            first[number.segment(entry) as usize].store(number.segment(found), Relaxed);
-        }
+        let hash = number.hash(entry);
+        let slot = &mut table[(hash.wrapping_mul(factor) >> shift) as usize];
+        let holder = *slot;
+        let empty = holder == 0;
+        let same = number.hash(holder) == hash;
+        *slot = if empty { entry } else { holder };
+        pairs[pair_count] = (entry, holder);
+        pair_count += usize::from(same & !empty);
+        others[other_count] = entry;
+        other_count += usize::from(!same & !empty);
     }
-}
-
-/// Entries by hash, with open addressing; 0 is an empty slot.
-struct Table {
-    slots: Vec<u64>,
-    used: usize,
-}
-
-impl Table {
-    fn for_entries(count: usize) -> Self {
-        Self { slots: vec![0; (count * 2).next_power_of_two().max(2)], used: 0 }
+    for &(entry, holder) in &pairs[..pair_count] {
+        found(entry, holder);
     }
-
-    /// The entry with the hash of `entry` that was inserted first: `entry` itself, if it is new.
-    fn find_or_insert(&mut self, entry: u64, number: Number) -> u64 {
-        let last = self.slots.len() - 1;
-        let mut slot = (entry >> self.shift()) as usize;
-        loop {
-            let found = self.slots[slot & last];
-            if found == 0 {
-                break;
-            }
-            if (found ^ entry) & !number.mask == 0 {
-                return found;
-            }
-            slot += 1;
-        }
-        self.slots[slot & last] = entry;
-        self.used += 1;
-        if self.used * 2 > self.slots.len() {
-            self.grow(number);
-        }
-        entry
-    }
-
-    /// The first bits of an entry are its slot's number.
-    fn shift(&self) -> u32 {
-        64 - self.slots.len().ilog2()
-    }
-
-    fn grow(&mut self, number: Number) {
-        let larger = Self::for_entries(self.slots.len());
-        for entry in std::mem::replace(self, larger).slots.into_iter().filter(|&entry| entry != 0) {
-            self.find_or_insert(entry, number);
-        }
-    }
-}
-
-/// The segments whose tokens are not those of the segment that `first` names, ascending.
-fn mistaken(segments: Segments, first: &[AtomicI64]) -> Vec<usize> {
-    let threads = threads_for(first.len());
-    let parts = on_threads(threads, ranges(first.len(), threads * 4), |range: Range<usize>| {
-        let mut mistaken = Vec::new();
-        for segment in range {
-            let named = first[segment].load(Relaxed) as usize;
-            if named != segment && segments.get(segment) != segments.get(named) {
-                mistaken.push(segment);
-            }
-        }
-        mistaken
-    });
-    parts.concat()
-}
-
-/// Groups `mistaken` segments by their tokens. All with the same tokens are among
-/// them: they had the same hash, hence the same, wrong, first segment.
-fn regroup(segments: Segments, first: &[AtomicI64], mistaken: &[usize]) {
-    let mut seen = HashMap::new();
-    for &segment in mistaken {
-        let tokens = segments.get(segment);
-        let named = *seen.entry(tokens).or_insert(segment);
-        first[segment].store(named as i64, Relaxed);
-    }
+    left.extend_from_slice(&others[..other_count]);
 }

@@ -53,7 +53,7 @@ pub(super) fn hash(tokens: &[i32]) -> u64 {
         [x] => words(&[*x, 0, 0, 0]),
         [] => [0, 0],
     };
-    fold(fold(a ^ SALTS[2], b ^ state) ^ SALTS[3], tokens.len() as u64 ^ SALTS[4])
+    fold(a ^ SALTS[2], b ^ state)
 }
 
 fn words(tokens: &[i32; STEP]) -> [u64; 2] {
@@ -65,4 +65,14 @@ fn words(tokens: &[i32; STEP]) -> [u64; 2] {
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
+}
+
+/// Spreads a hash over all its bits.
+pub(super) fn mix(hash: u64) -> u64 {
+    fold(hash ^ SALTS[3], SALTS[0])
+}
+
+/// An odd factor, a different one for every round up to eight.
+pub(super) fn odd(round: usize) -> u64 {
+    SALTS[round % SALTS.len()] | 1
 }

@@ -1,0 +1,42 @@
+"""How every dataset here reads an index: Grain's way, with epochs without end in both directions.
+
+```text
+five elements      index   -1   0   4   5   11
+                   epoch   -1   0   0   1    2
+                position    4   0   4   0    1
+```
+"""
+
+import operator
+import sys
+from typing import Any, SupportsIndex
+
+import grain
+
+
+def split_index(index: SupportsIndex, length: int, name: str) -> tuple[int, int]:
+    """The epoch and the position in it of ``index``, in a dataset of ``length`` elements called ``name``."""
+    if length == 0:
+        raise IndexError(f"index {index} is out of range: {name} is empty; give it a dataset with elements")
+    return divmod(operator.index(index), length)
+
+
+def admit_dataset(dataset: Any, name: str, *, finite: bool = True) -> grain.MapDataset:
+    """``dataset`` itself, if ``name`` can be built upon it."""
+    if not isinstance(dataset, grain.MapDataset):
+        raise TypeError(
+            f"dataset must be a grain.MapDataset, not {type(dataset).__name__}; "
+            "wrap a sequence with grain.MapDataset.source(sequence)"
+        )
+    if finite and len(dataset) == sys.maxsize:
+        raise ValueError(f"dataset has no end; put {name} before .repeat(), not behind it")
+    return dataset
+
+
+def admit_count(argument: str, value: Any, least: int = 1) -> int:
+    """``value`` as an ``int``, if it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{argument} must be a whole number, not {type(value).__name__}")
+    if (count := operator.index(value)) < least:
+        raise ValueError(f"{argument} is {count}; it must be at least {least}")
+    return count

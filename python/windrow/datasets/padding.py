@@ -1,0 +1,278 @@
+"""Full batches and common lengths, by padding.
+
+`PadBatchDataset` appends elements until batches are full;
+`PadSequenceInBatchDataset` pads the sequences of each batch's elements to one
+length, and leaves them single, so that a batch can be spread over devices.
+
+```text
+batches of 2, multiples of 3      [3 1 5]  [2 4]    | [2 4 3 3]      [2 4]
+                                  [3 1 5]  [2 4 0]  | [2 4 3 3 0 0]  [2 4 0 0 0 0]
+```
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, SupportsIndex
+
+import grain
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.datasets.indexing import admit_count, admit_dataset, split_index
+from windrow.datasets.shared import RecentReads
+
+_BATCHES_KEPT = 32  # more than the threads that read ahead at a time
+
+
+def empty_llm_indexed_sample() -> dict[str, NDArray[Any]]:
+    """One padding element with all components of an `LLMIndexedBatch`: one token 0, segment 0, document 0.
+
+    Returns:
+        ``int32[1, 1]`` for tokens, positions and segments, ``bool[1, 1]`` for
+        borders, and ``int32[1]`` for ``document_idx`` (0: no document) and
+        ``sequence_idx``.
+
+    >>> empty_llm_indexed_sample()["document_idx"]
+    array([0], dtype=int32)
+    """
+    sequences = ("inputs", "targets", "inputs_position", "targets_position")
+    segments = ("inputs_segmentation", "targets_segmentation")
+    return {
+        **{name: np.zeros((1, 1), np.int32) for name in sequences + segments},
+        "document_idx": np.zeros(1, np.int32),
+        "sequence_idx": np.zeros(1, np.int32),
+        "_document_borders": np.zeros((1, 1), np.bool_),
+    }
+
+
+class PadBatchDataset(grain.MapDataset):
+    """A dataset with ``pad_elem`` appended until all its batches are full.
+
+    Each epoch is padded by itself.
+
+    Args:
+        dataset: The dataset to pad.
+        multiple_of: The global batch size; the length becomes a multiple of it.
+        min_length: The least length; it is raised to a multiple too.
+        pad_elem: The element to append, the same object each time.
+
+    Raises:
+        TypeError: ``dataset`` is no ``MapDataset``.
+        ValueError: ``dataset`` has no end, ``multiple_of`` is below 1, or
+            ``min_length`` below 0.
+
+    >>> list(PadBatchDataset(grain.MapDataset.source([3, 1, 2]), multiple_of=4, min_length=0, pad_elem=0))
+    [3, 1, 2, 0]
+    """
+
+    def __init__(self, dataset: grain.MapDataset, multiple_of: int, min_length: int, pad_elem: Any) -> None:
+        super().__init__(admit_dataset(dataset, "PadBatchDataset"))
+        self.dataset = dataset
+        self.multiple_of = admit_count("multiple_of", multiple_of)
+        self.min_length = admit_count("min_length", min_length, least=0)
+        self.pad_elem = pad_elem
+
+    def __len__(self) -> int:
+        return _raised(max(len(self.dataset), self.min_length), self.multiple_of)
+
+    def __getitem__(self, index: slice | SupportsIndex) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        epoch, position = split_index(index, len(self), str(self))
+        size = len(self.dataset)
+        return self.dataset[epoch * size + position] if position < size else self.pad_elem
+
+    def __str__(self) -> str:
+        return f"PadBatchDataset(multiple_of={self.multiple_of}, min_length={self.min_length})"
+
+
+class PadSequenceInBatchDataset(grain.MapDataset):
+    """Single elements, their sequences padded to one length for each batch of ``batch_size``.
+
+    Elements are flat dictionaries of arrays. Axis 1 is padded, for each key to
+    the batch's longest, raised to a multiple; arrays with fewer axes stay as
+    they are. The last batch of an epoch may be smaller. Each element is read
+    once, when its batch is first asked for; the batches read last are kept.
+    Elements that a ``filter`` took out (``None``) stay ``None``.
+
+    Args:
+        dataset: The dataset; its elements are dictionaries of arrays.
+        batch_size: How many elements, one after another, get one length.
+        multiple_of: What each length is a multiple of.
+        pad_value: What to pad with, in all arrays.
+
+    Raises:
+        TypeError: ``dataset`` is no ``MapDataset``, or an element no dictionary.
+        KeyError: Elements of a batch have different keys.
+        ValueError: ``batch_size`` or ``multiple_of`` is below 1, arrays of a key
+            differ in rank, or ``pad_value`` does not fit an array's dtype.
+
+    >>> [element["a"].tolist() for element in PadSequenceInBatchDataset(grain.MapDataset.source(
+    ...     [{"a": np.array([[3, 1, 5]])}, {"a": np.array([[2, 4]])}]), batch_size=2, multiple_of=3)]
+    [[[3, 1, 5]], [[2, 4, 0]]]
+    """
+
+    def __init__(
+        self, dataset: grain.MapDataset, batch_size: int, multiple_of: int = 64, pad_value: float = 0
+    ) -> None:
+        super().__init__(admit_dataset(dataset, "PadSequenceInBatchDataset", finite=False))
+        self.dataset = dataset
+        self.batch_size = admit_count("batch_size", batch_size)
+        self.multiple_of = admit_count("multiple_of", multiple_of)
+        self.pad_value = pad_value
+        self._batches: RecentReads[_Batch] = RecentReads(_BATCHES_KEPT)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: slice | SupportsIndex) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        size = len(self)
+        epoch, position = split_index(index, size, str(self))
+        number, offset = divmod(position, self.batch_size)
+        start = epoch * size + number * self.batch_size
+        stop = min(start + self.batch_size, (epoch + 1) * size)
+        batch: _Batch = self._batches.get((start, stop), lambda: self._read(start, stop))
+        return batch.padded(offset, self.pad_value)
+
+    def __str__(self) -> str:
+        return f"PadSequenceInBatchDataset(batch_size={self.batch_size}, multiple_of={self.multiple_of})"
+
+    def _read(self, start: int, stop: int) -> "_Batch":
+        return _Batch([self.dataset[index] for index in range(start, stop)], start, self.multiple_of)
+
+
+class _Batch:
+    """The elements of one batch and, for each key with sequences, the length to pad to."""
+
+    def __init__(self, elements: Sequence[Mapping[str, Any] | None], start: int, multiple_of: int) -> None:
+        self.elements = elements
+        present = [(start + at, element) for at, element in enumerate(elements) if element is not None]
+        _check_alike(present)
+        self.lengths = {
+            key: _raised(max(np.shape(element[key])[1] for _, element in present), multiple_of)
+            for key in (present[0][1] if present else ())
+            if np.ndim(present[0][1][key]) > 1
+        }
+
+    def padded(self, offset: int, pad_value: float) -> dict[str, NDArray[Any]] | None:
+        element = self.elements[offset]
+        if element is None:
+            return None
+        return dict(element) | {
+            key: _joined([np.asarray(element[key])], 1, length, np.shape(element[key])[0], pad_value)
+            for key, length in self.lengths.items()
+        }
+
+
+def _check_alike(elements: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """Refuses elements of one batch that are no dictionaries, or differ in keys or ranks."""
+    for index, element in elements:
+        if not isinstance(element, Mapping):
+            raise TypeError(
+                f"element {index} is a {type(element).__name__}; it must be a dictionary of arrays"
+            )
+        first_index, first = elements[0]
+        for key in first.keys() ^ element.keys():
+            without, other = (index, first_index) if key in first else (first_index, index)
+            raise KeyError(
+                f"element {without} has no {key!r}, which element {other} of its batch has; "
+                "all must have the same keys"
+            )
+        for key in first:
+            if np.ndim(element[key]) != np.ndim(first[key]):
+                raise ValueError(
+                    f"{key!r} of element {index} has {np.ndim(element[key])} dimensions, and of element "
+                    f"{first_index} {np.ndim(first[key])}; elements of a batch must agree"
+                )
+
+
+def _pad_batch_multiple(
+    batch: Sequence[NDArray[Any]],
+    multiple_of: int = 64,
+    axis: int = 1,
+    pad_value: float = 0,
+    batch_size_pad: int | None = None,
+) -> NDArray[Any]:
+    """Pads arrays along one axis to a common multiple and puts them one behind the other along axis 0.
+
+    Args:
+        batch: Arrays of one rank and dtype, equal in all axes but ``axis`` and 0.
+        multiple_of: What the padded size is a multiple of; the least that
+            holds the largest array is taken.
+        axis: The axis to pad, typically that of the sequence.
+        pad_value: What to pad with.
+        batch_size_pad: The size to pad axis 0 of the result to, if given.
+
+    Returns:
+        A new array of the batch's dtype.
+
+    Raises:
+        ValueError: ``batch`` is empty, its arrays differ in rank or in an axis
+            that is not padded, there is no such axis, ``pad_value`` does not fit
+            the dtype, or there are more than ``batch_size_pad`` rows.
+
+    >>> _pad_batch_multiple([np.array([[1, 2]]), np.array([[11, 12, 13]])], multiple_of=4, axis=1)
+    array([[ 1,  2,  0,  0],
+           [11, 12, 13,  0]])
+    """
+    arrays, axis = _admit_batch(batch, axis)
+    length = _raised(max(array.shape[axis] for array in arrays), admit_count("multiple_of", multiple_of))
+    rows = len(arrays) * length if axis == 0 else sum(map(len, arrays))
+    if batch_size_pad is not None:
+        if admit_count("batch_size_pad", batch_size_pad, least=0) < rows:
+            raise ValueError(f"batch has {rows} rows, more than the {batch_size_pad} of batch_size_pad")
+        rows = batch_size_pad
+    return _joined(arrays, axis, length, rows, pad_value)
+
+
+def _joined(
+    arrays: Sequence[NDArray[Any]], axis: int, length: int, rows: int, pad_value: float
+) -> NDArray[Any]:
+    """Arrays, each padded to ``length`` along ``axis``, one behind the other in ``rows`` rows."""
+    shape = list(arrays[0].shape)
+    shape[axis] = length
+    shape[0] = rows
+    padded = np.full(shape, _fitting(pad_value, arrays[0].dtype), arrays[0].dtype)
+    start = 0
+    for array in arrays:
+        padded[(slice(start, start + len(array)), *map(slice, array.shape[1:]))] = array
+        start += length if axis == 0 else len(array)
+    return padded
+
+
+def _admit_batch(batch: Sequence[NDArray[Any]], axis: int) -> tuple[list[NDArray[Any]], int]:
+    arrays = [np.asarray(array) for array in batch]
+    if not arrays:
+        raise ValueError("batch is empty; it must hold at least one array")
+    rank = arrays[0].ndim
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis is {axis}; the arrays of batch have {rank} dimensions")
+    axis %= rank
+    kept = [size for at, size in enumerate(arrays[0].shape) if at not in (0, axis)]
+    for index, array in enumerate(arrays):
+        if array.ndim != rank:
+            raise ValueError(f"batch[{index}] has {array.ndim} dimensions, batch[0] {rank}; they must agree")
+        if [size for at, size in enumerate(array.shape) if at not in (0, axis)] != kept:
+            raise ValueError(
+                f"batch[{index}] has shape {array.shape}, batch[0] {arrays[0].shape}; "
+                f"they may differ in axes 0 and {axis} only"
+            )
+        if array.dtype != arrays[0].dtype:
+            raise ValueError(
+                f"batch[{index}] has dtype {array.dtype}, batch[0] {arrays[0].dtype}; they must agree"
+            )
+    return arrays, axis
+
+
+def _fitting(pad_value: float, dtype: np.dtype[Any]) -> Any:
+    """``pad_value`` in ``dtype``, if that changes nothing."""
+    with np.errstate(all="ignore"):
+        value = np.asarray(pad_value).astype(dtype)
+    if not np.array_equal(value, np.asarray(pad_value), equal_nan=value.dtype.kind in "fc"):
+        raise ValueError(f"pad_value {pad_value!r} does not fit arrays of {dtype}; give a value that does")
+    return value
+
+
+def _raised(size: int, multiple_of: int) -> int:
+    return -(-size // multiple_of) * multiple_of

@@ -1,0 +1,58 @@
+"""Reading ahead: in worker processes, in threads, or not at all."""
+
+from dataclasses import dataclass
+
+import grain
+from absl import flags
+
+from windrow.datasets.indexing import admit_count
+
+_SHARED_MEMORY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ReadAhead:
+    """Goes through batches that workers make ahead of time.
+
+    Each worker makes every ``worker_count``-th batch and keeps at most
+    ``worker_buffer_size`` finished ones. Neither order nor content depends on
+    that. Processes send arrays of a mebibyte and more through shared memory,
+    smaller ones through a pipe.
+
+    Attributes:
+        worker_count: How many workers; 0 makes each batch when it is asked for.
+        worker_buffer_size: How many finished batches each worker keeps.
+        use_thread_prefetch: Workers are threads instead of processes.
+
+    Raises:
+        TypeError: A count is no whole number.
+        ValueError: ``worker_count`` is below 0, or ``worker_buffer_size`` below 1.
+    """
+
+    worker_count: int
+    worker_buffer_size: int
+    use_thread_prefetch: bool
+
+    def __post_init__(self) -> None:
+        admit_count("worker_count", self.worker_count, least=0)
+        admit_count("worker_buffer_size", self.worker_buffer_size)
+
+    def __call__(self, batches: grain.MapDataset) -> grain.IterDataset:
+        """A Grain dataset of ``batches`` in order."""
+        # A batch is made in less time than it takes to hand it to one of Grain's reading threads.
+        dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        if self.worker_count == 0:
+            return dataset
+        if self.use_thread_prefetch:
+            return grain.experimental.multithread_prefetch(
+                dataset, self.worker_count, self.worker_buffer_size
+            )
+        if not flags.FLAGS.is_parsed():  # Grain's workers ask for flags that only absl programs parse
+            flags.FLAGS.mark_as_parsed()
+        options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_MEMORY_BYTES)
+        dataset = grain.experimental.WithOptionsIterDataset(dataset, options)
+        return dataset.mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers=self.worker_count, per_worker_buffer_size=self.worker_buffer_size
+            )
+        )

@@ -1,0 +1,81 @@
+"""An order in which each host's contiguous slice, batched, gives its part of the global batches."""
+
+from typing import Any, SupportsIndex
+
+import grain
+
+from windrow import planning
+from windrow.datasets.indexing import admit_count, admit_dataset, split_index
+from windrow.datasets.shared import SharedArray
+
+
+class MultihostSortedRemapDataset(grain.MapDataset):
+    """A sorted dataset, reordered so that hosts that take slices of it still batch what was sorted together.
+
+    A host takes one contiguous slice of a dataset. In a sorted dataset that
+    would give one host the shortest elements and another the longest. After
+    this reordering the hosts' batches, put side by side, are the batches of the
+    sorted dataset:
+
+    ```text
+    sorted dataset              [1 2 3 4 5 6 7 8], global batches of 4, two hosts
+    reordered                   [1 2 5 6 3 4 7 8]
+    hosts' slices, batched      [[1 2] [5 6]]  [[3 4] [7 8]]
+    global batches              [1 2 3 4]  [5 6 7 8]
+    ```
+
+    Each epoch is reordered by itself. The order is ``int64[n]``, made at once.
+
+    Args:
+        dataset: The (sorted) dataset; its length must be a multiple of
+            ``global_batch_size``, as `PadBatchDataset` makes it.
+        global_batch_size: The rows of a batch over all hosts.
+        dataloader_host_count: How many hosts make up a global batch.
+
+    Raises:
+        TypeError: ``dataset`` is no ``MapDataset``.
+        ValueError: ``dataset`` has no end or is no whole number of global
+            batches, or the hosts do not divide the global batch size.
+
+    >>> list(MultihostSortedRemapDataset(
+    ...     grain.MapDataset.source([1, 2, 3, 4, 5, 6, 7, 8]), global_batch_size=4, dataloader_host_count=2))
+    [1, 2, 5, 6, 3, 4, 7, 8]
+    """
+
+    def __init__(self, dataset: grain.MapDataset, global_batch_size: int, dataloader_host_count: int) -> None:
+        super().__init__(admit_dataset(dataset, "MultihostSortedRemapDataset"))
+        self.dataset = dataset
+        self.global_batch_size = admit_count("global_batch_size", global_batch_size)
+        self.dataloader_host_count = admit_count("dataloader_host_count", dataloader_host_count)
+        size = len(dataset)
+        if global_batch_size % dataloader_host_count:
+            raise ValueError(
+                f"global_batch_size is {global_batch_size}, which {dataloader_host_count} hosts do not "
+                "divide; give a multiple of dataloader_host_count"
+            )
+        if size % global_batch_size:
+            raise ValueError(
+                f"dataset has {size} elements, no multiple of the global batch size {global_batch_size}; "
+                "fill the last batch with PadBatchDataset first"
+            )
+        self._order = SharedArray(planning.multihost_remap(size, global_batch_size, dataloader_host_count))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: slice | SupportsIndex) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        size = len(self)
+        epoch, position = split_index(index, size, str(self))
+        if len(self._order.array) != size:
+            raise ValueError(
+                f"dataset now has {size} elements; they were reordered when it had another number"
+            )
+        return self.dataset[epoch * size + int(self._order.array[position])]
+
+    def __str__(self) -> str:
+        return (
+            f"MultihostSortedRemapDataset(global_batch_size={self.global_batch_size}, "
+            f"dataloader_host_count={self.dataloader_host_count})"
+        )

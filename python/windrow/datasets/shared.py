@@ -1,0 +1,113 @@
+"""What datasets hold between reads: arrays that pickle by name, and the reads that were made last.
+
+Grain sends a dataset to each of its worker processes by pickling it. A
+`SharedArray` pickles as the name of a file that the workers map, so that its
+memory is there once, however many workers read it.
+"""
+
+import contextlib
+import os
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Value = TypeVar("_Value")
+
+INLINE_BYTES = 1 << 18
+"""Smaller arrays travel inside the pickle: a file is not worth its trouble for them."""
+
+
+class SharedArray:
+    """A read-only array that worker processes map instead of receiving a copy.
+
+    Arrays of 256 KiB and more are written once, when they are first
+    pickled, to a file of the temporary directory; it goes with the array. Such
+    a pickle can be read as long as the array, or the process that made it,
+    lives.
+
+    Attributes:
+        array: The values; writing to them is refused.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array.view()
+        self.array.flags.writeable = False
+        self._lock = threading.Lock()
+        self._path: str | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., "SharedArray"], tuple[Any, ...]]:
+        if self.array.nbytes < INLINE_BYTES:
+            return SharedArray, (np.asarray(self.array),)
+        return _map_file, (self._file(),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SharedArray":
+        return self
+
+    def _file(self) -> str:
+        with self._lock:
+            if self._path is None:
+                handle, path = tempfile.mkstemp(prefix="windrow-", suffix=".npy")
+                weakref.finalize(self, _remove, path, os.getpid())
+                with os.fdopen(handle, "wb") as file:
+                    np.save(file, self.array, allow_pickle=False)
+                self._path = path
+            return self._path
+
+
+def _map_file(path: str) -> SharedArray:
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path}, where a pickled dataset keeps a large array, is gone: it lives as long as the dataset "
+            "that was pickled; keep that one alive, or build the dataset again"
+        ) from error
+    shared = SharedArray(mapped)
+    shared._path = path
+    return shared
+
+
+def _remove(path: str, owner: int) -> None:
+    if os.getpid() != owner:  # a forked child must not take the file from its parent
+        return
+    with contextlib.suppress(OSError):  # already gone, or open where open files cannot be removed
+        os.unlink(path)
+
+
+class RecentReads(Generic[_Value]):
+    """The values read last, by key; each is read once, however many threads ask for it at a time.
+
+    Copies and pickles start empty.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._slots: OrderedDict[Hashable, _Slot[_Value]] = OrderedDict()
+
+    def get(self, key: Hashable, read: Callable[[], _Value]) -> _Value:
+        """The value kept for ``key``; if there is none, what ``read`` returns."""
+        with self._lock:
+            slot = self._slots.setdefault(key, _Slot())
+            self._slots.move_to_end(key)
+            while len(self._slots) > self._keep:
+                self._slots.popitem(last=False)
+        with slot.lock:
+            if not slot.values:
+                slot.values.append(read())
+            return slot.values[0]
+
+    def __reduce__(self) -> tuple[type["RecentReads[_Value]"], tuple[int]]:
+        return RecentReads, (self._keep,)
+
+
+class _Slot(Generic[_Value]):
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.values: list[_Value] = []

@@ -1,0 +1,51 @@
+"""lm_eval over the demo's own tasks, without its chatter."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from lm_eval import simple_evaluate
+from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
+
+TASKS = Path(__file__).parent / "tasks"
+"""The folder of task files; a file that is added there is run as well."""
+
+
+def evaluate(lm: LM) -> dict[str, Any]:
+    """Runs every task of the folder; returns what ``lm_eval.simple_evaluate`` gives."""
+    tasks = task_manager()
+    results: dict[str, Any] = simple_evaluate(model=lm, tasks=tasks.all_subtasks, task_manager=tasks)
+    return results
+
+
+def task_manager() -> TaskManager:
+    """Knows the demo's tasks alone."""
+    return TaskManager(include_path=TASKS, include_defaults=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps progress bars, log lines and what child processes write off the screen.
+
+    If what runs inside fails, all that it wrote comes out after all.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        sys.stderr.flush()
+        screen = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            with redirect_stdout(said), redirect_stderr(said):
+                yield
+        except BaseException:
+            said.seek(0)
+            os.dup2(screen, 2)
+            sys.stderr.write(said.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)

@@ -1,0 +1,107 @@
+"""The demo from its first line to its last."""
+
+from textwrap import wrap
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from lm_eval.utils import make_table
+from tokenizers import Tokenizer
+
+from windrow.demo.evaluation import evaluate, quiet
+from windrow.demo.model import Params, language_model
+from windrow.demo.report import ArrivalOrder, arguments_of, batches, chances
+from windrow.demo.text import stories
+from windrow.demo.training import BEGIN, Stream, token_stream, train, train_tokenizer
+from windrow.harness import JaxLM
+from windrow.tokens import loglikelihood_segments, rolling_segments
+
+STORIES = 6000
+SEED = 1
+STEPS = 400
+MAX_LENGTH = 192
+ROWS = 32
+
+
+class Outcome(NamedTuple):
+    """What the demo found: lm_eval's results, JaxLM's report, and arrival order's cost."""
+
+    results: dict[str, Any]
+    report: dict[str, Any]
+    arrival: ArrivalOrder
+
+
+def demonstrate() -> Outcome:
+    """Trains, evaluates, prints; returns the figures."""
+    start = perf_counter()
+    texts = stories(STORIES, SEED)
+    tokenizer = train_tokenizer(texts)
+    stream = token_stream(tokenizer, texts)
+    say(f"Text      {len(texts):,} made-up stories, {len(stream[0]):,} tokens, such as")
+    say(indented(next(text for text in texts if 100 < len(text) < 200 and "?" in text)))
+
+    params = trained(stream, tokenizer)
+    rows = -(-ROWS // jax.device_count()) * jax.device_count()
+    lm = JaxLM(
+        language_model(params, MAX_LENGTH), tokenizer, batch_size=rows, max_shapes=4, prefix_token_id=BEGIN
+    )
+
+    say("\nEvaluate  with lm_eval, on customs that no training story tells ...")
+    begun = perf_counter()
+    with quiet():
+        results = evaluate(lm)
+    say(f"          {len(results['configs'])} tasks   {perf_counter() - begun:.1f} s\n")
+    say(make_table(results))
+    say("Without understanding the text the same tasks would give:\n")
+    say(chances(results, tokenizer, stream[0]))
+
+    arrival = arrival_order(lm, results, rows)
+    say(f"\nBatches of {rows} rows, beside batches in arrival order, each padded to its longest:\n")
+    say(batches(lm.report(), arrival))
+    say("\n  seconds: " + ", ".join(f"{phase} {s:.1f}" for phase, s in lm.report()["seconds"].items()))
+    say(f"\nAll of it took {perf_counter() - start:.0f} s.")
+    return Outcome(results, lm.report(), arrival)
+
+
+def say(line: str) -> None:
+    """Prints a line at once, even where the output is a pipe."""
+    print(line, flush=True)
+
+
+def indented(text: str) -> str:
+    """The text as lines that stand under those before it."""
+    margin = " " * 10
+    lines = (wrap(line, 90, initial_indent=margin, subsequent_indent=margin) for line in text.splitlines())
+    return "\n".join(line for part in lines for line in part)
+
+
+def trained(stream: Stream, tokenizer: Tokenizer) -> Params:
+    """Trains with a line every hundred steps."""
+    start = perf_counter()
+
+    def told(step: int, loss: float) -> None:
+        if step % 100 == 0:
+            say(f"          step {step} of {STEPS}   loss {loss:.3f}   {perf_counter() - start:.1f} s")
+
+    say(f"\nTrain     a transformer on {jax.devices()[0].platform}, vocabulary {tokenizer.get_vocab_size()}")
+    params = train(stream, tokenizer.get_vocab_size(), steps=STEPS, told=told)
+    say(f"          {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
+    return params
+
+
+def arrival_order(lm: JaxLM, results: dict[str, Any], rows: int) -> ArrivalOrder:
+    """The cost of the same requests in the order in which lm_eval hands them over."""
+    pairs: list[tuple[str, str]] = []
+    texts: list[str] = []
+    for task, config in results["configs"].items():
+        if config["output_type"] == "loglikelihood_rolling":
+            texts += [text for (text,) in arguments_of(results, task)]
+        elif config["output_type"] in ("loglikelihood", "multiple_choice"):
+            pairs += [(context, continuation) for context, continuation in arguments_of(results, task)]
+    runs = (
+        loglikelihood_segments(lm.tokenizer, pairs, max_length=lm.max_length),
+        rolling_segments(lm.tokenizer, texts, max_length=lm.max_length),
+    )
+    first, second = (ArrivalOrder.of(np.diff(segments.offsets) - 1, rows) for segments in runs)
+    return first + second

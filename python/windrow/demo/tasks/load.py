@@ -1,0 +1,25 @@
+"""The tasks' documents, written by the generator when lm_eval asks for them.
+
+Their seeds are none of those that the training text was written with.
+"""
+
+import datasets  # type: ignore[import-untyped]
+
+from windrow.demo import text
+
+Splits = dict[str, datasets.Dataset]
+
+
+def questions(count: int, seed: int, **_: object) -> Splits:
+    """Documents with ``query``, ``choices`` and ``gold``."""
+    return {"test": datasets.Dataset.from_list(text.questions(count, seed))}
+
+
+def last_words(count: int, seed: int, **_: object) -> Splits:
+    """Documents with ``context`` and ``word``."""
+    return {"test": datasets.Dataset.from_list(text.last_words(count, seed))}
+
+
+def chronicles(count: int, seed: int, **_: object) -> Splits:
+    """Documents with ``page``."""
+    return {"test": datasets.Dataset.from_list([{"page": page} for page in text.chronicles(count, seed)])}

@@ -1,0 +1,21 @@
+"""Texts: prompts go on until a stop string, an end token or the most tokens."""
+
+from windrow.generation.api import Generations as Generations
+from windrow.generation.api import generate as generate
+from windrow.generation.defaults import GenerationDefaults as GenerationDefaults
+from windrow.generation.defaults import read_defaults as read_defaults
+from windrow.generation.generator import Generated as Generated
+from windrow.generation.generator import Generator as Generator
+from windrow.generation.settings import Settings as Settings
+from windrow.generation.settings import read_settings as read_settings
+
+__all__ = [
+    "Generated",
+    "GenerationDefaults",
+    "Generations",
+    "Generator",
+    "Settings",
+    "generate",
+    "read_defaults",
+    "read_settings",
+]

@@ -1,0 +1,347 @@
+"""Continuous batching: rows that have ended leave, waiting ones enter, the devices never stop.
+
+While the devices make some tokens in every slot, the host reads those they made
+before, looks for stop strings, and lets the next requests in. Each program has a
+fixed shape, so only a few are compiled. What a request gives depends on nothing
+but itself, the model and the seed: not on slots, order or company.
+
+The cost: a request that ends early is noticed after at most two dispatches of
+``STEPS`` tokens; one that reaches its most tokens is known ahead.
+"""
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.generation.defaults import GenerationDefaults
+from windrow.generation.endings import Growing, Reason, StopReader
+from windrow.generation.program import WHOLE, Recomputing, Stepping
+from windrow.generation.programs import Begin, Decode, Insert, Program, Programs
+from windrow.generation.sampling import Choice
+from windrow.generation.schedule import FREE, Entry, Schedule
+from windrow.generation.settings import Settings
+from windrow.model import LanguageModel
+from windrow.planning import Plan, bucket_ids, choose_lengths
+from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
+from windrow.scoring import Clock
+from windrow.sharding import RowSharding, place
+from windrow.tokens import Segments, Tokenizer
+
+STEPS = 8
+"""How many tokens a dispatch makes in every slot."""
+
+DEFAULT_SLOTS = 32
+"""How many slots there are where the policy does not say."""
+
+RECOMPUTED_LENGTHS = 4
+"""In how many padded lengths texts are read anew where the model has no ``step``."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One request's text.
+
+    Attributes:
+        text: Decoded without special tokens, cut at the stop strings.
+        tokens: All that were generated, an end token and those of a stop string included.
+        reason: Why it ended: ``"stop"``, ``"end"``, ``"length"``; ``"skipped"`` where it never began.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Batching:
+    """All that a run's programs and schedule follow from.
+
+    Attributes:
+        begin: Makes the slots.
+        inserts: The programs that read prompts, shortest first.
+        decodes: The programs that make tokens, those that read least first.
+        order: ``int64[n]``, in which order requests enter: longest first, and of
+            one padded length those first that may become longest.
+    """
+
+    begin: Begin
+    inserts: tuple[Insert, ...]
+    decodes: tuple[Decode, ...]
+    order: NDArray[np.int64]
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """All programs, in the order in which they are needed first."""
+        first = (self.begin, self.inserts[-1], self.decodes[-1])
+        return (*first, *self.inserts[-2::-1], *self.decodes[-2::-1])
+
+
+class Generator:
+    """Generates texts on a model; compiles each shape once, ahead of its first use.
+
+    Args:
+        model: With ``init_state`` and ``step`` nothing is computed twice; otherwise
+            each token costs a pass over the text so far.
+        tokenizer: Decodes.
+        sharding: How rows are split over devices.
+        clock: Where the seconds of each phase are added up.
+        defaults: What ends a text.
+        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most
+            tokens that all slots hold.
+        seed: For sampling.
+        chunk_length: Where given, prompts are read in chunks of so many tokens.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        sharding: RowSharding,
+        clock: Clock,
+        defaults: GenerationDefaults,
+        *,
+        policy: BatchPolicy | None = None,
+        seed: int = 0,
+        chunk_length: int | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.sharding, self.clock = model, tokenizer, sharding, clock
+        self.defaults, self.policy = defaults, policy or BatchPolicy()
+        self.seed, self.chunk_length = seed, chunk_length
+        self._programs = Programs(sharding.put_params(model.params), sharding)
+        self._stops = StopReader(tokenizer)
+        self._totals = Counter[str]()
+        self._slots = 0
+
+    def report(self) -> dict[str, Any]:
+        """What the runs so far did.
+
+        Returns:
+            ``requests``, ``prompt_tokens``, ``generated_tokens``, ``programs`` (one
+            compilation each), ``slots`` of the last run, ``slot_use`` (which part
+            of the tokens that slots could have made became part of a text), and how
+            many requests ended for which reason: ``stop``, ``end``, ``length``.
+        """
+        names = ("requests", "prompt_tokens", "generated_tokens", "stop", "end", "length")
+        use = self._totals["generated_tokens"] / max(1, self._totals["slot_tokens"])
+        counts = {name: self._totals[name] for name in names}
+        return {**counts, "programs": len(self._programs), "slots": self._slots, "slot_use": use}
+
+    def run(
+        self, prompts: Segments, settings: Sequence[Settings], finished: Callable[[int, Generated], None]
+    ) -> None:
+        """Generates a text for every prompt.
+
+        Args:
+            prompts: ``n`` prompts, as from :func:`windrow.tokens.generation_prompts`.
+            settings: ``n``, how each text is generated.
+            finished: Called with the prompt's index and its text as each finishes.
+        """
+        if not len(prompts):
+            return
+        with self.clock.phase("plan"):
+            batching = self._batching(prompts, settings)
+        for program in batching.programs:
+            self._programs.ask(program)
+        self._slots = batching.begin.slots
+        self._totals["requests"] += len(prompts)
+        self._totals["prompt_tokens"] += len(prompts.tokens)
+        _Run(self, batching, prompts, settings, finished).loop()
+
+    def _batching(self, prompts: Segments, settings: Sequence[Settings]) -> Batching:
+        lengths = np.diff(prompts.offsets).astype(np.int32)
+        limits = np.array([one.max_new_tokens for one in settings], np.int32)
+        totals = lengths + limits
+        slots = self._slot_count(len(lengths), int(totals.max()))
+        rows = self._entering(slots, int(lengths.max()))
+        choice = _choice(settings)
+
+        def decode(begin: Begin, memory: Any) -> Decode:
+            return Decode(begin, memory, STEPS, choice, self.defaults.end_tokens)
+
+        if self.model.step is None:
+            capacity = int(totals.max())
+            padded = choose_lengths(totals, RECOMPUTED_LENGTHS)
+            memories = [Recomputing(self.model, capacity, int(length)) for length in padded]
+            begin = Begin(memories[-1], slots)
+            inserts: tuple[Insert, ...] = (Insert(begin, rows, int(lengths.max())),)
+            decodes = tuple(decode(begin, memory) for memory in memories)
+            order = np.lexsort([-limits, -bucket_ids(totals, padded)])
+        else:
+            begin = Begin(Stepping(self.model, self.chunk_length), slots)
+            plan = Plan(
+                lengths,
+                batch_size=rows,
+                row_multiple=self.sharding.groups,
+                max_shapes=self.policy.max_shapes,
+                padding_multiple=self.policy.padding_multiple,
+            )
+            padded = np.sort(plan.shapes[:, 1])
+            inserts = tuple(Insert(begin, rows, int(length)) for length in padded)
+            decodes = (decode(begin, begin.memory),)
+            order = np.lexsort([-limits, -bucket_ids(lengths, padded)])
+        return Batching(begin, inserts, decodes, order)
+
+    def _slot_count(self, requests: int, longest: int) -> int:
+        groups, policy = self.sharding.groups, self.policy
+        slots = DEFAULT_SLOTS if policy.batch_size is None else policy.batch_size
+        if policy.tokens_per_batch is not None:
+            slots = policy.tokens_per_batch // longest // groups * groups
+        return -(-max(1, min(slots, requests)) // groups) * groups
+
+    def _entering(self, slots: int, longest: int) -> int:
+        """How many rows enter at once: a quarter of the slots, fewer where prompts are long."""
+        groups = self.sharding.groups
+        most = min(slots // 4, DEFAULT_TOKENS_PER_BATCH // longest)
+        return max(groups, most // groups * groups)
+
+
+class _Run:
+    """One run's slots, schedule and texts."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        batching: Batching,
+        prompts: Segments,
+        settings: Sequence[Settings],
+        finished: Callable[[int, Generated], None],
+    ) -> None:
+        self.generator, self.batching, self.finished = generator, batching, finished
+        self.programs, self.sharding, self.clock = generator._programs, generator.sharding, generator.clock
+        self.prompts, self.settings = prompts, settings
+        self.limits = [one.max_new_tokens for one in settings]
+        self.lengths: list[int] = np.diff(prompts.offsets).tolist()
+        self.schedule = Schedule(
+            self.sharding.groups,
+            batching.begin.slots,
+            batching.inserts[0].rows,
+            deque(batching.order.tolist()),
+        )
+        ends = frozenset(generator.defaults.end_tokens)
+        self.texts = [Growing(one, generator._stops.read(one.stops), ends) for one in settings]
+        sampled = batching.decodes[0].choice != "greedy"
+        none = np.zeros((len(settings), 2), np.int32)
+        self.keys = random_keys(prompts, generator.seed) if sampled else none
+        self.stopped: set[int] = set()
+
+    def loop(self) -> None:
+        """Until every text has ended."""
+        slots = self._get(self.batching.begin)()
+        pending: deque[tuple[jax.Array, list[int]]] = deque()
+        while self.schedule.waiting or self.schedule.busy:
+            while entries := self.schedule.enter(self.limits):
+                slots = self._insert(slots, entries)
+            slots, emitted = self._decode(slots)
+            pending.append((emitted, self.schedule.ask(STEPS)))
+            if len(pending) > 1:
+                self._look(*pending.popleft())
+        while pending:
+            self._look(*pending.popleft())
+
+    def _get(self, program: Program) -> Any:
+        with self.clock.phase("compile"):
+            return self.programs.get(program)
+
+    def _insert(self, slots: Any, entries: list[Entry]) -> Any:
+        longest = max(self.lengths[entry.request] for entry in entries)
+        insert = next(each for each in self.batching.inserts if each.length >= longest)
+        with self.clock.phase("host"):
+            arrays = [
+                place(array.shape, self.sharding.by_rows, partial(_part, array))
+                for array in self._arrays(insert, entries)
+            ]
+        self.stopped.difference_update(entry.slot for entry in entries)
+        return self._get(insert)(slots, *arrays)
+
+    def _arrays(self, insert: Insert, entries: list[Entry]) -> tuple[NDArray[Any], ...]:
+        held = self.schedule.slots // self.schedule.groups
+        tokens = np.zeros((insert.rows, insert.length), np.int32)
+        whole = np.zeros((insert.rows, len(WHOLE)), np.int32)
+        whole[:, :2] = 1, held
+        fractions = np.zeros((insert.rows, 2), np.float32)
+        for entry in entries:
+            start, stop = self.prompts.offsets[entry.request : entry.request + 2]
+            settings = self.settings[entry.request]
+            tokens[entry.row, : stop - start] = self.prompts.tokens[start:stop]
+            numbers = (stop - start, entry.slot % held, settings.max_new_tokens, settings.top_k)
+            whole[entry.row] = *numbers, *self.keys[entry.request]
+            fractions[entry.row] = settings.temperature, settings.top_p
+        return tokens, whole, fractions
+
+    def _decode(self, slots: Any) -> Any:
+        needed = max(
+            (
+                self.lengths[owner] + self.limits[owner] - max(due - STEPS, 0)
+                for owner, due in zip(self.schedule.owners, self.schedule.due, strict=True)
+                if owner != FREE
+            ),
+            default=0,
+        )
+        decode = next(
+            each
+            for each in self.batching.decodes
+            if not isinstance(each.memory, Recomputing) or each.memory.length >= needed
+        )
+        mask = np.zeros(self.schedule.slots, np.bool_)
+        mask[list(self.stopped)] = True
+        self.stopped.clear()
+        with self.clock.phase("host"):
+            stopped = place(mask.shape, self.sharding.by_rows, partial(_part, mask))
+        self.generator._totals["slot_tokens"] += self.schedule.slots * STEPS
+        return self._get(decode)(slots, stopped)
+
+    def _look(self, emitted: jax.Array, owners: list[int]) -> None:
+        with self.clock.phase("device"):
+            tokens = np.asarray(emitted).tolist()
+        for slot, request in enumerate(owners):
+            if request == FREE or self.texts[request].reason is not None:
+                continue
+            text = self.texts[request]
+            text.add(tokens[slot])
+            if text.reason is not None:
+                if self.schedule.leave(slot, request) and text.reason == "stop":
+                    self.stopped.add(slot)
+                self._finish(request, text)
+
+    def _finish(self, request: int, text: Growing) -> None:
+        assert text.reason is not None
+        totals = self.generator._totals
+        totals["generated_tokens"] += len(text.tokens)
+        totals[text.reason] += 1
+        decoded = text.stops.cut(self.generator.tokenizer.decode(text.tokens))
+        self.finished(request, Generated(decoded, tuple(text.tokens), text.reason))
+
+
+def random_keys(prompts: Segments, seed: int) -> NDArray[np.int32]:
+    """``int32[n, 2]``: a random key's words for each prompt.
+
+    A hash of the seed, the prompt's tokens and how many equal prompts came before.
+    """
+    tokens = prompts.tokens.astype("<i4")
+    seen: Counter[bytes] = Counter()
+    words = []
+    for start, stop in pairwise(prompts.offsets):
+        prompt = tokens[start:stop].tobytes()
+        told = repr((seed, seen[prompt])).encode() + b" " + prompt
+        words.append(np.frombuffer(hashlib.blake2b(told, digest_size=8).digest(), "<i4"))
+        seen[prompt] += 1
+    return np.array(words, np.int32)
+
+
+def _choice(settings: Sequence[Settings]) -> Choice:
+    sampled = [one for one in settings if one.temperature > 0]
+    if any(one.top_k or one.top_p < 1 for one in sampled):
+        return "limited"
+    return "sampled" if sampled else "greedy"
+
+
+def _part(array: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+    return array[start:stop]

@@ -1,0 +1,256 @@
+"""The traced parts of generation: rows that enter, rows that go on.
+
+A fixed number of slots, each holding one request's row, lives on the devices.
+Two programs work on them, each compiled once for each of its few shapes:
+
+- *insert* reads prompts, ``[rows, length]``, and puts their rows into free slots;
+- *decode* makes some tokens in every slot. Rows that have ended rest: their
+  segment id is 0, so their memory does not change, and what they emit is -1.
+
+How a row remembers its text is its memory's business: :class:`Stepping` keeps the
+model's own state, :class:`Recomputing` keeps the tokens and reads them anew.
+
+    slots' left        3  0  1        then, decoding two tokens:
+    emitted            7 -1  4
+                       9 -1 -1
+    left               1  0  0
+
+Slots and inserted rows are split over the devices alike, and a row enters a slot
+of its own group, so that nothing of its memory moves between devices.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from windrow.generation.sampling import Choice, choose_tokens
+from windrow.model import LanguageModel
+from windrow.scoring.program import row_layout
+
+WHOLE = ("length", "slot", "limit", "top_k", "key", "key")
+"""What the columns of an inserted row's whole numbers mean."""
+
+
+class Slots(NamedTuple):
+    """All slots; every leaf's leading axis counts them.
+
+    Attributes:
+        memory: What the row's text is remembered by.
+        token: ``int32``, the last token, not yet in the memory of :class:`Stepping`.
+        position: ``int32``, its position.
+        made: ``int32``, how many tokens were generated.
+        left: ``int32``, how many may yet be; 0 where the row rests.
+        key: ``uint32[slots, 2]``, the words of a random key for samples.
+        top_k: ``int32``, 0 for no limit.
+        temperature: ``float32``, 0 for greedy.
+        top_p: ``float32``, 1 for no limit.
+    """
+
+    memory: Any
+    token: jax.Array
+    position: jax.Array
+    made: jax.Array
+    left: jax.Array
+    key: jax.Array
+    top_k: jax.Array
+    temperature: jax.Array
+    top_p: jax.Array
+
+
+class Memory(Protocol):
+    """How rows remember their text."""
+
+    def empty(self, params: Any, rows: int) -> Any:
+        """The memory of rows that have read nothing."""
+
+    def read(self, params: Any, tokens: jax.Array, lengths: jax.Array) -> Any:
+        """The memory of rows that have read prompts, ``int32[rows, length]``."""
+
+    def advance(
+        self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        """The memory with this token, and the logits after it, ``[rows, vocab]``."""
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """The memory is the model's own state: recurrent, or a key-value cache.
+
+    Attributes:
+        model: Has ``init_state`` and ``step``.
+        chunk_length: Where given, prompts are read in chunks of so many tokens.
+    """
+
+    model: LanguageModel
+    chunk_length: int | None = None
+
+    def empty(self, params: Any, rows: int) -> Any:
+        """The model's first state."""
+        assert self.model.init_state is not None
+        return self.model.init_state(params, rows)
+
+    def read(self, params: Any, tokens: jax.Array, lengths: jax.Array) -> Any:
+        """The state before each prompt's last token, with which decoding begins."""
+        step = self.model.step
+        assert step is not None
+        rows, length = tokens.shape
+        positions, segment_ids = row_layout(lengths - 1, length)
+        state, parts = self.empty(params, rows), (tokens, positions, segment_ids)
+        if self.chunk_length is None or length <= self.chunk_length:
+            return step(params, state, *parts)[0]
+        size = self.chunk_length
+
+        def chunks(array: jax.Array) -> jax.Array:
+            return jnp.pad(array, ((0, 0), (0, -length % size))).reshape(rows, -1, size).swapaxes(0, 1)
+
+        return jax.lax.scan(
+            lambda state, part: (step(params, state, *part)[0], None), state, tuple(map(chunks, parts))
+        )[0]
+
+    def advance(
+        self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        """One step."""
+        assert self.model.step is not None
+        columns = token[:, None], position[:, None], active[:, None].astype(jnp.int32)
+        memory, last = self.model.step(params, memory, *columns)
+        return memory, last[:, 0] if self.model.head is None else self.model.head(params, last[:, 0])
+
+
+@dataclass(frozen=True)
+class Recomputing:
+    """The memory is the tokens; the whole text is read again for each token.
+
+    Attributes:
+        model: Need not have more than ``apply``.
+        capacity: The most tokens of a row, prompt and generated ones.
+        length: How much of each row is read; rows that are longer must rest.
+    """
+
+    model: LanguageModel
+    capacity: int
+    length: int
+
+    def empty(self, params: Any, rows: int) -> jax.Array:  # noqa: ARG002
+        """No tokens: ``int32[rows, capacity]`` zeros."""
+        return jnp.zeros((rows, self.capacity), jnp.int32)
+
+    def read(self, params: Any, tokens: jax.Array, lengths: jax.Array) -> jax.Array:  # noqa: ARG002
+        """The tokens themselves."""
+        return jnp.pad(tokens, ((0, 0), (0, self.capacity - tokens.shape[1])))
+
+    def advance(
+        self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        """Writes the token down and reads the text."""
+        rows = jnp.arange(len(token))
+        memory = memory.at[rows, position].set(jnp.where(active, token, memory[rows, position]))
+        parts = row_layout(jnp.where(active, position + 1, 0), self.length)
+        inside = jnp.minimum(position, self.length - 1)
+        forward = self.model.apply if self.model.hidden is None else self.model.hidden
+        last = forward(params, memory[:, : self.length], *parts)[rows, inside]
+        return memory, last if self.model.head is None else self.model.head(params, last)
+
+
+def empty_slots(memory: Memory, rows: int, params: Any) -> Slots:
+    """Slots in which nothing is."""
+    whole, fraction = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
+    key = jnp.zeros((rows, 2), jnp.uint32)
+    remembered = memory.empty(params, rows)
+    return Slots(remembered, whole, whole, whole, whole, key, whole, fraction, fraction)
+
+
+def insert_rows(
+    memory: Memory,
+    groups: int,
+    params: Any,
+    slots: Slots,
+    tokens: jax.Array,
+    whole: jax.Array,
+    fractions: jax.Array,
+) -> Slots:
+    """Reads prompts and puts each row into its slot.
+
+    Args:
+        memory: How rows remember.
+        groups: Into how many groups slots and rows are split.
+        params: The model's parameters.
+        slots: The slots so far.
+        tokens: ``int32[rows, length]``, the prompts.
+        whole: ``int32[rows, 6]``, see ``WHOLE``; the slot counts within the row's
+            group, and one beyond the last is for filler, which enters nowhere.
+        fractions: ``float32[rows, 2]``, temperature and ``top_p``.
+    """
+    lengths = whole[:, 0]
+    last = jnp.take_along_axis(tokens, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
+    entering = Slots(
+        memory=memory.read(params, tokens, lengths),
+        token=last,
+        position=lengths - 1,
+        made=jnp.zeros_like(lengths),
+        left=whole[:, 2],
+        key=jax.lax.bitcast_convert_type(whole[:, 4:6], jnp.uint32),
+        top_k=whole[:, 3],
+        temperature=fractions[:, 0],
+        top_p=fractions[:, 1],
+    )
+    where = whole[:, 1].reshape(groups, -1)
+
+    def put(old: jax.Array, new: jax.Array) -> jax.Array:
+        held, rows = (part.reshape(groups, -1, *part.shape[1:]) for part in (old, new.astype(old.dtype)))
+        return jax.vmap(_put)(held, rows, where).reshape(old.shape)
+
+    placed: Slots = jax.tree.map(put, slots, entering)
+    return placed
+
+
+def decode_tokens(
+    memory: Memory,
+    steps: int,
+    choice: Choice,
+    end_tokens: tuple[int, ...],
+    params: Any,
+    slots: Slots,
+    stopped: jax.Array,
+) -> tuple[Slots, jax.Array]:
+    """Makes up to ``steps`` tokens in every slot.
+
+    Args:
+        memory: How rows remember.
+        steps: How many tokens to make.
+        choice: The most that any row needs.
+        end_tokens: Tokens after which a row rests.
+        params: The model's parameters.
+        slots: The slots.
+        stopped: ``bool[slots]``, rows that shall rest from now on.
+
+    Returns:
+        The slots, and ``int32[slots, steps]``: the tokens, -1 where a row rested.
+    """
+
+    def one(slots: Slots, _: None) -> tuple[Slots, jax.Array]:
+        active = slots.left > 0
+        remembered, logits = memory.advance(params, slots.memory, slots.token, slots.position, active)
+        chosen = choose_tokens(
+            logits, choice, slots.key, slots.made, slots.temperature, slots.top_k, slots.top_p
+        )
+        ended = jnp.isin(chosen, jnp.array(end_tokens, jnp.int32))
+        one_more = active.astype(jnp.int32)
+        slots = slots._replace(
+            memory=remembered,
+            token=jnp.where(active, chosen, slots.token),
+            position=slots.position + one_more,
+            made=slots.made + one_more,
+            left=jnp.where(ended, 0, slots.left - one_more),
+        )
+        return slots, jnp.where(active, chosen, -1)
+
+    slots = slots._replace(left=jnp.where(stopped, 0, slots.left))
+    slots, emitted = jax.lax.scan(one, slots, length=steps)
+    return slots, emitted.T
+
+
+def _put(held: jax.Array, rows: jax.Array, where: jax.Array) -> jax.Array:
+    return held.at[where].set(rows, mode="drop")

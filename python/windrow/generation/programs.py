@@ -1,0 +1,123 @@
+"""Compiled programs: few shapes, each compiled once and ahead of its first use."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from windrow.generation.program import WHOLE, Memory, Slots, decode_tokens, empty_slots, insert_rows
+from windrow.generation.sampling import Choice
+from windrow.sharding import RowSharding
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Makes so many empty slots."""
+
+    memory: Memory
+    slots: int
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Reads so many prompts of a padded length and puts them into slots."""
+
+    begin: Begin
+    rows: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Makes so many tokens in every slot; ``memory`` may read less than that of ``begin`` holds."""
+
+    begin: Begin
+    memory: Memory
+    steps: int
+    choice: Choice
+    end_tokens: tuple[int, ...]
+
+
+Program = Begin | Insert | Decode
+
+
+class Programs:
+    """Compiles programs in a thread of its own, in the order in which they are asked for.
+
+    Slots are handed from program to program: none of their memory is copied.
+
+    Args:
+        params: The model's parameters, on the sharding's mesh.
+        sharding: How slots and entering rows are split.
+    """
+
+    def __init__(self, params: Any, sharding: RowSharding) -> None:
+        self._params, self._sharding = params, sharding
+        self._made: dict[Program, Future[Any]] = {}
+        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
+        self._slots = cache(self._slots_of)
+
+    def __len__(self) -> int:
+        """How many programs were asked for, each of which is one compilation."""
+        return len(self._made)
+
+    def ask(self, program: Program) -> None:
+        """Begins to compile a program, unless that was asked for before."""
+        if program not in self._made:
+            self._made[program] = self._compiler.submit(self._compile, program)
+
+    def get(self, program: Program) -> Any:
+        """A compiled program; the parameters are its first argument already."""
+        self.ask(program)
+        return partial(self._made[program].result(), self._params)
+
+    def _compile(self, program: Program) -> Any:
+        # The caller's own mesh may be in force, with explicit axes that do not go with these.
+        with jax.set_mesh(self._sharding.mesh):
+            return self._lower(program).compile()
+
+    def _lower(self, program: Program) -> Any:
+        by_rows = self._sharding.by_rows
+        match program:
+            case Begin():
+                self._slots(program)
+                made = jax.jit(partial(empty_slots, program.memory, program.slots), out_shardings=by_rows)
+                return made.lower(self._params)
+            case Insert():
+                inserting = partial(insert_rows, program.begin.memory, self._sharding.groups)
+                made = jax.jit(inserting, donate_argnums=1, out_shardings=by_rows)
+                arrays = (
+                    self._struct((program.rows, program.length), jnp.int32),
+                    self._struct((program.rows, len(WHOLE)), jnp.int32),
+                    self._struct((program.rows, 2), jnp.float32),
+                )
+                return made.lower(self._params, self._slots(program.begin), *arrays)
+            case Decode():
+                decoding = partial(
+                    decode_tokens,
+                    program.memory,
+                    program.steps,
+                    program.choice,
+                    program.end_tokens,
+                )
+                outputs = (by_rows, self._sharding.replicated)
+                made = jax.jit(decoding, donate_argnums=1, out_shardings=outputs)
+                stopped = self._struct((program.begin.slots,), jnp.bool_)
+                return made.lower(self._params, self._slots(program.begin), stopped)
+
+    def _slots_of(self, begin: Begin) -> Slots:
+        shapes = jax.eval_shape(partial(empty_slots, begin.memory, begin.slots), self._params)
+        for leaf in jax.tree.leaves(shapes):
+            if leaf.ndim == 0 or leaf.shape[0] != begin.slots:
+                raise ValueError(
+                    f"init_state(params, {begin.slots}) gives a leaf of shape {leaf.shape}; "
+                    f"each leaf's leading axis must count the {begin.slots} rows"
+                )
+        made: Slots = jax.tree.map(lambda leaf: self._struct(leaf.shape, leaf.dtype), shapes)
+        return made
+
+    def _struct(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding.by_rows)

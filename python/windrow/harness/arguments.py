@@ -1,0 +1,83 @@
+"""What :class:`~windrow.JaxLM` is made from: its model, and arguments that may be strings."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from windrow.model import LanguageModel
+
+
+def find_model(
+    model: LanguageModel | None, tokenizer: Any, pretrained: str | None, factory: str | None, dtype: str
+) -> tuple[LanguageModel, Any, str]:
+    """The model, what its tokenizer is loaded from, and where both came from."""
+    if sum(one is not None for one in (model, pretrained, factory)) != 1:
+        raise ValueError(
+            "give one of model (with tokenizer), pretrained=DIRECTORY and factory=module:function"
+        )
+    if pretrained is not None:
+        from windrow.models import load
+
+        if not Path(pretrained).is_dir():
+            raise ValueError(
+                f"pretrained must be a directory in the Hugging Face format; {pretrained!r} is none"
+            )
+        return load(pretrained, dtype=dtype), tokenizer or pretrained, pretrained
+    if factory is not None:
+        model, made = _call_factory(factory)
+        return model, made if tokenizer is None else tokenizer, factory
+    if not isinstance(model, LanguageModel):
+        raise TypeError(f"model must be a windrow.LanguageModel, not {type(model).__name__}")
+    if tokenizer is None:
+        raise ValueError(
+            "tokenizer is missing: give a path, a tokenizers.Tokenizer, or anything with encode()"
+        )
+    return model, tokenizer, "LanguageModel"
+
+
+def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
+    module, separator, function = factory.partition(":")
+    if not separator:
+        raise ValueError(f"factory must be module:function, not {factory!r}")
+    made = getattr(import_module(module), function)()
+    if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], LanguageModel)):
+        raise TypeError(
+            f"factory {factory} must return (LanguageModel, tokenizer), not {type(made).__name__}"
+        )
+    return made[0], made[1]
+
+
+def is_auto(batch_size: int | str | None) -> bool:
+    """Whether a batch size leaves the choice to windrow: ``None``, ``"auto"``, ``"auto:4"``."""
+    return batch_size is None or (isinstance(batch_size, str) and batch_size.split(":")[0] == "auto")
+
+
+def integer(name: str, value: int | str | None, least: int = 1) -> int | None:
+    """A whole number, perhaps as a string; ``None`` where none is given."""
+    if value is None or value == "None":
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return number
+
+
+def flag(name: str, value: bool | str | int) -> bool:
+    """True or false, perhaps as a string."""
+    flags = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if str(value).lower() not in flags:
+        raise ValueError(f"{name} must be true or false, not {value!r}")
+    return flags[str(value).lower()]
+
+
+def bad_request(value: str) -> Literal["raise", "skip"]:
+    """What to do with a request that cannot be scored."""
+    if value == "raise":
+        return "raise"
+    if value == "skip":
+        return "skip"
+    raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {value!r}")

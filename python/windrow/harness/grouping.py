@@ -1,0 +1,88 @@
+"""Where lm-eval's own backend reads some log-probabilities at other positions.
+
+``HFLM`` of lm_eval 0.4.13 runs the model once for all requests of a call whose
+inputs (context and continuation but its last token) are equal, and keeps the
+logits of the longest continuation among them. For a request of the group with a
+shorter continuation it takes the greedy flag from the *last* of these logits, as
+it should, but gathers the log-probabilities from the *first* ones
+(``HFLM._loglikelihood_tokens`` and ``Collator.get_cache``). So in
+
+```text
+tokens                          a  b  c  d  e
+continuation of request 0          b  c  d  e     read at a b c d
+continuation of request 1                d  e     read at c d, but HFLM reads d at a and e at b
+```
+
+request 1 is given log p(d | a) + log p(e | a b). Only requests that split the same
+tokens at different places are concerned, which is rare; those with equally long
+continuations, such as the choices of a question, are not.
+
+Numbers that are to be the harness's own have to repeat this. Each such read is one
+more segment: the tokens up to where it is read, then the token that is scored.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.policy import equal_inputs
+from windrow.tokens import Segments
+
+
+def with_shifted_reads(
+    segments: Segments, whole: Callable[[NDArray[np.int64]], Segments]
+) -> tuple[Segments, NDArray[np.bool_]]:
+    """The segments, followed by those that stand for shifted reads.
+
+    Args:
+        segments: At most one segment for each request.
+        whole: Gives the segments of some requests as they are without truncation,
+            since requests are grouped by what they were before it.
+
+    Returns:
+        ``n + k`` segments, the last ``k`` with one scored token each, and
+        ``bool[n + k]``: whether the segment's log-likelihood is a part of its
+        request's. Greedy flags are those of the first ``n``.
+    """
+    scored = np.diff(segments.offsets) - segments.score_starts.astype(np.int64)
+    first = equal_inputs(segments)
+    mixed = _mixed(first, scored)
+    cut = np.isin(segments.requests, list(segments.report.truncated))
+    if cut[mixed].any():
+        first[mixed] = mixed[equal_inputs(whole(segments.requests[mixed]))]
+    longest = _longest(first, scored)
+    owners = np.flatnonzero(scored < longest)
+    pieces = [piece for owner in owners for piece in _pieces(segments, owner, scored[owner], longest[owner])]
+    lengths = np.array([len(piece) for piece in pieces], np.int64)
+    joined = replace(
+        segments,
+        tokens=np.concatenate([segments.tokens, *pieces]),
+        offsets=np.concatenate([segments.offsets, segments.offsets[-1] + np.cumsum(lengths)]),
+        score_starts=np.concatenate([segments.score_starts, (lengths - 1).astype(np.int32)]),
+        requests=np.concatenate([segments.requests, np.repeat(segments.requests[owners], scored[owners])]),
+    )
+    counted = np.ones(len(joined), np.bool_)
+    counted[owners] = False
+    return joined, counted
+
+
+def _longest(first: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The longest scored stretch in each segment's group."""
+    longest = np.zeros_like(scored)
+    np.maximum.at(longest, first, scored)
+    return longest[first]
+
+
+def _mixed(first: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The segments of all groups that have scored stretches of several lengths."""
+    return np.flatnonzero(np.isin(first, first[scored < _longest(first, scored)]))
+
+
+def _pieces(
+    segments: Segments, owner: np.int64, scored: np.int64, longest: np.int64
+) -> list[NDArray[np.int32]]:
+    tokens = segments.tokens[segments.offsets[owner] : segments.offsets[owner + 1]]
+    begin = len(tokens) - longest
+    return [np.append(tokens[: begin + place], tokens[place - scored]) for place in range(scored)]

@@ -1,0 +1,408 @@
+"""The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from inspect import signature
+from typing import Any, Self
+
+import numpy as np
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM, CacheHook
+from lm_eval.api.registry import register_model
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from windrow.generation import Generator, read_defaults
+from windrow.harness.arguments import bad_request, find_model, flag, integer, is_auto
+from windrow.harness.generating import TextRequests
+from windrow.harness.grouping import with_shifted_reads
+from windrow.model import LanguageModel
+from windrow.planning import Plan
+from windrow.policy import BatchPolicy
+from windrow.scoring import Clock, Scorer, Scores
+from windrow.sharding import RowSharding, check_agreement, is_first_host, share_from_first_host
+from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
+
+
+@register_model("windrow")
+class JaxLM(LM):
+    """A JAX language model as lm_eval sees it.
+
+    Give a :class:`~windrow.LanguageModel` and a tokenizer, or ``pretrained``, or
+    ``factory``. Numbers may come as strings, as they do from a command line.
+
+    Args:
+        model: The model.
+        tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
+        pretrained: A directory in the Hugging Face format; its model and tokenizer
+            are loaded.
+        factory: ``"module:function"``; the function takes no arguments and returns
+            a model and a tokenizer.
+        dtype: The parameters' type for ``pretrained``: ``"float32"`` or ``"bfloat16"``.
+        max_length: The most tokens the model may see at once; the model's own limit
+            by default.
+        batch_size: Rows a batch; ``"auto"`` leaves it to ``tokens_per_batch``.
+        tokens_per_batch: The most tokens in a batch, padding included, so that short
+            rows come in larger batches. Used unless ``batch_size`` is a number.
+        max_shapes: The most distinct batch shapes, each of which is one compilation.
+        padding_multiple: Padded lengths are multiples of this.
+        share: Whether requests with equal inputs share a row.
+        pack: Whether several requests share a row; only for models that honour
+            segment ids and positions.
+        on_bad_request: ``"raise"``, or ``"skip"``: a request that cannot be scored is
+            scored as a failure (minus infinity, not greedy) and reported.
+        add_bos_token: Whether the tokenizer adds its BOS; its own default if not given.
+        prefix_token_id: What conditions an empty context; BOS, else EOS if not given.
+        chunk_length: Where given, rows run through the model's ``step`` in chunks of
+            this many tokens, with the state carried; for long texts on recurrent models.
+        seed: For samples, where requests ask for them.
+        sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
+            whose axes rows are split; all devices by default.
+        mesh: The same as ``sharding``, for a mesh.
+        requests_from_first_host: Whether process 0's requests are sent to all hosts and
+            used there, whatever those were given. Results are then those of process 0's
+            requests. Without it, hosts with other requests are refused.
+        max_batch_size: Accepted because lm_eval's command line passes it; not used.
+        device: Accepted because lm_eval's command line passes it; not used, as JAX
+            chooses its devices by itself.
+
+    Raises:
+        TypeError, ValueError: An argument is not what it must be; the message names it.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel | None = None,
+        tokenizer: Any = None,
+        *,
+        pretrained: str | None = None,
+        factory: str | None = None,
+        dtype: str = "float32",
+        max_length: int | str | None = None,
+        batch_size: int | str | None = None,
+        tokens_per_batch: int | str | None = None,
+        max_shapes: int | str | None = 8,
+        padding_multiple: int | str = 1,
+        share: bool | str = True,
+        pack: bool | str = False,
+        on_bad_request: str = "raise",
+        add_bos_token: bool | str | None = None,
+        prefix_token_id: int | str | None = None,
+        chunk_length: int | str | None = None,
+        seed: int | str = 0,
+        sharding: Any = None,
+        mesh: Any = None,
+        requests_from_first_host: bool | str = False,
+        max_batch_size: int | str | None = None,  # noqa: ARG002
+        device: str | None = None,  # noqa: ARG002
+    ) -> None:
+        super().__init__()
+        if sharding is not None and mesh is not None:
+            raise ValueError("give sharding or mesh, not both")
+        self.on_bad_request = bad_request(on_bad_request)
+        self.requests_from_first_host = flag("requests_from_first_host", requests_from_first_host)
+        self.policy = BatchPolicy(
+            batch_size=None if is_auto(batch_size) else integer("batch_size", batch_size),
+            tokens_per_batch=integer("tokens_per_batch", tokens_per_batch),
+            max_shapes=integer("max_shapes", max_shapes),
+            padding_multiple=integer("padding_multiple", padding_multiple) or 1,
+            share=flag("share", share),
+            pack=flag("pack", pack),
+        )
+        self.sharding = RowSharding.over(sharding if sharding is not None else mesh)
+        if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:
+            raise ValueError(
+                f"batch_size is {self.policy.batch_size}; it must be a multiple of {self.sharding.groups}, "
+                "the number of groups that the sharding splits rows into"
+            )
+        self.model, source, self.source = find_model(model, tokenizer, pretrained, factory, dtype)
+        self.tokenizer: Tokenizer = load_tokenizer(
+            source,
+            add_bos_token=None if add_bos_token is None else flag("add_bos_token", add_bos_token),
+            prefix_token_id=integer("prefix_token_id", prefix_token_id, least=0),
+        )
+        given = integer("max_length", max_length)
+        self.max_length = self.model.max_length if given is None else given
+        self.clock = Clock()
+        chunk = integer("chunk_length", chunk_length)
+        self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
+        size = self.tokenizer.vocab_size
+        if size is not None and size > self._scorer.vocabulary:
+            raise ValueError(
+                f"tokenizer {self.tokenizer.name!r} has {size} tokens, but the model's logits are for "
+                f"{self._scorer.vocabulary}; give the tokenizer that the model was trained with"
+            )
+        self._generator = Generator(
+            replace(self.model, params=self._scorer.params),
+            self.tokenizer,
+            self.sharding,
+            self.clock,
+            read_defaults(pretrained or self.tokenizer.name, self.tokenizer.eos_token_id),
+            policy=self.policy,
+            seed=integer("seed", seed, least=0) or 0,
+            chunk_length=chunk,
+        )
+        self._totals: dict[str, Any] = {
+            "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
+            "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
+        }  # fmt: skip
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
+        """From ``"name=value,name=value"``, as lm_eval's command line does; unknown names are refused."""
+        parts = [part.partition("=") for part in arg_string.split(",") if part]
+        return cls.create_from_arg_obj({name: value for name, _, value in parts}, additional_config)
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> Self:
+        """From a dictionary of arguments, which outweigh lm_eval's; unknown names are refused."""
+        accepted = [name for name in signature(cls.__init__).parameters if name != "self"]
+        for name in arg_dict:
+            if name not in accepted:
+                raise ValueError(f"unknown model argument {name!r}; accepted: {', '.join(accepted)}")
+        extra = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        if "tokens_per_batch" in arg_dict:
+            extra.pop("batch_size", None)
+        return cls(**{**extra, **arg_dict})
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Log-likelihood of each request's continuation, and whether greedy decoding would give it.
+
+        Args:
+            requests: Each one's ``args`` is ``(context, continuation)``.
+
+        Returns:
+            For each request the sum of its continuation's log-probabilities in nats,
+            and whether every token of it is the most likely one.
+        """
+        pairs = self._agreed("loglikelihood", [request.args for request in requests])
+        with self.clock.phase("tokenize"):
+            segments = loglikelihood_segments(
+                self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
+            )
+            joined, counted = with_shifted_reads(
+                segments,
+                lambda which: loglikelihood_segments(self.tokenizer, [pairs[index] for index in which]),
+            )
+        results = [(-float("inf"), False)] * len(pairs)
+
+        def finished(request: int, total: float, greedy: bool) -> None:
+            results[request] = (total, greedy)
+            self.cache_hook.add_partial("loglikelihood", pairs[request], results[request])
+
+        self._score(segments, joined, counted, "loglikelihood", finished)
+        return results
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Log-likelihood of each request's whole text, in nats.
+
+        Args:
+            requests: Each one's ``args`` is ``(text,)``. A text that is longer than
+                the model's limit is scored in disjoint windows.
+        """
+        texts = [
+            args[0] for args in self._agreed("loglikelihood_rolling", [request.args for request in requests])
+        ]
+        with self.clock.phase("tokenize"):
+            segments = rolling_segments(
+                self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
+            )
+        results = [0.0] * len(texts)
+        for request in segments.skipped:
+            results[request] = -float("inf")
+
+        def finished(request: int, total: float, _: bool) -> None:
+            results[request] = total
+            self.cache_hook.add_partial("loglikelihood_rolling", (texts[request],), total)
+
+        self._score(segments, segments, np.ones(len(segments), np.bool_), "loglikelihood_rolling", finished)
+        return results
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """The text that follows each request's context.
+
+        Args:
+            requests: Each one's ``args`` is ``(context, generation keywords)``.
+
+        Returns:
+            For each request its text, cut at the stop strings; empty for skipped ones.
+        """
+        arguments = self._agreed("generate_until", [request.args for request in requests])
+        with self.clock.phase("tokenize"):
+            texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
+        self._totals["requests"] += len(arguments)
+        self._totals["truncated"] += texts.truncated
+        self._totals["skipped"] += texts.skipped
+        results = [""] * len(arguments)
+
+        def finished(request: int, text: str) -> None:
+            results[request] = text
+            self.cache_hook.add_partial("generate_until", arguments[request], text)
+
+        texts.run(finished)
+        return results
+
+    def report(self) -> dict[str, Any]:
+        """What the runs so far did.
+
+        Returns:
+            ``requests``, ``segments``, ``rows`` (filler included), ``real_tokens``
+            (of every request's own input, shared or not), ``device_tokens``
+            (padding and filler included), ``shapes`` as ``[rows, length]`` lists,
+            ``truncated``, ``shared`` and ``skipped`` requests, and ``seconds`` by
+            phase: ``tokenize``, ``plan``, ``compile`` (waiting for the compiler),
+            ``host`` (filling arrays), ``device`` (waiting for results). ``generation``
+            is there once texts were generated: see
+            :meth:`windrow.generation.Generator.report`.
+        """
+        generation = self._generator.report()
+        return {
+            **self._totals,
+            "shapes": [*self._totals["shapes"]],
+            "seconds": dict(self.clock.seconds),
+            **({"generation": generation} if generation["requests"] else {}),
+        }
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tokenizer's name, fit for a file name."""
+        return self.tokenizer.name.replace("/", "__")
+
+    @property
+    def eot_token_id(self) -> int | None:
+        """The id of the token that ends a text."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def batch_size(self) -> int | str:
+        """Rows a batch, or ``"auto"``."""
+        return "auto" if self.policy.batch_size is None else self.policy.batch_size
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """The conversation as one string, by the tokenizer's own template."""
+        return self.tokenizer.apply_chat_template(chat_history, add_generation_prompt)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The template's text, for lm_eval's records; ``None`` where none is asked for."""
+        if chat_template is False or self.tokenizer.chat_template is None:
+            return None
+        return self.tokenizer.template_named(chat_template if isinstance(chat_template, str) else None)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Size, type and source of the model, for lm_eval's records."""
+        return {**self._scorer.describe(), "model_source": self.source}
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Takes lm_eval's cache. What process 0 has in it counts: the other hosts' own are replaced by it."""
+        super().set_cache_hook(cache_hook)
+        known = getattr(cache_hook, "dbdict", None)
+        if known is None:
+            return
+        items = json.loads(share_from_first_host(json.dumps(dict(known)).encode()))
+        if not is_first_host():
+            known.clear()
+            known.update(
+                {name: tuple(item) if isinstance(item, list) else item for name, item in items.items()}
+            )
+
+    def _agreed(self, request_type: str, arguments: list[Any]) -> list[Any]:
+        """The requests' arguments, the same on every host; work that is not the same on all is refused."""
+        settings = {
+            "request type": request_type,
+            "tokenizer": self.tokenizer.fingerprint,
+            "max_length": str(self.max_length),
+            "batch policy": str(self.policy),
+            "on_bad_request": self.on_bad_request,
+            "seed": str(self._generator.seed),
+            "end tokens": str(self._generator.defaults),
+            "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
+            "requests_from_first_host": str(self.requests_from_first_host),
+        }
+        if not self.requests_from_first_host:
+            check_agreement([repr(each) for each in arguments], settings)
+            return arguments
+        check_agreement([], settings)
+        return [tuple(each) for each in json.loads(share_from_first_host(json.dumps(arguments).encode()))]
+
+    def _score(
+        self,
+        own: Segments,
+        segments: Segments,
+        counted: NDArray[np.bool_],
+        request_type: str,
+        finished: Callable[[int, float, bool], None],
+    ) -> None:
+        """Scores segments and hands over each request's total as soon as it is known.
+
+        Args:
+            own: The requests' own segments: the first of ``segments``.
+            segments: All that is to be scored.
+            counted: Which segments' log-likelihoods are parts of their requests'.
+            request_type: For the progress bar and errors.
+            finished: Called with a request's index, log-likelihood and greedy flag.
+        """
+        with self.clock.phase("plan"):
+            plan = self.policy.plan(segments, self.sharding.groups)
+            check_agreement([], {"plan": plan.fingerprint})
+        lengths = np.diff(segments.offsets) - 1
+        totals = np.zeros(segments.request_count)
+        greedy = np.ones(segments.request_count, np.bool_)
+        waiting = np.bincount(segments.requests, minlength=segments.request_count)
+        bar = tqdm(
+            total=int(lengths.sum()),
+            desc=f"Running {request_type} requests",
+            unit="tok",
+            unit_scale=True,
+            disable=not is_first_host(),
+        )
+
+        def fetched(which: NDArray[np.int64], scores: Scores) -> None:
+            requests, part = segments.requests[which], scores.only(which)
+            sums = part.sums()
+            if not np.isfinite(sums).all():
+                _refuse_scores(requests[~np.isfinite(sums)], request_type)
+            np.add.at(totals, requests, np.where(counted[which], sums, 0.0))
+            np.logical_and.at(greedy, requests, part.greedy() | (which >= len(own)))
+            np.subtract.at(waiting, requests, 1)
+            for request in np.unique(requests[waiting[requests] == 0]):
+                finished(int(request), float(totals[request]), bool(greedy[request]))
+            bar.update(int(lengths[which].sum()))
+
+        with bar:
+            self._scorer.run(plan, segments, fetched)
+        self._record(plan, own)
+
+    def _record(self, plan: Plan, own: Segments) -> None:
+        statistics, totals = plan.statistics, self._totals
+        totals["requests"] += own.request_count
+        totals["segments"] += len(own)
+        totals["real_tokens"] += len(own.tokens) - len(own)
+        totals["truncated"] += len(own.report.truncated)
+        totals["skipped"] += len(own.skipped)
+        totals["shared"] += _shared(plan, len(own))
+        for name in ("rows", "device_tokens"):
+            totals[name] += statistics[name]
+        for shape in statistics["shapes"]:
+            if shape not in totals["shapes"]:
+                totals["shapes"].append(shape)
+
+
+def _shared(plan: Plan, own: int) -> int:
+    """How many of the first ``own`` segments of a plan lie where another one of them lies."""
+    if own == plan.segment_count:
+        return int(plan.statistics["shared_segments"])
+    places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
+    return own - int(np.unique(places, axis=1).shape[1])
+
+
+def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:
+    shown = ", ".join(map(str, np.unique(requests)[:10]))
+    raise ValueError(
+        f"the model's log-probabilities are not finite for {len(np.unique(requests))} {request_type} "
+        f"requests (indexes {shown}); look for overflow in its parameters or activations"
+    )

@@ -1,0 +1,85 @@
+//! What planning takes of memory, counted by the allocator itself.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use windrow_core::plan::{Packing, PaddedLengths, Plan, Policy};
+
+/// The system's allocator, which keeps count of the bytes in use and of the most there ever were.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        MOST.fetch_max(IN_USE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SEGMENTS: usize = 400_000;
+
+/// Bytes a segment: kept, and at the most while planning.
+fn bytes(lengths: &[i32], identities: Option<&[i64]>, policy: Policy) -> (usize, usize) {
+    let before = IN_USE.load(Relaxed);
+    MOST.store(before, Relaxed);
+    let plan = Plan::new(lengths, identities, policy).unwrap();
+    let kept = IN_USE.load(Relaxed) - before;
+    let most = MOST.load(Relaxed) - before;
+    drop(plan);
+    (kept.div_ceil(SEGMENTS), most.div_ceil(SEGMENTS))
+}
+
+/// One test alone, since all threads' memory is counted together.
+#[test]
+fn a_plan_takes_64_bytes_a_segment_or_less() {
+    let mut state = 1u64;
+    let mut random = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as i32
+    };
+    let common: Vec<i32> = (0..SEGMENTS).map(|_| random() % 2048).collect();
+    let wide: Vec<i32> = (0..SEGMENTS).map(|_| random() / 2).collect();
+    let equal = vec![100; SEGMENTS];
+    let alone: Vec<i64> = (0..SEGMENTS as i64).collect();
+    let paired: Vec<i64> = (0..SEGMENTS as i64).map(|segment| segment - segment % 2).collect();
+    let shared: Vec<i32> = paired.iter().map(|&first| common[first as usize]).collect();
+
+    let best = |max_shapes| PaddedLengths::Best { max_shapes, multiple: 1, shape_price: 0 };
+    let fixed = |rows| Policy { padded_lengths: best(16), ..Policy::fixed(rows) };
+    let budget = |tokens| Policy { padded_lengths: best(16), ..Policy::budget(tokens) };
+    let packing = Some(Packing { max_segments: None });
+    let packed = |policy| Policy { packing: packing.clone(), ..policy };
+    let multiples = Policy { padded_lengths: PaddedLengths::Multiples(1), ..Policy::budget(i32::MAX.into()) };
+    for (name, lengths, identities, policy) in [
+        ("fixed rows", &common, None, fixed(64)),
+        ("fixed rows, sharing", &shared, Some(&paired), fixed(64)),
+        ("fixed rows, nothing to share", &common, Some(&alone), fixed(64)),
+        ("budget, sharing", &shared, Some(&paired), budget(65536)),
+        ("packed", &common, None, packed(fixed(64))),
+        ("packed, sharing", &shared, Some(&paired), packed(budget(65536))),
+        (
+            "packed, none fits with another",
+            &equal,
+            None,
+            packed(Policy { padded_lengths: PaddedLengths::Given(vec![150]), ..fixed(64) }),
+        ),
+        ("all lengths different", &wide, None, multiples),
+    ] {
+        let (kept, most) = bytes(lengths, identities.map(Vec::as_slice), policy);
+        println!("{name}: {kept} bytes a segment kept, {most} at the most");
+        assert!(most <= 64, "{name}: {most} bytes a segment");
+    }
+}

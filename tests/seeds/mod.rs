@@ -1,0 +1,49 @@
+//! Lengths that every function of lengths is tried on.
+
+#![allow(dead_code, reason = "not every test uses every seed")]
+
+const MOST: i32 = i32::MAX;
+
+/// Few lengths: nothing, one, zeros, the greatest, runs, ties.
+pub fn lengths() -> Vec<Vec<i32>> {
+    vec![
+        vec![],
+        vec![0],
+        vec![1],
+        vec![MOST],
+        vec![0, 0, 0],
+        vec![7; 9],
+        vec![0, 5, 0, 3],
+        vec![3, 9, 4, 5],
+        vec![1, 2, 3, 4, 5],
+        vec![5, 4, 3, 2, 1],
+        vec![MOST, 0, MOST - 1, MOST, 1],
+        vec![MOST - 1, MOST - 1, MOST],
+    ]
+}
+
+/// Many lengths, enough for several threads, spread in ways that each take another path.
+pub fn many_lengths() -> Vec<Vec<i32>> {
+    let count = 150_001;
+    let mut state = 1u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as i32
+    };
+    let mut below = |most: i32| (0..count).map(|_| random() % most).collect::<Vec<i32>>();
+    let mut outlier = below(100);
+    outlier[70_000] = MOST;
+    vec![below(5), below(8192), below(1 << 20), below(MOST), outlier, vec![512; count as usize]]
+}
+
+/// The elements that `fill` writes.
+pub fn written<T, E>(
+    count: usize,
+    fill: impl FnOnce(&mut [std::mem::MaybeUninit<T>]) -> Result<(), E>,
+) -> Result<Vec<T>, E> {
+    let mut elements = Vec::with_capacity(count);
+    fill(&mut elements.spare_capacity_mut()[..count])?;
+    // SAFETY: the functions under test promise to have written every element.
+    unsafe { elements.set_len(count) };
+    Ok(elements)
+}

@@ -1,0 +1,257 @@
+"""The host's part of generation: keywords, ends of texts, who enters when; and JaxLM's ``generate_until``."""
+
+import json
+import warnings
+from collections import deque
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from jax.sharding import Mesh
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
+
+from windrow.generation import GenerationDefaults, Settings, read_defaults, read_settings
+from windrow.generation.endings import Growing, StopStrings
+from windrow.generation.sampling import limit_choice
+from windrow.generation.schedule import FREE, Schedule
+from windrow.harness import JaxLM
+
+DEFAULTS = GenerationDefaults(end_tokens=(1,), top_k=40, top_p=0.9)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({}, Settings(256)),
+        ({"until": "Q:", "max_tokens": 32}, Settings(32, ("Q:",))),
+        ({"max_completion_tokens": 5, "max_tokens": 6, "max_new_tokens": 7, "max_gen_toks": 8}, Settings(8)),
+        ({"max_completion_tokens": 5, "max_tokens": None, "max_new_tokens": "7"}, Settings(7)),
+        ({"max_gen_toks": 7.0, "until": None}, Settings(7)),
+        ({"do_sample": False, "temperature": 0.7, "top_p": 0.5}, Settings()),
+        ({"temperature": 0.0, "do_sample": None, "top_k": 3}, Settings()),
+        ({"temperature": 0.7}, Settings(temperature=0.7, top_k=40, top_p=0.9)),
+        (
+            {"do_sample": True, "temperature": 1, "top_k": 0, "top_p": 1.0, "until": ["a", ""]},
+            Settings(256, ("a", ""), 1.0, 0, 1.0),
+        ),
+        ({"num_beams": 1, "use_cache": True, "repetition_penalty": 1.0}, Settings()),
+    ],
+)
+def test_keywords(keywords, expected):
+    assert read_settings(keywords, DEFAULTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"max_tok": 3}, "generation keyword 'max_tok' is not known; known: max_gen_toks, max_new_tokens"),
+        ({"num_beams": 4}, "generation keyword 'num_beams' must be 1, which changes nothing"),
+        ({"until": ["a", 3]}, "a stop string must be a string, not 3"),
+        ({"until": 3}, "until must be a string or a list of strings, not int"),
+        ({"max_gen_toks": 0}, "max_new_tokens must be a positive whole number, not 0"),
+        ({"max_gen_toks": 2.5}, "not 2.5"),
+        ({"max_gen_toks": "many"}, "not 'many'"),
+        ({"max_gen_toks": True}, "not True"),
+        ({"temperature": "hot"}, "temperature must be a number of at least 0, not 'hot'"),
+        ({"temperature": float("inf")}, "not inf"),
+        ({"temperature": 1.0, "top_p": 1.5}, "top_p must be a number above 0 and at most 1"),
+        ({"temperature": 1.0, "top_k": 1.5}, "top_k must be a whole number"),
+        ({"do_sample": "yes"}, "do_sample must be true or false, not 'yes'"),
+        ({"do_sample": True}, "do_sample is true, but temperature is 0"),
+        ("until", "generation keywords must be a mapping, not str"),
+    ],
+)
+def test_bad_keywords(keywords, message):
+    with pytest.raises(ValueError, match=message):
+        read_settings(keywords, DEFAULTS)
+
+
+def test_defaults_of_a_directory(tmp_path):
+    assert read_defaults(tmp_path, 3) == GenerationDefaults((3,))
+    assert read_defaults(tmp_path, None) == GenerationDefaults()
+    (tmp_path / "config.json").write_text('{"eos_token_id": 5, "top_k": 7}')
+    assert read_defaults(tmp_path, 3) == GenerationDefaults((5,))
+    config = tmp_path / "generation_config.json"
+    config.write_text('{"eos_token_id": [5, 6], "top_k": 7, "top_p": 0.5, "temperature": 0.6}')
+    assert read_defaults(tmp_path, 3) == GenerationDefaults((5, 6), 7, 0.5)
+    config.write_text("{}")
+    assert read_defaults(tmp_path, 3) == GenerationDefaults()
+    config.write_text('{"eos_token_id": "end"}')
+    with pytest.raises(ValueError, match="'eos_token_id' must be a token id or a list of them, not 'end'"):
+        read_defaults(tmp_path, 3)
+    config.write_text("[")
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_defaults(tmp_path, 3)
+    config.write_text('{"repetition_penalty": 1.05, "typical_p": 1.0}')
+    with pytest.warns(UserWarning, match=r"sets repetition_penalty=1.05, which generation here does not"):
+        read_defaults(tmp_path, 3)
+
+
+PIECES = ["a", "b", "ab", "ba", "bb", "aab", "<x>", ""]
+
+
+def decode(tokens):
+    return "".join(PIECES[token] for token in tokens)
+
+
+def naive_end(tokens, stops, reaches):
+    """Looks after each token, as lm-eval's Hugging Face backend does."""
+    for end in range(1, len(tokens) + 1):
+        for stop, reach in zip(stops, reaches, strict=True):
+            if stop in decode(tokens[max(0, end - reach) : end]):
+                return end
+    return len(tokens)
+
+
+@given(
+    some.lists(some.integers(0, len(PIECES) - 1), min_size=1, max_size=40),
+    some.lists(some.text("ab<x>", min_size=1, max_size=5), max_size=3),
+    some.lists(some.integers(1, 6), min_size=3, max_size=3),
+    some.lists(some.integers(1, 9), min_size=40, max_size=40),
+)
+def test_texts_end_at_the_token_at_which_a_loop_ends_them(tokens, stops, reaches, portions):
+    reaches = reaches[: len(stops)]
+    watched = StopStrings(tuple(stops), tuple(reaches), decode)
+    growing = Growing(Settings(len(tokens)), watched, frozenset())
+    at = 0
+    for portion in portions:
+        growing.add([*tokens[at : at + portion], -1])
+        at += portion
+        if growing.reason is not None:
+            break
+    end = naive_end(tokens, stops, reaches)
+    assert growing.tokens == tokens[:end]
+    assert (growing.reason == "stop") == (
+        end < len(tokens)
+        or any(s in decode(tokens[max(0, end - r) :]) for s, r in zip(stops, reaches, strict=True))
+    )
+    expected = decode(tokens[:end])
+    for stop in stops:
+        expected = expected.split(stop)[0]
+    assert watched.cut(decode(growing.tokens)) == expected
+
+
+@given(
+    some.sampled_from([1, 2, 4]),
+    some.integers(1, 4),
+    some.lists(some.tuples(some.integers(1, 30), some.integers(1, 40)), max_size=40),
+)
+def test_every_request_gets_a_slot_of_its_own(groups, held, requests):
+    """Each request may have the first number of tokens, and ends by itself after the second."""
+    slots = groups * held
+    entering = max(groups, slots // 4 // groups * groups)
+    schedule = Schedule(groups, slots, entering, deque(range(len(requests))))
+    limits = [limit for limit, _ in requests]
+    left = {}
+    entered, finished, rounds = [], set(), 0
+    while schedule.waiting or schedule.busy:
+        while entries := schedule.enter(limits):
+            assert (
+                len({entry.row for entry in entries})
+                == len({entry.slot for entry in entries})
+                == len(entries)
+            )
+            for entry in entries:
+                assert entry.row // (entering // groups) == entry.slot // held
+                entered.append(entry.request)
+                left[entry.request] = min(requests[entry.request])
+        owners = schedule.ask(8)
+        in_slots = [owner for owner in owners if owner != FREE]
+        assert len(set(in_slots)) == len(in_slots)
+        for slot, owner in enumerate(owners):
+            if owner != FREE and owner not in finished:
+                left[owner] -= 8
+                if left[owner] <= 0:
+                    finished.add(owner)
+                    schedule.leave(slot, owner)
+        rounds += 1
+        assert rounds <= 6 * len(requests)
+    assert entered == list(range(len(requests)))
+    assert finished == set(entered)
+
+
+def test_limits_of_samples_equal_those_of_a_loop():
+    rng = np.random.default_rng(0)
+    limit = jax.jit(limit_choice)
+    for _ in range(200):
+        logits = rng.integers(-4, 4, 12).astype(np.float32)
+        top_k, top_p = int(rng.integers(0, 14)), float(rng.choice([0.05, 0.3, 0.7, 0.95, 1.0]))
+        kept = np.isfinite(limit(logits, np.int32(top_k), np.float32(top_p)))
+        ordered = np.sort(logits.astype(np.float64))[::-1]
+        likely = ordered[ordered >= ordered[min(top_k or 12, 12) - 1]]
+        shares = np.exp(likely) / np.exp(likely).sum()
+        before = np.cumsum(shares) - shares
+        least = likely[before < top_p + (top_p == 1)].min()
+        if np.abs(before - top_p).min() > 1e-5:
+            np.testing.assert_array_equal(kept, logits >= least)
+
+
+@pytest.fixture(scope="session")
+def llama(evals):
+    one_device = Mesh(np.array(jax.devices()[:1]), ("data",))
+    return JaxLM(pretrained=str(evals / "parity" / "tiny-llama"), batch_size=16, mesh=one_device)
+
+
+def instances(*arguments):
+    return [Instance("generate_until", {}, args, index) for index, args in enumerate(arguments)]
+
+
+def test_results_of_the_adapter(evals, llama):
+    lines = (evals / "parity" / "llama.jsonl").read_text().split("\n")
+    cases = [json.loads(line) for line in lines if '"generate_until"' in line][-12:]
+    arguments = [tuple(case["args"]) for case in cases]
+    before = json.dumps(arguments)
+    seen = []
+
+    class Hook:
+        def add_partial(self, kind, request, result):
+            seen.append((kind, json.dumps(request), result))
+
+    llama.set_cache_hook(Hook())
+    results = llama.generate_until(instances(*arguments))
+    assert results == [case["result"] for case in cases]
+    assert json.dumps(arguments) == before
+    expected = {
+        ("generate_until", json.dumps(args), text) for args, text in zip(arguments, results, strict=True)
+    }
+    assert (len(seen), set(seen)) == (len(cases), expected)
+    report = llama.report()["generation"]
+    assert report["requests"] == report["stop"] + report["end"] + report["length"] == len(cases)
+    assert 0 < report["slot_use"] <= 1
+    assert report["programs"] <= 6
+    assert report["generated_tokens"] >= len(cases)
+
+
+def test_bad_requests_of_the_adapter(llama):
+    good = ("The cow", {"max_gen_toks": 4})
+    bad = [
+        ("The cow", {"max_gen_toks": 256}),
+        ("The cow", {"max_gen_tokens": 4}),
+        ("The cow", {"until": [3]}),
+        (3, {"max_gen_toks": 4}),
+    ]
+    for request in bad:
+        with pytest.raises(ValueError, match="request 1: "):
+            llama.generate_until(instances(good, request))
+    llama.on_bad_request = "skip"
+    texts = llama.generate_until(instances(bad[0], good, *bad[1:]))
+    llama.on_bad_request = "raise"
+    assert texts == ["", llama.generate_until(instances(good))[0], "", "", ""]
+    assert texts[1]
+
+
+def test_real_task_end_to_end(evals, llama):
+    tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        results = simple_evaluate(
+            llama, tasks=["local_gsm8k"], task_manager=tasks, limit=20, bootstrap_iters=0
+        )
+    assert 0 <= results["results"]["local_gsm8k"]["exact_match,flexible"] <= 1
+    texts = [sample["resps"][0][0] for sample in results["samples"]["local_gsm8k"]]
+    assert len(set(texts)) > 10
+    assert not any("\n\n" in text or "Question:" in text for text in texts)
