@@ -58,7 +58,7 @@ def _run(arguments: list[str]) -> int:
     options = _run_options().parse_known_args(arguments)[0]
     if helping:
         print(parser.format_help(), end="\n", flush=True)
-    elif not (options.tasks or options.config):
+    elif not (any(options.tasks) or options.config):
         raise ValueError(
             "no tasks given; name some with --tasks, and their folder with --include_path if it is yours"
         )

@@ -60,28 +60,6 @@ def read_files(
     )
 
 
-def files_of_object(source: Any) -> TokenizerFiles | None:
-    """The files that a tokenizer in memory stands for, or ``None`` where it has none.
-
-    A ``tokenizers.Tokenizer`` is its own ``tokenizer.json``. A fast tokenizer of transformers also
-    knows its special tokens, its limit and its chat template.
-    """
-    if callable(getattr(source, "to_str", None)):
-        return TokenizerFiles(type(source).__name__, source.to_str())
-    backend = getattr(source, "backend_tokenizer", None)
-    if backend is None:
-        return None
-    roles = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-    names = (*roles, "add_bos_token", "add_eos_token", "model_max_length")
-    config = {name: getattr(source, name, None) for name in names}
-    return TokenizerFiles(
-        getattr(source, "name_or_path", "") or type(source).__name__,
-        backend.to_str(),
-        {name: value for name, value in config.items() if value is not None},
-        getattr(source, "chat_template", None),
-    )
-
-
 def _download(repository: str, token: str | None, cache_dir: str | Path | None) -> Path:
     import huggingface_hub
 
@@ -137,3 +115,21 @@ def named_templates(template: Any) -> ChatTemplate:
     if isinstance(template, list):
         return {entry["name"]: entry["template"] for entry in template}
     return template  # type: ignore[no-any-return]
+
+
+def object_files(source: Any) -> TokenizerFiles | None:
+    """What a tokenizer of tokenizers or a fast one of transformers would save; ``None`` for others."""
+    import tokenizers
+
+    if isinstance(source, tokenizers.Tokenizer):
+        return TokenizerFiles("tokenizers.Tokenizer", source.to_str())
+    backend = getattr(source, "backend_tokenizer", None)
+    if not isinstance(backend, tokenizers.Tokenizer):
+        return None
+    config: dict[str, Any] = {role: str(text) for role, text in source.special_tokens_map.items()}
+    for key in ("model_max_length", "clean_up_tokenization_spaces"):
+        config[key] = getattr(source, key, None)
+    template = named_templates(getattr(source, "chat_template", None))
+    return TokenizerFiles(
+        str(source.name_or_path) or type(source).__name__, backend.to_str(), config, template
+    )
