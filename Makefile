@@ -26,7 +26,7 @@ demo: setup ## Train a tiny model, evaluate it, show the tables
 test: test-rust test-python ## Run every test
 
 test-rust:
-	cargo test --workspace --quiet
+	cargo test --workspace --exclude windrow-py --quiet
 
 test-python: setup
 	$(BIN)/python -m pytest

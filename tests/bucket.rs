@@ -134,7 +134,7 @@ fn assert_chosen_well(lengths: &[i32], max_shapes: i64, multiple: i32) {
     }
     assert!(chosen.is_sorted_by(|a, b| a < b) && chosen.iter().all(|length| length % multiple == 0));
     assert_eq!((padded(lengths, &chosen), chosen.len()), chosen_by_search(lengths, max_shapes, multiple));
-    let ids = bucket_ids(&lengths, &chosen).unwrap();
+    let ids = bucket_ids(lengths, &chosen).unwrap();
     assert!(ids.iter().zip(lengths).all(|(&id, &length)| {
         chosen[id as usize] >= length && (id == 0 || chosen[id as usize - 1] < length)
     }));
@@ -213,7 +213,7 @@ fn many_lengths_are_chosen_from() {
         assert!(
             ids.iter()
                 .zip(lengths)
-                .all(|(&id, length)| chosen.partition_point(|c| c < length) == id as usize)
+                .all(|(&id, length)| chosen.partition_point(|&c| c < length) == id as usize)
         );
     }
 }
@@ -225,6 +225,14 @@ fn lengths_that_need_no_padding_are_all_chosen() {
     assert_eq!(choose_lengths(&lengths, 3000, 1).unwrap(), all);
     assert_eq!(choose_lengths(&lengths, i64::MAX, 1).unwrap(), all);
     assert_eq!(choose_lengths(&lengths, 1, 1).unwrap(), [2999]);
+}
+
+/// So many lengths and shapes that the choice is traced in halves.
+#[test]
+fn one_length_of_each_cluster_is_chosen() {
+    let lengths: Vec<i32> = (0..5000).map(|i| i / 5 * 10_000 + i % 5).collect();
+    let longest_of_each: Vec<i32> = (0..1000).map(|cluster| cluster * 10_000 + 4).collect();
+    assert_eq!(choose_lengths(&lengths, 1000, 1).unwrap(), longest_of_each);
 }
 
 fn refused<T>(argument: &'static str, index: usize, value: i64, expected: &'static str) -> Result<T> {

@@ -1,14 +1,15 @@
 """What every test shares: several CPU devices, strict promotion, the evaluation material."""
 
+import warnings
 from pathlib import Path
 
 import jax
 import pytest
 
+from local_suite import EVALS, read_local_suite
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-
-EVALS = Path(__file__).resolve().parents[2] / "shared" / "evals"
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,11 @@ def evals() -> Path:
     if not EVALS.is_dir():
         pytest.skip(f"needs the evaluation material in {EVALS}")
     return EVALS
+
+
+@pytest.fixture(scope="session")
+def local_suite(evals: Path) -> list:
+    """The 38,003 ``loglikelihood`` requests of the local tasks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read_local_suite(evals)

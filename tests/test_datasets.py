@@ -12,7 +12,7 @@ from grain.experimental import assert_equal_output_after_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elements import length_of, rows
+from elements import identity, length_of, rows
 from trees import pytree_diff
 from windrow.datasets import (
     MultihostSortedRemapDataset,
@@ -171,6 +171,21 @@ class TestRemap:
     def test_bad_numbers(self, size, global_batch_size, hosts, message):
         with pytest.raises(ValueError, match=message):
             MultihostSortedRemapDataset(grain.MapDataset.range(size), global_batch_size, hosts)
+
+
+def test_sources_that_shrink():
+    """As they do when a worker process takes a sequential slice of the source."""
+    numbers = [4, 1, 3, 2]
+    source = grain.MapDataset.source(numbers)
+    ordered, remapped = SortedDataset(source, identity), MultihostSortedRemapDataset(source, 4, 2)
+    keyed = SortedDataset(source, [4, 1, 3, 2])
+    assert list(ordered) == list(keyed) == [1, 2, 3, 4]
+    del numbers[2:]
+    assert [ordered[index] for index in range(len(ordered))] == [1, 4]
+    with pytest.raises(ValueError, match="dataset now has 2 elements; it was reordered with another number"):
+        remapped[0]
+    with pytest.raises(ValueError, match="dataset now has 2 elements; keys were given for another number"):
+        keyed[0]
 
 
 @settings(max_examples=40)

@@ -1,5 +1,7 @@
 """Padding: whole batches, common lengths, each element read once."""
 
+from dataclasses import fields
+
 import grain
 import numpy as np
 import pytest
@@ -51,7 +53,7 @@ class TestPadBatch:
 
 def test_the_empty_sample_has_all_parts_of_a_batch():
     sample = empty_llm_indexed_sample()
-    assert set(sample) == set(LLMIndexedBatch._fields)
+    assert set(sample) == {field.name for field in fields(LLMIndexedBatch)}
     assert not any(np.any(part) for part in sample.values())
     assert token_length(sample) == 1
     assert {part.shape for name, part in sample.items() if name.endswith("_idx")} == {(1,)}

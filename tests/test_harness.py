@@ -1,7 +1,9 @@
 """JaxLM through lm_eval itself, and against what lm_eval's own backend recorded."""
 
 import json
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from lm_eval import simple_evaluate
@@ -11,6 +13,10 @@ from lm_eval.tasks import TaskManager
 import windrow
 from small_model import head, hidden, naive_logprobs, prefix_model
 from windrow.harness import JaxLM
+from windrow.policy import BatchPolicy, equal_inputs
+from windrow.tokens import Segments, TokenReport, load_tokenizer, loglikelihood_segments
+
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 
 
 class ByteTokenizer:
@@ -143,6 +149,46 @@ def test_non_finite_scores_name_the_requests():
         lm.loglikelihood(requests_of("loglikelihood", ("ab", "c")))
 
 
+def wrong_model(**parts):
+    return JaxLM(
+        replace(prefix_model(256, hidden=hidden, head=head), **parts), ByteTokenizer(), prefix_token_id=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"apply": lambda p, tokens, *_: tokens}, r"apply gives shape \(8, 8\); it must give \[8, 8, size\]"),
+        (
+            {"apply": lambda p, tokens, *_: jnp.zeros((8, 8, 256), jnp.int32)},
+            "apply gives int32; it must give floating",
+        ),
+        ({"hidden": lambda p, tokens, *_: jnp.zeros((8, 4))}, "hidden gives shape"),
+        ({"head": lambda p, picked: jnp.zeros((len(picked), 9))}, "apply for 256 tokens, head for 9 tokens"),
+    ],
+)
+def test_models_that_break_the_contract_are_refused_before_anything_runs(parts, message):
+    with pytest.raises(ValueError, match=message):
+        wrong_model(**parts)
+
+
+def test_a_vocabulary_smaller_than_the_tokenizers_is_refused():
+    class Sized(ByteTokenizer):
+        vocab_size = 256
+
+    with pytest.raises(ValueError, match="has 256 tokens, but the model's logits are for 200"):
+        JaxLM(prefix_model(200), Sized(), prefix_token_id=0)
+    with pytest.raises(ValueError, match="a request has the token 255, but the model's logits are for 200"):
+        JaxLM(prefix_model(200), ByteTokenizer(), prefix_token_id=0)._scorer.run(None, one_segment(255))
+
+
+def one_segment(token):
+    return Segments(
+        np.array([1, token], np.int32), np.array([0, 2]), np.ones(1, np.int32), np.zeros(1, np.int64), 1,
+        np.zeros(0, np.int64), TokenReport(1, 1, 2, 1, 1),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -205,6 +251,54 @@ def test_real_tasks_end_to_end(evals, tiny_llama):
         "results"
     ]
     assert 0.0 <= results["local_arc_easy"]["acc,none"] <= 1.0
-    assert 1.0 < results["local_lambada_openai"]["perplexity,none"] < 4096
+    # A uniform model over the 4,096 tokens, for words of two tokens.
+    assert 1.0 < results["local_lambada_openai"]["perplexity,none"] < 4096**2
     # A uniform model over the 4,096 tokens would need about 3 bits a byte; this one was trained.
     assert 0.5 < results["local_wikitext2"]["bits_per_byte,none"] < 3.0
+
+
+def test_the_table_is_what_the_scores_say(evals, tiny_llama):
+    """lm_eval's accuracies, recomputed from log-likelihoods and lengths of the choices in bytes."""
+    tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
+    found = simple_evaluate(
+        tiny_llama, tasks=["local_arc_easy", "local_piqa"], task_manager=tasks, limit=100, bootstrap_iters=0
+    )
+    for name, normalised in (("arc_easy", True), ("piqa", False)):
+        lines = (evals / "data" / f"{name}.jsonl").read_text().split("\n")[:100]
+        documents = [json.loads(line) for line in lines]
+        pairs = [
+            (f"{document['query']}\nAnswer:", f" {choice}")
+            for document in documents
+            for choice in document["choices"]
+        ]
+        totals = iter([total for total, _ in tiny_llama.loglikelihood(requests_of("loglikelihood", *pairs))])
+        right = right_normalised = 0
+        for document in documents:
+            scores = np.array([next(totals) for _ in document["choices"]])
+            sizes = np.array([len(choice) for choice in document["choices"]])
+            right += int(scores.argmax()) == document["gold"]
+            right_normalised += int((scores / sizes).argmax()) == document["gold"]
+        metrics = found["results"][f"local_{name}"]
+        assert metrics["acc,none"] == pytest.approx(right / 100)
+        if normalised:
+            assert metrics["acc_norm,none"] == pytest.approx(right_normalised / 100)
+
+
+def test_local_suite_is_dense(evals, local_suite):
+    """Device tokens per real token over the whole suite, with GPT-2's tokenizer."""
+    tokenizer = load_tokenizer(evals / "parity" / "tiny-gpt2")
+    segments = loglikelihood_segments(tokenizer, [request.args for request in local_suite])
+    real = len(segments.tokens) - len(segments)
+
+    def ratio(**policy):
+        statistics = BatchPolicy(batch_size=64, **policy).plan(segments, 1).statistics
+        return statistics["device_tokens"] / real, len(statistics["shapes"])
+
+    density, shapes = ratio(max_shapes=8)
+    assert density <= 0.92
+    assert shapes <= 8
+    density, shapes = ratio(max_shapes=16)
+    assert density <= 0.83
+    assert shapes <= 16
+    assert ratio(max_shapes=8, pack=True)[0] <= 0.76
+    assert equal_inputs(segments).shape == (len(local_suite),)

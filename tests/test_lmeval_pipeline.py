@@ -2,17 +2,25 @@
 
 import inspect
 import logging
+import subprocess
+import sys
 
 import grain
 import jax
 import numpy as np
 import pytest
+from grain.experimental import assert_equal_output_after_checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 
+from small_tokenizer import BOS, EOS, write_tokenizer
 from trees import pytree_diff
 from windrow import lmeval_pipeline
+from windrow.batch import join_rows
 from windrow.lmeval_pipeline import (
     CompleteLLMIndexedBatch,
+    LLMIndexedBatch,
     MultihostSortedRemapDataset,
     PadBatchDataset,
     PadSequenceInBatchDataset,
@@ -171,26 +179,204 @@ def test_names_bases_and_attributes():
 
 
 @pytest.fixture(scope="module")
-def local_suite(evals):
-    """The 38,003 ``loglikelihood`` requests of the local tasks."""
-    lm_eval_tasks = pytest.importorskip("lm_eval.tasks")
-    manager = lm_eval_tasks.TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
-    requests = []
-    for task in _tasks(lm_eval_tasks.get_task_dict(["local_suite"], manager)):
-        task.build_all_requests(limit=None, rank=0, world_size=1)
-        requests += [request for request in task.instances if request.request_type == "loglikelihood"]
-    return requests
+def tokenizer(tmp_path_factory):
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
-def _tasks(tasks):
-    for task in tasks.values():
-        yield from _tasks(task) if isinstance(task, dict) else [task]
+@pytest.fixture(scope="module")
+def mesh():
+    return jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_references_figures(local_suite, evals):
+def requests(count):
+    return [{"prefix": "a" * (number % 9), "text": "b" * (1 + number % 5)} for number in range(count)]
+
+
+def pipeline(mesh, tokenizer, dataset, host=0, hosts=1, batch_size=4, **options):
+    options = {"padding_multiple": 4, "worker_count": 0, **options}
+    return lmeval_preprocessing_pipeline(host, hosts, mesh, dataset, batch_size, tokenizer, **options)
+
+
+def test_what_a_request_becomes(mesh, tokenizer):
+    request = Instance(request_type="loglikelihood", doc={}, idx=0, arguments=("ab ", "cd"))
+    rolling = Instance(request_type="loglikelihood_rolling", doc={}, idx=0, arguments=("xyz",))
+    (batch,) = pipeline(mesh, tokenizer, [request, {"idx": 6, "req": rolling}, {"prefix": "", "text": ""}])
+    a, b, c, d, x, y, z, space = (ord(letter) for letter in "abcdxyz ")
+    expected = LLMIndexedBatch(
+        inputs=[[BOS, a, b, space, c, 0, 0, 0], [BOS, x, y, 0, 0, 0, 0, 0], [0] * 8, [0] * 8],
+        targets=[[a, b, space, c, d, 0, 0, 0], [x, y, z, 0, 0, 0, 0, 0], [0] * 8, [0] * 8],
+        inputs_position=[[0, 1, 2, 3, 4, 0, 0, 0], [0, 1, 2, 0, 0, 0, 0, 0], [0] * 8, [0] * 8],
+        targets_position=[[0, 1, 2, 3, 4, 0, 0, 0], [0, 1, 2, 0, 0, 0, 0, 0], [0] * 8, [0] * 8],
+        inputs_segmentation=[[1, 1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0], [0] * 8, [0] * 8],
+        targets_segmentation=[[0, 0, 0, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0], [0] * 8, [0] * 8],
+        document_idx=[1, 7, 3, 0],
+        sequence_idx=[0, 0, 0, 0],
+        _document_borders=[[False] * 8] * 4,
+    )
+    for name, part in vars(expected).items():
+        assert np.asarray(getattr(batch, name)).tolist() == part, name
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_all_hosts_batches_are_the_global_batches(mesh, tokenizer, data):
+    hosts = data.draw(st.integers(1, 16))
+    batch_size = hosts * data.draw(st.integers(1, 3))
+    count = data.draw(st.integers(1, 60))
+    whole = list(pipeline(mesh, tokenizer, requests(count), batch_size=batch_size))
+    parts = [
+        list(pipeline(mesh, tokenizer, requests(count), host, hosts, batch_size)) for host in range(hosts)
+    ]
+    assert {len(part) for part in parts} == {-(-count // batch_size)} == {len(whole)}
+    for shares, batch in zip(zip(*parts, strict=True), whole, strict=True):
+        assert join_rows(jax.tree.map(np.asarray, shares)) == jax.tree.map(np.asarray, batch)
+    documents = np.concatenate([batch.document_idx for batch in whole])
+    assert sorted(documents[:count]) == list(range(1, count + 1))
+    assert not documents[count:].any()
+
+
+WORKERS = {
+    "none": {"worker_count": 0},
+    "a thread": {"worker_count": 1, "use_thread_prefetch": True},
+    "three threads": {"worker_count": 3, "worker_buffer_size": 2, "use_thread_prefetch": True},
+    "the default": {"worker_count": 1},
+    "two processes": {"worker_count": 2, "worker_buffer_size": 2},
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in WORKERS if kind != "the default"])
+def test_workers_change_nothing(tokenizer, kind):
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"))
+    expected = list(pipeline(mesh, tokenizer, requests(50), batch_size=8))
+    loader = pipeline(mesh, tokenizer, requests(50), batch_size=8, **WORKERS[kind])
+    assert len(loader) == 7
+    assert list(loader) == expected
+    loader.set_state({"next_batch": 4})
+    assert list(loader) == expected[4:]
+    loader.close()
+
+
+@pytest.mark.parametrize(("kind", "count"), [("none", 30), ("three threads", 30), ("the default", 8)])
+def test_grains_checkpoint_helper(mesh, tokenizer, kind, count):
+    assert_equal_output_after_checkpoint(pipeline(mesh, tokenizer, requests(count), **WORKERS[kind]))
+
+
+def test_outside_absl_programs(tokenizer):
+    """The default worker process, in a fresh interpreter that never heard of absl's flags."""
+    script = """
+import sys
+import jax
+from windrow.lmeval_pipeline import lmeval_preprocessing_pipeline
+
+requests = [{"prefix": "a", "text": "b" * (1 + number % 9)} for number in range(10)]
+mesh = jax.make_mesh((1,), ("data",))
+loader = lmeval_preprocessing_pipeline(0, 1, mesh, requests, 4, sys.argv[1])
+print([batch.inputs.shape for batch in loader])
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, tokenizer], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip().endswith("[(4, 128), (4, 128), (4, 128)]")
+
+
+def test_a_state_of_four_hosts_resumes_on_two(mesh, tokenizer):
+    four = [pipeline(mesh, tokenizer, requests(50), host, 4, 8) for host in range(4)]
+    for loader in four:
+        for _ in range(3):
+            next(loader)
+    (state,) = {tuple(loader.get_state().items()) for loader in four}
+    two = [pipeline(mesh, tokenizer, requests(50), host, 2, 8, **WORKERS["a thread"]) for host in range(2)]
+    for loader in two:
+        loader.set_state(dict(state))
+    rest = list(pipeline(mesh, tokenizer, requests(50), batch_size=8))[3:]
+    for shares, batch in zip(zip(*two, strict=True), rest, strict=True):
+        assert join_rows(jax.tree.map(np.asarray, shares)) == jax.tree.map(np.asarray, batch)
+
+
+def test_the_plan_is_logged(mesh, tokenizer, caplog):
+    with caplog.at_level(logging.INFO, logger=lmeval_pipeline.LOGGER.name):
+        pipeline(mesh, tokenizer, requests(50))
+    assert "50 segments" in caplog.text
+
+
+class TestFirstToken:
+    def first(self, mesh, folder, **options):
+        (batch,) = pipeline(mesh, folder, [{"prefix": "a", "text": "b"}], batch_size=1, **options)
+        return int(batch.inputs[0, 0])
+
+    @pytest.mark.parametrize(
+        ("bos", "eos", "given", "first"),
+        [
+            (True, True, {}, BOS),
+            (False, True, {}, EOS),
+            (False, True, {"bos_token_id": 7}, 7),
+            (False, False, {"bos_token_id": 7, "eos_token_id": 8}, 7),
+            (False, False, {"eos_token_id": 8}, 8),
+            (False, False, {"bos_token_id": 0}, 0),
+        ],
+    )
+    def test_bos_else_eos(self, mesh, tmp_path, bos, eos, given, first):
+        assert self.first(mesh, write_tokenizer(tmp_path, bos=bos, eos=eos), **given) == first
+
+    def test_the_tokenizers_own_stands_and_says_so(self, mesh, tokenizer, caplog):
+        assert self.first(mesh, tokenizer, bos_token_id=7) == BOS
+        assert f"bos_token_id is 7; the tokenizer's own, {BOS}, is used" in caplog.text
+
+    def test_none_at_all(self, mesh, tmp_path):
+        with pytest.raises(ValueError, match=r"neither a BOS nor an EOS.*give bos_token_id or eos_token_id"):
+            self.first(mesh, write_tokenizer(tmp_path, bos=False, eos=False))
+        with pytest.raises(ValueError, match="eos_token_id is -1; it must be at least 0"):
+            self.first(mesh, write_tokenizer(tmp_path, bos=False, eos=False), eos_token_id=-1)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "error", "message"),
+    [
+        ([], {}, ValueError, "dataset is empty"),
+        ([{"prefix": "a"}], {}, KeyError, "request 0 has no 'text'"),
+        (
+            None,
+            {"batch_size": 6, "hosts": 4},
+            ValueError,
+            "global_batch_size is 6, which 4 hosts do not divide",
+        ),
+        (None, {"batch_size": 0}, ValueError, "global_batch_size is 0"),
+        (None, {"hosts": 2, "host": 2}, IndexError, "host index is 2; with 2 hosts it must be from 0 to 1"),
+        (None, {"hosts": 0}, ValueError, "host count is 0"),
+        (None, {"worker_count": -1}, ValueError, "worker_count is -1"),
+        (None, {"worker_buffer_size": 0}, ValueError, "worker_buffer_size is 0"),
+        (None, {"padding_multiple": 0}, ValueError, "padding_multiple is 0"),
+        (
+            [Instance(request_type="generate_until", doc={}, idx=0, arguments=("a", {}))],
+            {},
+            ValueError,
+            "request 0 is of type 'generate_until'",
+        ),
+    ],
+)
+def test_bad_input(mesh, tokenizer, dataset, options, error, message):
+    with pytest.raises(error, match=message):
+        pipeline(mesh, tokenizer, requests(5) if dataset is None else dataset, **options)
+
+
+def test_devices_that_do_not_divide_the_batch(tokenizer):
+    mesh = jax.make_mesh((8,), ("data",))
+    with pytest.raises(ValueError, match="global_batch_size is 12, which all hosts' 8 devices do not divide"):
+        pipeline(mesh, tokenizer, requests(5), batch_size=12)
+    with pytest.raises(ValueError, match="all hosts' 16 devices do not divide; give a multiple of 16"):
+        pipeline(mesh, tokenizer, requests(5), batch_size=8, hosts=2)
+    with pytest.raises(TypeError, match=r"mesh must be a jax.sharding.Mesh, not list"):
+        pipeline([1], tokenizer, requests(5))
+
+
+def test_a_missing_tokenizer(mesh):
+    with pytest.raises(FileNotFoundError, match="no/such/tokenizer"):
+        pipeline(mesh, "no/such/tokenizer.json", requests(5))
+
+
+def test_the_references_figures(local_suite, evals, mesh):
     assert len(local_suite) == 38_003
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
     loader = lmeval_preprocessing_pipeline(
         0, 1, mesh, local_suite, 64, str(evals / "parity" / "tiny-gpt2"), worker_count=0
     )

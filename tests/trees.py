@@ -1,6 +1,7 @@
 """Comparing trees of arrays exactly, in tests."""
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 
 def pytree_diff(one: Any, other: Any, at: str = "tree") -> str | None:
     """Where and how two trees differ: in structure, kind, dtype, shape or value. Nothing if they do not."""
+    if is_dataclass(one) and type(one) is type(other):
+        one, other = vars(one), vars(other)
     if isinstance(one, Mapping) or isinstance(other, Mapping):
         if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
             return f"{at}: {type(one).__name__} and {type(other).__name__}"

@@ -9,7 +9,7 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use windrow_core::collate::{Sequences, inputs, positions, row_lengths, segment_ids, targets};
 use windrow_core::plan::{BatchRows, Packing, PaddedLengths, Plan, Policy};
-use windrow_fuzz::{Length, Number, filled, plain};
+use windrow_fuzz::{Length, Number, filled, plain, rule};
 
 /// More positions in a batch than this are not worth the time they take.
 const MANY: usize = 1 << 14;
@@ -160,10 +160,36 @@ fn assert_batches(plan: &Plan, rows: &Rows) {
     }
     let listed = |index| plan.batch(index).unwrap().segments(0..plan.batch(index).unwrap().rows).len();
     assert_eq!((0..count as i64).map(listed).sum::<usize>(), plan.lengths().len());
+    let mut shapes: Vec<(i64, i64)> = (0..count as i64)
+        .map(|index| plan.batch(index).unwrap())
+        .map(|batch| (batch.rows as i64, batch.length as i64))
+        .collect();
     if !policy.longest_first {
         filled.reverse();
+        shapes.reverse();
     }
-    assert!(filled.concat().is_sorted_by(|one, next| one >= next));
+    let filled = filled.concat();
+    assert!(filled.is_sorted_by(|one, next| one >= next));
+    assert_rule(policy, &filled, &shapes);
+}
+
+/// The batches are those that their lengths lead to, and no other lengths cost less.
+fn assert_rule(policy: &Policy, filled: &[i32], shapes: &[(i64, i64)]) {
+    let mut lengths: Vec<i64> = match &policy.padded_lengths {
+        PaddedLengths::Given(lengths) => lengths.iter().map(|&length| length.into()).collect(),
+        _ => shapes.iter().map(|shape| shape.1).collect(),
+    };
+    lengths.sort_unstable();
+    lengths.dedup();
+    assert_eq!(shapes, rule::batches(policy, filled, &lengths));
+    let PaddedLengths::Best { max_shapes, multiple, shape_price } = policy.padded_lengths else { return };
+    let rounded = |&tokens: &i32| (tokens.max(1) as u64).next_multiple_of(multiple as u64) as i64;
+    let mut candidates: Vec<i64> = filled.iter().rev().map(rounded).collect();
+    candidates.dedup();
+    if (1..=7).contains(&candidates.len()) {
+        let least = rule::least_cost(policy, filled, &candidates, max_shapes, shape_price);
+        assert_eq!(rule::cost(shapes, shape_price), least);
+    }
 }
 
 fn assert_statistics(plan: &Plan, lengths: &[i32], rows: &Rows) {

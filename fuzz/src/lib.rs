@@ -3,6 +3,8 @@
 //! Most numbers are small, so that most input is good; the others are where
 //! arithmetic breaks.
 
+pub mod rule;
+
 use std::mem::MaybeUninit;
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};

@@ -4,6 +4,25 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Encoder",
+    "Plan",
+    "bucket_ids",
+    "choose_lengths",
+    "encode_texts",
+    "group_identical",
+    "invert_order",
+    "length_order",
+    "multihost_remap",
+    "pack_rows",
+    "pad_rows",
+    "pair_segments",
+    "prompt_segments",
+    "rolling_segments",
+    "round_up",
+    "token_lengths",
+]
+
 @final
 class Plan:
     def __new__(
@@ -119,17 +138,18 @@ _Segments = tuple[
     int,
     list[tuple[int, str]],
 ]
-_Encode = Callable[[list[str], bool], Sequence[Sequence[int]]]
 
 @final
 class Encoder:
-    def __new__(cls, json: str) -> Self: ...
+    def __new__(
+        cls, json: str | None, encode: Callable[[list[str], bool], Sequence[Sequence[int]]]
+    ) -> Self: ...
 
 def encode_texts(
-    encoder: Encoder | _Encode, texts: Iterable[str], add_special_tokens: bool, bare_prefix: str | None
+    encoder: Encoder, texts: Iterable[str], add_special_tokens: bool, bare_prefix: str | None
 ) -> _Segments: ...
 def pair_segments(
-    encoder: Encoder | _Encode,
+    encoder: Encoder,
     pairs: Iterable[Sequence[str]],
     add_special_tokens: bool,
     bare_prefix: str | None,
@@ -138,7 +158,7 @@ def pair_segments(
     apart: bool,
 ) -> _Segments: ...
 def prompt_segments(
-    encoder: Encoder | _Encode,
+    encoder: Encoder,
     texts: Iterable[str],
     add_special_tokens: bool,
     bare_prefix: str | None,
@@ -146,7 +166,7 @@ def prompt_segments(
     max_new_tokens: list[int],
 ) -> _Segments: ...
 def rolling_segments(
-    encoder: Encoder | _Encode,
+    encoder: Encoder,
     texts: Iterable[str],
     add_special_tokens: bool,
     bare_prefix: str | None,

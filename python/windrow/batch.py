@@ -1,86 +1,83 @@
-"""A batch of token sequences with what a language model and its scoring need, as one pytree."""
+"""Batches of token sequences, each one pytree: what a model sees, and what its scoring needs.
 
-from operator import itemgetter
-from typing import Any, ClassVar, NamedTuple, Self
+Batches hold NumPy arrays on a host and JAX arrays on devices. They are frozen
+dataclasses registered with JAX, so ``jax.tree.map``, ``jax.jit`` and Grain take
+them as they are; two are equal if all their arrays are, in dtype, shape and
+values.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from numpy.typing import NDArray
 
 Array = jax.Array | NDArray[Any]
-"""What a batch is made of: NumPy arrays on a host, JAX arrays on devices."""
+"""What a batch is made of."""
+
+_SomeBatch = TypeVar("_SomeBatch", bound="_Batch")
 
 
-_FIELDS = (
-    "inputs",
-    "targets",
-    "inputs_position",
-    "targets_position",
-    "inputs_segmentation",
-    "targets_segmentation",
-    "document_idx",
-    "sequence_idx",
-    "_document_borders",
-)
+class _Batch:
+    """What all batches can do."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_same(mine, others) for mine, others in zip(_parts(self), _parts(other), strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+
+    def __repr__(self) -> str:
+        named = zip(dataclasses.fields(self), _parts(self), strict=True)  # type: ignore[arg-type]
+        return (
+            f"{type(self).__name__}({', '.join(f'{field.name}={_describe(part)}' for field, part in named)})"
+        )
 
 
-class LLMIndexedBatch(tuple[Array, ...]):
-    """A batch of sequences that know which document they come from.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, repr=False)
+class LLMIndexedBatch(_Batch):
+    """A batch of sequences that know which document they come from, one in each row.
 
-    A tuple with names, and so a pytree: ``jax.tree.map``, ``jax.jit`` and Grain take
-    it as it is. (Python's own named tuples refuse a name with an underscore in
-    front.) ``rows`` and ``length`` are the batch's shape; segment 0 and document 0
-    mark padding.
+    ``rows`` and ``length`` are the batch's shape; segment 0 and document 0 mark
+    padding.
 
-    Args:
+    Attributes:
         inputs: Tokens that the model sees, ``int32[rows, length]``.
         targets: The token after each of them, ``int32[rows, length]``.
         inputs_position: Where in its sequence each input stands, from 0.
         targets_position: The same for targets.
         inputs_segmentation: 1 for a token, 0 for padding.
         targets_segmentation: 1 where a target is scored, else 0.
-        document_idx: Number of the document in each row, from 1; 0 for a row
-            of padding. ``int32[rows]``.
+        document_idx: Number of the document in each row, from 1; 0 for a row of
+            padding. ``int32[rows]``.
         sequence_idx: Number of the sequence within its document, ``int32[rows]``.
         _document_borders: True where a new document begins inside a row,
             ``bool[rows, length]``.
 
     >>> row = np.zeros((1, 2), np.int32)
-    >>> batch = LLMIndexedBatch(row, row, row, row, row, row, row[0], row[0], row == 1)
-    >>> jax.tree.map(np.shape, batch).document_idx
-    (2,)
+    >>> LLMIndexedBatch(row, row, row, row, row, row, row[0], row[0], row == 1).document_idx
+    array([0, 0], dtype=int32)
     """
 
-    __slots__ = ()
-    _fields: ClassVar[tuple[str, ...]] = _FIELDS
-    inputs = property(itemgetter(0))
-    targets = property(itemgetter(1))
-    inputs_position = property(itemgetter(2))
-    targets_position = property(itemgetter(3))
-    inputs_segmentation = property(itemgetter(4))
-    targets_segmentation = property(itemgetter(5))
-    document_idx = property(itemgetter(6))
-    sequence_idx = property(itemgetter(7))
-    _document_borders = property(itemgetter(8))
-
-    def __new__(cls, *parts: Any, **named: Any) -> Self:
-        """All parts are needed, by position or by name."""
-        if len(parts) + len(named) == len(_FIELDS) and set(named) == set(_FIELDS[len(parts) :]):
-            return super().__new__(cls, (*parts, *(named[field] for field in _FIELDS[len(parts) :])))
-        raise TypeError(f"a batch has the parts {', '.join(_FIELDS)}; give each once")
-
-    def __getnewargs__(self) -> tuple[Any, ...]:
-        return tuple(self)
-
-    def _asdict(self) -> dict[str, Any]:
-        """The parts by name, as of Python's named tuples."""
-        return dict(zip(_FIELDS, self, strict=True))
-
-    def __repr__(self) -> str:
-        parts = (f"{field}={_describe(part)}" for field, part in self._asdict().items())
-        return f"LLMIndexedBatch({', '.join(parts)})"
+    inputs: Array
+    targets: Array
+    inputs_position: Array
+    targets_position: Array
+    inputs_segmentation: Array
+    targets_segmentation: Array
+    document_idx: Array
+    sequence_idx: Array
+    _document_borders: Array
 
 
-class HostBatch(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False, repr=False)
+class HostBatch(_Batch):
     """What a model sees of one batch, and where its scores are read.
 
     Rows may be shared by requests and packed, so a score does not belong to a
@@ -103,8 +100,8 @@ class HostBatch(NamedTuple):
         pick_index: Row times length plus position, ``int32[groups, picks]``.
         read_pick: The pick whose logits score a token, ``int32[groups, reads]``.
         read_target: That token, ``int32[groups, reads]``.
-        read_request: The request that it belongs to, ``int32[groups, reads]``; -1 for a
-            read that stands for none.
+        read_request: The request that it belongs to, ``int32[groups, reads]``; -1
+            for a read that stands for none.
     """
 
     inputs: Array
@@ -116,7 +113,26 @@ class HostBatch(NamedTuple):
     read_request: Array
 
 
+def join_rows(batches: Sequence[_SomeBatch]) -> _SomeBatch:
+    """One batch of the rows, and groups, of several NumPy batches of the same length."""
+    joined: _SomeBatch = jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
+    return joined
+
+
+def _parts(batch: Any) -> list[Any]:
+    return [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two arrays are equal, as far as this process has them."""
+    if isinstance(one, jax.Array) and isinstance(other, jax.Array) and not one.is_fully_addressable:
+        shards = zip(one.addressable_shards, other.addressable_shards, strict=True)
+        return one.shape == other.shape and all(_same(mine.data, others.data) for mine, others in shards)
+    one, other = np.asarray(one), np.asarray(other)
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
 def _describe(part: Any) -> str:
-    return (
-        f"{part.dtype}{list(part.shape)}" if hasattr(part, "shape") and hasattr(part, "dtype") else repr(part)
-    )
+    if hasattr(part, "dtype") and hasattr(part, "shape"):
+        return f"{part.dtype}{list(part.shape)}"
+    return repr(part)

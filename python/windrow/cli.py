@@ -1,7 +1,7 @@
 """The command line: ``windrow run``, ``windrow demo``.
 
 ``run`` is lm_eval's own command line with the model type ``windrow`` registered
-beside lm_eval's models.
+beside lm_eval's models. Where several processes were launched, it joins them first.
 """
 
 import argparse
@@ -51,6 +51,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: list[str]) -> int:
+    """One process's part of a run: joins the others where there are any, and leaves at once on an error."""
+    parser = _launch_options()
+    given, arguments = parser.parse_known_args(arguments)
+    helping = "-h" in arguments or "--help" in arguments
+    options = _run_options().parse_known_args(arguments)[0]
+    if helping:
+        print(parser.format_help(), end="\n", flush=True)
+    elif not (any(options.tasks) or options.config):
+        raise ValueError(
+            "no tasks given; name some with --tasks, and their folder with --include_path if it is yours"
+        )
+    from windrow.sharding.launch import Launch, leaving_at_once
+
+    launch = Launch(**vars(given))
+    with leaving_at_once():
+        if not helping:
+            launch.start()
+        return _evaluate(options, arguments)
+
+
+def _evaluate(options: argparse.Namespace, arguments: list[str]) -> int:
     """lm_eval's command line, with what it does by itself that would spoil a run undone."""
     import lm_eval.models  # before windrow's harness: lm_eval's own models vanish otherwise
     import lm_eval.tasks
@@ -58,11 +79,6 @@ def _run(arguments: list[str]) -> int:
 
     import windrow.harness  # noqa: F401  registers the model type
 
-    options = _run_options().parse_known_args(arguments)[0]
-    if not (options.tasks or options.config or "-h" in arguments or "--help" in arguments):
-        raise ValueError(
-            "no tasks given; name some with --tasks, and their folder with --include_path if it is yours"
-        )
     if options.batch_size is None and options.config is None:
         # lm_eval would pass 1 as if it had been asked for.
         arguments = [*arguments, "--batch_size", "auto"]
@@ -72,6 +88,28 @@ def _run(arguments: list[str]) -> int:
     sys.argv = ["windrow", "run", *arguments]
     cli_evaluate()
     return 0
+
+
+def _launch_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="windrow run",
+        usage="windrow run [options of windrow] [options of lm_eval]",
+        description="lm_eval's command line; a Slurm step, a Cloud TPU pod or Open MPI is joined by itself.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    hosts = parser.add_argument_group("several processes, started by hand")
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    hosts.add_argument("--process-count", type=int, metavar="N", help="how many processes there are")
+    hosts.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+    hosts.add_argument(
+        "--heartbeat-timeout",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="SECONDS",
+        help="after how long a silent process counts as gone (default: 60)",
+    )
+    return parser
 
 
 def _run_options() -> argparse.ArgumentParser:

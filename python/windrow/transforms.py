@@ -52,31 +52,37 @@ class ParseLMEval(grain.transforms.Map):
                     f"an element has no {key!r}; it has {sorted(item)}, "
                     f"and needs 'idx' and {self.request_name!r}"
                 )
-        prefix, text = _request_texts(item[self.request_name], f"request {item['idx']}")
+        prefix, text = request_texts(item[self.request_name], item["idx"])
         kept = {key: value for key, value in item.items() if key != self.request_name}
         return {**kept, "prefix": prefix, "text": text}
 
 
-def _request_texts(request: Any, name: str) -> tuple[str, str]:
+def request_texts(request: Any, number: Any) -> tuple[str, str]:
+    """Prefix and scored text of the lm_eval request with this number.
+
+    Raises:
+        TypeError, ValueError: As of `ParseLMEval`.
+    """
     arguments = getattr(request, "args", None)
     if arguments is None:
-        raise TypeError(f"{name} is a {type(request).__name__}; it must be an lm_eval Instance")
+        raise TypeError(f"request {number} is a {type(request).__name__}; it must be an lm_eval Instance")
     if request.request_type not in _SCORED:
         raise ValueError(
-            f"{name} is of type {request.request_type!r}; only {' and '.join(_SCORED)} are scored here: "
-            "leave tasks that generate to windrow.JaxLM"
+            f"request {number} is of type {request.request_type!r}; only {' and '.join(_SCORED)} are scored "
+            "here: leave tasks that generate to windrow.JaxLM"
         )
     if not 1 <= len(arguments) <= 2:
         raise ValueError(
-            f"{name} has {len(arguments)} arguments; it must have a context and a continuation, or one text"
+            f"request {number} has {len(arguments)} arguments; "
+            "it must have a context and a continuation, or one text"
         )
     for text in arguments:
         if not isinstance(text, str):
+            kind = type(text).__name__
             raise TypeError(
-                f"{name} has a {type(text).__name__} among its arguments, {text!r:.60}; they must be texts"
+                f"request {number} has a {kind} among its arguments, {text!r:.60}; they must be texts"
             )
-    prefix, text = ("", *arguments)[-2:]
-    return prefix, text
+    return ("", arguments[0]) if len(arguments) == 1 else (arguments[0], arguments[1])
 
 
 class CompleteLLMIndexedBatch(grain.transforms.Map):

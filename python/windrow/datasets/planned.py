@@ -26,7 +26,7 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.batch import HostBatch, LLMIndexedBatch
+from windrow.batch import HostBatch, LLMIndexedBatch, join_rows
 from windrow.datasets.indexing import split_index
 from windrow.datasets.shared import SharedArray
 from windrow.planning import Plan
@@ -106,9 +106,7 @@ class PlannedDataset(grain.MapDataset):
         _, batch = split_index(index, len(self), str(self))
         rows = int(self.plan.batch_shapes[batch, 0])
         parts = [self._collate(batch, start, stop) for start, stop in self.share.row_ranges(rows)]
-        if len(parts) == 1:
-            return parts[0]
-        return type(parts[0])(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return parts[0] if len(parts) == 1 else join_rows(parts)
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({len(self)} batches)"

@@ -68,6 +68,10 @@ class MultihostSortedRemapDataset(grain.MapDataset):
             return self.slice(index)
         size = len(self)
         epoch, position = split_index(index, size, str(self))
+        if len(self._order.array) != size:
+            raise ValueError(
+                f"dataset now has {size} elements; they were reordered when it had another number"
+            )
         return self.dataset[epoch * size + int(self._order.array[position])]
 
     def __str__(self) -> str:

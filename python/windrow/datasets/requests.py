@@ -7,7 +7,9 @@ import numpy as np
 
 from windrow.datasets.planned import Sequences
 from windrow.tokens import Segments, Tokenizer, loglikelihood_segments, rolling_segments
-from windrow.transforms import ParseLMEval
+from windrow.transforms import ParseLMEval, request_texts
+
+_ROLLING = "loglikelihood_rolling"
 
 
 class Requests(Protocol):
@@ -52,9 +54,9 @@ def read_texts(requests: Iterable[Any], first: int = 0) -> list[Texts]:
 
 def _texts(request: Any, number: int) -> Texts:
     if not isinstance(request, Mapping):
-        request = {"req": request}
+        return Texts(number, *request_texts(request, number), request.request_type == _ROLLING)
     item: Mapping[str, Any] = {"idx": number, **request}
-    rolling = getattr(item.get("req"), "request_type", None) == "loglikelihood_rolling"
+    rolling = getattr(item.get("req"), "request_type", None) == _ROLLING
     if "req" in item:
         item = ParseLMEval().map(item)
     for key in ("prefix", "text"):

@@ -97,12 +97,17 @@ class Programs:
         return jax.process_count() > 1 or all(self._made[program].done() for program in programs)
 
     def _compile(self, program: Program) -> Any:
+        # The caller's own mesh may be in force, with explicit axes that do not go with these.
+        with jax.set_mesh(self._sharding.mesh):
+            return self._lower(program).compile()
+
+    def _lower(self, program: Program) -> Any:
         by_rows = self._sharding.by_rows
         match program:
             case Begin():
                 self._slots(program)
                 made = jax.jit(partial(empty_slots, program.memory, program.slots), out_shardings=by_rows)
-                return made.lower(self._params).compile()
+                return made.lower(self._params)
             case Insert():
                 inserting = partial(insert_rows, program.begin.memory, self._sharding.groups)
                 made = jax.jit(inserting, donate_argnums=1, out_shardings=by_rows)
@@ -111,12 +116,12 @@ class Programs:
                     self._struct((program.rows, len(WHOLE)), jnp.int32),
                     self._struct((program.rows, 2), jnp.float32),
                 )
-                return made.lower(self._params, self._slots(program.begin), *arrays).compile()
+                return made.lower(self._params, self._slots(program.begin), *arrays)
             case Move():
                 moving = partial(move_rows, self._sharding.groups)
                 made = jax.jit(moving, out_shardings=by_rows, keep_unused=True)
                 which = self._struct((program.fewer.slots,), jnp.int32)
-                return made.lower(self._params, self._slots(program.begin), which).compile()
+                return made.lower(self._params, self._slots(program.begin), which)
             case Decode():
                 decoding = partial(
                     decode_tokens,
@@ -128,7 +133,7 @@ class Programs:
                 outputs = (by_rows, self._sharding.replicated)
                 made = jax.jit(decoding, donate_argnums=1, out_shardings=outputs)
                 stopped = self._struct((program.begin.slots,), jnp.bool_)
-                return made.lower(self._params, self._slots(program.begin), stopped).compile()
+                return made.lower(self._params, self._slots(program.begin), stopped)
 
     def _slots_of(self, begin: Begin) -> Slots:
         shapes = jax.eval_shape(partial(empty_slots, begin.memory, begin.slots), self._params)

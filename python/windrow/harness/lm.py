@@ -60,6 +60,9 @@ class JaxLM(LM):
         sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
             whose axes rows are split; all devices by default.
         mesh: The same as ``sharding``, for a mesh.
+        requests_from_first_host: Whether process 0's requests are sent to all hosts and
+            used there, whatever those were given. Results are then those of process 0's
+            requests. Without it, hosts with other requests are refused.
         max_batch_size: Accepted because lm_eval's command line passes it; not used.
         device: Accepted because lm_eval's command line passes it; not used, as JAX
             chooses its devices by itself.
@@ -90,6 +93,7 @@ class JaxLM(LM):
         seed: int | str = 0,
         sharding: Any = None,
         mesh: Any = None,
+        requests_from_first_host: bool | str = False,
         max_batch_size: int | str | None = None,  # noqa: ARG002
         device: str | None = None,  # noqa: ARG002
     ) -> None:
@@ -97,6 +101,7 @@ class JaxLM(LM):
         if sharding is not None and mesh is not None:
             raise ValueError("give sharding or mesh, not both")
         self.on_bad_request = bad_request(on_bad_request)
+        self.requests_from_first_host = flag("requests_from_first_host", requests_from_first_host)
         self.policy = BatchPolicy(
             batch_size=None if is_auto(batch_size) else integer("batch_size", batch_size),
             tokens_per_batch=integer("tokens_per_batch", tokens_per_batch),
@@ -122,6 +127,12 @@ class JaxLM(LM):
         self.clock = Clock()
         chunk = integer("chunk_length", chunk_length)
         self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
+        size = self.tokenizer.vocab_size
+        if size is not None and size > self._scorer.vocabulary:
+            raise ValueError(
+                f"tokenizer {self.tokenizer.name!r} has {size} tokens, but the model's logits are for "
+                f"{self._scorer.vocabulary}; give the tokenizer that the model was trained with"
+            )
         self._generator = Generator(
             replace(self.model, params=self._scorer.params),
             self.tokenizer,
@@ -167,8 +178,7 @@ class JaxLM(LM):
             For each request the sum of its continuation's log-probabilities in nats,
             and whether every token of it is the most likely one.
         """
-        pairs = [request.args for request in requests]
-        self._agree("loglikelihood", [repr(pair) for pair in pairs])
+        pairs = self._agreed("loglikelihood", [request.args for request in requests])
         with self.clock.phase("tokenize"):
             segments = loglikelihood_segments(
                 self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
@@ -177,7 +187,7 @@ class JaxLM(LM):
                 segments,
                 lambda which: loglikelihood_segments(self.tokenizer, [pairs[index] for index in which]),
             )
-        results = [(-float("inf"), False)] * len(requests)
+        results = [(-float("inf"), False)] * len(pairs)
 
         def finished(request: int, total: float, greedy: bool) -> None:
             results[request] = (total, greedy)
@@ -193,13 +203,14 @@ class JaxLM(LM):
             requests: Each one's ``args`` is ``(text,)``. A text that is longer than
                 the model's limit is scored in disjoint windows.
         """
-        texts = [request.args[0] for request in requests]
-        self._agree("loglikelihood_rolling", texts)
+        texts = [
+            args[0] for args in self._agreed("loglikelihood_rolling", [request.args for request in requests])
+        ]
         with self.clock.phase("tokenize"):
             segments = rolling_segments(
                 self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
             )
-        results = [0.0] * len(requests)
+        results = [0.0] * len(texts)
         for request in segments.skipped:
             results[request] = -float("inf")
 
@@ -219,14 +230,13 @@ class JaxLM(LM):
         Returns:
             For each request its text, cut at the stop strings; empty for skipped ones.
         """
-        arguments = [request.args for request in requests]
-        self._agree("generate_until", list(map(repr, arguments)))
+        arguments = self._agreed("generate_until", [request.args for request in requests])
         with self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
-        self._totals["requests"] += len(requests)
+        self._totals["requests"] += len(arguments)
         self._totals["truncated"] += texts.truncated
         self._totals["skipped"] += texts.skipped
-        results = [""] * len(requests)
+        results = [""] * len(arguments)
 
         def finished(request: int, text: str) -> None:
             results[request] = text
@@ -279,7 +289,9 @@ class JaxLM(LM):
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The template's text, for lm_eval's records; ``None`` where none is asked for."""
-        return self.tokenizer.chat_template if chat_template else None
+        if chat_template is False or self.tokenizer.chat_template is None:
+            return None
+        return self.tokenizer.template_named(chat_template if isinstance(chat_template, str) else None)
 
     def get_model_info(self) -> dict[str, Any]:
         """Size, type and source of the model, for lm_eval's records."""
@@ -298,8 +310,8 @@ class JaxLM(LM):
                 {name: tuple(item) if isinstance(item, list) else item for name, item in items.items()}
             )
 
-    def _agree(self, request_type: str, texts: list[str]) -> None:
-        """Refuses, on every host, work that is not the same on all."""
+    def _agreed(self, request_type: str, arguments: list[Any]) -> list[Any]:
+        """The requests' arguments, the same on every host; work that is not the same on all is refused."""
         settings = {
             "request type": request_type,
             "tokenizer": self.tokenizer.fingerprint,
@@ -309,8 +321,13 @@ class JaxLM(LM):
             "seed": str(self._generator.seed),
             "end tokens": str(self._generator.defaults),
             "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
+            "requests_from_first_host": str(self.requests_from_first_host),
         }
-        check_agreement(texts, settings)
+        if not self.requests_from_first_host:
+            check_agreement([repr(each) for each in arguments], settings)
+            return arguments
+        check_agreement([], settings)
+        return [tuple(each) for each in json.loads(share_from_first_host(json.dumps(arguments).encode()))]
 
     def _score(
         self,

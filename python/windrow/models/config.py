@@ -86,6 +86,10 @@ class Fields:
         self._values = values
         self._taken: set[str] = set()
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the file has the field, be it null."""
+        return name in self._values
+
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
         """The field's value; ``default`` where it is absent or null."""
         self._taken.add(name)
@@ -96,11 +100,13 @@ class Fields:
             raise ValueError(f"{self.path}: the field {name!r} is missing")
         return default
 
-    def size(self, name: str, default: Any = _REQUIRED) -> int:
-        """A whole number of at least 1."""
+    def size(self, name: str, default: Any = _REQUIRED, *, least: int = 1) -> int:
+        """A whole number of at least ``least``."""
         value = self.take(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{self.path}: {name!r} must be a whole number of at least 1, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(
+                f"{self.path}: {name!r} must be a whole number of at least {least}, not {value!r}"
+            )
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from windrow.model import LanguageModel
 from windrow.models import rotary
 from windrow.models.attention import Cache, attend, cache_gaps, chunk_gaps, empty_cache, remember
-from windrow.models.config import Fields
+from windrow.models.config import WAY_OUT, Fields
 from windrow.models.layers import ACTIVATIONS, contract, linear, rms_norm
 from windrow.models.parameters import Leaf
 
@@ -35,6 +35,7 @@ IGNORED = (".rotary_emb.inv_freq",)  # old checkpoints hold it; it is computed h
 HARMLESS = ("max_position_embeddings",)
 
 _EVERYTHING = 2**30
+_WINDOW = {"mistral": 4096, "qwen2": None, "qwen3": None}
 
 
 @dataclass(frozen=True)
@@ -229,16 +230,24 @@ def _windows(config: Config) -> jax.Array | None:
 
 def _read_windows(fields: Fields, kind: str, layers: int) -> tuple[int, ...] | None:
     """How far each layer sees: in Mistral all alike, in Qwen those it names, if any."""
-    window = fields.take("sliding_window", None)
     used, first = True, 0
     if kind != "mistral":
-        used, first = fields.flag("use_sliding_window", False), fields.take("max_window_layers", 28)
-    kinds = fields.take("layer_types", None)
-    if window is not None:
-        fields.size("sliding_window")
-    if kinds is None:
-        sliding = used and window is not None
-        kinds = ["sliding_attention" if sliding and at >= first else "full_attention" for at in range(layers)]
+        used = fields.flag("use_sliding_window", False)
+        first = fields.size("max_window_layers", 28, least=0)
+    window = fields.take("sliding_window", None) if "sliding_window" in fields else _WINDOW[kind]
+    used = used and window is not None
+    window = fields.size("sliding_window", window) if used else _EVERYTHING
+    sliding = [used and at >= first for at in range(layers)]
+    if (kinds := fields.take("layer_types", None)) is not None:
+        sliding = _read_kinds(fields, kinds, layers)
+    if any(sliding) and not used:
+        raise ValueError(
+            f"{fields.path}: 'layer_types' has sliding_attention, but no 'sliding_window' is in use"
+        )
+    return tuple(window if each else _EVERYTHING for each in sliding) if any(sliding) else None
+
+
+def _read_kinds(fields: Fields, kinds: Any, layers: int) -> list[bool]:
     if not isinstance(kinds, list) or len(kinds) != layers:
         raise ValueError(
             f"{fields.path}: 'layer_types' must list a kind for each of {layers} layers, not {kinds!r}"
@@ -246,11 +255,5 @@ def _read_windows(fields: Fields, kind: str, layers: int) -> tuple[int, ...] | N
     for each in kinds:
         if each not in ("full_attention", "sliding_attention"):
             known = "full_attention, sliding_attention"
-            raise ValueError(f"{fields.path}: 'layer_types' has {each!r}; known: {known}")
-    if "sliding_attention" not in kinds:
-        return None
-    if not used or window is None:
-        raise ValueError(
-            f"{fields.path}: 'layer_types' has sliding_attention, but no 'sliding_window' is in use"
-        )
-    return tuple(window if each == "sliding_attention" else _EVERYTHING for each in kinds)
+            raise ValueError(f"{fields.path}: 'layer_types' has {each!r}; known: {known}. Else {WAY_OUT}")
+    return [each == "sliding_attention" for each in kinds]

@@ -101,9 +101,10 @@ def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ..
 
 def _check_tied(embedding: str, checkpoint: Checkpoint) -> None:
     """Compares in blocks, so that no host needs memory for both."""
+    vocab = checkpoint.shape(embedding)[0]
     same = checkpoint.shape(_HEAD) == checkpoint.shape(embedding)
-    for start in range(0, checkpoint.shape(embedding)[0] if same else 0, _BLOCK):
-        rows = (slice(start, start + _BLOCK), slice(None))
+    for start in range(0, vocab if same else 0, _BLOCK):
+        rows = (slice(start, min(start + _BLOCK, vocab)), slice(None))
         same = same and np.array_equal(checkpoint.read(_HEAD, rows), checkpoint.read(embedding, rows))
     if not same:
         raise ValueError(

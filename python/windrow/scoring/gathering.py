@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental.multihost_utils import process_allgather
 from numpy.typing import NDArray
 
-from windrow.sharding import RowSharding
+from windrow.sharding import RowSharding, gather_from_hosts
 
 GATHER_TOKENS = 1 << 20
 """About how many scored tokens each process collects before they are gathered."""
@@ -67,7 +66,7 @@ class Gatherer:
         # A power of two, so that few programs are compiled for the gathering.
         room = np.zeros((most, 1 << max(0, total - 1).bit_length()), parts[0].dtype)
         room[: len(parts[0]), :total] = np.concatenate(parts, axis=1)
-        gathered = np.asarray(process_allgather(room))
+        gathered = gather_from_hosts(room)
         whole = np.zeros((self.sharding.groups, total), parts[0].dtype)
         for process, groups in self.holders.items():
             whole[groups] = gathered[process, : len(groups), :total]

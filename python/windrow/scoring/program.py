@@ -16,7 +16,7 @@ from windrow.model import LanguageModel
 CHUNK_BYTES = 1 << 26
 """How many bytes of float32 logits the head makes at a time for each group of rows."""
 
-MOST_PICKS = 1024
+MOST_PICKS = 512
 """How many positions the head sees at a time at most: batches with few scored positions pay for few."""
 
 

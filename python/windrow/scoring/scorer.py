@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from windrow.model import LanguageModel
 from windrow.planning import Plan
+from windrow.scoring.contract import vocabulary
 from windrow.scoring.feed import BatchShape, Feed
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.program import score_batch
@@ -113,6 +114,12 @@ class Scorer:
         clock: Where the seconds of each phase are added up.
         chunk_length: Where given, rows run through the model's ``step`` in chunks of
             this many tokens, the state carried from one to the next.
+
+    Attributes:
+        vocabulary: How many tokens the model's logits are for.
+
+    Raises:
+        ValueError: The model does not keep the contract of `LanguageModel`.
     """
 
     def __init__(
@@ -125,6 +132,7 @@ class Scorer:
         self.sharding = sharding
         self.clock = clock
         self.params = sharding.put_params(model.params)
+        self.vocabulary = vocabulary(model, self.params, sharding.groups)
         self._programs: dict[BatchShape, Future[Any]] = {}
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
 
@@ -143,6 +151,12 @@ class Scorer:
             known: Called with segments and the scores so far each time a batch's
                 scores become known.
         """
+        largest = int(segments.tokens.max(initial=0))
+        if largest >= self.vocabulary:
+            raise ValueError(
+                f"a request has the token {largest}, but the model's logits are for {self.vocabulary} "
+                "tokens; give the tokenizer that the model was trained with"
+            )
         scores = Scores.unknown(segments)
         feed, gatherer = Feed(plan, segments, self.sharding), Gatherer(self.sharding)
         for shape in dict.fromkeys(feed.shapes):
@@ -172,7 +186,9 @@ class Scorer:
         program = jax.jit(
             partial(score_batch, self.model, self.chunk_length), out_shardings=self.sharding.by_rows
         )
-        return program.lower(self.params, *structs).compile()
+        # The caller's own mesh may be in force, with explicit axes that do not go with these.
+        with jax.set_mesh(self.sharding.mesh):
+            return program.lower(self.params, *structs).compile()
 
     def _spread(self, plan: Plan, scores: Scores, batches: Iterable[Fetched], known: Report | None) -> None:
         """Puts fetched batches' outputs where their segments' scores belong."""

@@ -6,17 +6,18 @@ hashes go to all, eight bytes a request, and each host's first mismatch is
 gathered; all hosts then see the same answer and raise the same error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-EXCERPT_BYTES = 96
-"""How much of a differing text or value each host shows the others."""
+EXCERPT_BYTES = 64
+"""How much of a differing text or value each host shows the others: its start, and where it differs."""
 
 
 class HostsDifferError(ValueError):
@@ -40,16 +41,16 @@ def check_agreement(requests: Sequence[str], settings: Mapping[str, str]) -> Non
     """
     if jax.process_count() == 1:
         return
-    counts = _gathered(np.array([len(requests)], np.uint32))[:, 0].astype(np.int64)
-    digests = _gathered(_digests(list(settings.values())))
+    counts = gather_from_hosts(np.array([len(requests)], np.uint32))[:, 0].astype(np.int64)
+    digests = gather_from_hosts(_digests(list(settings.values())))
     for number, name in enumerate(settings):
         if (digests[:, number] != digests[0, number]).any():
             _refuse(f"the setting {name}", (digests[:, number] != digests[0, number]).any(1), settings[name])
     shared = int(counts.min())
     own = _digests(requests[:shared])
-    differs = (own != np.asarray(broadcast_one_to_all(own))).any(1) if shared else np.zeros(0, np.bool_)
+    differs = (own != _from_first_host(own)).any(1) if shared else np.zeros(0, np.bool_)
     first = int(differs.argmax()) if differs.any() else shared
-    firsts = _gathered(np.array([first], np.uint32))[:, 0].astype(np.int64)
+    firsts = gather_from_hosts(np.array([first], np.uint32))[:, 0].astype(np.int64)
     if (firsts < shared).any() or (counts != counts[0]).any():
         index = int(firsts.min())
         here = requests[index] if index < len(requests) else "(no such request)"
@@ -65,28 +66,44 @@ def share_from_first_host(data: bytes) -> bytes:
     """Process 0's bytes, on every host; the other hosts' are ignored. Every host must call it."""
     if jax.process_count() == 1:
         return data
-    size = int(np.asarray(broadcast_one_to_all(np.array([len(data)], np.uint32)))[0])
+    size = int(_from_first_host(np.array([len(data)], np.uint32))[0])
     room = np.zeros(size, np.uint8)
     if jax.process_index() == 0:
         room[:] = np.frombuffer(data, np.uint8)
-    return np.asarray(broadcast_one_to_all(room)).astype(np.uint8).tobytes()
+    return _from_first_host(room).tobytes()
+
+
+def gather_from_hosts(array: NDArray[Any]) -> NDArray[Any]:
+    """Every host's array, ``[hosts, ...]``, on every host; all are of one shape. Every host must call it."""
+    return _between_hosts(array, _as_it_is)
 
 
 def _refuse(what: str, others: NDArray[np.bool_], here: str) -> NoReturn:
     """Raises the same error everywhere: which hosts differ, and what two of them hold."""
-    excerpt = np.zeros(EXCERPT_BYTES, np.uint8)
-    encoded = here.encode(errors="replace")[:EXCERPT_BYTES]
-    excerpt[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    excerpts = [
-        bytes(row).rstrip(b"\0").decode(errors="replace") for row in _gathered(excerpt).astype(np.uint8)
-    ]
     hosts = np.flatnonzero(others)
-    raise HostsDifferError(
+    own = here.encode(errors="replace")
+    theirs = share_from_first_host(own)
+    equal = next(
+        (at for at, (a, b) in enumerate(zip(own, theirs, strict=False)) if a != b), min(len(own), len(theirs))
+    )
+    differs = int(gather_from_hosts(np.array([equal], np.uint32))[hosts[0], 0])
+    starts = _excerpts(own[:EXCERPT_BYTES])
+    message = (
         f"hosts were not given the same work: {what} on process {', '.join(map(str, hosts))} "
         "is not process 0's. "
-        f"Process 0 has {excerpts[0]!r}, process {hosts[0]} has {excerpts[hosts[0]]!r}. "
-        "Start every process with the same command, files and package versions."
+        f"Process 0 has {starts[0]!r}, process {hosts[0]} has {starts[hosts[0]]!r}. "
     )
+    if differs >= EXCERPT_BYTES:
+        places = _excerpts(own[differs:][:EXCERPT_BYTES])
+        message += f"From byte {differs} on these are {places[0]!r} and {places[hosts[0]]!r}. "
+    raise HostsDifferError(message + "Start every process with the same command, files and package versions.")
+
+
+def _excerpts(own: bytes) -> list[str]:
+    """What each host shows of its text."""
+    room = np.zeros(EXCERPT_BYTES, np.uint8)
+    room[: len(own)] = np.frombuffer(own, np.uint8)
+    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in gather_from_hosts(room)]
 
 
 def _digests(texts: Sequence[str]) -> NDArray[np.uint32]:
@@ -95,5 +112,29 @@ def _digests(texts: Sequence[str]) -> NDArray[np.uint32]:
     return np.frombuffer(data, np.uint32).reshape(len(texts), 2)
 
 
-def _gathered(array: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(process_allgather(array))
+def _from_first_host(array: NDArray[Any]) -> NDArray[Any]:
+    own = array if is_first_host() else np.zeros_like(array)
+    return _between_hosts(own, _sum)
+
+
+def _between_hosts(array: NDArray[Any], combine: Callable[[jax.Array], jax.Array]) -> NDArray[Any]:
+    """Combines all hosts' arrays on one device of each host, so that a word travels once to a host."""
+    first: dict[int, Any] = {}
+    for device in jax.devices():
+        first.setdefault(device.process_index, device)
+    mesh = Mesh(np.array([first[process] for process in sorted(first)]), ("hosts",))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    whole = jax.make_array_from_callback(
+        (len(first), *array.shape), NamedSharding(mesh, PartitionSpec("hosts")), lambda _: array[None]
+    )
+    with jax.set_mesh(mesh):
+        combined = jax.jit(combine, out_shardings=everywhere)(whole)
+    return np.asarray(combined.addressable_data(0))
+
+
+def _as_it_is(whole: jax.Array) -> jax.Array:
+    return whole
+
+
+def _sum(whole: jax.Array) -> jax.Array:
+    return jnp.sum(whole, axis=0, dtype=whole.dtype)

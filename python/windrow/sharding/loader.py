@@ -58,12 +58,16 @@ class HostShare:
         devices, wherever in the mesh they are.
 
         Raises:
+            TypeError: ``mesh`` is none.
             IndexError: There is no such host.
-            ValueError: The mesh has devices of another number of processes.
+            ValueError: The mesh has devices of another number of processes, or
+                none of this one.
         """
+        if not isinstance(mesh, Mesh):
+            raise TypeError(f"mesh must be a jax.sharding.Mesh, not {type(mesh).__name__}")
         share = cls.contiguous(host_index, host_count)
         processes = {device.process_index for device in mesh.devices.flat}
-        if len(processes) == 1:
+        if processes == {jax.process_index()}:
             return share
         if len(processes) != host_count:
             raise ValueError(
@@ -79,6 +83,8 @@ class HostShare:
         block_size = sharding.shard_shape((size,))[0]
         slices = sharding.addressable_devices_indices_map((size,)).values()
         begins = {index[0].indices(size)[0] for index in slices if index is not None}
+        if not begins:
+            raise ValueError("this process has no device in the mesh; give a mesh with devices of every host")
         return cls(tuple(sorted(begin // block_size for begin in begins)), size // block_size)
 
     def row_ranges(self, rows: int) -> list[tuple[int, int]]:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 
@@ -33,6 +34,9 @@ class RowSharding:
     def over(cls, where: NamedSharding | Mesh | None = None) -> "RowSharding":
         """Rows under a given sharding, over all axes of a mesh, or over all devices.
 
+        The devices may be in any order. Axes that are explicit, as those of
+        ``jax.make_mesh`` are by default, are taken as automatic ones of the same devices.
+
         >>> RowSharding.over(Mesh(np.array(jax.devices()[:1]), ("data",))).groups
         1
         """
@@ -46,7 +50,12 @@ class RowSharding:
             )
         if len(where.spec) > 2:
             raise ValueError(f"sharding must be for [rows, length], but its spec {where.spec} has more axes")
-        return cls(where)
+        return cls(NamedSharding(_automatic(where.mesh), where.spec))
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """The mesh of devices, whose axes are all automatic."""
+        return _automatic(self.sharding.mesh)
 
     @cached_property
     def row_axes(self) -> tuple[str, ...]:
@@ -70,15 +79,54 @@ class RowSharding:
         return NamedSharding(self.sharding.mesh, PartitionSpec())
 
     def put_params(self, params: object) -> object:
-        """The parameters on this mesh: leaves that lie elsewhere are copied to every device of it."""
-        devices = self.sharding.device_set
+        """The parameters on this mesh: leaves of one device, and NumPy's, are copied to every device of it.
 
-        def put(leaf: object) -> object:
-            if isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices:
-                return leaf
+        Leaves that lie on the mesh's devices stay as they are, without a copy.
+
+        Raises:
+            ValueError: A leaf lies on several devices that are not the mesh's.
+        """
+        return jax.tree.map_with_path(self._put, params)
+
+    def _put(self, path: tuple[Any, ...], leaf: object) -> object:
+        if not isinstance(leaf, jax.Array):
             return jax.device_put(leaf, self.replicated)
+        lies = leaf.sharding
+        if isinstance(lies, NamedSharding) and _order(lies.mesh) == _order(self.sharding.mesh):
+            if (mesh := _automatic(lies.mesh)) is lies.mesh:
+                return leaf
+            parts = [shard.data for shard in leaf.addressable_shards]
+            sharding = NamedSharding(mesh, lies.spec, memory_kind=lies.memory_kind)
+            return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
+        if len(lies.device_set) == 1 and leaf.is_fully_addressable:
+            return jax.device_put(leaf, self.replicated)
+        if lies.device_set == self.sharding.device_set and not isinstance(lies, NamedSharding):
+            return leaf
+        raise ValueError(
+            f"the parameter {jax.tree_util.keystr(path) or 'params'} lies on the devices {_names(lies)}, "
+            f"and rows on {_names(self.sharding)}; give as sharding or mesh one with the parameters' devices "
+            "in their order, or put the parameters on that of the rows"
+        )
 
-        return jax.tree.map(put, params)
+
+def _automatic(mesh: Any) -> Mesh:
+    """The mesh with automatic axes: itself, or one of the same devices."""
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"the sharding's mesh must be a jax.sharding.Mesh of devices, not {mesh}")
+    if all(axis is AxisType.Auto for axis in mesh.axis_types):
+        return mesh
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def _order(mesh: Any) -> list[Any]:
+    return list(mesh.devices.flat) if isinstance(mesh, Mesh) else []
+
+
+def _names(sharding: jax.sharding.Sharding) -> str:
+    """The ids of a sharding's devices, in their order where it has one; only the first of many."""
+    devices = _order(sharding.mesh) if isinstance(sharding, NamedSharding) else list(sharding.device_set)
+    ids = [str(device.id) for device in devices]
+    return f"[{', '.join(ids[:16])}{', ...' if len(ids) > 16 else ''}]"
 
 
 def place(

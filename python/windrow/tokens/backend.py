@@ -6,60 +6,91 @@ before each text. Truncation and padding that happen to be stored are dropped.
 """
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tokenizers
 from tokenizers.processors import TemplateProcessing
 
+from windrow.tokens.parts import Parts, sane_limit
 from windrow.tokens.source import TokenizerFiles
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Which token plays which role, by its text; ``None`` where none does."""
-
-    bos: str | None
-    eos: str | None
-    pad: str | None
-    roles: Mapping[str, str]
+_CLEAN_UP = (
+    *((f" {end}", end) for end in (".", "?", "!", ",")),
+    (" ' ", "'"),
+    *((f" {end}", end) for end in ("n't", "'m", "'s", "'ve", "'re")),
+)
+"""What ``clean_up_tokenization_spaces`` replaces, in this order."""
 
 
-def build_backend(files: TokenizerFiles, add_bos_token: bool | None) -> tuple[Any, SpecialTokens]:
-    """Builds the Python tokenizer that ``files`` describe, and says which special tokens it has.
+def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
+    """Builds the tokenizer that ``files`` describe.
 
     Raises:
-        ValueError: The file is not JSON, or has a component that the ``tokenizers`` package does not know.
+        ValueError: The file is not JSON, has a component that the ``tokenizers`` package does not know, or
+            encodes at random.
     """
-    try:
-        backend = tokenizers.Tokenizer.from_str(files.json)
-    except Exception as error:  # the package raises bare Exception
-        raise ValueError(f"source {files.name!r} is not a tokenizer that can be built: {error}") from error
+    backend = _build(files)
     padding = backend.padding
     backend.no_truncation()
     backend.no_padding()
     config = files.config if padding is None else {"pad_token": padding["pad_token"], **files.config}
     _add_tokens(backend, config)
-    roles = {role: _text(config[role]) for role in _ROLES if config.get(role) is not None}
-    special = SpecialTokens(roles.get("bos_token"), roles.get("eos_token"), roles.get("pad_token"), roles)
-    _set_bos_eos(backend, special, files, add_bos_token)
-    return backend, special
+    texts = {role: _text(config[role]) for role in _ROLES if config.get(role) is not None}
+    _set_bos_eos(backend, texts, files, add_bos_token)
+    cleans = config.get("clean_up_tokenization_spaces") is True and type(backend.model).__name__ != "BPE"
+
+    def encode(given: list[str], add_special_tokens: bool) -> list[list[int]]:
+        encodings = backend.encode_batch_fast(given, add_special_tokens=add_special_tokens)
+        return [encoding.ids for encoding in encodings]
+
+    def decode(tokens: Sequence[int], skip_special_tokens: bool) -> str:
+        text: str = backend.decode(tokens, skip_special_tokens=skip_special_tokens)
+        return _clean_up(text) if cleans else text
+
+    json = backend.to_str()
+    return Parts(
+        name=files.name,
+        vocab_size=backend.get_vocab_size(with_added_tokens=True),
+        encode=encode,
+        decode=decode,
+        identity=json,
+        json=json,
+        added_tokens=[token.content for _, token in sorted(backend.get_added_tokens_decoder().items())],
+        ids={role: backend.token_to_id(text) for role, text in texts.items()},
+        texts=texts,
+        chat_template=files.chat_template,
+        model_max_length=sane_limit(config.get("model_max_length")),
+    )
+
+
+def _build(files: TokenizerFiles) -> Any:
+    try:
+        backend = tokenizers.Tokenizer.from_str(files.json)
+    except Exception as error:  # the package raises nothing more special
+        raise ValueError(f"source {files.name!r} is not a tokenizer that can be built: {error}") from error
+    if getattr(backend.model, "dropout", None):
+        raise ValueError(
+            f"source {files.name!r} has a dropout of {backend.model.dropout}, so that it encodes texts "
+            "at random; set it to null in tokenizer.json"
+        )
+    return backend
 
 
 def _add_tokens(backend: Any, config: Mapping[str, Any]) -> None:
     """Makes the tokens that the configuration names known to the backend, special ones as such."""
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
     listed = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
-    missing = [_added(token) for _, token in listed if _text(token) not in known]
-    backend.add_tokens(missing)
+    backend.add_tokens([_added(token) for _, token in listed if _text(token) not in known])
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     extra = list(extra.values()) if isinstance(extra, Mapping) else extra
     declared = {_text(token): token for _, token in listed}
-    for token in [config[role] for role in _ROLES if config.get(role) is not None] + extra:
-        backend.add_special_tokens([_added(declared.get(_text(token), token))])
+    roles = [config[role] for role in _ROLES if config.get(role) is not None]
+    backend.add_special_tokens([_added(declared.get(_text(token), token)) for token in (*roles, *extra)])
 
 
 def _text(token: Any) -> str:
@@ -67,50 +98,45 @@ def _text(token: Any) -> str:
 
 
 def _added(token: Any) -> Any:
-    if not isinstance(token, Mapping):
-        return tokenizers.AddedToken(str(token), special=True, normalized=False)
-    flags = {
-        key: token[key]
-        for key in ("single_word", "lstrip", "rstrip", "normalized", "special")
-        if key in token
-    }
-    return tokenizers.AddedToken(token["content"], **flags)
+    if isinstance(token, Mapping):
+        return tokenizers.AddedToken(
+            token["content"], **{flag: token[flag] for flag in _FLAGS if flag in token}
+        )
+    return tokenizers.AddedToken(str(token), special=True, normalized=False)
 
 
 def _set_bos_eos(
-    backend: Any, special: SpecialTokens, files: TokenizerFiles, add_bos_token: bool | None
+    backend: Any, texts: Mapping[str, str], files: TokenizerFiles, add_bos_token: bool | None
 ) -> None:
     """Replaces the post-processor where other tokens are asked for than it adds."""
     ids = backend.encode("a").ids
-    does = {
-        "add_bos_token": special.bos is not None and ids[:1] == [backend.token_to_id(special.bos)],
-        "add_eos_token": special.eos is not None and ids[-1:] == [backend.token_to_id(special.eos)],
-    }
-    asked = {key: files.config[key] for key in does if isinstance(files.config.get(key), bool)}
-    if special.bos is None:
-        asked.pop("add_bos_token", None)
-    if special.eos is None:
-        asked.pop("add_eos_token", None)
-    if add_bos_token is None and asked.items() <= does.items():
+    ends = {"bos_token": ids[:1], "eos_token": ids[-1:]}
+    does = {role: role in texts and ends[role] == [backend.token_to_id(texts[role])] for role in ends}
+    asked = {role: files.config.get(f"add_{role}") for role in ends if role in texts}
+    asked = {role: wish for role, wish in asked.items() if isinstance(wish, bool)}
+    if add_bos_token is not None:
+        wanted = {"bos_token": add_bos_token, "eos_token": asked.get("eos_token", False)}
+    elif asked.items() <= does.items():
         return
-    if add_bos_token is None:
-        different = ", ".join(f"{key}={value}" for key, value in asked.items() if does[key] != value)
+    else:
+        wanted = {**does, **asked}
+        different = ", ".join(f"add_{role}={wish}" for role, wish in asked.items() if does[role] != wish)
         warnings.warn(
             f"{files.name!r}: tokenizer_config.json says {different}, its tokenizer.json does otherwise; "
             "the former is followed. Give add_bos_token to decide yourself.",
             stacklevel=4,
         )
-    wanted = {**does, **asked}
-    if add_bos_token is not None:
-        wanted = {"add_bos_token": add_bos_token, "add_eos_token": asked.get("add_eos_token", False)}
-    bos = special.bos if wanted["add_bos_token"] else None
-    eos = special.eos if wanted["add_eos_token"] else None
+    bos, eos = (texts.get(role) if wanted[role] else None for role in ("bos_token", "eos_token"))
     backend.post_processor = _template(backend, bos, eos)
 
 
 def _template(backend: Any, bos: str | None, eos: str | None) -> Any:
     pieces = [token for token in (bos, "$A", eos) if token is not None]
-    named = [(token, backend.token_to_id(token)) for token in (bos, eos) if token is not None]
-    return TemplateProcessing(
-        single=pieces, pair=[*pieces, "$B:1"], special_tokens=list(dict.fromkeys(named))
-    )
+    named = {token: backend.token_to_id(token) for token in (bos, eos) if token is not None}
+    return TemplateProcessing(single=pieces, pair=[*pieces, "$B:1"], special_tokens=list(named.items()))
+
+
+def _clean_up(text: str) -> str:
+    for spaced, tight in _CLEAN_UP:
+        text = text.replace(spaced, tight)
+    return text

@@ -103,10 +103,11 @@ def rolling_segments(
     max_length: int | None = None,
     on_bad_request: BadRequest = "raise",
 ) -> Segments:
-    """Segments of ``loglikelihood_rolling`` requests: every token of a text is scored once, window by window.
+    """Segments of ``loglikelihood_rolling`` requests: one for each window of a text.
 
-    The windows are those of lm_eval 0.4.13's ``get_rolling_token_windows`` with a context of one token, made
-    disjoint. Without a limit each text is one window. A text without tokens has none.
+    Every token of a text is scored once.
+    The windows are those of lm_eval 0.4.13's ``get_rolling_token_windows`` with a context of one token,
+    made disjoint. Without a limit each text is one window. A text without tokens has none.
 
     Args:
         tokenizer: The tokenizer.

@@ -115,3 +115,21 @@ def named_templates(template: Any) -> ChatTemplate:
     if isinstance(template, list):
         return {entry["name"]: entry["template"] for entry in template}
     return template  # type: ignore[no-any-return]
+
+
+def object_files(source: Any) -> TokenizerFiles | None:
+    """What a tokenizer of tokenizers or a fast one of transformers would save; ``None`` for others."""
+    import tokenizers
+
+    if isinstance(source, tokenizers.Tokenizer):
+        return TokenizerFiles("tokenizers.Tokenizer", source.to_str())
+    backend = getattr(source, "backend_tokenizer", None)
+    if not isinstance(backend, tokenizers.Tokenizer):
+        return None
+    config: dict[str, Any] = {role: str(text) for role, text in source.special_tokens_map.items()}
+    for key in ("model_max_length", "clean_up_tokenization_spaces"):
+        config[key] = getattr(source, key, None)
+    template = named_templates(getattr(source, "chat_template", None))
+    return TokenizerFiles(
+        str(source.name_or_path) or type(source).__name__, backend.to_str(), config, template
+    )

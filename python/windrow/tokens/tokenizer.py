@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,57 +11,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow import _rust
-from windrow.tokens.backend import SpecialTokens, build_backend
-from windrow.tokens.source import ChatTemplate, TokenizerFiles, read_files
-
-_NO_LIMIT = 10**18
+from windrow.tokens.backend import backend_parts
+from windrow.tokens.chat import Message, render_chat
+from windrow.tokens.check import check_encoder
+from windrow.tokens.foreign import foreign_parts
+from windrow.tokens.source import TokenizerFiles, object_files, read_files
 
 
 class Tokenizer:
     """Encodes texts, on every core, exactly as the tokenizer's own library does.
 
-    Built by `load_tokenizer`.
+    Built by `load_tokenizer`. Its threads live as long as one call: it works in forked
+    processes, and ``TOKENIZERS_PARALLELISM`` changes nothing. It can be pickled.
 
     Attributes:
         name: What it was loaded from.
-        vocab_size: How many tokens there are, added ones included.
+        vocab_size: How many tokens there are, added ones included; ``None`` where its library does not say.
         bos_token_id: The token that begins a text, if there is one.
         eos_token_id: The token that ends a text, if there is one.
         pad_token_id: The token that pads, if there is one.
         prefix_token_id: The token before a text without context: the one given, else BOS, else EOS.
         model_max_length: The most tokens its model can see, if the tokenizer says so.
-        chat_template: The chat template, or several by name.
+        chat_template: The chat template, or several by name, if there are any.
         add_bos_token: What `load_tokenizer` was told.
+        encoder: What the functions of ``windrow._rust`` take.
     """
 
-    def __init__(
-        self,
-        files: TokenizerFiles,
-        backend: Any,
-        special: SpecialTokens,
-        encoder: Any,
-        *,
-        add_bos_token: bool | None = None,
-        prefix_token_id: int | None = None,
-    ) -> None:
-        self._backend, self._special, self.encoder = backend, special, encoder
-        self.name = files.name
-        self.add_bos_token = add_bos_token
-        self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
+    def __init__(self, source: Any, add_bos_token: bool | None, prefix_token_id: int | None) -> None:
+        files = source if isinstance(source, TokenizerFiles) else object_files(source)
+        self._source = source if files is None else files
+        self._settings = (add_bos_token, prefix_token_id)
+        parts = foreign_parts(source) if files is None else backend_parts(files, add_bos_token)
+        self._parts = parts
+        self.encoder = check_encoder(parts)
+        self.name = parts.name
+        self.vocab_size = parts.vocab_size
         self.bos_token_id, self.eos_token_id, self.pad_token_id = (
-            None if token is None else backend.token_to_id(token)
-            for token in (special.bos, special.eos, special.pad)
+            parts.ids.get(role) for role in ("bos_token", "eos_token", "pad_token")
         )
-        defaults = (prefix_token_id, self.bos_token_id, self.eos_token_id)
-        self.prefix_token_id: int | None = next((token for token in defaults if token is not None), None)
-        if self.prefix_token_id is not None and not 0 <= self.prefix_token_id < self.vocab_size:
+        self.model_max_length = parts.model_max_length
+        self.chat_template = parts.chat_template
+        self.add_bos_token = add_bos_token
+        choices = (prefix_token_id, self.bos_token_id, self.eos_token_id)
+        self.prefix_token_id = next((token for token in choices if token is not None), None)
+        last = (self.vocab_size or 2**31) - 1
+        if self.prefix_token_id is not None and not 0 <= self.prefix_token_id <= last:
             raise ValueError(
-                f"prefix_token_id is {self.prefix_token_id}; it must be a token of {self.name!r}, "
-                f"from 0 to {self.vocab_size - 1}"
+                f"prefix_token_id is {self.prefix_token_id}; the tokens of {self.name!r} are 0 to {last}"
             )
-        limit = files.config.get("model_max_length")
-        self.model_max_length = int(limit) if limit is not None and limit < _NO_LIMIT else None
-        self.chat_template: ChatTemplate = files.chat_template
+
+    def with_settings(self, add_bos_token: bool | None, prefix_token_id: int | None) -> "Tokenizer":
+        """This tokenizer with other settings; ``None`` keeps a setting as it is."""
+        old_bos, old_prefix = self._settings
+        settings = (
+            old_bos if add_bos_token is None else add_bos_token,
+            old_prefix if prefix_token_id is None else prefix_token_id,
+        )
+        return self if settings == self._settings else Tokenizer(self._source, *settings)
 
     @property
     def adds_special_tokens(self) -> bool:
@@ -71,27 +77,19 @@ class Tokenizer:
     @property
     def bos_text(self) -> str | None:
         """The BOS token as it is spelled."""
-        return self._special.bos
+        return self._parts.texts.get("bos_token")
 
     @cached_property
     def prefix_text(self) -> str | None:
         """What the prefix token decodes to; a text that begins so gets no special tokens."""
-        return (
-            None
-            if self.prefix_token_id is None
-            else self.decode([self.prefix_token_id], skip_special_tokens=False)
-        )
+        if self.prefix_token_id is None or self._parts.decode is None:
+            return None
+        return self.decode([self.prefix_token_id], skip_special_tokens=False)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all that decides how texts are encoded; equal on all hosts that encode alike."""
-        settings = (
-            self._backend.to_str(),
-            self.add_bos_token,
-            self.prefix_token_id,
-            self.bos_text,
-            self.prefix_text,
-        )
+        settings = (self._parts.identity, self.add_bos_token, self.prefix_token_id, self.bos_text)
         return hashlib.sha256(repr(settings).encode()).hexdigest()
 
     def encode_batch(
@@ -102,8 +100,8 @@ class Tokenizer:
         Args:
             texts: ``n`` strings.
             add_special_tokens: Whether the tokenizer adds its special tokens; ``None`` decides text by text
-                as lm-eval does: as ``add_bos_token`` says, else yes, but never to a text that begins with
-                the prefix token's own text.
+                as lm_eval 0.4.13's ``HFLM.tok_encode`` does: as ``add_bos_token`` says, else yes, but never
+                to a text that begins with the prefix token's own text.
 
         Returns:
             Tokens ``int32[t]`` and offsets ``int64[n + 1]``; text ``i`` is
@@ -111,26 +109,79 @@ class Tokenizer:
 
         Raises:
             ValueError: A text is not a string, or holds a lone surrogate.
+
+        >>> tokenizer.encode_batch(["The cow", "", "eats"])  # doctest: +SKIP
+        (array([ 464, 9875,   68, 1381], dtype=int32), array([0, 2, 2, 4]))
         """
-        explicit = add_special_tokens is not None
-        tokens, offsets, *_, bad = _rust.encode_texts(
-            self.encoder,
-            texts,
-            self.adds_special_tokens if add_special_tokens is None else add_special_tokens,
-            None if explicit else self.prefix_text,
-        )
+        add = self.adds_special_tokens if add_special_tokens is None else add_special_tokens
+        unless = self.prefix_text if add_special_tokens is None else None
+        tokens, offsets, *_, bad = _rust.encode_texts(self.encoder, texts, add, unless)
         if bad:
             index, reason = bad[0]
-            raise ValueError(f"text {index}: {reason}; it begins {str(texts[index])[:40]!r}")
+            raise ValueError(f"texts[{index}]: {reason}; it is {texts[index]!r:.60}")
         return tokens, offsets
 
     def encode(self, text: str, *, add_special_tokens: bool | None = None) -> list[int]:
         """Encodes one text; see `encode_batch`."""
-        return self.encode_batch([text], add_special_tokens=add_special_tokens)[0].tolist()  # type: ignore[no-any-return]
+        tokens: list[int] = self.encode_batch([text], add_special_tokens=add_special_tokens)[0].tolist()
+        return tokens
 
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Decodes tokens to text; special tokens are dropped unless told otherwise."""
-        return self._backend.decode([int(token) for token in tokens], skip_special_tokens=skip_special_tokens)  # type: ignore[no-any-return]
+        """Decodes tokens to text; special tokens are dropped unless told otherwise.
+
+        Raises:
+            TypeError: The tokenizer is an object without ``decode``.
+        """
+        if self._parts.decode is None:
+            raise TypeError(f"tokenizer {self.name!r} has no decode(tokens), which is needed here")
+        return self._parts.decode([int(token) for token in tokens], skip_special_tokens)
+
+    def template_named(self, name: str | None = None) -> str:
+        """The chat template: the one of this name if there are several, by default ``default``.
+
+        Raises:
+            ValueError: There is none, or several and none of this name.
+        """
+        template = self.chat_template
+        if template is None:
+            raise ValueError(
+                f"tokenizer {self.name!r} has no chat template; "
+                "put a chat_template.jinja beside its tokenizer.json"
+            )
+        if isinstance(template, str):
+            return template
+        name = name or "default"
+        if name not in template:
+            raise ValueError(
+                f"tokenizer {self.name!r} has no chat template {name!r}; it has {sorted(template)}"
+            )
+        return template[name]
+
+    def apply_chat_template(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True, **variables: Any
+    ) -> str:
+        """The text of a chat, as the model was trained on it.
+
+        Args:
+            messages: Mappings with ``role`` and ``content``, oldest first.
+            add_generation_prompt: Whether the model's answer shall follow; if not, the last message is
+                continued.
+            variables: More for the template, such as ``enable_thinking``.
+
+        Raises:
+            ValueError: The tokenizer has no chat template, there are no messages, or the last one cannot be
+                continued.
+        """
+        return render_chat(
+            self.template_named(),
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            variables={**self._parts.texts, **variables},
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was loaded from."""
+        return Tokenizer, (self._source, *self._settings)
 
     def __repr__(self) -> str:
         """Its name and how many tokens it has."""
@@ -147,8 +198,14 @@ def load_tokenizer(
 ) -> Tokenizer:
     """Loads a tokenizer.
 
+    Its texts are encoded in Rust, from the tokenizer's own JSON, once that has encoded a sample just as the
+    ``tokenizers`` package does. Where it does not, texts go through the package, with one warning. A text
+    with characters on which Unicode's versions differ always goes through the package.
+
     Args:
-        source: A path to a ``tokenizer.json`` or to a directory with one, or a name on the hub.
+        source: A path to a ``tokenizer.json`` or to a directory in the Hugging Face format, a name on the
+            hub, a ``tokenizers.Tokenizer``, a fast tokenizer of transformers, or any object with
+            ``encode(text) -> list[int]``. A `Tokenizer` gets the settings given here.
         add_bos_token: Whether texts get a BOS token; ``None`` leaves it to the tokenizer's files.
         prefix_token_id: The token before a text without context; ``None`` means BOS, else EOS.
         hf_access_token: The access token for the hub.
@@ -156,11 +213,11 @@ def load_tokenizer(
 
     Raises:
         FileNotFoundError: There is no tokenizer at this path.
+        TypeError: The source is nothing that could be a tokenizer.
         ValueError: A file is not what it should be, or describes what nothing here knows.
     """
-    files = read_files(source, hf_access_token=hf_access_token, cache_dir=cache_dir)
-    backend, special = build_backend(files, add_bos_token)
-    encoder: Callable[..., Any] | _rust.Encoder = _rust.Encoder(backend.to_str())
-    return Tokenizer(
-        files, backend, special, encoder, add_bos_token=add_bos_token, prefix_token_id=prefix_token_id
-    )
+    if isinstance(source, Tokenizer):
+        return source.with_settings(add_bos_token, prefix_token_id)
+    if isinstance(source, str | os.PathLike):
+        source = read_files(source, hf_access_token=hf_access_token, cache_dir=cache_dir)
+    return Tokenizer(source, add_bos_token, prefix_token_id)

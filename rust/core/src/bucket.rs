@@ -73,9 +73,11 @@ pub fn choose_lengths(lengths: &[i32], max_shapes: i64, multiple: i32) -> Result
         }
         longer += count;
     }
+    if max_shapes >= candidates.len() as i64 {
+        return Ok(candidates.into_iter().rev().map(|length| length as i32).collect());
+    }
     let ends = vec![longer; candidates.len()];
-    let max_shapes = usize::try_from(max_shapes).unwrap_or(usize::MAX);
-    let chosen = least_cost_lengths(&candidates, &starts, &ends, max_shapes, 0);
+    let chosen = least_cost_lengths(&candidates, &starts, &ends, max_shapes as usize, 0);
     Ok(chosen.into_iter().rev().map(|candidate| candidates[candidate] as i32).collect())
 }
 

@@ -191,3 +191,24 @@ impl Packing {
         Ok(self.opened as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As if another thread had written to the lengths between the passes.
+    #[test]
+    fn lengths_that_change_meanwhile_are_refused_or_dealt_some_place() {
+        for changed in [[4, 3, 3, 3], [4, 3, 2, 9], [-1; 4], [i32::MAX; 4], [0; 4], [2; 4], [4; 4]] {
+            let (mut row, mut start) = ([MaybeUninit::new(-1); 4], [MaybeUninit::new(-1); 4]);
+            let by_length = ByLength::count(&[4, 3, 2, 3], 6).unwrap();
+            let packing = Packing::new(6, 8).place(&by_length, Table::new(6));
+            let dealt = packing.deal(&changed, &by_length, &mut row, &mut start);
+            assert!(matches!(dealt, Ok(2) | Err(Error::Changed { argument: "lengths" })));
+            let by_rank = ByRank::count(&[4, 3, 2, 3], 6).unwrap();
+            let packing = Packing::new(6, 8).place(&by_rank, BTreeMap::new());
+            let dealt = packing.deal(&changed, &by_rank, &mut row, &mut start);
+            assert!(matches!(dealt, Ok(2) | Err(Error::Changed { argument: "lengths" })));
+        }
+    }
+}

@@ -26,100 +26,97 @@ type Segments<'py> = (
     Vec<(usize, String)>,
 );
 
-/// A tokenizer built from the text of its ``tokenizer.json``.
+/// Encodes texts: itself, or by asking someone else.
 ///
 /// Args:
-///     json: The text of a ``tokenizer.json``, of any version.
+///     json: The text of a ``tokenizer.json``, of any version. Texts are encoded
+///         here as it says, on every core; ``None`` leaves all texts to ``encode``.
+///     encode: ``encode(texts, add_special_tokens)`` gives a list of token ids for
+///         each of a list of texts. It is asked for the texts of which it is not
+///         certain that they are encoded here as the ``tokenizers`` package does.
 ///
 /// Raises:
 ///     ValueError: The text is not JSON, or describes a component that is not
 ///         known here.
 #[pyclass(frozen, module = "windrow._rust")]
-pub struct Encoder(windrow_tokens::Encoder);
+pub struct Encoder {
+    quick: Option<windrow_tokens::Encoder>,
+    encode: Py<PyAny>,
+}
+
+/// How many texts the Python function is given at once.
+const BATCH: usize = 1024;
 
 #[pymethods]
 impl Encoder {
     #[new]
-    fn new(py: Python<'_>, json: &str) -> PyResult<Self> {
-        let built = py.detach(|| windrow_tokens::Encoder::from_json(json));
-        built.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
+    fn new(py: Python<'_>, json: Option<&str>, encode: Bound<'_, PyAny>) -> PyResult<Self> {
+        if !encode.is_callable() {
+            let kind = encode.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("encode must be a function, not {kind}")));
+        }
+        let quick = json.map(|json| py.detach(|| windrow_tokens::Encoder::from_json(json))).transpose();
+        let quick = quick.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self { quick, encode: encode.unbind() })
     }
 }
 
-/// What encodes jobs: an [`Encoder`], or anything else that Python can call.
-enum Source<'a, 'py> {
-    Quick(&'a windrow_tokens::Encoder),
-    Slow(&'a Bound<'py, PyAny>),
-}
-
-/// How many texts the slow source is given at once.
-const SLOW_BATCH: usize = 1024;
-
-impl<'a, 'py> Source<'a, 'py> {
-    fn admit(value: &'a Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(encoder) = value.cast::<Encoder>() {
-            return Ok(Source::Quick(&encoder.get().0));
-        }
-        if value.is_callable() {
-            return Ok(Source::Slow(value));
-        }
-        let kind = value.get_type().name()?;
-        Err(PyTypeError::new_err(format!("encoder must be an Encoder or a function, not {kind}")))
-    }
-
-    fn encode(&self, py: Python<'py>, jobs: &[Job<'_>]) -> PyResult<Encoded> {
-        match self {
-            Source::Quick(encoder) => {
-                py.detach(|| encoder.encode(jobs)).map_err(|error| PyValueError::new_err(error.to_string()))
-            }
-            Source::Slow(function) => encode_slowly(function, jobs),
-        }
-    }
-}
-
-/// Calls `function(texts, specials)` for lists of texts that agree about special tokens.
-fn encode_slowly(function: &Bound<'_, PyAny>, jobs: &[Job<'_>]) -> PyResult<Encoded> {
-    let py = function.py();
-    let mut encoded = Encoded::for_jobs(jobs.len());
-    for specials in [false, true] {
-        let numbers: Vec<usize> = (0..jobs.len()).filter(|&job| jobs[job].specials == specials).collect();
-        for batch in numbers.chunks(SLOW_BATCH) {
-            let texts = batch.iter().map(|&job| [jobs[job].head, jobs[job].tail].concat());
-            let texts = PyList::new(py, texts.collect::<Vec<_>>())?;
-            let rows = function.call1((texts, specials))?;
-            let rows = rows.extract::<Vec<Vec<i32>>>()?;
-            if rows.len() != batch.len() {
-                let message = format!("encoding {} texts gave {} lists of tokens", batch.len(), rows.len());
-                return Err(PyValueError::new_err(message));
-            }
-            for (&job, row) in batch.iter().zip(rows) {
-                if let Some(&bad) = row.iter().find(|&&id| id < 0) {
-                    return Err(PyValueError::new_err(format!(
-                        "encoding a text gave the negative token {bad}"
-                    )));
-                }
-                encoded.set(job, row.into_iter().map(|id| id as u32));
+impl Encoder {
+    fn encode(&self, py: Python<'_>, jobs: &[Job<'_>]) -> PyResult<Encoded> {
+        let (mut encoded, left) = match &self.quick {
+            Some(quick) => py.detach(|| quick.encode(jobs)),
+            None => (Encoded::for_jobs(jobs.len()), (0..jobs.len()).collect()),
+        };
+        for specials in [false, true] {
+            let alike: Vec<usize> =
+                left.iter().copied().filter(|&job| jobs[job].specials == specials).collect();
+            for batch in alike.chunks(BATCH) {
+                self.ask(py, jobs, batch, specials, &mut encoded)?;
             }
         }
+        Ok(encoded)
     }
-    Ok(encoded)
+
+    /// Has the Python function encode some jobs.
+    fn ask(
+        &self,
+        py: Python<'_>,
+        jobs: &[Job<'_>],
+        batch: &[usize],
+        specials: bool,
+        encoded: &mut Encoded,
+    ) -> PyResult<()> {
+        let texts = batch.iter().map(|&job| [jobs[job].head, jobs[job].tail].concat());
+        let rows = self.encode.bind(py).call1((PyList::new(py, texts.collect::<Vec<_>>())?, specials))?;
+        let rows = rows.extract::<Vec<Vec<i32>>>()?;
+        if rows.len() != batch.len() {
+            let message = format!("encode gave {} lists of tokens for {} texts", rows.len(), batch.len());
+            return Err(PyValueError::new_err(message));
+        }
+        for (&job, row) in batch.iter().zip(rows) {
+            if let Some(bad) = row.iter().find(|&&token| token < 0) {
+                return Err(PyValueError::new_err(format!("encode gave the negative token {bad}")));
+            }
+            encoded.set(job, row.into_iter().map(|token| token as u32));
+        }
+        Ok(())
+    }
 }
 
 /// Encodes texts: no cutting, no scores. See ``windrow.tokens.Tokenizer.encode_batch``.
 #[pyfunction]
 pub fn encode_texts<'py>(
-    encoder: &Bound<'py, PyAny>,
+    encoder: &Bound<'py, Encoder>,
     texts: &Bound<'py, PyAny>,
     add_special_tokens: bool,
     bare_prefix: Option<&str>,
 ) -> PyResult<Segments<'py>> {
     let py = encoder.py();
-    let source = Source::admit(encoder)?;
     let texts = texts.try_iter()?.collect::<PyResult<Vec<_>>>()?;
     let (texts, bad) = admit_texts(&texts, "text");
     let specials = Specials { add: add_special_tokens, unless: bare_prefix };
     let plan = py.detach(|| prompts::Prompts::plan(texts.into_iter(), specials));
-    let encoded = source.encode(py, plan.jobs())?;
+    let encoded = encoder.get().encode(py, plan.jobs())?;
     hand_over(py, plan.whole(&encoded), &encoded, bad)
 }
 
@@ -127,7 +124,7 @@ pub fn encode_texts<'py>(
 #[pyfunction]
 #[pyo3(signature = (encoder, pairs, add_special_tokens, bare_prefix, prefix_token_id, max_length, apart))]
 pub fn pair_segments<'py>(
-    encoder: &Bound<'py, PyAny>,
+    encoder: &Bound<'py, Encoder>,
     pairs: &Bound<'py, PyAny>,
     add_special_tokens: bool,
     bare_prefix: Option<&str>,
@@ -136,7 +133,6 @@ pub fn pair_segments<'py>(
     apart: bool,
 ) -> PyResult<Segments<'py>> {
     let py = encoder.py();
-    let source = Source::admit(encoder)?;
     let (requests, mut bad) = split_pairs(pairs)?;
     let pairs = requests.iter().filter_map(|(request, context, continuation)| {
         let admitted = admit_text(context, "context")
@@ -150,7 +146,7 @@ pub fn pair_segments<'py>(
     let specials = Specials { add: add_special_tokens, unless: bare_prefix };
     let rules = pairs::Rules { specials, prefix: prefix_token_id, max_length, apart };
     let plan = py.detach(|| pairs::Pairs::plan(pairs.into_iter(), rules));
-    let encoded = source.encode(py, plan.jobs())?;
+    let encoded = encoder.get().encode(py, plan.jobs())?;
     hand_over(py, plan.layout(&encoded), &encoded, bad)
 }
 
@@ -158,7 +154,7 @@ pub fn pair_segments<'py>(
 #[pyfunction]
 #[pyo3(signature = (encoder, texts, add_special_tokens, bare_prefix, prefix_token_id, max_length))]
 pub fn rolling_segments<'py>(
-    encoder: &Bound<'py, PyAny>,
+    encoder: &Bound<'py, Encoder>,
     texts: &Bound<'py, PyAny>,
     add_special_tokens: bool,
     bare_prefix: Option<&str>,
@@ -166,12 +162,11 @@ pub fn rolling_segments<'py>(
     max_length: Option<usize>,
 ) -> PyResult<Segments<'py>> {
     let py = encoder.py();
-    let source = Source::admit(encoder)?;
     let texts = texts.try_iter()?.collect::<PyResult<Vec<_>>>()?;
     let (texts, bad) = admit_texts(&texts, "text");
     let specials = Specials { add: add_special_tokens, unless: bare_prefix };
     let plan = py.detach(|| rolling::Rolling::plan(texts.into_iter(), specials));
-    let encoded = source.encode(py, plan.jobs())?;
+    let encoded = encoder.get().encode(py, plan.jobs())?;
     hand_over(py, plan.layout(&encoded, prefix_token_id, max_length), &encoded, bad)
 }
 
@@ -179,7 +174,7 @@ pub fn rolling_segments<'py>(
 #[pyfunction]
 #[pyo3(signature = (encoder, texts, add_special_tokens, bare_prefix, max_length, max_new_tokens))]
 pub fn prompt_segments<'py>(
-    encoder: &Bound<'py, PyAny>,
+    encoder: &Bound<'py, Encoder>,
     texts: &Bound<'py, PyAny>,
     add_special_tokens: bool,
     bare_prefix: Option<&str>,
@@ -187,7 +182,6 @@ pub fn prompt_segments<'py>(
     max_new_tokens: Vec<usize>,
 ) -> PyResult<Segments<'py>> {
     let py = encoder.py();
-    let source = Source::admit(encoder)?;
     let texts = texts.try_iter()?.collect::<PyResult<Vec<_>>>()?;
     if texts.len() != max_new_tokens.len() {
         let message =
@@ -197,7 +191,7 @@ pub fn prompt_segments<'py>(
     let (texts, bad) = admit_texts(&texts, "context");
     let specials = Specials { add: add_special_tokens, unless: bare_prefix };
     let plan = py.detach(|| prompts::Prompts::plan(texts.into_iter(), specials));
-    let encoded = source.encode(py, plan.jobs())?;
+    let encoded = encoder.get().encode(py, plan.jobs())?;
     hand_over(py, plan.layout(&encoded, max_length, |request| max_new_tokens[request]), &encoded, bad)
 }
 

@@ -27,17 +27,23 @@ impl Encoded {
         self.pieces.push(piece);
     }
 
-    /// Room for the tokens of `jobs` jobs that come in any order; see [`Encoded::set`].
+    /// `jobs` jobs, each without tokens as yet; see [`Encoded::set`].
     pub fn for_jobs(jobs: usize) -> Self {
         Self { pieces: vec![Vec::new()], places: vec![(0, 0, 0); jobs] }
     }
 
     /// Sets the tokens of one job.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such job.
     pub fn set(&mut self, job: usize, tokens: impl Iterator<Item = u32>) {
-        let piece = &mut self.pieces[0];
+        // The last piece is nobody's end: tokens behind it disturb no job.
+        let last = self.pieces.len() - 1;
+        let piece = &mut self.pieces[last];
         let start = piece.len();
         piece.extend(tokens.map(PipelineToken::from));
-        self.places[job] = (0, start, piece.len());
+        self.places[job] = (last, start, piece.len());
     }
 
     /// The tokens of a job.

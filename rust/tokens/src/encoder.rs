@@ -1,21 +1,29 @@
 //! A tokenizer built from its JSON, and jobs encoded with it on every core.
 //!
 //! Jobs are cut into chunks of about the same number of bytes; each thread takes
-//! the next chunk that nobody has. Threads live as long as one call, so that a
-//! forked child has what it needs.
+//! the next chunk that nobody has. Threads live as long as one call, since a pool's
+//! threads do not survive a `fork`. Nor does a lock that another thread held at
+//! that moment, and the tokenizer keeps its scratch memory behind locks: a forked
+//! child builds the tokenizer anew.
+//!
+//! A text that this tokenizer might encode in another way than the `tokenizers`
+//! package is not encoded at all; the caller is told which.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::{Mutex, OnceLock};
+use std::{process, thread};
 
-use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
+use tokenizers::pipeline::{
+    EncodeOptions, Override, PipelineModel, PipelineNormalizer, PipelineToken, PipelineTokenizer,
+};
 
 use crate::encoded::Encoded;
-use crate::error::Error;
+use crate::error::LoadError;
 use crate::job::Job;
+use crate::unsettled::has_unsettled;
 
 /// A chunk's least size in bytes: below it, handing out work costs more than it saves.
 const CHUNK: usize = 1 << 15;
@@ -29,85 +37,123 @@ pub struct Encoder {
     before: Vec<PipelineToken>,
     after: Vec<PipelineToken>,
     plain: EncodeOptions,
+    /// Whether nothing but ASCII is known to be encoded as the package does.
+    ascii_only: bool,
+    json: Box<str>,
+    process: u32,
+    /// What a forked child uses instead.
+    heir: OnceLock<Box<Encoder>>,
+}
+
+/// The tokens of some jobs, in order: where each job's end, and which were left out.
+struct Piece {
+    tokens: Vec<PipelineToken>,
+    ends: Vec<usize>,
+    left: Vec<usize>,
 }
 
 impl Encoder {
     /// Builds the tokenizer that a `tokenizer.json` describes. Truncation and
     /// padding stored there are ignored.
-    pub fn from_json(json: &str) -> Result<Self, Error> {
+    pub fn from_json(json: &str) -> Result<Self, LoadError> {
         let build = || -> Result<PipelineTokenizer, String> {
             let canonical = tokenizers::canonicalize_str(json).map_err(|error| error.to_string())?;
             tokenizers::from_json(&canonical).map_err(|error| error.to_string())
         };
-        let tokenizer =
-            catch_unwind(build).map_err(|cause| Error::Load(panic_text(&*cause)))?.map_err(Error::Load)?;
+        let tokenizer = catch_unwind(build).unwrap_or_else(|cause| Err(panic_text(&*cause)));
+        let tokenizer = tokenizer.map_err(LoadError)?;
+        if let Some(reason) = refusal(&tokenizer) {
+            return Err(LoadError(reason.to_owned()));
+        }
         let template = &tokenizer.get_post_processor().single;
         let ids = |run: &[(PipelineToken, u8)]| run.iter().map(|&(id, _)| id).collect();
         let (before, after) = (ids(&template.prefix), ids(&template.suffix));
+        // What a precompiled table replaces depends on where graphemes end, which
+        // changes with Unicode's versions for sequences, not for single characters.
+        let precompiled =
+            |normalizer: &PipelineNormalizer| matches!(normalizer, PipelineNormalizer::Precompiled(_));
+        let ascii_only = tokenizer.get_normalizers().iter().any(precompiled);
         let plain = EncodeOptions {
             add_special_tokens: false,
             encode_special_tokens: false,
             padding: Override::Off,
             truncation: Override::Off,
         };
-        Ok(Self { tokenizer, before, after, plain })
+        Ok(Self {
+            tokenizer,
+            before,
+            after,
+            plain,
+            ascii_only,
+            json: json.into(),
+            process: process::id(),
+            heir: OnceLock::new(),
+        })
     }
 
-    /// Encodes every job.
-    pub fn encode(&self, jobs: &[Job<'_>]) -> Result<Encoded, Error> {
+    /// Encodes every job that is encoded surely as the `tokenizers` package does.
+    /// Also gives the jobs that are left, in ascending order.
+    pub fn encode(&self, jobs: &[Job<'_>]) -> (Encoded, Vec<usize>) {
+        if self.process != process::id() {
+            let rebuilt =
+                || Box::new(Self::from_json(&self.json).expect("it was built from the same text before"));
+            return self.heir.get_or_init(rebuilt).encode(jobs);
+        }
         let bytes: usize = jobs.iter().map(Job::len).sum();
         let threads = threads_for(bytes);
         let chunks = split(jobs, (bytes / (threads * CHUNKS_PER_THREAD)).max(CHUNK));
         let next = AtomicUsize::new(0);
-        let done = Mutex::new((0..chunks.len()).map(|_| None).collect::<Vec<_>>());
+        let pieces: Vec<_> = chunks.iter().map(|_| Mutex::new(None)).collect();
         let work = || {
-            while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = self.encode_chunk(jobs, chunk.jobs.clone());
-                done.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[chunk.number] = Some(result);
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(chunk) = chunks.get(number) else { break };
+                let piece = self.encode_chunk(jobs, chunk.clone());
+                *pieces[number].lock().expect("nothing panics while it holds this") = Some(piece);
             }
         };
         thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(work);
+                // Where no more threads are to be had, this one does it all.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
         });
         let mut encoded = Encoded::new();
-        for result in done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_iter().flatten()
-        {
-            let (piece, ends) = result?;
-            encoded.push(piece, &ends);
+        let mut left = Vec::new();
+        for piece in pieces {
+            let piece = piece.into_inner().expect("nothing panics while it holds this");
+            let piece = piece.expect("every chunk was taken by a thread, and every thread has ended");
+            encoded.push(piece.tokens, &piece.ends);
+            left.extend(piece.left);
         }
-        Ok(encoded)
+        (encoded, left)
     }
 
-    /// Encodes some jobs on this thread: their tokens, and where each job's end.
-    fn encode_chunk(
-        &self,
-        jobs: &[Job<'_>],
-        range: Range<usize>,
-    ) -> Result<(Vec<PipelineToken>, Vec<usize>), Error> {
-        let mut tokens = Vec::with_capacity(jobs[range.clone()].iter().map(Job::len).sum::<usize>() / 4);
-        let mut ends = Vec::with_capacity(range.len());
+    /// Encodes some jobs on this thread.
+    fn encode_chunk(&self, jobs: &[Job<'_>], range: Range<usize>) -> Piece {
+        let bytes: usize = jobs[range.clone()].iter().map(Job::len).sum();
+        let tokens = Vec::with_capacity(bytes / 4);
+        let mut piece = Piece { tokens, ends: Vec::with_capacity(range.len()), left: Vec::new() };
         let mut joined = String::new();
         for job in range {
-            // A panic in the tokenizer must not take Python down.
-            let encoded =
-                catch_unwind(AssertUnwindSafe(|| self.encode_job(&jobs[job], &mut joined, &mut tokens)));
-            encoded
-                .unwrap_or_else(|cause| Err(panic_text(&*cause)))
-                .map_err(|reason| Error::Encode { job, reason })?;
-            ends.push(tokens.len());
+            let start = piece.tokens.len();
+            // Whatever fails here, the package may still manage.
+            let encode = AssertUnwindSafe(|| self.encode_job(&jobs[job], &mut joined, &mut piece.tokens));
+            if !catch_unwind(encode).unwrap_or(false) {
+                piece.tokens.truncate(start);
+                piece.left.push(job);
+            }
+            piece.ends.push(piece.tokens.len());
         }
-        Ok((tokens, ends))
+        piece
     }
 
-    fn encode_job(
-        &self,
-        job: &Job<'_>,
-        joined: &mut String,
-        tokens: &mut Vec<PipelineToken>,
-    ) -> Result<(), String> {
+    /// Appends the job's tokens, or tells that it cannot, whatever it appended.
+    fn encode_job(&self, job: &Job<'_>, joined: &mut String, tokens: &mut Vec<PipelineToken>) -> bool {
+        if self.doubts(job.head) || self.doubts(job.tail) {
+            return false;
+        }
         let text = if job.tail.is_empty() {
             job.head
         } else {
@@ -120,30 +166,41 @@ impl Encoder {
         if job.specials {
             tokens.extend_from_slice(&self.before);
         }
-        self.tokenizer.encode_into(text, &self.plain, tokens).map_err(|error| error.to_string())?;
+        if self.tokenizer.encode_into(text, &self.plain, tokens).is_err() {
+            return false;
+        }
         if job.specials {
             tokens.extend_from_slice(&self.after);
         }
-        match PipelineToken::cast_slice(&tokens[start..]).iter().max() {
-            Some(&id) if id > i32::MAX as u32 => Err(format!("token id {id} does not fit 32 bits")),
-            _ => Ok(()),
-        }
+        PipelineToken::cast_slice(&tokens[start..]).iter().all(|&id| id <= i32::MAX as u32)
+    }
+
+    fn doubts(&self, text: &str) -> bool {
+        if self.ascii_only { !text.is_ascii() } else { has_unsettled(text) }
     }
 }
 
-/// Jobs that one thread takes at once.
-struct Chunk {
-    number: usize,
-    jobs: Range<usize>,
+/// What is known to differ from the `tokenizers` package, though it can be built.
+fn refusal(tokenizer: &PipelineTokenizer) -> Option<&'static str> {
+    if matches!(tokenizer.get_model(), PipelineModel::Unigram(_)) {
+        // "###" as "#", "##" or as "##", "#": the sums are equal but for rounding.
+        return Some("of two equally likely ways a Unigram model may choose the other");
+    }
+    let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
+    if added.values().any(|token| token.single_word) {
+        // Behind another added token they are found where the package finds none.
+        return Some("it has added tokens that must stand as single words");
+    }
+    None
 }
 
 /// Cuts `jobs` into chunks of at least `size` bytes.
-fn split(jobs: &[Job<'_>], size: usize) -> Vec<Chunk> {
+fn split(jobs: &[Job<'_>], size: usize) -> Vec<Range<usize>> {
     let (mut chunks, mut start, mut bytes) = (Vec::new(), 0, 0);
     for (number, job) in jobs.iter().enumerate() {
         bytes += job.len();
         if bytes >= size || number + 1 == jobs.len() {
-            chunks.push(Chunk { number: chunks.len(), jobs: start..number + 1 });
+            chunks.push(start..number + 1);
             (start, bytes) = (number + 1, 0);
         }
     }

@@ -2,31 +2,17 @@
 
 use std::fmt;
 
-/// A tokenizer that cannot be built, or that failed on a text.
+/// A tokenizer's JSON describes something that this crate cannot build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Error {
-    /// The tokenizer's JSON describes something that this crate cannot build.
-    Load(String),
-    /// Encoding a job failed.
-    Encode {
-        /// Which job.
-        job: usize,
-        /// Why.
-        reason: String,
-    },
-}
+pub struct LoadError(pub(crate) String);
 
-impl fmt::Display for Error {
+impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Load(reason) => write!(f, "this tokenizer cannot be built: {reason}"),
-            Error::Encode { job, reason } => write!(f, "text {job} cannot be encoded: {reason}"),
-        }
+        write!(f, "this tokenizer cannot be built: {}", self.0)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for LoadError {}
 
 /// Why a request cannot be scored.
 #[derive(Clone, Debug, PartialEq, Eq)]

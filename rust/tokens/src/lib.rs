@@ -39,10 +39,11 @@ pub mod pairs;
 pub mod prompts;
 pub mod rolling;
 mod space;
+mod unsettled;
 
 pub use encoded::Encoded;
 pub use encoder::Encoder;
-pub use error::{Error, Problem};
+pub use error::{LoadError, Problem};
 pub use job::{Job, Jobs, Specials};
 pub use layout::{Layout, Stretch};
 pub use space::trim_end;

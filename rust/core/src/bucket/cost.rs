@@ -4,8 +4,14 @@
 //! layer the cost of going on from a candidate is a straight line over the
 //! position where the next candidate begins, so the best predecessor is read off
 //! the lower hull of those lines instead of being searched (the "convex-hull
-//! trick"). The cost is `O(candidates × max_shapes)` time, and 4 bytes of memory
-//! for each.
+//! trick"). A first run finds the cost, and with it how many lengths and which
+//! one last; a second finds the others. The cost is `O(candidates × max_shapes)`
+//! time and `O(candidates)` memory.
+
+use std::ops::ControlFlow;
+
+/// A run over this many candidates and layers may write down every predecessor.
+const MOST_WRITTEN_DOWN: usize = 1 << 22;
 
 /// Chooses, of `lengths`, the at most `max_shapes` that cost least, and returns
 /// their indices, ascending.
@@ -43,37 +49,96 @@ pub fn least_cost_lengths(
     if count == 0 {
         return Vec::new();
     }
-    let layers = max_shapes.clamp(1, count);
     let least = cost_without_limit(lengths, starts, ends);
-    // covered[j]: the least cost of the positions before starts[j] with as many
-    // lengths as the layer says, all of them before candidate j.
-    let mut covered = vec![0i128; count];
-    let mut previous = Vec::new();
-    let mut hull = Hull::default();
     let mut best = (tail(lengths, starts, ends, 0), 0, 0);
-    for layer in 1..layers {
-        if best.0 <= least + price as i128 * layer as i128 {
-            break;
-        }
+    let hopeless = |best: i128, layer| best <= least + price as i128 * layer as i128;
+    if !hopeless(best.0, 1) {
+        cover(lengths, starts, max_shapes.clamp(1, count) - 1, |layer, covered, _| {
+            let prices = price as i128 * layer as i128;
+            for (j, covered) in covered.iter().enumerate().skip(layer) {
+                let total = covered + tail(lengths, starts, ends, j) + prices;
+                if total < best.0 {
+                    best = (total, layer, j);
+                }
+            }
+            if hopeless(best.0, layer + 1) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    }
+    let (_, layers, last) = best;
+    let mut chosen = vec![0];
+    append_chain(&lengths[..=last], &starts[..=last], layers, 0, &mut chosen);
+    chosen
+}
+
+/// Finds, layer after layer, what it costs at least to cover the positions before
+/// each candidate with exactly so many others, candidate 0 the first of them.
+///
+/// Calls `visit(layer, covered, from)` after each: the costs, and the candidate
+/// before in the cheapest chain. Both are meaningful from candidate `layer` on.
+fn cover(
+    lengths: &[i64],
+    starts: &[i64],
+    layers: usize,
+    mut visit: impl FnMut(usize, &[i128], &[u32]) -> ControlFlow<()>,
+) {
+    let count = lengths.len();
+    let mut covered = vec![0i128; count];
+    let mut from = vec![0u32; count];
+    let mut hull = Hull::default();
+    for layer in 1..=layers {
         hull.clear();
-        let mut line =
-            Line { slope: lengths[layer - 1], at_zero: covered[layer - 1] }.through(starts[layer - 1]);
+        let mut line = Line::new(lengths[layer - 1], covered[layer - 1], starts[layer - 1]);
         for j in layer..count {
             if layer > 1 || j == 1 {
-                hull.push(line, j - 1); // what is before the second length is the first's
+                hull.push(line, j - 1); // in the first layer all chains begin at candidate 0
             }
-            let next = Line { slope: lengths[j], at_zero: covered[j] }.through(starts[j]);
-            let (cost, from) = hull.lowest(starts[j]);
-            covered[j] = cost;
-            previous.push(from);
-            line = next;
-            let total = cost + tail(lengths, starts, ends, j) + price as i128 * layer as i128;
-            if total < best.0 {
-                best = (total, layer, j);
-            }
+            line = Line::new(lengths[j], covered[j], starts[j]);
+            (covered[j], from[j]) = hull.lowest(starts[j]);
+        }
+        if visit(layer, &covered, &from).is_break() {
+            return;
         }
     }
-    trace(&previous, count, best.1, best.2)
+}
+
+/// Appends to `chosen` the candidates after the first in the cheapest chain of
+/// `layers` steps from the first candidate to the last; `offset` is the first one's number.
+///
+/// Where there are too many predecessors to write down, it finds the candidate in
+/// the middle of the chain, then both halves (D. S. Hirschberg, 1975).
+fn append_chain(lengths: &[i64], starts: &[i64], layers: usize, offset: usize, chosen: &mut Vec<usize>) {
+    let last = lengths.len() - 1;
+    if layers <= 1 {
+        chosen.extend((layers == 1).then_some(offset + last));
+        return;
+    }
+    if layers * lengths.len() <= MOST_WRITTEN_DOWN {
+        let mut written = Vec::with_capacity(layers * lengths.len());
+        cover(lengths, starts, layers, |_, _, from| {
+            written.extend_from_slice(from);
+            ControlFlow::Continue(())
+        });
+        let end = chosen.len();
+        let mut at = last;
+        for from in written.chunks(lengths.len()).rev() {
+            chosen.push(offset + at);
+            at = from[at] as usize;
+        }
+        chosen[end..].reverse();
+        return;
+    }
+    let half = layers / 2;
+    let mut middle: Vec<u32> = (0..=last as u32).collect();
+    cover(lengths, starts, layers, |layer, _, from| {
+        if layer > half {
+            let before = middle.clone();
+            middle.iter_mut().zip(from).for_each(|(middle, &from)| *middle = before[from as usize]);
+        }
+        ControlFlow::Continue(())
+    });
+    let middle = middle[last] as usize;
+    append_chain(&lengths[..=middle], &starts[..=middle], half, offset, chosen);
+    append_chain(&lengths[middle..], &starts[middle..], layers - half, offset + middle, chosen);
 }
 
 /// What the last chosen candidate costs from its start to its end.
@@ -93,22 +158,6 @@ fn cost_without_limit(lengths: &[i64], starts: &[i64], ends: &[i64]) -> i128 {
     least
 }
 
-/// Follows the predecessors back from candidate `last`, the one chosen in `layer`.
-///
-/// `previous` holds layer after layer, each from its first possible candidate on:
-/// layer 1 has candidates `1..count`, layer 2 `2..count`, and so on.
-fn trace(previous: &[u32], count: usize, layer: usize, last: usize) -> Vec<usize> {
-    let mut chosen = vec![last];
-    let mut end = (1..=layer).map(|layer| count - layer).sum::<usize>();
-    for layer in (1..=layer).rev() {
-        let begin = end - (count - layer);
-        chosen.push(previous[begin + chosen[chosen.len() - 1] - layer] as usize);
-        end = begin;
-    }
-    chosen.reverse();
-    chosen
-}
-
 /// A cost that grows by `slope` with each position.
 #[derive(Clone, Copy)]
 struct Line {
@@ -117,9 +166,9 @@ struct Line {
 }
 
 impl Line {
-    /// The line of the same slope that has at `position` what this one has at 0.
-    fn through(self, position: i64) -> Self {
-        Line { slope: self.slope, at_zero: self.at_zero - self.slope as i128 * position as i128 }
+    /// The line through `cost` at `position`.
+    fn new(slope: i64, cost: i128, position: i64) -> Self {
+        Line { slope, at_zero: cost - slope as i128 * position as i128 }
     }
 
     fn at(self, position: i64) -> i128 {

@@ -1,0 +1,65 @@
+"""Whether a model keeps its contract, found by tracing shapes before anything runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from windrow.model import LanguageModel
+
+LENGTH = 8
+
+
+def vocabulary(model: LanguageModel, params: Any, rows: int) -> int:
+    """How many tokens the model's logits are for, every function it offers having been checked.
+
+    Nothing is computed: functions are traced for ``rows`` rows of a few tokens.
+
+    Raises:
+        ValueError: A function gives another shape or type than the contract asks
+            for, or two functions disagree about the vocabulary.
+
+    >>> model = LanguageModel(jnp.zeros((5, 7)), lambda params, tokens, positions, ids: params[tokens])
+    >>> vocabulary(model, model.params, 2)
+    7
+    """
+    batch = [jax.ShapeDtypeStruct((rows, LENGTH), jnp.int32)] * 3
+    found = {"apply": _traced("apply", model.apply, (rows, LENGTH), params, *batch)}
+    width = None
+    if model.hidden is not None and model.head is not None:
+        hidden = _traced("hidden", model.hidden, (rows, LENGTH), params, *batch)
+        picked = jax.ShapeDtypeStruct((rows, hidden.shape[-1]), hidden.dtype)
+        found["head"] = _traced("head", model.head, (rows,), params, picked)
+        width = hidden.shape[-1]
+    if model.init_state is not None and model.step is not None:
+        init_state, step = model.init_state, model.step
+
+        def first_step(params: Any, *batch: jax.Array) -> jax.Array:
+            return step(params, init_state(params, rows), *batch)[1]
+
+        output = _traced("step", first_step, (rows, LENGTH), params, *batch)
+        if width is None:
+            found["step"] = output
+        elif output.shape[-1] != width:
+            raise ValueError(
+                f"step gives {output.shape[-1]} numbers a token, hidden gives {width}; with hidden and head, "
+                "step must give what head reads"
+            )
+    sizes = {name: logits.shape[-1] for name, logits in found.items()}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{name} for {size} tokens" for name, size in sizes.items())
+        raise ValueError(f"the model's functions give logits {shown}; they must agree")
+    return int(sizes["apply"])
+
+
+def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *given: Any) -> Any:
+    """What a function gives, which must have the axes ``leading`` and one more."""
+    output = jax.eval_shape(function, *given)
+    shape = getattr(output, "shape", None)
+    if shape is None or len(shape) != len(leading) + 1 or tuple(shape[:-1]) != leading:
+        asked = ", ".join([*map(str, leading), "size"])
+        raise ValueError(f"{name} gives shape {shape}; it must give [{asked}] here")
+    if not jnp.issubdtype(output.dtype, jnp.floating):
+        raise ValueError(f"{name} gives {output.dtype}; it must give floating-point numbers")
+    return output

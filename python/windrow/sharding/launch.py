@@ -1,0 +1,226 @@
+"""Starting one process of several, and leaving at once when it fails.
+
+A process that fails and lingers strands its peers: JAX's own exit waits for
+them, and they wait in a collective. Here it prints what went wrong and is gone,
+so that their collectives fail in turn; what they wait for otherwise ends with
+the heartbeat timeout.
+
+Where the launcher has started one process alone, nothing is started here and
+nothing waits.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Thread
+from typing import NoReturn
+
+import jax
+from jax.experimental.multihost_utils import sync_global_devices
+
+from windrow.sharding.agreement import HostsDifferError
+
+HEARTBEAT_TIMEOUT = 60
+"""Seconds after which a process that is silent counts as gone, unless told otherwise."""
+
+SHUTDOWN_TIMEOUT = 600
+"""Seconds that a process which is done waits for the others, one of which may still write files."""
+
+MEETING_SECONDS = 10
+"""How long a process that was given other work waits until all have said so."""
+
+SLURM_NAMES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+"""What JAX reads of a Slurm step."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this process finds the others.
+
+    Attributes:
+        coordinator: Process 0's address, ``host:port``; where ``None``, the launcher's
+            own variables are used, if they tell of several processes.
+        process_count: How many processes there are; 1 runs alone, whatever the launcher.
+        process_id: Which of them this is, from 0.
+        heartbeat_timeout: Seconds after which a silent process counts as gone.
+
+    Raises:
+        ValueError: Some of the first three are given and some are not, or a number is
+            out of range.
+    """
+
+    coordinator: str | None = None
+    process_count: int | None = None
+    process_id: int | None = None
+    heartbeat_timeout: int = HEARTBEAT_TIMEOUT
+
+    def __post_init__(self) -> None:
+        """Refuses what JAX would wait for in vain."""
+        if self.heartbeat_timeout < 1:
+            raise ValueError(f"--heartbeat-timeout must be at least 1 second, not {self.heartbeat_timeout}")
+        if self.process_count == 1 and self.coordinator is None and self.process_id in (None, 0):
+            return
+        given = (self.coordinator, self.process_count, self.process_id)
+        if any(one is None for one in given) and any(one is not None for one in given):
+            raise ValueError(
+                "give --coordinator, --process-count and --process-id together, or none of them; "
+                "--process-count 1 alone runs without others"
+            )
+        if self.coordinator is None or self.process_count is None or self.process_id is None:
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError(f"--coordinator must be HOST:PORT, not {self.coordinator!r}")
+        if self.process_count < 1:
+            raise ValueError(f"--process-count must be at least 1, not {self.process_count}")
+        if not 0 <= self.process_id < self.process_count:
+            raise ValueError(
+                f"--process-id is {self.process_id}; with {self.process_count} processes it must be from 0 "
+                f"to {self.process_count - 1}"
+            )
+
+    def start(self) -> bool:
+        """Joins the other processes, if there are any; returns whether there are.
+
+        Call it before JAX computes anything. With several processes it sets
+        ``LOCAL_RANK``, by which lm_eval knows that process 0 alone has the results,
+        and silences the progress bars and the Weights & Biases runs of all others.
+        """
+        if jax.distributed.is_initialized():
+            return self._joined()
+        if self.process_count == 1:
+            return False
+        if self.coordinator is not None:
+            jax.distributed.initialize(
+                self.coordinator,
+                self.process_count,
+                self.process_id,
+                cluster_detection_method="deactivate",
+                heartbeat_timeout_seconds=self.heartbeat_timeout,
+                shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
+            )
+            return self._joined()
+        if find_launcher(os.environ) is None:
+            return False
+        jax.distributed.initialize(
+            heartbeat_timeout_seconds=self.heartbeat_timeout, shutdown_timeout_seconds=SHUTDOWN_TIMEOUT
+        )
+        return self._joined()
+
+    def _joined(self) -> bool:
+        if jax.process_count() == 1:
+            return False
+        os.environ["LOCAL_RANK"] = str(jax.process_index())
+        if jax.process_index():
+            os.environ["TQDM_DISABLE"] = "1"
+            os.environ["WANDB_MODE"] = "disabled"
+        return True
+
+
+def find_launcher(environment: Mapping[str, str]) -> str | None:
+    """What started several processes of which this is one, as JAX will find it; ``None`` if nothing did.
+
+    Args:
+        environment: The process's variables, after ``import jax``, which notes there
+            that it runs on a Cloud TPU machine.
+
+    Raises:
+        ValueError: Several were started in a way that JAX cannot join them from.
+
+    >>> find_launcher({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) is None  # an allocation, but no step
+    True
+    """
+    if _number(environment, "SLURM_STEP_NUM_TASKS") > 1 and all(name in environment for name in SLURM_NAMES):
+        return "Slurm"
+    if (count := _number(environment, "OMPI_COMM_WORLD_SIZE")) > 1:
+        if "OMPI_MCA_orte_hnp_uri" not in environment:
+            raise ValueError(
+                f"Open MPI started {count} processes, but this version of it does not tell where the first "
+                "one is; give --coordinator HOST:PORT --process-count $OMPI_COMM_WORLD_SIZE "
+                "--process-id $OMPI_COMM_WORLD_RANK"
+            )
+        return "Open MPI"
+    if "TPU_ML_PLATFORM" not in environment:
+        return None
+    workers = environment.get("TPU_PROCESS_ADDRESSES", environment.get("TPU_WORKER_HOSTNAMES"))
+    if workers is not None:
+        several = "," in workers or _number(environment, "MEGASCALE_NUM_SLICES") > 1
+        return "Cloud TPU" if several else None
+    # The machine's metadata tell how many workers there are; JAX asks them. One alone does not wait.
+    return None if "TPU_SKIP_MDS_QUERY" in environment else "Cloud TPU"
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Ends this process at once, whatever went wrong inside, if there are other processes.
+
+    The error is printed first. Without other processes errors go on as usual. For
+    scripts that call ``jax.distributed.initialize`` themselves:
+
+    ```python
+    jax.distributed.initialize(heartbeat_timeout_seconds=60)
+    with windrow.sharding.leaving_at_once():
+        results = lm_eval.simple_evaluate(windrow.JaxLM(...), tasks=["..."])
+    ```
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not jax.distributed.is_initialized():
+            raise
+        if isinstance(error, SystemExit) and error.code in (None, 0):
+            raise
+        leave(error)
+
+
+def leave(error: BaseException) -> NoReturn:
+    """Prints an error and ends this process without waiting for anyone."""
+    print(_told(error), file=sys.stderr)
+    if isinstance(error, HostsDifferError):
+        # All hosts come here with the same words. Process 0's end ends the others, so each speaks first.
+        sys.stderr.flush()
+        waiting = Thread(target=_meet, daemon=True)
+        waiting.start()
+        waiting.join(MEETING_SECONDS)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(_status(error))
+
+
+def _meet() -> None:
+    with suppress(Exception):
+        sync_global_devices("windrow: hosts differ")
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, HostsDifferError):
+        return f"windrow: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        return "windrow: interrupted"
+    if isinstance(error, SystemExit):
+        return f"windrow: {error.code}" if isinstance(error.code, str) else "windrow: stops here"
+    story = "".join(traceback.format_exception(error)).rstrip()
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return (
+            f"{story}\nwindrow: a step that all processes take part in failed. Unless this process is "
+            "itself at fault, a peer went away; its own output says why."
+        )
+    return (
+        f"{story}\nwindrow: {type(error).__name__}: {error}; this process leaves, and its peers end with it"
+    )
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 1
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name, "")
+    return int(value) if value.isdigit() else 0

@@ -1,0 +1,110 @@
+"""Chat templates: messages to the text that a chat model was trained on.
+
+A template is a Jinja program that comes with the tokenizer. It runs in Jinja's
+sandbox, with what the Hugging Face format promises it: ``messages``,
+``add_generation_prompt``, the special tokens by role, ``raise_exception``,
+``strftime_now``, and a ``tojson`` that leaves characters as they are.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Template, TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+Message = Mapping[str, Any]
+
+_END = "END_OF_THE_LAST_MESSAGE "
+"""Put behind a message that shall be continued, to find its end again.
+
+The space shows whether the template keeps white space.
+"""
+
+
+def render_chat(
+    template: str,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool,
+    variables: Mapping[str, Any],
+) -> str:
+    """Renders messages as lm_eval 0.4.13's ``HFLM.apply_chat_template`` does.
+
+    With the generation prompt, the text ends where the model shall answer; without it, the last message is
+    left open, to be continued. Where the template refuses, it is tried once more without messages of the
+    system role.
+
+    Raises:
+        ValueError: There are no messages, or the last one cannot be found in what the template made of
+        them. jinja2.TemplateError: The template refuses messages without a system role, too.
+    """
+    if not messages:
+        raise ValueError("messages must hold at least one message")
+    try:
+        return _render(template, messages, add_generation_prompt, variables)
+    except TemplateError as error:
+        warnings.warn(
+            f"the chat template refuses the messages ({error}); leaving out the system role", stacklevel=3
+        )
+    others = [message for message in messages if message["role"] != "system"]
+    return _render(template, others, add_generation_prompt, variables)
+
+
+def _render(
+    template: str, messages: Sequence[Message], add_generation_prompt: bool, variables: Mapping[str, Any]
+) -> str:
+    given = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    program = _compile(template)
+    if add_generation_prompt:
+        return program.render(messages=given, add_generation_prompt=True, **variables)
+    last = given[-1].get("content") if given else None
+    if not isinstance(last, str):
+        raise ValueError("the last message must have a text as its content, to be continued")
+    given[-1]["content"] = last + _END
+    return _cut_at_end(program.render(messages=given, add_generation_prompt=False, **variables), last)
+
+
+def _cut_at_end(text: str, last: str) -> str:
+    """The text up to where its last message ends."""
+    end = text.rfind(_END.strip())
+    if end < 0 or last.strip() not in text:
+        raise ValueError(
+            "the chat template leaves out the last message or changes it, so it cannot be continued"
+        )
+    # A template that trims messages took the space; what it trims of the message itself follows suit.
+    return text[:end] if text.startswith(_END, end) else text[:end].rstrip()
+
+
+class _Generation(Extension):
+    """Lets templates mark what the model says, which matters in training alone."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@lru_cache(maxsize=8)
+def _compile(template: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(template)
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)

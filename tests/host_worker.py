@@ -1,0 +1,287 @@
+"""What one of several processes does in the tests of hosts.
+
+python host_worker.py TASK FOLDER [--coordinator ... --process-count ... --process-id ...]
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
+
+from small_model import head, hidden, prefix_model
+from small_tokenizer import write_tokenizer
+from windrow import JaxLM, LanguageModel
+from windrow.scoring import Scorer
+from windrow.scoring.feed import Feed
+from windrow.sharding import HostsDifferError, leaving_at_once
+from windrow.sharding.launch import Launch
+from windrow.tokens import loglikelihood_segments
+
+
+def shardings():
+    """The devices of all processes, whatever their order is by default, laid out in three ways."""
+    devices = np.array(sorted(jax.devices(), key=lambda device: (device.process_index, device.id)))
+    across = devices.reshape(2, -1).T  # neighbours along the second axis are on different processes
+    return {
+        "data": NamedSharding(Mesh(devices, ("data",)), PartitionSpec("data")),
+        "tensor": NamedSharding(Mesh(across, ("data", "tensor")), PartitionSpec("data")),
+        "replicated": NamedSharding(Mesh(devices, ("data",)), PartitionSpec()),
+    }
+
+
+def generated_pairs(count=300, seed=0):
+    """Questions with four answers each, of many lengths."""
+    rng = np.random.default_rng(seed)
+
+    def text(longest):
+        return bytes(rng.integers(97, 123, rng.integers(1, longest)).astype(np.uint8)).decode()
+
+    questions = [text(60) for _ in range(count // 4)]
+    return [(question, " " + text(8)) for question in questions for _ in range(4)]
+
+
+def instances(pairs):
+    return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+
+
+@cache
+def small_model():
+    return prefix_model(258, hidden=hidden, head=head, max_length=64)
+
+
+def spread_model(sharding):
+    """The small model; over a tensor axis, where there is one, its width is split."""
+    model = small_model()
+    if sharding is None or "tensor" not in sharding.mesh.axis_names:
+        return model
+    specs = {"embedding": PartitionSpec(None, "tensor"), "head": PartitionSpec("tensor", None)}
+    params = {
+        name: jax.device_put(np.asarray(value), NamedSharding(sharding.mesh, specs[name]))
+        for name, value in model.params.items()
+    }
+    return LanguageModel(**{**vars(model), "params": params})
+
+
+def generated_lm(folder, sharding, model=None, bos=True, **arguments):
+    model = model or spread_model(sharding)
+    tokenizer = write_tokenizer(folder / f"tokenizer-{jax.process_index()}", bos=bos)
+    return JaxLM(model, tokenizer, sharding=sharding, **{"batch_size": 32, "max_shapes": 2, **arguments})
+
+
+def real_lm(evals, sharding):
+    return JaxLM(
+        pretrained=str(evals / "parity" / "tiny-llama"), sharding=sharding, batch_size=64, max_shapes=1
+    )
+
+
+def feed_of(lm, pairs):
+    segments = loglikelihood_segments(lm.tokenizer, pairs, max_length=lm.max_length)
+    return Feed(lm.policy.plan(segments, lm.sharding.groups), segments, lm.sharding)
+
+
+def row_digests(feed):
+    """For each batch and each row that this process holds, a hash of its tokens, its layout and its reads."""
+    digests = defaultdict(dict)
+    for batch, shape in enumerate(feed.shapes):
+        tokens, layout, *reads = feed.arrays(batch)
+        parts = {}
+        for array in (tokens, layout):
+            for shard in array.addressable_shards:
+                first = shard.index[0].start or 0
+                for row, values in enumerate(np.asarray(shard.data), first):
+                    parts.setdefault((row, shard.device), []).append(np.ascontiguousarray(values).tobytes())
+        for (row, device), found in read_rows(feed, batch, shape, reads).items():
+            parts[row, device].append(np.array(sorted(found)).tobytes())
+        for (row, _), found in parts.items():
+            digest = blake2b(b"|".join(found), digest_size=16).hexdigest()
+            assert digests[batch].setdefault(row, digest) == digest, (
+                "two devices hold different copies of a row"
+            )
+    return digests
+
+
+def read_rows(feed, batch, shape, reads):
+    """Where in each row which token is read; the same whatever groups the rows are in."""
+    plan, segments, groups = feed.plan, feed.segments, feed.sharding.groups
+    members = plan.batch_segments(batch)
+    scored = (np.diff(segments.offsets) - segments.score_starts)[members]
+    rows = shape.rows // groups
+    counts = np.bincount(plan.rows[members] // rows, scored, groups).astype(int)
+    found = {}
+    for shards in zip(*(array.addressable_shards for array in reads), strict=True):
+        device, first = shards[0].device, shards[0].index[0].start or 0
+        picks, at, target = (np.asarray(shard.data) for shard in shards)
+        for row in range(first * rows, (first + len(picks)) * rows):
+            found[row, device] = []
+        for group, count in enumerate(counts[first : first + len(picks)]):
+            for place, token in zip(at[group, :count], target[group, :count], strict=True):
+                row, column = divmod(int(picks[group, place]), shape.length)
+                found[(first + group) * rows + row, device].append((column, int(token)))
+    return found
+
+
+def work(options):
+    """Batches and scores under three shardings, and what a process sees when the others differ."""
+    result = {"process": jax.process_index(), "digests": {}, "scores": {}}
+    for name, sharding in shardings().items():
+        lm = generated_lm(options.folder, sharding)
+        result["digests"][name] = row_digests(feed_of(lm, generated_pairs()))
+        result["scores"][name] = lm.loglikelihood(instances(generated_pairs()))
+    write(options, result)
+
+
+def real(options):
+    """The same on real requests and a trained model."""
+    pairs = [tuple(pair) for pair in json.loads((options.folder / "pairs.json").read_text())]
+    result = {"process": jax.process_index(), "digests": {}, "scores": {}}
+    for name, sharding in shardings().items():
+        lm = real_lm(options.evals, sharding)
+        result["digests"][name] = row_digests(feed_of(lm, pairs))
+        result["scores"][name] = lm.loglikelihood(instances(pairs))
+    write(options, result)
+
+
+def disagree(options):
+    """Each kind of disagreement in turn, and process 0's requests for all."""
+    number, pairs = jax.process_index(), generated_pairs(40)
+    other = [*pairs[:7], ("another question", " answer"), *pairs[8:]]
+    late = [*pairs[:7], (pairs[7][0] + "x" * 100, f" {min(number, 1)}"), *pairs[8:]]
+    sharding = shardings()["data"]
+    cases = {
+        "request": lambda: generated_lm(options.folder, sharding).loglikelihood(
+            instances(other if number else pairs)
+        ),
+        "late": lambda: generated_lm(options.folder, sharding).loglikelihood(instances(late)),
+        "fewer": lambda: generated_lm(options.folder, sharding).loglikelihood(
+            instances(pairs[:-1] if number else pairs)
+        ),
+        "type": lambda: (
+            generated_lm(options.folder, sharding).loglikelihood_rolling(instances(pairs))
+            if number
+            else generated_lm(options.folder, sharding).loglikelihood(instances(pairs))
+        ),
+    }
+    messages = {}
+    for name, case in cases.items():
+        try:
+            case()
+        except HostsDifferError as error:
+            messages[name] = str(error)
+    lm = generated_lm(options.folder, sharding, requests_from_first_host=True)
+    scores = lm.loglikelihood(instances(generated_pairs(20, seed=9) if number else pairs))
+    write(options, {"process": number, "messages": messages, "scores": scores})
+
+
+def differ(options):
+    """Ends because one process was given other work."""
+    number, what = jax.process_index(), options.what
+    lm = generated_lm(
+        options.folder,
+        shardings()["data"],
+        bos=not (what == "tokenizer" and number),
+        batch_size=64 if what == "batch size" and number else 32,
+    )
+    lm.loglikelihood(instances(generated_pairs(seed=number if what == "request" else 0)))
+
+
+def feed(options):
+    """Process 0 feeds all batches under all shardings while the others are stopped; then all score."""
+    lms = [generated_lm(options.folder, sharding) for sharding in shardings().values()]
+    pairs = generated_pairs()
+    feeds = [feed_of(lm, pairs) for lm in lms]
+    for lm in lms:
+        lm._agreed("loglikelihood", pairs)
+    print("agreed", flush=True)
+    if jax.process_index() == 0:
+        await_file(options.folder / "stopped")
+        for made in feeds:
+            for batch in range(len(made.shapes)):
+                jax.block_until_ready(made.arrays(batch))
+            print(f"fed {len(made.shapes)} batches", flush=True)
+        print("fed all", flush=True)
+    else:
+        await_file(options.folder / "fed")
+    made = feeds[0]
+    Scorer(lms[0].model, lms[0].sharding, lms[0].clock).run(made.plan, made.segments)
+    print("scored", flush=True)
+
+
+def harness(options):
+    """lm_eval's own evaluation under several processes."""
+    tasks = TaskManager(include_path=str(options.evals / "tasks"), include_defaults=False)
+    found = simple_evaluate(
+        real_lm(options.evals, None),
+        tasks=["local_arc_easy"],
+        task_manager=tasks,
+        limit=10,
+        bootstrap_iters=0,
+    )
+    accuracy = None if found is None else found["results"]["local_arc_easy"]["acc,none"]
+    write(options, {"process": jax.process_index(), "accuracy": accuracy})
+
+
+def fail(options):
+    """One process raises in its model function, is killed, or is stopped, in the middle."""
+    what, victim = options.what.split(":")
+    mine = jax.process_index() == int(victim)
+
+    def refusing(params, tokens, positions, segment_ids):
+        if mine and what == "raise" and tokens.shape[1] < 40:
+            raise RuntimeError("the model function gives up")
+        return hidden(params, tokens, positions, segment_ids)
+
+    class Hook:
+        seen = 0
+
+        def add_partial(self, *_):
+            self.seen += 1
+            if mine and what != "raise" and self.seen == 50:
+                print("fails", flush=True)
+                os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[what])
+
+    sharding = shardings()["tensor"]
+    model = LanguageModel(**{**vars(spread_model(sharding)), "hidden": refusing})
+    lm = generated_lm(options.folder, sharding, model)
+    lm.set_cache_hook(Hook())
+    print("begins", flush=True)
+    lm.loglikelihood(instances(generated_pairs()))
+    print("ended", flush=True)
+
+
+def write(options, result):
+    (options.folder / f"result-{jax.process_index()}.json").write_text(json.dumps(result))
+
+
+def await_file(path):
+    while not path.exists():
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--what")
+    parser.add_argument("--evals", type=Path)
+    parser.add_argument("--coordinator")
+    parser.add_argument("--process-count", type=int)
+    parser.add_argument("--process-id", type=int)
+    parser.add_argument("--heartbeat-timeout", type=int, default=60)
+    given = parser.parse_args()
+    with leaving_at_once():
+        Launch(given.coordinator, given.process_count, given.process_id, given.heartbeat_timeout).start()
+        globals()[given.task](given)
+    sys.stdout.flush()

@@ -1,0 +1,24 @@
+"""The examples in docstrings of the Python rooms, as written."""
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+MODULES = [
+    "windrow.batch",
+    "windrow.datasets.padding",
+    "windrow.datasets.planned",
+    "windrow.datasets.remapping",
+    "windrow.datasets.sorting",
+    "windrow.sharding.loader",
+    "windrow.sharding.rows",
+    "windrow.transforms",
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    result = doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed

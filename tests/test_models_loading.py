@@ -1,0 +1,326 @@
+"""What is read from a directory, where it goes, and what is refused."""
+
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from reference_models import GPT2, LLAMA, MAMBA, random_tensors, write
+from windrow.models import checkpoint, config_max_length, load
+
+QWEN2 = LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+MISTRAL = LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes a checkpoint with some fields and tensors changed; a tensor of ``None`` is left out."""
+
+    def saved(config, fields=(), tensors=(), **options):
+        whole = random_tensors(config) | dict(tensors)
+        kept = {name: tensor for name, tensor in whole.items() if tensor is not None}
+        return write(tmp_path / "model", config | dict(fields), kept, **options)
+
+    return saved
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
+@pytest.mark.parametrize("config", [LLAMA, GPT2, MAMBA], ids=["llama", "gpt2", "mamba"])
+def test_parameters_are_the_stored_tensors(save, config):
+    model, tensors = load(save(config)), random_tensors(config)
+    stored = sum(tensor.size for tensor in tensors.values())
+    assert sum(leaf.size for leaf in jax.tree.leaves(model.params)) == stored
+    total = sum(np.abs(tensor).sum(dtype=np.float64) for tensor in tensors.values())
+    ours = sum(np.abs(leaf).sum(dtype=np.float64) for leaf in map(np.asarray, jax.tree.leaves(model.params)))
+    np.testing.assert_allclose(ours, total, rtol=1e-9)
+
+
+@pytest.mark.parametrize("config", [LLAMA, GPT2, MAMBA], ids=["llama", "gpt2", "mamba"])
+def test_shards_are_one_checkpoint(tmp_path, config):
+    tensors = random_tensors(config)
+    same(
+        load(write(tmp_path / "one", config, tensors)),
+        load(write(tmp_path / "three", config, tensors, shards=3)),
+    )
+
+
+def test_the_base_models_names(tmp_path):
+    tensors = random_tensors(GPT2)
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    buffers = {
+        "h.0.attn.bias": np.ones((1, 1, 64, 64), np.float32),
+        "h.1.attn.masked_bias": np.ones(1, np.float32),
+    }
+    same(load(write(tmp_path / "a", GPT2, tensors)), load(write(tmp_path / "b", GPT2, bare | buffers)))
+
+
+def test_what_old_checkpoints_hold_besides(save):
+    load(save(LLAMA, tensors={"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(3, np.float32)}))
+
+
+@pytest.mark.parametrize("stored", [np.float64, np.float16, ml_dtypes.bfloat16])
+def test_stored_dtypes_are_cast(tmp_path, stored):
+    tensors = random_tensors(QWEN2, dtype=stored)
+    model = load(write(tmp_path / "model", QWEN2, tensors), dtype="float32")
+    expected = tensors["model.layers.2.self_attn.q_proj.bias"].astype(np.float32)
+    np.testing.assert_array_equal(np.ravel(model.params["layers"]["q_bias"][2]), expected)
+    half = load(tmp_path / "model", dtype="bfloat16")
+    np.testing.assert_array_equal(
+        np.ravel(half.params["layers"]["q_bias"][2]),
+        tensors["model.layers.2.self_attn.q_proj.bias"].astype(ml_dtypes.bfloat16),
+    )
+
+
+# Placement
+
+
+def test_each_device_reads_its_own_piece(save, monkeypatch):
+    read = []
+
+    def noted(self, name, index, inner=checkpoint.Checkpoint.read):
+        piece = inner(self, name, index)
+        read.append((name, piece.size))
+        return piece
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "read", noted)
+    directory = save(LLAMA | {"vocab_size": 62})
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"))
+    params = load(directory, mesh=mesh).params
+    tensors = random_tensors(LLAMA | {"vocab_size": 62})
+    halved = [name for name, size in read if size * 2 == tensors[name].size]
+    assert len(read) == len(set(read)) + len(halved) // 2  # the two halves of a tensor have one size
+    assert {name.split(".")[-2] for name in halved} == {
+        "embed_tokens",
+        "lm_head",
+        *(f"{each}_proj" for each in ("q", "k", "v", "o", "gate", "up", "down")),
+    }
+    for leaf in jax.tree.leaves(params):
+        for shard in leaf.addressable_shards:
+            np.testing.assert_array_equal(shard.data, np.asarray(leaf)[shard.index])
+    same(load(directory), load(directory, mesh=mesh))
+
+
+@pytest.mark.parametrize("config", [GPT2, MAMBA], ids=["gpt2", "mamba"])
+def test_placed_parameters_are_the_same(save, config):
+    directory = save(config)
+    same(load(directory), load(directory, mesh=jax.make_mesh((2, 4), ("model", "data"))))
+
+
+def test_what_a_tensor_axis_does_not_divide_is_whole(save):
+    mesh = jax.make_mesh((2, 4), ("data", "tensor"))
+    layers = load(save(LLAMA), mesh=mesh).params["layers"]
+    assert layers["q"].sharding.spec == PartitionSpec(None, "tensor")
+    assert layers["k"].sharding.spec == PartitionSpec()
+    assert layers["down"].sharding.spec == PartitionSpec(None, None, "tensor")
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "axis"),
+    [(("data", "tp"), None, "tp"), (("rows", "wide"), "wide", "wide"), (("rows", "wide"), None, None)],
+)
+def test_which_axis_divides(save, names, asked, axis):
+    mesh = jax.make_mesh((4, 2), names)
+    spec = load(save(LLAMA), mesh=mesh, tensor_axis=asked).params["layers"]["up"].sharding.spec
+    assert spec == (PartitionSpec(None, axis) if axis else PartitionSpec())
+
+
+# Lengths
+
+
+@pytest.mark.parametrize(
+    ("config", "stated", "limit"),
+    [(LLAMA, 64, 64), (GPT2, 64, 64), (MAMBA, None, 2048)],
+    ids=["llama", "gpt2", "mamba"],
+)
+def test_length_is_the_configurations(save, config, stated, limit):
+    directory = save(config)
+    assert config_max_length(directory) == stated
+    assert load(directory).max_length == limit
+    assert load(directory, max_length=31).max_length == 31
+
+
+def test_length_where_nothing_is_stated(save):
+    assert load(save(QWEN2, {"max_position_embeddings": None})).max_length == 32768
+
+
+def test_recurrent_models_may_be_unbounded(save):
+    directory = save(MAMBA)
+    assert load(directory, max_length=None).max_length is None
+    assert load(directory, max_length="unbounded").max_length is None
+
+
+def test_the_cache_has_max_length_slots(save):
+    model = load(save(LLAMA), max_length=17)
+    assert model.init_state(model.params, 5).keys.shape == (5, 3, 2, 17, 6)
+
+
+# What is refused
+
+
+def refused(pattern, directory, error=ValueError, **options):
+    with pytest.raises(error, match=pattern):
+        load(directory, **options)
+
+
+def test_missing_files(tmp_path, save):
+    refused("not a directory; .*snapshot_download", tmp_path / "nowhere", FileNotFoundError)
+    refused(r"config.json is missing", tmp_path, FileNotFoundError)
+    directory = save(LLAMA)
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    refused(r"neither model.safetensors nor .*pytorch_model.bin.*safetensors", directory, FileNotFoundError)
+
+
+def test_damaged_files(save):
+    directory = save(LLAMA)
+    (directory / "model.safetensors").write_bytes(b"\xff" * 100)
+    refused(r"model.safetensors is not a sound safetensors file", directory)
+    (directory / "config.json").write_text("{")
+    refused(r"config.json is not valid JSON", directory)
+    (directory / "config.json").write_text("[1]")
+    refused(r"config.json must hold a JSON object, not list", directory)
+
+
+def test_damaged_index(save):
+    directory = save(LLAMA, shards=2)
+    path = directory / "model.safetensors.index.json"
+    index = json.loads(path.read_text())["weight_map"]
+    path.write_text(json.dumps({"weight_map": index | {"extra": "model-00001-of-00002.safetensors"}}))
+    refused(r"model-00001-of-00002.safetensors: the tensor 'extra' that .*index.json lists", directory)
+    path.write_text(json.dumps({"weight_map": index | {"extra": "model-00003.safetensors"}}))
+    refused(r"model-00003.safetensors is listed in .*index.json and missing", directory, FileNotFoundError)
+    path.write_text(json.dumps({"weight_map": ["a"]}))
+    refused(r"'weight_map' must map tensor names to file names", directory)
+
+
+ALL = r"LlamaForCausalLM \(llama\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*MambaFor.*factory=module:function"
+
+
+@pytest.mark.parametrize(
+    ("fields", "pattern"),
+    [
+        (
+            {"model_type": "retnet", "architectures": ["RetNetForCausalLM"]},
+            f"RetNetForCausalLM.*'retnet'.*{ALL}",
+        ),
+        ({"architectures": ["LlamaForSequenceClassification"]}, f"LlamaForSequenceClassification.*{ALL}"),
+        ({"model_type": None}, f"model_type None.*{ALL}"),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+            r"rope_type\) is 'yarn'; known: default, linear, llama3. Else .*factory=",
+        ),
+        (
+            {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            r"is 'dynamic'; known: default, linear, llama3",
+        ),
+        ({"rope_scaling": {"rope_type": "linear"}}, r"rope kind 'linear' needs 'factor'"),
+        (
+            {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "beta_fast": 3}},
+            r"rope setting 'beta_fast' \(3\) is not known for kind 'linear'; known: factor",
+        ),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"rope_scaling": [1]}, "'rope_scaling' must be an object or null"),
+        ({"hidden_act": "mish"}, r"'hidden_act' is 'mish'; known: silu, .*factory="),
+        ({"logit_scale": 0.5}, r"field 'logit_scale' \(0.5\) may change .*known: .*hidden_size.*factory="),
+        ({"quantization_config": {"bits": 4}}, "'quantization_config'"),
+        ({"final_logit_softcapping": 0}, "'final_logit_softcapping'"),
+        ({"hidden_size": None}, "field 'hidden_size' is missing"),
+        ({"num_hidden_layers": "3"}, r"'num_hidden_layers' must be a whole number of at least 1, not '3'"),
+        ({"rms_norm_eps": 0}, r"'rms_norm_eps' must be a number above 0, not 0"),
+        ({"attention_bias": "yes"}, r"'attention_bias' must be true or false, not 'yes'"),
+        ({"num_key_value_heads": 3}, r"num_attention_heads \(4\) must be a multiple of .*\(3\)"),
+        ({"head_dim": 5}, r"head_dim \(5\) even"),
+    ],
+    ids=str,
+)
+def test_configurations(save, fields, pattern):
+    refused(f"(?s)config.json.*{pattern}", save(LLAMA, fields))
+
+
+@pytest.mark.parametrize(
+    ("config", "fields", "pattern"),
+    [
+        (MISTRAL, {"layer_types": ["chunked_attention"] * 3}, "'chunked_attention'; known: full_attention"),
+        (MISTRAL, {"layer_types": ["full_attention"]}, "'layer_types' must list a kind for each of 3 layers"),
+        (QWEN2, {"layer_types": ["sliding_attention"] * 3}, "no 'sliding_window' is in use"),
+        (QWEN2, {"use_mrope": True}, "'use_mrope' is True; known: False"),
+        (GPT2, {"add_cross_attention": True}, "'add_cross_attention' is True; known: False"),
+        (GPT2, {"n_head": 5}, r"n_embd \(24\) must be a multiple of n_head \(5\)"),
+        (MAMBA, {"rms_norm": False}, "'rms_norm' is False; known: True"),
+    ],
+)
+def test_configurations_of_other_families(save, config, fields, pattern):
+    refused(pattern, save(config, fields))
+
+
+def test_fields_that_switch_nothing_on_pass(save):
+    load(save(LLAMA, {"logit_scale": None, "use_magic": False, "_name_or_path": "x", "pretraining_tp": 2}))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "pattern"),
+    [
+        (
+            {"model.layers.1.mlp.up_proj.weight": None},
+            r"model.safetensors: the tensor 'model.layers.1.mlp.up_proj.weight', \[36, 24\], is missing",
+        ),
+        (
+            {"model.layers.1.mlp.up_proj.weight": np.ones((24, 36), np.float32)},
+            r"model.safetensors: the tensor 'model.layers.1.mlp.up_proj.weight' must have shape "
+            r"\[36, 24\] by config.json, not \[24, 36\]",
+        ),
+        (
+            {"model.norm.weight": np.ones(24, np.int8)},
+            r"'model.norm.weight' must be floating point \(F32, BF16, F16 or F64\), not I8",
+        ),
+        (
+            {"model.layers.3.mlp.up_proj.weight": np.ones((2, 2), np.float32)},
+            r"model.safetensors: the tensor 'model.layers.3.mlp.up_proj.weight', \[2, 2\], is none",
+        ),
+        ({"lm_head.weight": None}, r"'lm_head.weight', \[61, 24\], is missing"),
+    ],
+)
+def test_tensors(save, tensors, pattern):
+    refused(pattern, save(LLAMA, tensors=tensors))
+
+
+def test_a_tensor_missing_from_shards(save):
+    directory = save(LLAMA, tensors={"model.norm.weight": None}, shards=2)
+    refused("index.json: the tensor 'model.norm.weight'.* is missing", directory)
+
+
+def test_a_tied_head_that_is_stored_must_be_the_embedding(save):
+    tied = LLAMA | {"tie_word_embeddings": True}
+    embedding = random_tensors(tied)["model.embed_tokens.weight"]
+    load(save(tied, tensors={"lm_head.weight": embedding}))
+    other = embedding.copy()
+    other[-1, -1] += 1
+    refused("ties the head .*'lm_head.weight' differs", save(tied, tensors={"lm_head.weight": other}))
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern", "error"),
+    [
+        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, not 'float16'", ValueError),
+        ({"mesh": "tensor"}, "mesh must be a jax.sharding.Mesh or None, not str", TypeError),
+        ({"tensor_axis": "tensor"}, "tensor_axis='tensor' needs a mesh", ValueError),
+        ({"max_length": 0}, "max_length must be a whole number of at least 1", ValueError),
+        ({"max_length": True}, "max_length must be", ValueError),
+        ({"max_length": "64"}, "max_length must be", ValueError),
+        ({"max_length": "unbounded"}, "is for recurrent models; .*give a number", ValueError),
+        ({"max_length": None}, "is for recurrent models", ValueError),
+    ],
+)
+def test_arguments(save, options, pattern, error):
+    refused(pattern, save(LLAMA), error, **options)
+
+
+def test_arguments_that_do_not_fit_the_model(save):
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"))
+    refused("no axis of the mesh, which has data, tensor", save(LLAMA), mesh=mesh, tensor_axis="heads")
+    refused("max_length must be at most the model's 64 positions, not 65", save(GPT2), max_length=65)

@@ -1,0 +1,83 @@
+"""Every recorded result of the reference backend, however batched, at each level of the models."""
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from lm_eval.api.instance import Instance
+
+from windrow.harness import JaxLM
+from windrow.models import load
+
+
+def one_device():
+    return Mesh(np.array(jax.devices()[:1]), ("data",))
+
+
+def eight_devices():
+    return Mesh(np.array(jax.devices()), ("data",))
+
+
+def data_and_tensor():
+    mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "tensor"))
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+LEVELS = {
+    "apply": ("hidden", "head", "init_state", "step"),
+    "hidden": ("init_state", "step"),
+    "step": (),
+}
+
+CASES = [
+    ("llama", one_device, "hidden", {"batch_size": 32}),
+    ("llama", eight_devices, "apply", {"tokens_per_batch": 8192, "share": False}),
+    ("llama", eight_devices, "hidden", {"batch_size": 32, "pack": True}),
+    ("llama", data_and_tensor, "step", {"batch_size": 64, "chunk_length": 64}),
+    ("gpt2", eight_devices, "hidden", {"tokens_per_batch": 8192}),
+    ("gpt2", one_device, "apply", {"batch_size": 16, "pack": True}),
+    ("gpt2", data_and_tensor, "hidden", {"batch_size": 32, "share": False}),
+    ("gpt2", eight_devices, "step", {"batch_size": 64, "chunk_length": 64}),
+    ("mamba", eight_devices, "hidden", {"tokens_per_batch": 16384}),
+    ("mamba", one_device, "apply", {"batch_size": 32, "share": False}),
+    ("mamba", data_and_tensor, "step", {"batch_size": 64, "chunk_length": 64}),
+    ("mamba", eight_devices, "step", {"batch_size": 64, "chunk_length": 7}),
+    ("mamba", one_device, "step", {"batch_size": 64, "chunk_length": 1}),
+]
+
+
+@cache
+def recorded(evals, name, kind):
+    lines = (evals / "parity" / f"{name}.jsonl").read_text().split("\n")
+    cases = [json.loads(line) for line in lines if line]
+    return [(tuple(case["args"]), case["result"]) for case in cases if case["type"] == kind]
+
+
+def close(value, expected):
+    return abs(value - expected) <= 1e-3 + 1e-5 * abs(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "mesh", "level", "options"),
+    CASES,
+    ids=[f"{name}-{mesh.__name__}-{level}-{options}" for name, mesh, level, options in CASES],
+)
+def test_recorded_results(evals, name, mesh, level, options):
+    where = mesh()
+    directory = str(evals / "parity" / f"tiny-{name}")
+    on = where.mesh if isinstance(where, NamedSharding) else where
+    model = replace(load(directory, mesh=on), **dict.fromkeys(LEVELS[level]))
+    lm = JaxLM(model, directory, sharding=where, max_shapes=4, **options)
+    for kind in ("loglikelihood", "loglikelihood_rolling"):
+        cases = recorded(evals, name, kind)
+        assert cases
+        requests = [Instance(kind, {}, args, index) for index, (args, _) in enumerate(cases)]
+        for (args, expected), result in zip(cases, getattr(lm, kind)(requests), strict=True):
+            if kind == "loglikelihood":
+                assert result[1] == expected[1], args
+                result, expected = result[0], expected[0]
+            assert close(result, expected), args

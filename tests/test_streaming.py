@@ -1,0 +1,195 @@
+"""Streams: sorted within windows, in planned shapes, resumed after any batch without loss or repetition."""
+
+import itertools
+import json
+
+import cloudpickle
+import grain
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from grain.experimental import assert_equal_output_after_checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from small_tokenizer import BOS, write_tokenizer
+from trees import pytree_diff
+from windrow import evaluation_stream
+from windrow.datasets import StreamedBatchDataset
+
+
+def stream(lengths, **options):
+    """Requests whose model inputs have these lengths; the tokens of request ``n`` are all ``n + 1``."""
+    requests = [{"tokens": np.full(length + 1, number + 1)} for number, length in enumerate(lengths)]
+    source = grain.MapDataset.source(requests).to_iter_dataset(grain.ReadOptions(0, 0))
+    options = {"window": 4, "batch_size": 2, "padded_lengths": [4, 8], **options}
+    return evaluation_stream(source, None, **options)
+
+
+def documents(batches):
+    return [document for batch in batches for document in batch.document_idx.tolist() if document]
+
+
+def test_the_modules_example():
+    batches = list(stream([3, 7, 2, 4, 1, 6, 5, 8, 2]))
+    assert [batch.inputs_segmentation.sum(1).tolist() for batch in batches] == [
+        [7, 4],
+        [3, 2],
+        [8, 6],
+        [5, 1],
+        [2, 0],
+    ]
+    assert [batch.inputs.shape for batch in batches] == [(2, 8), (2, 4), (2, 8), (2, 8), (2, 4)]
+    assert documents(batches) == [2, 4, 1, 3, 8, 6, 7, 5, 9]
+    assert batches[0].inputs.tolist() == [[2] * 7 + [0], [4] * 4 + [0] * 4]
+    assert batches[0].targets_segmentation.tolist() == batches[0].inputs_segmentation.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 8), max_size=40), st.integers(1, 5), st.integers(0, 9), st.integers(1, 4))
+def test_windows_of_all_hosts(lengths, batch_size, more, hosts):
+    """Nothing is lost or repeated, each window is sorted, shapes are the planned ones, hosts agree."""
+    batch_size *= hosts
+    options = {"window": batch_size + more, "batch_size": batch_size, "padded_lengths": [2, 3, 8]}
+    parts = [list(stream(lengths, **options, host_index=host, host_count=hosts)) for host in range(hosts)]
+    batches = [
+        jax.tree.map(lambda *arrays: np.concatenate(arrays), *shares) for shares in zip(*parts, strict=True)
+    ]
+    assert {batch.inputs.shape for batch in batches} <= set(stream(lengths, **options).shapes)
+    expected, counts = [], []
+    for first in range(0, len(lengths), batch_size + more):
+        window = lengths[first:][: batch_size + more]
+        expected += [first + number + 1 for number in np.argsort(-np.array(window), kind="stable")]
+        counts.append(-(-len(window) // batch_size))
+    assert documents(batches) == expected
+    assert len(batches) == sum(counts)
+
+
+@pytest.mark.parametrize("window", [2, 3, 4, 7, 100])
+def test_checkpoints(window):
+    assert_equal_output_after_checkpoint(stream([3, 7, 2, 4, 1, 6, 5, 8, 2], window=window))
+
+
+def test_checkpoints_of_what_is_built_upon_it_and_below_it():
+    assert_equal_output_after_checkpoint(stream([3, 7, 2, 4, 1]).map(lambda batch: batch.inputs))
+    shuffled = grain.MapDataset.range(20).shuffle(seed=1).to_iter_dataset().filter(lambda x: x % 3 > 0)
+    shuffled = grain.experimental.WindowShuffleIterDataset(shuffled, window_size=5, seed=2)
+    requests = shuffled.map(lambda number: {"tokens": np.arange(number % 7 + 1), "idx": number})
+    dataset = evaluation_stream(requests, None, window=6, batch_size=2, padded_lengths=[6])
+    assert_equal_output_after_checkpoint(dataset)
+    assert sorted(documents(dataset)) == [number + 1 for number in range(20) if number % 3]
+
+
+def test_a_state_is_plain_and_says_where_in_which_window():
+    iterator = iter(stream([3, 7, 2, 4, 1, 6]))
+    states = [json.loads(json.dumps(iterator.get_state())) for _ in iterator]
+    places = [(state["first_request"], state["next_batch"]) for state in states]
+    assert places == [(0, 1), (4, 0), (6, 0)]
+
+
+def test_one_iterator_may_go_back_and_forth():
+    iterator = iter(stream([3, 7, 2, 4, 1, 6, 5, 8]))
+    states = [iterator.get_state()]
+    batches = []
+    for batch in iterator:
+        batches.append(batch)
+        states.append(iterator.get_state())
+    for start in (4, 0, 3, 1, 2):
+        iterator.set_state(states[start])
+        assert pytree_diff(list(iterator), batches[start:]) is None
+    with pytest.raises(StopIteration):
+        next(iterator)
+
+
+def test_texts_are_encoded_as_lm_eval_does(tmp_path):
+    requests = [{"prefix": "ab ", "text": "c"}, {"prefix": "", "text": "xyz"}, {"prefix": "a", "text": "b"}]
+    source = grain.MapDataset.source(requests).to_iter_dataset()
+    dataset = evaluation_stream(source, write_tokenizer(tmp_path), window=3, batch_size=3, padded_lengths=[4])
+    (batch,) = dataset
+    assert batch.document_idx.tolist() == [1, 2, 3]
+    a, b, c, x, y, z, space = (ord(letter) for letter in "abcxyz ")
+    assert batch.inputs.tolist() == [[a, b, space, 0], [BOS, x, y, 0], [a, 0, 0, 0]]
+    assert batch.targets.tolist() == [[b, space, c, 0], [x, y, z, 0], [b, 0, 0, 0]]
+    assert batch.targets_segmentation.tolist() == [[0, 1, 1, 0], [1, 1, 1, 0], [1, 0, 0, 0]]
+
+
+def test_worker_processes(tmp_path):
+    requests = [{"prefix": "a" * (number % 5), "text": "b" * (1 + number % 3)} for number in range(30)]
+    source = grain.MapDataset.source(requests).to_iter_dataset(grain.ReadOptions(0, 0))
+    tokenizer = write_tokenizer(tmp_path)
+    dataset = evaluation_stream(source, tokenizer, window=8, batch_size=4, padded_lengths=[4, 8])
+    flags.FLAGS.mark_as_parsed()  # which Grain's workers need outside absl programs
+    iterator = iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=1)))
+    assert list(iterator) == list(cloudpickle.loads(cloudpickle.dumps(dataset)))
+    iterator.close()
+
+
+def test_an_endless_stream():
+    endless = grain.MapDataset.source([{"tokens": np.arange(3)}]).repeat().to_iter_dataset()
+    dataset = evaluation_stream(endless, None, window=10, batch_size=4, padded_lengths=[2])
+    assert documents(itertools.islice(dataset, 6)) == list(range(1, 21))
+
+
+def test_an_empty_stream_has_no_batches():
+    assert list(stream([])) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"window": 1}, ValueError, "window is 1, less than the 2 rows of a batch"),
+        ({"window": 0}, ValueError, "window is 0"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"padded_lengths": []}, ValueError, "padded_lengths"),
+        ({"padded_lengths": [4, 4]}, ValueError, r"padded_lengths\[1\] is 4"),
+        ({"padded_lengths": [0, 4]}, ValueError, "padded_lengths is 0"),
+        ({"host_count": 3}, ValueError, "batch_size"),
+        ({"host_index": 1}, IndexError, "host index is 1"),
+    ],
+)
+def test_bad_arguments(options, error, message):
+    with pytest.raises(error, match=message):
+        stream([1, 2], **options)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "message"),
+    [
+        (
+            {"tokens": np.arange(10), "idx": 5},
+            ValueError,
+            "request 5 .* 9 tokens, more than 8, the last of padded",
+        ),
+        ({"text": "a"}, KeyError, r"request 0 has no 'tokens' but \['text'\]; give tokens, or a tokenizer"),
+        ({"tokens": []}, ValueError, "tokens of request 0 are"),
+        ({"tokens": np.ones((1, 2), int)}, ValueError, "tokens of request 0 are int64"),
+        ({"tokens": np.ones(2)}, ValueError, "tokens of request 0 are float64"),
+        ({"tokens": np.array([1, -1])}, ValueError, "tokens of request 0 go from -1 to 1"),
+        ({"tokens": np.array([1, 2**31])}, ValueError, "must fit int32"),
+        (
+            {"tokens": np.arange(3), "score_start": 4},
+            ValueError,
+            "score_start of request 0 is 4.* from 1 to 3",
+        ),
+        ({"tokens": np.arange(3), "score_start": 0}, ValueError, "score_start of request 0 is 0"),
+    ],
+)
+def test_bad_requests(request_, error, message):
+    source = grain.MapDataset.source([request_]).to_iter_dataset()
+    dataset = evaluation_stream(source, None, window=2, batch_size=2, padded_lengths=[4, 8])
+    with pytest.raises(error, match=message):
+        next(iter(dataset))
+
+
+def test_bad_streams_and_states():
+    with pytest.raises(TypeError, match=r"requests must be a grain.IterDataset, not SourceMapDataset"):
+        evaluation_stream(grain.MapDataset.source([1]), None, window=2, batch_size=2, padded_lengths=[4])
+    iterator = iter(stream([1, 2, 3]))
+    with pytest.raises(KeyError, match="state has no 'before_window' but"):
+        iterator.set_state({"next_index": 3})
+    iterator.set_state({**iterator.get_state(), "next_batch": 7})
+    with pytest.raises(IndexError, match="next_batch is 7, but its window has 2 batches"):
+        next(iterator)
+    assert str(stream([1])) == "StreamedBatchDataset(window=4, shapes=[(2, 4), (2, 8)])"
+    assert isinstance(stream([1]), StreamedBatchDataset)
