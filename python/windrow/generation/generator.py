@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from windrow.generation.defaults import GenerationDefaults
 from windrow.generation.endings import Growing, Reason, StopReader
 from windrow.generation.program import WHOLE, Recomputing, Stepping
-from windrow.generation.programs import Begin, Decode, Insert, Program, Programs
+from windrow.generation.programs import Begin, Decode, Insert, Move, Program, Programs
 from windrow.generation.sampling import Choice
 from windrow.generation.schedule import FREE, Entry, Schedule
 from windrow.generation.settings import Settings
@@ -40,6 +40,12 @@ STEPS = 8
 
 DEFAULT_SLOTS = 32
 """How many slots there are where the policy does not say."""
+
+FEWER = 4
+"""By how much the slots are divided when few rows are left."""
+
+LEAST_SLOTS_TO_DIVIDE = 16
+"""Fewer slots than these stay as they are."""
 
 RECOMPUTED_LENGTHS = 4
 """In how many padded lengths texts are read anew where the model has no ``step``."""
@@ -68,6 +74,8 @@ class Batching:
         begin: Makes the slots.
         inserts: The programs that read prompts, shortest first.
         decodes: The programs that make tokens, those that read least first.
+        last: Where that pays, the programs that take the last rows into fewer slots
+            and make tokens there.
         order: ``int64[n]``, in which order requests enter: longest first, and of
             one padded length those first that may become longest.
     """
@@ -75,13 +83,14 @@ class Batching:
     begin: Begin
     inserts: tuple[Insert, ...]
     decodes: tuple[Decode, ...]
+    last: tuple[Move, Decode] | None
     order: NDArray[np.int64]
 
     @property
     def programs(self) -> tuple[Program, ...]:
         """All programs, in the order in which they are needed first."""
         first = (self.begin, self.inserts[-1], self.decodes[-1])
-        return (*first, *self.inserts[-2::-1], *self.decodes[-2::-1])
+        return (*first, *self.inserts[-2::-1], *self.decodes[-2::-1], *(self.last or ()))
 
 
 class Generator:
@@ -168,7 +177,7 @@ class Generator:
 
         if self.model.step is None:
             capacity = int(totals.max())
-            padded = choose_lengths(totals, RECOMPUTED_LENGTHS)
+            padded, last = choose_lengths(totals, RECOMPUTED_LENGTHS), None
             memories = [Recomputing(self.model, capacity, int(length)) for length in padded]
             begin = Begin(memories[-1], slots)
             inserts: tuple[Insert, ...] = (Insert(begin, rows, int(lengths.max())),)
@@ -186,8 +195,11 @@ class Generator:
             padded = np.sort(plan.shapes[:, 1])
             inserts = tuple(Insert(begin, rows, int(length)) for length in padded)
             decodes = (decode(begin, begin.memory),)
+            fewer = Begin(begin.memory, slots // FEWER // self.sharding.groups * self.sharding.groups)
+            pays = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE
+            last = (Move(begin, fewer), decode(fewer, begin.memory)) if pays else None
             order = np.lexsort([-limits, -bucket_ids(lengths, padded)])
-        return Batching(begin, inserts, decodes, order)
+        return Batching(begin, inserts, decodes, last, order)
 
     def _slot_count(self, requests: int, longest: int) -> int:
         groups, policy = self.sharding.groups, self.policy
@@ -231,6 +243,7 @@ class _Run:
         none = np.zeros((len(settings), 2), np.int32)
         self.keys = random_keys(prompts, generator.seed) if sampled else none
         self.stopped: set[int] = set()
+        self.decodes = batching.decodes
 
     def loop(self) -> None:
         """Until every text has ended."""
@@ -239,6 +252,7 @@ class _Run:
         while self.schedule.waiting or self.schedule.busy:
             while entries := self.schedule.enter(self.limits):
                 slots = self._insert(slots, entries)
+            slots = self._shrink(slots)
             slots, emitted = self._decode(slots)
             pending.append((emitted, self.schedule.ask(STEPS)))
             if len(pending) > 1:
@@ -276,6 +290,24 @@ class _Run:
             fractions[entry.row] = settings.temperature, settings.top_p
         return tokens, whole, fractions
 
+    def _shrink(self, slots: Any) -> Any:
+        """Fewer slots, once the last rows fit in."""
+        last = self.batching.last
+        if (
+            last is None
+            or self.decodes == last[1:]
+            or self.schedule.waiting
+            or not self.programs.ready(*last)
+        ):
+            return slots
+        taken = self.schedule.shrink(last[1].begin.slots)
+        if taken is None:
+            return slots
+        self.decodes = last[1:]
+        self.stopped.clear()
+        which = np.array(taken, np.int32)
+        return self._get(last[0])(slots, place(which.shape, self.sharding.by_rows, partial(_part, which)))
+
     def _decode(self, slots: Any) -> Any:
         needed = max(
             (
@@ -287,7 +319,7 @@ class _Run:
         )
         decode = next(
             each
-            for each in self.batching.decodes
+            for each in self.decodes
             if not isinstance(each.memory, Recomputing) or each.memory.length >= needed
         )
         mask = np.zeros(self.schedule.slots, np.bool_)
@@ -307,8 +339,9 @@ class _Run:
             text = self.texts[request]
             text.add(tokens[slot])
             if text.reason is not None:
-                if self.schedule.leave(slot, request) and text.reason == "stop":
-                    self.stopped.add(slot)
+                left = self.schedule.leave(request)
+                if left is not None and text.reason == "stop":
+                    self.stopped.add(left)
                 self._finish(request, text)
 
     def _finish(self, request: int, text: Growing) -> None:

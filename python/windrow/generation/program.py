@@ -1,11 +1,12 @@
 """The traced parts of generation: rows that enter, rows that go on.
 
 A fixed number of slots, each holding one request's row, lives on the devices.
-Two programs work on them, each compiled once for each of its few shapes:
+Three programs work on them, each compiled once for each of its few shapes:
 
 - *insert* reads prompts, ``[rows, length]``, and puts their rows into free slots;
 - *decode* makes some tokens in every slot. Rows that have ended rest: their
-  segment id is 0, so their memory does not change, and what they emit is -1.
+  segment id is 0, so their memory does not change, and what they emit is -1;
+- *move* takes the last rows of a run into fewer slots.
 
 How a row remembers its text is its memory's business: :class:`Stepping` keeps the
 model's own state, :class:`Recomputing` keeps the tokens and reads them anew.
@@ -206,6 +207,27 @@ def insert_rows(
     return placed
 
 
+def move_rows(groups: int, params: Any, slots: Slots, which: jax.Array) -> Slots:  # noqa: ARG001
+    """Fewer slots, with the rows of some of the given ones.
+
+    Args:
+        groups: Into how many groups slots are split.
+        params: The model's parameters, which nothing is done with.
+        slots: The slots so far.
+        which: ``int32[fewer]``, the slot, counted within its group, whose row each
+            of the fewer slots takes; one beyond the last leaves it empty.
+    """
+
+    def take(old: jax.Array) -> jax.Array:
+        held = old.reshape(groups, -1, *old.shape[1:])
+        taken = jax.vmap(_take)(held, which.reshape(groups, -1))
+        return taken.reshape(-1, *old.shape[1:])
+
+    moved: Slots = jax.tree.map(take, slots)
+    filled = which < len(slots.left) // groups
+    return moved._replace(left=jnp.where(filled, moved.left, 0))
+
+
 def decode_tokens(
     memory: Memory,
     steps: int,
@@ -250,6 +272,10 @@ def decode_tokens(
     slots = slots._replace(left=jnp.where(stopped, 0, slots.left))
     slots, emitted = jax.lax.scan(one, slots, length=steps)
     return slots, emitted.T
+
+
+def _take(held: jax.Array, which: jax.Array) -> jax.Array:
+    return held.at[which].get(mode="clip")
 
 
 def _put(held: jax.Array, rows: jax.Array, where: jax.Array) -> jax.Array:

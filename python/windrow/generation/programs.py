@@ -8,7 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from windrow.generation.program import WHOLE, Memory, Slots, decode_tokens, empty_slots, insert_rows
+from windrow.generation.program import (
+    WHOLE,
+    Memory,
+    Slots,
+    decode_tokens,
+    empty_slots,
+    insert_rows,
+    move_rows,
+)
 from windrow.generation.sampling import Choice
 from windrow.sharding import RowSharding
 
@@ -31,6 +39,14 @@ class Insert:
 
 
 @dataclass(frozen=True)
+class Move:
+    """Takes rows into fewer slots."""
+
+    begin: Begin
+    fewer: Begin
+
+
+@dataclass(frozen=True)
 class Decode:
     """Makes so many tokens in every slot; ``memory`` may read less than that of ``begin`` holds."""
 
@@ -41,7 +57,7 @@ class Decode:
     end_tokens: tuple[int, ...]
 
 
-Program = Begin | Insert | Decode
+Program = Begin | Insert | Move | Decode
 
 
 class Programs:
@@ -74,6 +90,12 @@ class Programs:
         self.ask(program)
         return partial(self._made[program].result(), self._params)
 
+    def ready(self, *programs: Program) -> bool:
+        """Whether nobody need wait for these; with several hosts, which must do alike, always."""
+        for program in programs:
+            self.ask(program)
+        return jax.process_count() > 1 or all(self._made[program].done() for program in programs)
+
     def _compile(self, program: Program) -> Any:
         # The caller's own mesh may be in force, with explicit axes that do not go with these.
         with jax.set_mesh(self._sharding.mesh):
@@ -95,6 +117,11 @@ class Programs:
                     self._struct((program.rows, 2), jnp.float32),
                 )
                 return made.lower(self._params, self._slots(program.begin), *arrays)
+            case Move():
+                moving = partial(move_rows, self._sharding.groups)
+                made = jax.jit(moving, out_shardings=by_rows, keep_unused=True)
+                which = self._struct((program.fewer.slots,), jnp.int32)
+                return made.lower(self._params, self._slots(program.begin), which)
             case Decode():
                 decoding = partial(
                     decode_tokens,

@@ -90,12 +90,33 @@ class Schedule:
                 self.owners[slot] = FREE
         return owners
 
-    def leave(self, slot: int, request: int) -> bool:
-        """A request has ended; says whether its slot still was its own."""
-        mine = self.owners[slot] == request
-        if mine:
-            self.owners[slot] = FREE
-        return mine
+    def leave(self, request: int) -> int | None:
+        """A request has ended; says which slot still was its own, if one was."""
+        if request not in self.owners:
+            return None
+        slot = self.owners.index(request)
+        self.owners[slot] = FREE
+        return slot
+
+    def shrink(self, slots: int) -> list[int] | None:
+        """Takes the last requests into fewer slots, where none waits and they fit in.
+
+        Returns:
+            For each new slot the old one whose row it takes, counted within its
+            group, one beyond the last where it takes none; or ``None``.
+        """
+        held, fewer = self.slots // self.groups, slots // self.groups
+        taken = []
+        for group in range(self.groups):
+            busy = [at for at in range(held) if self.owners[group * held + at] != FREE]
+            taken.append([*busy, *[held] * (fewer - len(busy))])
+        if self.waiting or any(len(row) > fewer for row in taken):
+            return None
+        places = [(group, at) for group, row in enumerate(taken) for at in row]
+        self.owners = [FREE if at == held else self.owners[group * held + at] for group, at in places]
+        self.due = [0 if at == held else self.due[group * held + at] for group, at in places]
+        self.slots = slots
+        return [at for _, at in places]
 
     def _places(self) -> list[tuple[int, int]]:
         """Rows and slots of those that could enter, taking groups in turns."""
