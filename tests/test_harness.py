@@ -302,3 +302,12 @@ def test_local_suite_is_dense(evals, local_suite):
     assert shapes <= 16
     assert ratio(max_shapes=8, pack=True)[0] <= 0.76
     assert equal_inputs(segments).shape == (len(local_suite),)
+
+
+def test_limits_of_checkpoints(evals):
+    """The configuration's limit, else 2,048 tokens even for a recurrent model, unless none is asked for."""
+    mamba = str(evals / "parity" / "tiny-mamba")
+    assert JaxLM(pretrained=mamba).max_length == 2048
+    assert JaxLM(pretrained=mamba, max_length="unbounded").max_length is None
+    assert JaxLM(pretrained=mamba, max_length="100").max_length == 100
+    assert JaxLM(pretrained=str(evals / "parity" / "tiny-llama")).max_length == 256

@@ -7,23 +7,26 @@ from typing import Any, Literal
 
 from windrow.model import LanguageModel
 
+DEFAULT_MAX_LENGTH = 2048
+"""The limit of a checkpoint where neither its configuration nor its tokenizer names one, as in HFLM."""
+
+Limit = int | Literal["unbounded"] | None
+
 
 def find_model(
-    model: LanguageModel | None, tokenizer: Any, pretrained: str | None, factory: str | None, dtype: str
-) -> tuple[LanguageModel, Any, str]:
-    """The model, what its tokenizer is loaded from, and where both came from."""
+    model: LanguageModel | None, tokenizer: Any, pretrained: str | None, factory: str | None
+) -> tuple[LanguageModel | None, Any, str]:
+    """The model, unless it is a checkpoint; what its tokenizer is loaded from; where both came from."""
     if sum(one is not None for one in (model, pretrained, factory)) != 1:
         raise ValueError(
             "give one of model (with tokenizer), pretrained=DIRECTORY and factory=module:function"
         )
     if pretrained is not None:
-        from windrow.models import load
-
         if not Path(pretrained).is_dir():
             raise ValueError(
                 f"pretrained must be a directory in the Hugging Face format; {pretrained!r} is none"
             )
-        return load(pretrained, dtype=dtype), tokenizer or pretrained, pretrained
+        return None, tokenizer or pretrained, pretrained
     if factory is not None:
         model, made = _call_factory(factory)
         return model, made if tokenizer is None else tokenizer, factory
@@ -34,6 +37,22 @@ def find_model(
             "tokenizer is missing: give a path, a tokenizers.Tokenizer, or anything with encode()"
         )
     return model, tokenizer, "LanguageModel"
+
+
+def load_checkpoint(
+    directory: str, dtype: str, mesh: Any, limit: Limit, tokenizer_limit: int | None
+) -> LanguageModel:
+    """The checkpoint's model on a mesh, with HFLM's limit unless another is asked for."""
+    from windrow.models import config_max_length, load
+
+    if limit is None:
+        limit = config_max_length(directory) or tokenizer_limit or DEFAULT_MAX_LENGTH
+    return load(directory, dtype=dtype, mesh=mesh, max_length=limit)
+
+
+def length_limit(value: int | str | None) -> Limit:
+    """A number of tokens, ``"unbounded"``, or ``None`` where the model's own limit holds."""
+    return "unbounded" if value == "unbounded" else integer("max_length", value)
 
 
 def _call_factory(factory: str) -> tuple[LanguageModel, Any]:

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from windrow.generation import Generator, read_defaults
-from windrow.harness.arguments import bad_request, find_model, flag, integer, is_auto
+from windrow.harness.arguments import (
+    bad_request,
+    find_model,
+    flag,
+    integer,
+    is_auto,
+    length_limit,
+    load_checkpoint,
+)
 from windrow.harness.generating import TextRequests
 from windrow.harness.grouping import with_shifted_reads
 from windrow.model import LanguageModel
@@ -40,8 +48,8 @@ class JaxLM(LM):
         factory: ``"module:function"``; the function takes no arguments and returns
             a model and a tokenizer.
         dtype: The parameters' type for ``pretrained``: ``"float32"`` or ``"bfloat16"``.
-        max_length: The most tokens the model may see at once; the model's own limit
-            by default.
+        max_length: The most tokens the model may see at once; the model's own limit by
+            default, ``"unbounded"`` for a recurrent model that is to have none.
         batch_size: Rows a batch; ``"auto"`` leaves it to ``tokens_per_batch``.
         tokens_per_batch: The most tokens in a batch, padding included, so that short
             rows come in larger batches. Used unless ``batch_size`` is a number.
@@ -116,14 +124,17 @@ class JaxLM(LM):
                 f"batch_size is {self.policy.batch_size}; it must be a multiple of {self.sharding.groups}, "
                 "the number of groups that the sharding splits rows into"
             )
-        self.model, source, self.source = find_model(model, tokenizer, pretrained, factory, dtype)
+        limit = length_limit(max_length)
+        found, source, self.source = find_model(model, tokenizer, pretrained, factory)
         self.tokenizer: Tokenizer = load_tokenizer(
             source,
             add_bos_token=None if add_bos_token is None else flag("add_bos_token", add_bos_token),
             prefix_token_id=integer("prefix_token_id", prefix_token_id, least=0),
         )
-        given = integer("max_length", max_length)
-        self.max_length = self.model.max_length if given is None else given
+        self.model = found or load_checkpoint(
+            self.source, dtype, self.sharding.mesh, limit, self.tokenizer.model_max_length
+        )
+        self.max_length = self.model.max_length if limit is None else None if limit == "unbounded" else limit
         self.clock = Clock()
         chunk = integer("chunk_length", chunk_length)
         self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
