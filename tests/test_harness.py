@@ -30,8 +30,8 @@ class ByteTokenizer:
 
 
 def byte_lm(**arguments):
-    model = prefix_model(256, hidden=hidden, head=head, max_length=64)
-    return JaxLM(model, ByteTokenizer(), prefix_token_id=0, **arguments)
+    arguments = {"model": prefix_model(256, hidden=hidden, head=head, max_length=64), **arguments}
+    return JaxLM(tokenizer=ByteTokenizer(), prefix_token_id=0, **arguments)
 
 
 def requests_of(request_type, *arguments):
@@ -198,6 +198,11 @@ def one_segment(token):
         ({"share": "perhaps"}, "share must be true or false, not 'perhaps'"),
         ({"on_bad_request": "ignore"}, "on_bad_request"),
         ({"pretrained": "nowhere"}, "give one of model"),
+        ({"model": None, "factory": "no_such_module:make"}, "factory no_such_module:make cannot be found"),
+        (
+            {"model": None, "factory": "json:no_such_function"},
+            "factory json:no_such_function cannot be found",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

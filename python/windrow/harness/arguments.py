@@ -59,7 +59,13 @@ def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
     module, separator, function = factory.partition(":")
     if not separator:
         raise ValueError(f"factory must be module:function, not {factory!r}")
-    made = getattr(import_module(module), function)()
+    try:
+        make = getattr(import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"factory {factory} cannot be found: {error}; is its folder on PYTHONPATH?"
+        ) from error
+    made = make()
     if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], LanguageModel)):
         raise TypeError(
             f"factory {factory} must return (LanguageModel, tokenizer), not {type(made).__name__}"
