@@ -22,3 +22,21 @@ pub(crate) fn zeroed(count: usize) -> Vec<u64> {
     }
     memory
 }
+
+/// Asks for the cache line of `elements[index]`, where there is one, without
+/// waiting for it: many may be on their way, more than of plain reads.
+pub(crate) fn prefetch<T>(elements: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which any address may be given to; every x86-64 processor knows it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(elements.as_ptr().wrapping_add(index).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (elements, index);
+}
+
+/// Asks for every cache line of `elements`.
+pub(crate) fn prefetch_all<T>(elements: &[T]) {
+    (0..elements.len()).step_by(64 / size_of::<T>()).for_each(|index| prefetch(elements, index));
+}

@@ -10,6 +10,7 @@
 mod bins;
 mod group;
 mod hash;
+mod pairs;
 
 use std::mem::MaybeUninit;
 

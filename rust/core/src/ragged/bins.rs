@@ -3,7 +3,10 @@
 use crate::memory::zeroed;
 
 /// The numbers in a block.
-pub(super) const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 256;
+
+/// The numbers in a cache line.
+const LINE: usize = 8;
 
 /// Bins that keep their numbers in the order they came in, without knowing
 /// beforehand how many there will be: each bin is a chain of blocks.
@@ -12,7 +15,10 @@ pub(super) struct Bins {
     used: usize,
     /// Where each bin's next number goes; at a block's end there is no room for it yet.
     next: Vec<usize>,
-    first_block: Vec<usize>,
+    /// Where each bin's first number is.
+    first: Vec<usize>,
+    /// How many blocks each bin has.
+    blocks: Vec<usize>,
     /// The block after each block of the same bin.
     block_after: Vec<usize>,
 }
@@ -20,12 +26,13 @@ pub(super) struct Bins {
 impl Bins {
     /// Bins that together hold at most `numbers`. Memory that is not used costs nothing.
     pub(super) fn new(bins: usize, numbers: usize) -> Self {
-        let blocks = numbers / BLOCK + bins.min(numbers);
+        let blocks = numbers / BLOCK + 2 * bins.min(numbers);
         Self {
             memory: zeroed(blocks * BLOCK),
             used: 0,
             next: vec![0; bins],
-            first_block: vec![0; bins],
+            first: vec![0; bins],
+            blocks: vec![0; bins],
             block_after: vec![0; blocks],
         }
     }
@@ -43,8 +50,12 @@ impl Bins {
     fn extend(&mut self, bin: usize) -> usize {
         let block = self.used;
         self.used += 1;
+        self.blocks[bin] += 1;
         match self.next[bin] {
-            0 => self.first_block[bin] = block,
+            0 => {
+                self.first[bin] = block * BLOCK + bin * LINE % BLOCK;
+                return self.first[bin];
+            }
             end => self.block_after[end / BLOCK - 1] = block,
         }
         block * BLOCK
@@ -56,19 +67,23 @@ impl Bins {
 
     /// How many numbers a bin holds.
     pub(super) fn count(&self, bin: usize) -> usize {
-        self.blocks(bin).map(<[u64]>::len).sum()
+        match self.next[bin] {
+            0 => 0,
+            end => (self.blocks[bin] - 1) * BLOCK + (end - 1) % BLOCK + 1 - self.first[bin] % BLOCK,
+        }
     }
 
     /// A bin's numbers, in the order they came in, in pieces.
     pub(super) fn blocks(&self, bin: usize) -> impl Iterator<Item = &[u64]> {
         let end = self.next[bin];
         let last = end.wrapping_sub(1) / BLOCK;
-        let mut block = (end > 0).then(|| self.first_block[bin]);
+        let mut at = (end > 0).then(|| self.first[bin]);
         std::iter::from_fn(move || {
-            let this = block?;
-            block = (this != last).then(|| self.block_after[this]);
-            let until = if this == last { end } else { (this + 1) * BLOCK };
-            Some(&self.memory[this * BLOCK..until])
+            let begin = at?;
+            let block = begin / BLOCK;
+            at = (block != last).then(|| self.block_after[block] * BLOCK);
+            let until = if block == last { end } else { (block + 1) * BLOCK };
+            Some(&self.memory[begin..until])
         })
     }
 }
