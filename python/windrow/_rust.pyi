@@ -144,6 +144,7 @@ class Encoder:
     def __new__(
         cls, json: str | None, encode: Callable[[list[str], bool], Sequence[Sequence[int]]]
     ) -> Self: ...
+    def left(self, texts: list[str]) -> list[int]: ...
 
 def encode_texts(
     encoder: Encoder, texts: Iterable[str], add_special_tokens: bool, bare_prefix: str | None

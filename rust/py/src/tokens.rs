@@ -59,6 +59,18 @@ impl Encoder {
         let quick = quick.map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { quick, encode: encode.unbind() })
     }
+
+    /// Which of these texts are left to ``encode``, by their indexes, ascending.
+    ///
+    /// >>> Encoder(None, len).left(["a", "b"])
+    /// [0, 1]
+    fn left(&self, py: Python<'_>, texts: Vec<String>) -> Vec<usize> {
+        let Some(quick) = &self.quick else {
+            return (0..texts.len()).collect();
+        };
+        let jobs: Vec<_> = texts.iter().map(|head| Job { head, tail: "", specials: true }).collect();
+        py.detach(|| quick.encode(&jobs).1)
+    }
 }
 
 impl Encoder {
