@@ -83,12 +83,13 @@ def _build(files: TokenizerFiles) -> Any:
 
 def _add_tokens(backend: Any, config: Mapping[str, Any]) -> None:
     """Makes the tokens that the configuration names known to the backend, special ones as such."""
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    known = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     listed = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
     backend.add_tokens([_added(token) for _, token in listed if _text(token) not in known])
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     extra = list(extra.values()) if isinstance(extra, Mapping) else extra
-    declared = {_text(token): token for _, token in listed}
+    # How a token is found in a text is said where tokens are listed, else in tokenizer.json.
+    declared = {_text(token): token for _, token in listed} or known
     roles = [config[role] for role in _ROLES if config.get(role) is not None]
     backend.add_special_tokens([_added(declared.get(_text(token), token)) for token in (*roles, *extra)])
 
@@ -102,6 +103,8 @@ def _added(token: Any) -> Any:
         return tokenizers.AddedToken(
             token["content"], **{flag: token[flag] for flag in _FLAGS if flag in token}
         )
+    if isinstance(token, tokenizers.AddedToken):
+        return token
     return tokenizers.AddedToken(str(token), special=True, normalized=False)
 
 

@@ -61,6 +61,8 @@ def _render(
 ) -> str:
     given = [{key: value for key, value in message.items() if value is not None} for message in messages]
     program = _compile(template)
+    # Templates ask whether these are none, which something that is missing is not.
+    variables = {"tools": None, "documents": None, **variables}
     if add_generation_prompt:
         return program.render(messages=given, add_generation_prompt=True, **variables)
     last = given[-1].get("content") if given else None

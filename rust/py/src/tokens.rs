@@ -100,7 +100,12 @@ impl Encoder {
     ) -> PyResult<()> {
         let texts = batch.iter().map(|&job| [jobs[job].head, jobs[job].tail].concat());
         let rows = self.encode.bind(py).call1((PyList::new(py, texts.collect::<Vec<_>>())?, specials))?;
-        let rows = rows.extract::<Vec<Vec<i32>>>()?;
+        let rows = rows.extract::<Vec<Vec<i32>>>().map_err(|error| {
+            let range = format!("0 to {}", i32::MAX);
+            PyValueError::new_err(format!(
+                "encode must give a list of token ids, {range}, for each text: {error}"
+            ))
+        })?;
         if rows.len() != batch.len() {
             let message = format!("encode gave {} lists of tokens for {} texts", rows.len(), batch.len());
             return Err(PyValueError::new_err(message));

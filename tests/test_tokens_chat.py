@@ -1,0 +1,133 @@
+"""Chat templates: rendered as lm_eval's Hugging Face backend renders them.
+
+The expected texts were compared once with what transformers 5.23 gives for these templates.
+"""
+
+import json
+from datetime import datetime
+
+import jinja2
+import pytest
+
+from trained_tokenizers import QUICK
+from windrow.tokens import load_tokenizer
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TRIMMING = (
+    "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
+TALK = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi <b>"}]
+BEGUN = [*TALK, {"role": "assistant", "content": "I think "}]
+
+
+def save(folder, config, template=None):
+    QUICK["gpt2"]().save(str(folder / "tokenizer.json"))
+    config = {"bos_token": "<s>", "eos_token": "</s>", **config}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    return load_tokenizer(folder)
+
+
+@pytest.fixture
+def with_template(tmp_path):
+    return lambda template: save(tmp_path, {"chat_template": template})
+
+
+def test_generation_prompt(with_template):
+    text = with_template(CHATML).apply_chat_template(TALK)
+    assert text == (
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi <b><|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_last_message_is_continued(with_template):
+    text = with_template(CHATML).apply_chat_template(BEGUN, add_generation_prompt=False)
+    assert text.endswith("<|im_start|>assistant\nI think ")
+
+
+def test_last_message_is_continued_where_white_space_is_trimmed(with_template):
+    text = with_template(TRIMMING).apply_chat_template(BEGUN, add_generation_prompt=False)
+    assert text == "<s>[system] Be kind.</s>[user] Hi <b></s>[assistant] I think"
+
+
+def test_special_tokens_reach_the_template(with_template):
+    assert with_template(TRIMMING).apply_chat_template(TALK[1:]) == "<s>[user] Hi <b></s>[assistant]"
+
+
+def test_system_role_is_left_out_where_the_template_refuses_it(with_template):
+    tokenizer = with_template(NO_SYSTEM)
+    with pytest.warns(
+        UserWarning, match=r"refuses the messages \(no system role\); leaving out the system role"
+    ):
+        assert tokenizer.apply_chat_template(TALK) == "<user>Hi <b>"
+
+
+def test_what_the_template_refuses_twice_is_refused(with_template):
+    tokenizer = with_template("{{ raise_exception('never') }}")
+    with pytest.warns(UserWarning, match="refuses"), pytest.raises(jinja2.TemplateError, match="never"):
+        tokenizer.apply_chat_template(TALK)
+
+
+def test_what_templates_may_use(with_template):
+    template = (
+        "{{ messages[0] | tojson }} {{ strftime_now('%Y') }} {{ tools is none }} {{ documents is none }}"
+        "{% for m in messages %}{% break %}{% endfor %}{% generation %}said{% endgeneration %} {{ style }}"
+    )
+    message = {"role": "user", "content": "é<b>", "name": None}
+    text = with_template(template).apply_chat_template([message], style="plain")
+    assert text == f'{{"role": "user", "content": "é<b>"}} {datetime.now():%Y} True Truesaid plain'
+
+
+def test_templates_cannot_reach_python(with_template):
+    tokenizer = with_template("{{ messages.__class__.__mro__[1].__subclasses__() }}")
+    with pytest.warns(UserWarning, match="refuses"), pytest.raises(jinja2.exceptions.SecurityError):
+        tokenizer.apply_chat_template(TALK)
+
+
+def test_template_file_counts_before_the_configuration(tmp_path):
+    tokenizer = save(tmp_path, {"chat_template": "wrong"}, CHATML)
+    assert tokenizer.chat_template == CHATML
+
+
+def test_templates_by_name(tmp_path):
+    named = [{"name": "default", "template": CHATML}, {"name": "rag", "template": TRIMMING}]
+    tokenizer = save(tmp_path, {"chat_template": named})
+    assert tokenizer.chat_template == {"default": CHATML, "rag": TRIMMING}
+    assert tokenizer.template_named() == CHATML
+    assert tokenizer.template_named("rag") == TRIMMING
+    assert tokenizer.apply_chat_template(TALK).startswith("<|im_start|>")
+    with pytest.raises(ValueError, match=r"has no chat template 'tool'; it has \['default', 'rag'\]"):
+        tokenizer.template_named("tool")
+
+
+def test_templates_in_files_by_name(tmp_path):
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "rag.jinja").write_text(TRIMMING)
+    assert save(tmp_path, {}, CHATML).chat_template == {"default": CHATML, "rag": TRIMMING}
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "generate", "message"),
+    [
+        (CHATML, [], True, "messages must hold at least one message"),
+        (CHATML, [{"role": "user", "content": None}], False, "the last message must have a text"),
+        ("nothing of it", TALK, False, "leaves out the last message or changes it"),
+    ],
+)
+def test_bad_messages_are_refused(with_template, template, messages, generate, message):
+    with pytest.raises(ValueError, match=message):
+        with_template(template).apply_chat_template(messages, generate)
+
+
+def test_no_template(tmp_path):
+    with pytest.raises(ValueError, match=r"has no chat template; put a chat_template\.jinja beside"):
+        save(tmp_path, {}).apply_chat_template(TALK)

@@ -1,0 +1,319 @@
+"""Every kind of thing a tokenizer may be loaded from, and what its files say about special tokens."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tokenizers
+from tokenizers import models, processors
+
+from trained_tokenizers import QUICK, byte_bpe, unigram
+from windrow.tokens import load_tokenizer, loglikelihood_segments
+
+TEXTS = ["The cow eats.", "<s>begun", "", "naïve 日本", "end</s>"]
+
+
+class Words:
+    """Not a tokenizer of any library: a token for each character."""
+
+    def encode(self, text):
+        return [ord(letter) for letter in text]
+
+
+class Rich(Words):
+    """One that knows more of itself, as tokenizers of other libraries do."""
+
+    bos_token, bos_token_id, eot_token, n_vocab, model_max_length = "\x02", 2, 3, 200_000, 64
+    chat_template = "{{ messages[0].content }}"
+
+    def encode(self, text, add_special_tokens=True):
+        return [2] * add_special_tokens + super().encode(text)
+
+    def decode(self, tokens):
+        return "".join(map(chr, tokens))
+
+
+class Fast:
+    """What a fast tokenizer of transformers shows of itself."""
+
+    name_or_path, model_max_length, chat_template, clean_up_tokenization_spaces = (
+        "some/model",
+        512,
+        None,
+        False,
+    )
+
+    def __init__(self, backend, **special):
+        self.backend_tokenizer, self.special_tokens_map = backend, special
+
+
+def save(folder, backend, config=None, **files):
+    backend.save(str(folder / "tokenizer.json"))
+    if config is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return folder
+
+
+def same(ours, theirs):
+    for specials in (True, False):
+        expected = [theirs.encode(text, add_special_tokens=specials).ids for text in TEXTS]
+        assert [ours.encode(text, add_special_tokens=specials) for text in TEXTS] == expected
+    return True
+
+
+def test_file_directory_and_object_are_the_same(tmp_path):
+    theirs = QUICK["llama3"]()
+    save(tmp_path, theirs, {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"})
+    for source in (tmp_path, str(tmp_path), tmp_path / "tokenizer.json"):
+        ours = load_tokenizer(source)
+        assert same(ours, theirs)
+        assert (ours.bos_token_id, ours.eos_token_id, ours.pad_token_id, ours.prefix_token_id) == (0, 1, 3, 0)
+        assert ours.name == str(source)
+        assert ours.vocab_size == theirs.get_vocab_size()
+    assert same(load_tokenizer(theirs), theirs)
+    fast = load_tokenizer(Fast(theirs, bos_token="<s>", eos_token="</s>"))
+    assert same(fast, theirs)
+    assert (fast.name, fast.model_max_length, fast.prefix_text) == ("some/model", 512, "<s>")
+
+
+def test_a_tokenizer_gets_other_settings():
+    ours = load_tokenizer(QUICK["llama3"](), prefix_token_id=1)
+    assert load_tokenizer(ours) is ours
+    assert load_tokenizer(ours, prefix_token_id=1) is ours
+    other = load_tokenizer(ours, add_bos_token=False)
+    assert other.prefix_token_id == 1
+    assert not other.adds_special_tokens
+
+
+def test_hub_names_come_from_the_cache(tmp_path):
+    snapshot = tmp_path / "models--some--model" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    save(snapshot, QUICK["gpt2"](), {"eos_token": "</s>"})
+    (tmp_path / "models--some--model" / "refs").mkdir()
+    (tmp_path / "models--some--model" / "refs" / "main").write_text("0" * 40)
+    code = (
+        "import sys; from windrow.tokens import load_tokenizer;"
+        "tokenizer = load_tokenizer('some/model', cache_dir=sys.argv[1], hf_access_token='secret');"
+        "print(tokenizer.name, tokenizer.eos_token_id, tokenizer.encode('The cow'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == f"some/model 1 {QUICK['gpt2']().encode('The cow').ids}"
+
+
+def test_anything_that_encodes():
+    with pytest.warns(
+        UserWarning, match=r"tokenizer 'Words' encodes in Python, one text at a time"
+    ) as caught:
+        ours = load_tokenizer(Words(), prefix_token_id=7)
+    assert len(caught) == 1
+    assert ours.encode("ab") == [97, 98]
+    assert ours.vocab_size is None
+    segments = loglikelihood_segments(ours, [("ab ", "c"), ("", "d")])
+    assert segments.tokens.tolist() == [97, 98, 32, 99, 7, 100]
+    assert segments.score_starts.tolist() == [2, 1]
+    with pytest.raises(TypeError, match="has no decode"):
+        ours.decode([97])
+
+
+def test_anything_that_encodes_and_knows_more():
+    with pytest.warns(UserWarning, match="encodes in Python"):
+        ours = load_tokenizer(Rich())
+    assert (ours.bos_token_id, ours.eos_token_id, ours.prefix_token_id) == (2, 3, 2)
+    assert (ours.vocab_size, ours.model_max_length) == (200_000, 64)
+    assert ours.encode("ab") == [2, 97, 98]
+    assert ours.encode("\x02ab") == [2, 97, 98]
+    assert ours.encode("ab", add_special_tokens=False) == [97, 98]
+    assert ours.decode([2, 97, 3, 98]) == "ab"
+    assert ours.decode([2, 97], skip_special_tokens=False) == "\x02a"
+    assert ours.apply_chat_template([{"role": "user", "content": "hi"}]) == "hi"
+    with pytest.warns(UserWarning, match="encodes in Python"):
+        assert load_tokenizer(Rich()).fingerprint == ours.fingerprint
+
+
+class Broken(Words):
+    """Its results are no token ids."""
+
+    def __init__(self, result):
+        self.result = result
+
+    def encode(self, text):
+        return self.result if text == "bad" else [1]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ([-1], "encode gave the negative token -1"),
+        ([2**31], "encode must give a list of token ids, 0 to 2147483647, for each text"),
+        (["a"], "invalid literal for int"),
+    ],
+)
+def test_what_encodes_to_no_token_ids_is_refused(result, message):
+    with pytest.warns(UserWarning, match="encodes in Python"):
+        ours = load_tokenizer(Broken(result))
+    with pytest.raises(ValueError, match=message):
+        ours.encode("bad")
+
+
+@pytest.mark.parametrize("source", [None, 7, object(), ["gpt2"]])
+def test_what_is_no_tokenizer_is_refused(source):
+    with pytest.raises(TypeError, match=r"source must be a path.* not (NoneType|int|object|list)"):
+        load_tokenizer(source)
+
+
+def test_missing_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no tokenizer\.json; save one there with transformers"):
+        load_tokenizer(tmp_path)
+    for source in (tmp_path / "absent", str(tmp_path / "absent.json"), "absent.json", "a b"):
+        with pytest.raises(
+            FileNotFoundError, match=r"neither a tokenizer\.json, nor a directory with one, nor a name"
+        ):
+            load_tokenizer(source)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{not json", r"is not a tokenizer that can be built: .*line 1"),
+        (b"[]", "is not a tokenizer that can be built"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b'{"model": {"type": "Magic"}}', "is not a tokenizer that can be built"),
+    ],
+)
+def test_files_that_are_no_tokenizer_are_refused(tmp_path, content, message):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_tokenizer(tmp_path)
+
+
+def test_unknown_components_are_refused(tmp_path):
+    described = json.loads(QUICK["gpt2"]().to_str())
+    described["pre_tokenizer"] = {"type": "Telepathy"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="is not a tokenizer that can be built"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_configurations_that_are_none_are_refused(tmp_path, content):
+    save(tmp_path, QUICK["gpt2"]())
+    (tmp_path / "tokenizer_config.json").write_text(content)
+    with pytest.raises(
+        ValueError, match=r"tokenizer_config\.json (is not JSON|must hold a JSON object, not list)"
+    ):
+        load_tokenizer(tmp_path)
+
+
+def test_tokenizers_that_encode_at_random_are_refused():
+    with pytest.raises(ValueError, match=r"has a dropout of 0\.1.*set it to null"):
+        load_tokenizer(byte_bpe(dropout=0.1))
+
+
+def test_prefix_token_must_be_a_token():
+    with pytest.raises(ValueError, match=r"prefix_token_id is 1500; the tokens of .* are 0 to 1499"):
+        load_tokenizer(QUICK["gpt2"](), prefix_token_id=1500)
+
+
+def test_stored_truncation_and_padding_are_ignored(tmp_path):
+    theirs = QUICK["llama3"]()
+    theirs.enable_truncation(3)
+    theirs.enable_padding(pad_token="<pad>", pad_id=3, length=9)
+    ours = load_tokenizer(save(tmp_path, theirs, {}))
+    theirs.no_truncation()
+    theirs.no_padding()
+    assert same(ours, theirs)
+    assert ours.pad_token_id == 3
+
+
+def test_tokens_that_the_configuration_names_become_special(tmp_path):
+    config = {"bos_token": {"content": "<|begin|>", "lstrip": False}, "eos_token": "<|end|>"}
+    config |= {"additional_special_tokens": ["<extra>"]}
+    ours = load_tokenizer(save(tmp_path, QUICK["gpt2"](), config))
+    assert (ours.bos_token_id, ours.eos_token_id) == (1500, 1501)
+    assert ours.encode("a<|end|>b<extra>")[1::2] == [1501, 1502]
+    assert ours.decode(ours.encode("a<|end|>b<extra>")) == "ab"
+    assert ours.vocab_size == 1503
+
+
+def test_older_models_name_special_tokens_in_a_map(tmp_path):
+    save(
+        tmp_path,
+        QUICK["gpt2"](),
+        {"model_max_length": 1e30},
+        special_tokens_map={"eos_token": {"content": "</s>"}},
+    )
+    ours = load_tokenizer(tmp_path)
+    assert ours.eos_token_id == 1
+    assert ours.model_max_length is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "configured", "expected"),
+    [
+        ("gpt2", None, None, [False, False]),
+        ("gpt2", True, None, [True, False]),
+        ("gpt2", False, True, [False, False]),
+        ("llama3", None, None, [True, False]),
+        ("llama3", False, None, [False, False]),
+        ("llama3", True, False, [True, False]),
+        ("llama3", None, True, [True, False]),
+    ],
+)
+def test_add_bos_token(tmp_path, kind, argument, configured, expected):
+    config = {"bos_token": "<s>", "eos_token": "</s>"}
+    config |= {} if configured is None else {"add_bos_token": configured}
+    ours = load_tokenizer(save(tmp_path, QUICK[kind](), config), add_bos_token=argument)
+    plain = ours.encode("cow", add_special_tokens=False)
+    assert [ours.encode(text) == [0, *plain] for text in ("cow", "<s>cow")] == [expected[0], True]
+
+
+@pytest.mark.parametrize(("kind", "configured"), [("gpt2", True), ("llama3", False)])
+def test_configuration_counts_before_the_post_processor_and_says_so(tmp_path, kind, configured):
+    save(tmp_path, QUICK[kind](), {"bos_token": "<s>", "add_bos_token": configured})
+    with pytest.warns(UserWarning, match=f"tokenizer_config.json says add_bos_token={configured}"):
+        ours = load_tokenizer(tmp_path)
+    assert (ours.encode("cow")[0] == 0) is configured
+
+
+def test_eos_token_after_each_text(tmp_path):
+    save(tmp_path, QUICK["gpt2"](), {"bos_token": "<s>", "eos_token": "</s>", "add_eos_token": True})
+    with pytest.warns(UserWarning, match="add_eos_token=True"):
+        ours = load_tokenizer(tmp_path)
+    assert ours.encode("cow")[-1] == 1
+    both = load_tokenizer(tmp_path, add_bos_token=True).encode("cow")
+    assert (both[0], both[-1]) == (0, 1)
+
+
+def test_template_around_texts():
+    theirs = QUICK["gpt2"]()
+    theirs.post_processor = processors.TemplateProcessing(
+        single="<s> <s> $A </s>", pair="$A $B", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    assert same(load_tokenizer(theirs), theirs)
+
+
+def test_fallback_is_announced_once_and_gives_the_same():
+    theirs = unigram()
+    with pytest.warns(UserWarning, match="goes through the tokenizers package, which is slower") as caught:
+        ours = load_tokenizer(theirs)
+    assert len(caught) == 1
+    assert same(ours, theirs)
+
+
+def test_clean_up_of_decoded_spaces(tmp_path):
+    words = ["[UNK]", "do", "n't", "stop", ",", "now", "!"]
+    theirs = tokenizers.Tokenizer(models.WordLevel({word: id for id, word in enumerate(words)}, "[UNK]"))
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    save(tmp_path, theirs, {"clean_up_tokenization_spaces": True})
+    assert load_tokenizer(tmp_path).decode([1, 2, 3, 4, 5, 6]) == "don't stop, now!"
+    assert load_tokenizer(theirs).decode([1, 2, 3, 4, 5, 6]) == "do n't stop , now !"
