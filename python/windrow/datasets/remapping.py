@@ -69,9 +69,7 @@ class MultihostSortedRemapDataset(grain.MapDataset):
         size = len(self)
         epoch, position = split_index(index, size, str(self))
         if len(self._order.array) != size:
-            raise ValueError(
-                f"dataset now has {size} elements; they were reordered when it had another number"
-            )
+            raise ValueError(f"dataset now has {size} elements; it was reordered with another number")
         return self.dataset[epoch * size + int(self._order.array[position])]
 
     def __str__(self) -> str:

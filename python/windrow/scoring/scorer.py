@@ -132,7 +132,8 @@ class Scorer:
         self.sharding = sharding
         self.clock = clock
         self.params = sharding.put_params(model.params)
-        self.vocabulary = vocabulary(model, self.params, sharding.groups)
+        with jax.set_mesh(sharding.mesh):
+            self.vocabulary = vocabulary(model, self.params, sharding.groups)
         self._programs: dict[BatchShape, Future[Any]] = {}
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
 
