@@ -350,7 +350,8 @@ def test_pairs_may_come_in_any_sequence():
 def test_report():
     recorder, tokenizer = both("llama3")
     pairs = [("The cow", " eats"), ("The cow", " sleeps"), ("a " * 50, "b"), ("The cow", " eats"), ("a", "")]
-    report = loglikelihood_segments(tokenizer, pairs, max_length=20, on_bad_request="skip").report
+    segments = loglikelihood_segments(tokenizer, pairs, max_length=20, on_bad_request="skip")
+    report = segments.report
     assert isinstance(report, TokenReport)
     assert (report.requests, report.segments) == (5, 4)
     assert report.texts == 8

@@ -135,7 +135,7 @@ _Segments = tuple[
     NDArray[np.int32],
     NDArray[np.int64],
     NDArray[np.int64],
-    int,
+    list[int],
     list[tuple[int, str]],
 ]
 

@@ -183,7 +183,7 @@ def _finish(made: Any, given: Sequence[Any], texts_each: int, on_bad_request: Ba
     """Raises or reports what is wrong, and adds the report."""
     if on_bad_request not in ("raise", "skip"):
         raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
-    tokens, offsets, score_starts, requests, cuts, encoded_texts, bad = made
+    tokens, offsets, score_starts, requests, cuts, (encoded_texts, repeated_inputs), bad = made
     if bad and on_bad_request == "raise":
         raise ValueError(_complaint(given, bad))
     lengths = np.diff(offsets)
@@ -193,6 +193,7 @@ def _finish(made: Any, given: Sequence[Any], texts_each: int, on_bad_request: Ba
         tokens=len(tokens),
         texts=texts_each * (len(given) - len(bad)),
         encoded_texts=encoded_texts,
+        repeated_inputs=repeated_inputs,
         truncated=_largest(cuts, requests, len(cuts)),
         longest=_largest(lengths, requests, _LISTED),
         skipped=dict(bad),

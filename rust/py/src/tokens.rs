@@ -3,8 +3,6 @@
 //! Strings are borrowed as UTF-8 where they lie in Python's memory; the tuple that
 //! holds them keeps them alive while the GIL is released.
 
-use std::mem::MaybeUninit;
-
 use numpy::PyArray1;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,14 +13,15 @@ use crate::arrays::filled;
 
 /// What every function here returns: tokens `int32[t]`, offsets `int64[n + 1]`,
 /// score starts `int32[n]`, requests `int64[n]`, tokens cut `int64[n]`, how many
-/// distinct texts were encoded, and the bad requests with what is wrong.
+/// texts were encoded and how many segments repeat an input, and the bad requests
+/// with what is wrong.
 type Segments<'py> = (
     Bound<'py, PyArray1<i32>>,
     Bound<'py, PyArray1<i64>>,
     Bound<'py, PyArray1<i32>>,
     Bound<'py, PyArray1<i64>>,
     Bound<'py, PyArray1<i64>>,
-    usize,
+    [usize; 2],
     Vec<(usize, String)>,
 );
 
@@ -275,11 +274,11 @@ fn hand_over<'py>(
 ) -> PyResult<Segments<'py>> {
     bad.extend(layout.problems().iter().map(|(request, problem)| (*request, problem.to_string())));
     bad.sort_by_key(|(request, _)| *request);
-    let write = |slots: &mut [MaybeUninit<i32>]| layout.write_tokens(encoded, slots);
+    let mut repeated = 0;
     // SAFETY: `write_tokens` and `write_offsets` write every element.
     let (tokens, offsets) = unsafe {
         let tokens = filled(py, layout.token_count(), |slots| {
-            write(slots);
+            repeated = layout.repeated_inputs(layout.write_tokens(encoded, slots));
             Ok(())
         })?;
         let offsets = filled(py, layout.len() + 1, |slots| {
@@ -291,5 +290,5 @@ fn hand_over<'py>(
     let score_starts = PyArray1::from_iter(py, layout.score_starts());
     let requests = PyArray1::from_iter(py, layout.requests());
     let cuts = PyArray1::from_iter(py, layout.cuts());
-    Ok((tokens, offsets, score_starts, requests, cuts, encoded.len(), bad))
+    Ok((tokens, offsets, score_starts, requests, cuts, [encoded.len(), repeated], bad))
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 /// A text to encode: `head` and `tail` one after the other, and whether special
 /// tokens are added. In two parts, so that nobody has to join them beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,26 +52,40 @@ impl Specials<'_> {
 }
 
 /// A list of jobs in which equal texts are one.
+///
+/// Texts are told apart by their parts: each part gets a number once, and a job is
+/// known by the numbers of its parts. So a context that comes back with every
+/// choice is looked at once, and not at all where it comes back at the same place
+/// in memory.
 #[derive(Debug, Default)]
 pub struct Jobs<'t> {
     list: Vec<Job<'t>>,
-    known: HashMap<Job<'t>, usize>,
+    parts: HashMap<&'t str, usize, RandomState>,
+    known: HashMap<(usize, usize, bool), usize, RandomState>,
+    /// The last head and its number.
+    last: Option<(&'t str, usize)>,
 }
 
 impl<'t> Jobs<'t> {
-    /// No jobs yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// No jobs yet, but room for those of so many requests.
+    pub fn for_requests(requests: usize) -> Self {
+        Self {
+            list: Vec::with_capacity(requests),
+            parts: HashMap::with_capacity_and_hasher(requests, RandomState::default()),
+            known: HashMap::with_capacity_and_hasher(requests, RandomState::default()),
+            last: None,
+        }
     }
 
     /// The job that encodes this text: a new one, or the one that already does.
     pub fn add(&mut self, job: Job<'t>) -> usize {
-        if let Some(last) = self.list.last()
-            && same_memory(last, &job)
-        {
-            return self.list.len() - 1;
-        }
-        *self.known.entry(job).or_insert_with(|| {
+        let head = match self.last {
+            Some((text, number)) if std::ptr::eq(text, job.head) => number,
+            _ => self.number(job.head),
+        };
+        self.last = Some((job.head, head));
+        let key = (head, self.number(job.tail), job.specials);
+        *self.known.entry(key).or_insert_with(|| {
             self.list.push(job);
             self.list.len() - 1
         })
@@ -79,9 +95,9 @@ impl<'t> Jobs<'t> {
     pub fn list(&self) -> &[Job<'t>] {
         &self.list
     }
-}
 
-/// Whether two jobs point at the same bytes: the cheap case of being equal.
-fn same_memory(one: &Job<'_>, other: &Job<'_>) -> bool {
-    std::ptr::eq(one.head, other.head) && std::ptr::eq(one.tail, other.tail) && one.specials == other.specials
+    fn number(&mut self, part: &'t str) -> usize {
+        let next = self.parts.len();
+        *self.parts.entry(part).or_insert(next)
+    }
 }

@@ -1,7 +1,10 @@
 //! Segments laid out from stretches of encoded jobs.
 
+use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+
+use foldhash::fast::RandomState;
 
 use crate::encoded::Encoded;
 use crate::error::Problem;
@@ -111,15 +114,15 @@ impl Layout {
         &self.problems
     }
 
-    /// Writes the tokens of all segments, one after the other.
+    /// Writes the tokens of all segments, one after the other, and gives them back.
     ///
     /// # Panics
     ///
     /// If `tokens` has not [`Layout::token_count`] elements, or `encoded` is not
     /// what this was laid out from.
-    pub fn write_tokens(&self, encoded: &Encoded, tokens: &mut [MaybeUninit<i32>]) {
+    pub fn write_tokens<'a>(&self, encoded: &Encoded, tokens: &'a mut [MaybeUninit<i32>]) -> &'a [i32] {
         assert_eq!(tokens.len(), self.tokens);
-        let mut rest = tokens;
+        let mut rest = &mut tokens[..];
         for segment in &self.segments {
             let (first, second) = (segment.first.tokens(encoded), segment.second.tokens(encoded));
             for part in [segment.lead.as_slice(), first, second] {
@@ -131,6 +134,27 @@ impl Layout {
             }
         }
         assert!(rest.is_empty());
+        // SAFETY: nothing is left to write.
+        unsafe { &*(tokens as *const [MaybeUninit<i32>] as *const [i32]) }
+    }
+
+    /// How many segments have the same model input as one before them: the segment
+    /// without its last token where something is scored, else all of it.
+    ///
+    /// # Panics
+    ///
+    /// If `tokens` are not those of this layout.
+    pub fn repeated_inputs(&self, tokens: &[i32]) -> usize {
+        let mut known = HashSet::with_capacity_and_hasher(self.segments.len(), RandomState::default());
+        let mut rest = tokens;
+        let mut repeated = 0;
+        for segment in &self.segments {
+            let (own, later) = rest.split_at(segment.len());
+            let input = &own[..own.len() - usize::from(segment.score_start > 0)];
+            repeated += usize::from(!known.insert(input));
+            rest = later;
+        }
+        repeated
     }
 
     /// Writes where each segment begins in the tokens, and where the last one ends.

@@ -60,7 +60,7 @@ pub struct Pairs<'t> {
 impl<'t> Pairs<'t> {
     /// Plans what to encode for `pairs`, each with its request's number.
     pub fn plan(pairs: impl Iterator<Item = (usize, &'t str, &'t str)>, rules: Rules<'t>) -> Self {
-        let mut jobs = Jobs::new();
+        let mut jobs = Jobs::for_requests(pairs.size_hint().0);
         let parts = pairs.map(|(request, context, continuation)| {
             (request, plan_pair(context, continuation, &rules, &mut jobs))
         });

@@ -18,7 +18,7 @@ pub struct Prompts<'t> {
 impl<'t> Prompts<'t> {
     /// Plans what to encode for `texts`, each with its request's number.
     pub fn plan(texts: impl Iterator<Item = (usize, &'t str)>, specials: Specials<'t>) -> Self {
-        let mut jobs = Jobs::new();
+        let mut jobs = Jobs::for_requests(texts.size_hint().0);
         let texts = texts.map(|(request, head)| {
             (request, jobs.add(Job { head, tail: "", specials: specials.for_text(head, "") }))
         });
