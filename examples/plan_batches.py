@@ -25,7 +25,7 @@ def main() -> None:
     rows = {"batch_size": 32}
     plans = {
         "multiples of 128": Plan(lengths, **rows, max_shapes=None, padding_multiple=128),
-        "the best 8 lengths": Plan(lengths, **rows, max_shapes=8),
+        "the best lengths, 8 at most": Plan(lengths, **rows, max_shapes=8),
         "equal inputs share a row": Plan(lengths, same, **rows, max_shapes=8),
         "and rows are packed": Plan(lengths, same, **rows, max_shapes=8, pack=True),
     }
@@ -33,10 +33,10 @@ def main() -> None:
     for name, plan in plans.items():
         figures = plan.statistics
         ratio = figures["device_tokens"] / lengths.sum()
-        print(f"{name:28}{ratio:5.2f} in {len(plan.shapes)} shapes, {len(plan)} batches")
+        print(f"{name:30}{ratio:5.2f} in {len(plan.shapes)} shapes, {len(plan)} batches")
 
     print(f"\nthe best 4 lengths to pad to: {choose_lengths(lengths, 4).tolist()}")
-    plan = plans["the best 8 lengths"]
+    plan = plans["the best lengths, 8 at most"]
     first = pad_rows(tokens, offsets, plan.batch_rows(0), int(plan.batch_shapes[0, 1]), 0)
     print(
         f"the first batch: {first.dtype}{list(first.shape)}, {np.count_nonzero(first == 0)} tokens of padding"
