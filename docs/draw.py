@@ -3,7 +3,8 @@
     python docs/draw.py
 
 A word is a token here, so that nothing but the package is needed. The pictures
-follow the reader's light or dark setting by themselves.
+follow the reader's light or dark setting by themselves, and bring their own
+background, so that they can be read on a page that does not.
 """
 
 import re
@@ -19,6 +20,7 @@ FOLDER = Path(__file__).parent / "pictures"
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #37474f }
 .title { font-weight: 600 }
+.back { fill: #ffffff }
 .real { fill: #00796b }
 .bar { fill: #90a4ae }
 .padding { fill: #ffb74d }
@@ -29,6 +31,7 @@ text { font: 13px system-ui, sans-serif; fill: #37474f }
 .middle { text-anchor: middle }
 @media (prefers-color-scheme: dark) {
 text { fill: #cfd8dc }
+.back { fill: #1e2029 }
 .real { fill: #4db6ac }
 .bar { fill: #607d8b }
 .padding { fill: #8d6e37 }
@@ -43,8 +46,10 @@ class Drawing:
     """An SVG picture, built up element by element."""
 
     def __init__(self, width: int, height: int, describes: str) -> None:
-        self._head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">\n'
+        size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+        self._head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">\n'
         self._parts = [f"<title>{describes}</title>\n<style>{STYLE}</style>"]
+        self.rect("back", 0, 0, width, height)
 
     def rect(self, kind: str, x: float, y: float, width: float, height: float) -> None:
         self._parts.append(
