@@ -14,13 +14,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
+# The package alone, which a new reader need not wait long for; what developers need comes on top.
+$(VENV)/.package: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.package $@
 
 setup: $(VENV)/.installed ## Make the virtual environment and build the package into it
 
-demo: setup ## Train a tiny model, evaluate it, show the tables
+demo: $(VENV)/.package ## Train a tiny model, evaluate it, show the tables
 	$(BIN)/windrow demo
 
 test: test-rust test-python ## Run every test
