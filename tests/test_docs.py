@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import pytest
 
-import windrow
+import windrow.planning
 from processes import Hosts, finish, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,6 +172,13 @@ def test_docstrings_become_markdown():
     assert not result.failed
 
 
+def described_in(page: Path) -> list[str]:
+    """What a page of the reference names, and what the modules among them export."""
+    names = re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
+    exported = {"windrow.planning": windrow.planning.__all__}
+    return names + [f"{name}.{each}" for name in names for each in exported.get(name, [])]
+
+
 def test_the_guide_builds_without_a_warning(tmp_path):
     need_the_docs_extra()
     result = subprocess.run(
@@ -186,6 +193,10 @@ def test_the_guide_builds_without_a_warning(tmp_path):
     assert "WARNING" not in result.stderr
     pages = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.html")}
     assert {str(page.relative_to(DOCS).with_suffix(".html")) for page in PAGES[1:]} <= pages
+    for page in (DOCS / "reference").glob("*.md"):
+        shown = (tmp_path / "reference" / f"{page.stem}.html").read_text()
+        for name in described_in(page):
+            assert f'id="{name}"' in shown, f"{page.name} does not show {name}"
     linked = re.compile(r"(?:src|href)=\"https?://[^\"]*\.(?:js|css|woff2?)\b")
     for page in pages:
         assert not linked.search((tmp_path / page).read_text()), f"{page} fetches something"
