@@ -99,7 +99,8 @@ class Programs:
     def need(self, memory: DeviceMemory, program: Program) -> int:
         """Bytes that a program needs beside the parameters, slots included; waits until it is compiled."""
         self.ask(program)
-        return memory.need(self._made[program].result(), self._arrays(program))
+        compiled, arrays = self._made[program].result(), self._arrays(program)
+        return memory.need(compiled, arrays, in_a_chain=isinstance(program, Decode))
 
     def _compile(self, program: Program) -> Any:
         # The caller's own mesh may be in force, with explicit axes that do not go with these.

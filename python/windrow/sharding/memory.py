@@ -41,6 +41,10 @@ CPU_SHARE = 0.75
 CPU_ALLOWANCE = 32 << 20
 """Bytes of a CPU's budget, besides, that are for stacks, and for what the allocator keeps."""
 
+CPU_OVERLAP = 32 << 20
+"""Of a program's temporaries, how many bytes at most are there twice on a CPU where the next one
+begins as soon as it has ended: it touches some of its own before the first ones are given back."""
+
 AVAILABLE_SHARE = 0.5
 """Without a budget, how much of a machine's available memory the processes on it take together."""
 
@@ -83,12 +87,13 @@ class DeviceMemory:
             return max(0, int(self.budget * CPU_SHARE) - CPU_ALLOWANCE)
         return int(self.budget * DEVICE_SHARE)
 
-    def need(self, program: Any, arrays: Any) -> int:
+    def need(self, program: Any, arrays: Any, in_a_chain: bool = False) -> int:
         """Bytes that a program needs beside the parameters, in the memory that the budget is of.
 
         Args:
             program: As ``jit(...).lower(params, *arrays).compile()`` gives it.
             arrays: A pytree of ``jax.ShapeDtypeStruct`` with shardings: all but the parameters.
+            in_a_chain: Whether it runs on what it gave before, again and again.
         """
         analysis = program.memory_analysis()
         if analysis is None:
@@ -98,8 +103,11 @@ class DeviceMemory:
             )
         given = sum(_shard_bytes(array) for array in jax.tree.leaves(arrays))
         made = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        kept = library_bytes(program.as_text()) if self._on_cpu else 0
-        return int(given + made + analysis.temp_size_in_bytes + kept) * self._sharing
+        needed = given + made + analysis.temp_size_in_bytes
+        if self._on_cpu:
+            needed += library_bytes(program.as_text())
+            needed += min(analysis.temp_size_in_bytes, CPU_OVERLAP) if in_a_chain else 0
+        return int(needed) * self._sharing
 
     def largest_need(self, needs: list[int]) -> int:
         """The largest of all hosts' needs. Every host must call it, with as many."""
@@ -213,19 +221,19 @@ def library_bytes(text: str) -> int:
 
 
 def _kept(body: str) -> int:
-    """A softmax's exponentials, and, where a product follows, the operand it packs and its own result."""
+    """A softmax's exponentials and the products beside it; the last one's operand is packed besides."""
     made = re.findall(r"^\s+(ROOT )?%?\S+ = (\w+)\[([\d,]*)\]\S* ([\w\-]+)\(", body, re.MULTILINE)
     with_product = any(operation == "dot" for *_, operation in made)
     inner = products = 0
     for root, dtype, dimensions, operation in made:
         axes = [int(size) for size in dimensions.split(",") if size]
         if operation == "dot":
-            products += prod(axes) * _item_bytes(dtype)
+            products += prod(axes) * _item_bytes(dtype) * (2 if root else 1)
         elif operation == "exponential" and not root:
             if axes and not with_product:
                 axes[-1] = min(axes[-1], _LIBRARY_PIECE)
             inner = max(inner, prod(axes) * _item_bytes(dtype))
-    return inner + 2 * products if inner else 0
+    return inner + products if inner else 0
 
 
 def _item_bytes(dtype: str) -> int:
