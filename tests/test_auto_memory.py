@@ -27,7 +27,7 @@ MIB = 1 << 20
 SCORED = [
     {"model": "llama", "vocab": 1000, "width": 512, "length": 512},
     {"model": "llama", "vocab": 32000, "width": 512, "length": 256},
-    {"model": "llama", "vocab": 50000, "width": 256, "length": 128, "scored": 0},
+    {"model": "llama", "vocab": 20000, "width": 256, "length": 128, "scored": 0},
     {"model": "llama", "vocab": 1000, "width": 128, "length": 2048},
     {"model": "gpt2", "vocab": 50000, "width": 384, "length": 256},
     {"model": "mamba", "vocab": 5000, "width": 512, "length": 128},
@@ -37,9 +37,9 @@ SCORED = [
 """Of vocabularies, widths and lengths; only the last tokens are scored where it does not say otherwise."""
 
 GENERATED = [
-    {"model": "llama", "vocab": 1000, "width": 512, "length": 128, "new": 48},
-    {"model": "gpt2", "vocab": 50000, "width": 384, "length": 200, "new": 32},
-    {"model": "mamba", "vocab": 5000, "width": 1024, "length": 250, "new": 32},
+    {"model": "llama", "vocab": 1000, "width": 512, "length": 400, "new": 24},
+    {"model": "gpt2", "vocab": 50000, "width": 512, "length": 300, "new": 16},
+    {"model": "mamba", "vocab": 5000, "width": 1024, "length": 480, "new": 16},
     {"model": "plain", "vocab": 30000, "width": 64, "length": 64, "new": 16},
 ]
 
@@ -73,7 +73,7 @@ def run():
         begun = {}
         for task, cases in (("score", SCORED), ("generate", GENERATED)):
             for case in cases:
-                options = {"count": max(5, 20_000 // case["length"]), **case, "budget": "4GiB"}
+                options = {"count": max(5, 12_000 // case["length"]), **case, "budget": "4GiB"}
                 if task == "generate":
                     options |= {"count": 40, "max_length": 512}
                 begun[task, str(case)] = pool.submit(measure, task, options, MALLOC_MMAP_THRESHOLD_="262144")

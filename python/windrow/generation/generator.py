@@ -102,7 +102,7 @@ class Generator:
         clock: Where the seconds of each phase are added up.
         defaults: What ends a text.
         policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most
-            tokens that all slots hold.
+            tokens that all slots hold; ``"auto"``: as many slots as there is memory for.
         seed: For sampling.
         chunk_length: Where given, prompts are read in chunks of so many tokens.
         memory: What there is where the policy sizes itself; what it says of it by default.

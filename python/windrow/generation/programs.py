@@ -100,7 +100,7 @@ class Programs:
         """Bytes that a program needs beside the parameters, slots included; waits until it is compiled."""
         self.ask(program)
         compiled, arrays = self._made[program].result(), self._arrays(program)
-        return memory.need(compiled, arrays, in_a_chain=isinstance(program, Decode))
+        return memory.need(compiled, arrays, in_a_chain=isinstance(program, Insert | Decode))
 
     def _compile(self, program: Program) -> Any:
         # The caller's own mesh may be in force, with explicit axes that do not go with these.

@@ -233,7 +233,7 @@ def _kept(body: str) -> int:
             if axes and not with_product:
                 axes[-1] = min(axes[-1], _LIBRARY_PIECE)
             inner = max(inner, prod(axes) * _item_bytes(dtype))
-    return inner + products if inner else 0
+    return int(inner + products) if inner else 0
 
 
 def _item_bytes(dtype: str) -> int:
@@ -243,4 +243,4 @@ def _item_bytes(dtype: str) -> int:
 
 def _shard_bytes(array: Any) -> int:
     shape = array.shape if array.sharding is None else array.sharding.shard_shape(array.shape)
-    return int(prod(shape)) * np.dtype(array.dtype).itemsize
+    return int(prod(shape) * np.dtype(array.dtype).itemsize)
