@@ -1,5 +1,7 @@
 """Batches that size themselves: the choice, what it follows from, and that nothing else changes."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -221,6 +223,30 @@ def test_what_a_cpu_has():
     memory = DeviceMemory(RowSharding.over(MESHES[8]()), 1 << 30)
     assert memory.budget == 1 << 30
     assert memory.room == int((1 << 30) * CPU_SHARE) - CPU_ALLOWANCE
+
+
+class Accelerator:
+    """What a device with memory of its own tells of it; there is none here."""
+
+    platform, process_index = "gpu", 0
+
+    def __init__(self, **stats):
+        self.memory_stats = lambda: stats
+
+
+def memory_of(devices, asked=None):
+    return DeviceMemory(SimpleNamespace(mesh=SimpleNamespace(devices=np.array(devices))), asked)
+
+
+def test_what_accelerators_have_left_counts():
+    devices = [Accelerator(bytes_limit=limit << 30, bytes_in_use=2 << 30) for limit in (10, 7, 8)]
+    assert memory_of(devices).budget == 5 << 30
+    assert memory_of(devices).room == int(0.9 * (5 << 30))
+    assert memory_of(devices, 1 << 30).budget == 1 << 30
+    assert memory_of(devices, 9 << 30).budget == 5 << 30
+    assert memory_of([Accelerator()], 3 << 30).budget == 3 << 30
+    with pytest.raises(ValueError, match="these devices do not tell how much memory they have"):
+        memory_of([Accelerator()]).budget  # noqa: B018
 
 
 def test_what_libraries_keep_is_read_from_a_real_program():
