@@ -87,10 +87,15 @@ def tokens_of(made):
     [
         ("llama", True, 1, 1),
         ("llama", True, 16, 8),
+        ("llama", False, 4, 8),
         ("llama", False, 16, 1),
         ("gpt2", True, 4, 1),
-        ("gpt2", False, 4, 1),
+        ("gpt2", True, 1, 8),
+        ("gpt2", False, 16, 8),
+        ("gpt2", False, 1, 1),
         ("mamba", True, 16, 1),
+        ("mamba", True, 4, 8),
+        ("mamba", False, 1, 8),
         ("mamba", False, 4, 1),
     ],
 )
