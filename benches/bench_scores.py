@@ -164,7 +164,7 @@ def main(documents):
         for i, (a, b) in enumerate(zip(plain, ours, strict=True))
         if abs(a[0] - b[0]) > 1e-3 + 1e-5 * abs(a[0])
     ]
-    # The harness's own backend reads a few requests elsewhere (see windrow.harness.grouping).
+    # The harness's own backend reads a few requests elsewhere (see windrow.grouping).
     assert len(differing) <= len(pairs) // 1000, differing
     assert sum(a[1] != b[1] for a, b in zip(plain, ours, strict=True)) == 0
     print(f"{len(pairs):,} requests of {documents:,} documents, results equal")

@@ -96,6 +96,11 @@ class Programs:
             self.ask(program)
         return jax.process_count() > 1 or all(self._made[program].done() for program in programs)
 
+    def drop_unbegun(self) -> None:
+        """Forgets what was asked for and is not compiled yet, so that nobody waits for it at the end."""
+        for program in [program for program, made in self._made.items() if made.cancel()]:
+            del self._made[program]
+
     def _compile(self, program: Program) -> Any:
         # The caller's own mesh may be in force, with explicit axes that do not go with these.
         with jax.set_mesh(self._sharding.mesh):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from inspect import signature
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from windrow.generation import Generator, read_defaults
+from windrow.grouping import with_shifted_reads
 from windrow.harness.arguments import (
     bad_request,
     find_model,
@@ -24,7 +25,7 @@ from windrow.harness.arguments import (
     load_checkpoint,
 )
 from windrow.harness.generating import TextRequests
-from windrow.harness.grouping import with_shifted_reads
+from windrow.harness.made import tell_of
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
@@ -41,7 +42,7 @@ class JaxLM(LM):
     ``factory``. Numbers may come as strings, as they do from a command line.
 
     Args:
-        model: The model.
+        model: The model, or a factory's name: lm_eval calls a run's folder by the argument ``model``.
         tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
         pretrained: A directory in the Hugging Face format; its model and tokenizer
             are loaded.
@@ -81,7 +82,7 @@ class JaxLM(LM):
 
     def __init__(
         self,
-        model: LanguageModel | None = None,
+        model: LanguageModel | str | None = None,
         tokenizer: Any = None,
         *,
         pretrained: str | None = None,
@@ -155,9 +156,10 @@ class JaxLM(LM):
             chunk_length=chunk,
         )
         self._totals: dict[str, Any] = {
-            "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
-            "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
+            "requests": 0, "segments": 0, "rows": 0, "batches": 0, "real_tokens": 0, "row_tokens": 0,
+            "padding_tokens": 0, "device_tokens": 0, "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
         }  # fmt: skip
+        tell_of(self)
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
@@ -260,20 +262,34 @@ class JaxLM(LM):
         """What the runs so far did.
 
         Returns:
-            ``requests``, ``segments``, ``rows`` (filler included), ``real_tokens``
-            (of every request's own input, shared or not), ``device_tokens``
-            (padding and filler included), ``shapes`` as ``[rows, length]`` lists,
-            ``truncated``, ``shared`` and ``skipped`` requests, and ``seconds`` by
-            phase: ``tokenize``, ``plan``, ``compile`` (waiting for the compiler),
-            ``host`` (filling arrays), ``device`` (waiting for results). ``generation``
-            is there once texts were generated: see
-            :meth:`windrow.generation.Generator.report`.
+            ``requests``, ``segments``, ``rows`` (filler included), ``batches``,
+            ``real_tokens`` (of every request's own input, shared or not),
+            ``row_tokens`` (what of them stands in rows), ``padding_tokens`` (filler
+            included), ``device_tokens`` (the last two), ``shapes`` as
+            ``[rows, length]`` lists, ``truncated``, ``shared`` and ``skipped``
+            requests; ``devices`` with their ``count``, ``kind`` and how many
+            ``hosts`` hold them; ``seconds`` of the host by phase: ``tokenize``,
+            ``plan``, ``compile`` (waiting for the compiler), ``host`` (filling
+            arrays), ``device`` (waiting for results); and ``device_seconds``, for
+            ``scoring`` and ``generation``: ``running``, ``waiting_for_host`` and
+            ``waiting_for_compiler``. ``generation`` is there once texts were
+            generated: see :meth:`windrow.generation.Generator.report`.
         """
         generation = self._generator.report()
+        devices = self.sharding.mesh.devices.flat
         return {
             **self._totals,
             "shapes": [*self._totals["shapes"]],
+            "devices": {
+                "count": len(devices),
+                "kind": devices[0].device_kind,
+                "hosts": len({device.process_index for device in devices}),
+            },
             "seconds": dict(self.clock.seconds),
+            "device_seconds": {
+                "scoring": asdict(self.clock.scoring),
+                "generation": asdict(self.clock.generation),
+            },
             **({"generation": generation} if generation["requests"] else {}),
         }
 
@@ -396,7 +412,7 @@ class JaxLM(LM):
         totals["truncated"] += len(own.report.truncated)
         totals["skipped"] += len(own.skipped)
         totals["shared"] += _shared(plan, len(own))
-        for name in ("rows", "device_tokens"):
+        for name in ("rows", "batches", "row_tokens", "padding_tokens", "device_tokens"):
             totals[name] += statistics[name]
         for shape in statistics["shapes"]:
             if shape not in totals["shapes"]:

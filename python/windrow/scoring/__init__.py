@@ -5,5 +5,6 @@ from windrow.scoring.corpus import score as score
 from windrow.scoring.scorer import Clock as Clock
 from windrow.scoring.scorer import Scorer as Scorer
 from windrow.scoring.scorer import Scores as Scores
+from windrow.scoring.watch import DeviceWatch as DeviceWatch
 
-__all__ = ["Clock", "CorpusScores", "Scorer", "Scores", "score"]
+__all__ = ["Clock", "CorpusScores", "DeviceWatch", "Scorer", "Scores", "score"]

@@ -27,6 +27,7 @@ from windrow.scoring.contract import vocabulary
 from windrow.scoring.feed import BatchShape, Feed
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.program import score_batch
+from windrow.scoring.watch import DeviceSeconds, DeviceWatch
 from windrow.sharding import RowSharding
 from windrow.tokens import Segments
 
@@ -90,10 +91,17 @@ class Scores:
 
 
 class Clock:
-    """Seconds by phase, added up over runs."""
+    """Seconds, added up over runs.
+
+    Attributes:
+        seconds: By phase of the host's main thread.
+        scoring: What the devices did while scores were made.
+        generation: What they did while texts were generated.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.scoring, self.generation = DeviceSeconds(), DeviceSeconds()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -170,16 +178,19 @@ class Scorer:
                 whole = list(gatherer.add(*pending.popleft()))
             self._spread(plan, scores, whole, known)
 
-        for batch, shape in enumerate(feed.shapes):
-            with self.clock.phase("compile"):
-                program = self._programs[shape].result()
-            with self.clock.phase("host"):
-                arrays = feed.arrays(batch)
-            pending.append((batch, program(self.params, *arrays)))
-            if len(pending) > IN_FLIGHT:
+        with DeviceWatch(self.clock.scoring) as watch:
+            for batch, shape in enumerate(feed.shapes):
+                with self.clock.phase("compile"), watch.compiling():
+                    program = self._programs[shape].result()
+                with self.clock.phase("host"):
+                    arrays = feed.arrays(batch)
+                watch.handing_over()
+                pending.append((batch, program(self.params, *arrays)))
+                watch.watch(pending[-1][1])
+                if len(pending) > IN_FLIGHT:
+                    fetch()
+            while pending:
                 fetch()
-        while pending:
-            fetch()
         self._spread(plan, scores, gatherer.flush(), known)
         return scores
 
