@@ -3,10 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from windrow.cli import plan, report, run
 from windrow.cli.endings import INTERRUPTED, Ending
+
+Command = Callable[[argparse.Namespace], int]
 
 DESCRIPTION = "Evaluate JAX language models on lm-evaluation-harness tasks."
 
@@ -46,10 +48,10 @@ def _command(words: list[str], ending: Ending) -> int:
         parser.print_help()
         return 2
     with ending.at_once():
-        return int(commands[options.command](options))
+        return commands[options.command](options)
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, object]]:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     from windrow import __version__
 
     parser = argparse.ArgumentParser(prog="windrow", description=DESCRIPTION)

@@ -5,7 +5,7 @@
 | evaluates a model of type ``hf`` | ``windrow`` |
 | passes a batch size of 1 | ``auto``: as many rows as the tokens of a batch allow |
 | records the device ``cuda:0`` | the platform that JAX computes on |
-| reads all its own tasks, some ten seconds | only those of ``--include_path``, where all that are asked for are there |
+| reads all its own tasks, some ten seconds | only those of ``--include_path``, if none else is asked for |
 | calls the folder of a model from ``factory=`` by random letters | by the factory's name |
 | hides the folder of ``pretrained=../model``, as its name begins with a dot | by the absolute path |
 | sets ``TOKENIZERS_PARALLELISM=false`` | as it was |

@@ -65,7 +65,8 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
     with (
         _called(repaired(settings, arguments), {"TaskManager": task_manager(settings)}),
         keep_tokenizers_parallel() as keep,
-        telling(lambda model: (keep(), models.append(model))),
+        telling(lambda _: keep()),
+        telling(models.append),
     ):
         cli_evaluate()
     if not models or not is_first_host():

@@ -262,7 +262,7 @@ class JaxLM(LM):
         """What the runs so far did.
 
         Returns:
-            ``requests``, ``segments``, ``rows`` (filler included), ``batches``,
+            ``requests``, ``segments``, ``rows`` (filler left out), ``batches``,
             ``real_tokens`` (of every request's own input, shared or not),
             ``row_tokens`` (what of them stands in rows), ``padding_tokens`` (filler
             included), ``device_tokens`` (the last two), ``shapes`` as

@@ -15,5 +15,7 @@ __all__ = ["config_max_length", "load"]
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module 'windrow.models' has no attribute {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'windrow.models' has no attribute {name!r}; it has {', '.join(__all__)}"
+        )
     return getattr(import_module("windrow.models.loading"), name)

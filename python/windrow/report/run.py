@@ -87,7 +87,9 @@ def summary(report: dict[str, Any]) -> str:
         "seconds     " + ", ".join(f"{name.replace('_', ' ')} {seconds[name]:.2f}" for name in PHASES),
     ]
     if seconds["compiling"] > max(10.0, seconds["running"]):
-        lines.append("            set JAX_COMPILATION_CACHE_DIR=FOLDER to keep what was compiled for the next run")
+        lines.append(
+            "            set JAX_COMPILATION_CACHE_DIR=FOLDER to keep what was compiled for the next run"
+        )
     return "\n".join(lines)
 
 
