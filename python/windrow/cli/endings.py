@@ -3,7 +3,7 @@
 Python raises ``KeyboardInterrupt`` only between two of its own instructions, so a
 process that waits for a device or a compiler would not heed Ctrl-C until that is
 done. Here a thread is woken by the signal itself and ends the process if nobody
-else has done so within a second.
+else has done so within half a second.
 """
 
 import os
@@ -23,7 +23,7 @@ INTERRUPTED = 130
 MISTAKE = 2
 FAULT = 1
 
-GRACE = 1.0
+GRACE = 0.5
 """Seconds that the main thread has to heed Ctrl-C by itself."""
 
 TRACEBACK = "WINDROW_TRACEBACK"
@@ -66,7 +66,7 @@ class Ending:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Ctrl-C ends what runs inside within a second or so, whatever it waits for."""
+        """Ctrl-C ends what runs inside within a second, whatever it waits for."""
         if not self.owns_process:
             yield
             return

@@ -99,7 +99,7 @@ def _scoring(report: dict[str, Any]) -> list[str]:
         f"tokens      {tokens['real']:,} real, {tokens['device']:,} on the device "
         f"({tokens['device'] / max(1, tokens['real']):.2f} each), "
         f"{tokens['padding'] / max(1, tokens['device']):.1%} of them padding",
-        f"shapes      {len(report['shapes'])} in {report['batches']:,} batches: {_shapes(report['shapes'])}",
+        f"shapes      {len(report['shapes'])}, batches {report['batches']:,}: {_shapes(report['shapes'])}",
         f"speed       {speed['scored']:,.0f} real tokens/s from tokens to scores, "
         f"{speed['device']:,.0f} device tokens/s while running",
     ]

@@ -26,7 +26,8 @@ def draw_run(report: dict[str, Any]) -> str:
     """An SVG file with a bar for time and one for tokens, and what was compiled."""
     seconds, tokens, devices = report["seconds"], report["tokens"], report["devices"]
     scored = report["rows"] > 0
-    height = 190 + (110 + 26 * -(-len(report["shapes"]) // 5) + 60 if scored else 0)
+    lines = -(-len(report["shapes"]) // 5)
+    height = 176 + (186 + 26 * lines if scored else 0) + (30 if "generation" in report else 0)
     picture = Picture(WIDTH, height, f"A run of {report['model']}")
     picture.text(LEFT, 34, f"A run of {report['model']}", "title")
     picture.text(
@@ -50,6 +51,12 @@ def draw_run(report: dict[str, Any]) -> str:
         ]
         _draw_bar(picture, 202, f"Tokens on the device: {tokens['device']:,}", parts)
         _draw_shapes(picture, 312, report)
+    if "generation" in report:
+        told, speed = report["generation"], report["tokens_per_second"]["generated"]
+        words = f"{told['requests']:,} texts with {told['generated_tokens']:,} tokens, {speed:,.0f} a second"
+        picture.text(
+            LEFT, height - 22, f"{words}; {told['slot_use']:.0%} of {told['slots']} slots in use", "quiet"
+        )
     return str(picture)
 
 
@@ -68,7 +75,7 @@ def _draw_bar(picture: Picture, top: float, heading: str, parts: Sequence[Part])
 def _draw_shapes(picture: Picture, top: float, report: dict[str, Any]) -> None:
     shapes = report["shapes"]
     picture.text(
-        LEFT, top, f"{len(shapes)} shapes, rows × length, in {report['batches']:,} batches", "heading"
+        LEFT, top, f"Shapes, rows × length: {len(shapes)}, in {report['batches']:,} batches", "heading"
     )
     for number, (rows, length) in enumerate(shapes):
         column, line = number % 5, number // 5
