@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windrow.demo import evaluation, model, report, script, text, training
-from windrow.report.rivals import arrival_order
 from windrow.demo.tasks import load
+from windrow.report.rivals import arrival_order
 
 
 @pytest.mark.parametrize("module", [text, report])
