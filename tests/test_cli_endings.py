@@ -17,6 +17,14 @@ SOON = 10
 """Seconds; it is one at most on a quiet machine."""
 
 
+HEEDING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore Ctrl-C
+from windrow.cli import main
+sys.exit(main())
+"""
+
+
 class Command:
     """``windrow run`` in a process that heeds Ctrl-C, its output in a file."""
 
@@ -27,13 +35,12 @@ class Command:
         words += ["--include_path", tasks, "--tasks", "choices", "--batch_size", "8", *more]
         with self.file.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "windrow", *map(str, words)],
+                [sys.executable, "-c", HEEDING, *map(str, words)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env={**os.environ, "PYTHONPATH": str(TESTS), "JAX_NUM_CPU_DEVICES": "1"},
                 start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
 
     @property

@@ -62,8 +62,8 @@ def work():
 
 def test_a_host_that_sleeps_is_waited_for(work):
     seconds = DeviceSeconds()
+    begin = time.perf_counter()
     with DeviceWatch(seconds) as watch:
-        begin = time.perf_counter()
         for _ in range(3):
             time.sleep(0.3)
             watch.handing_over()
@@ -80,8 +80,8 @@ def test_a_host_that_sleeps_is_waited_for(work):
 def test_a_host_that_is_ahead_is_not_waited_for(work):
     """What the host does while devices run costs nothing."""
     seconds = DeviceSeconds()
+    begin = time.perf_counter()
     with DeviceWatch(seconds) as watch:
-        begin = time.perf_counter()
         outputs = []
         for _ in range(4):
             watch.handing_over()
@@ -93,8 +93,8 @@ def test_a_host_that_is_ahead_is_not_waited_for(work):
 
 def test_waiting_for_the_compiler_is_told_apart(work):
     seconds = DeviceSeconds()
+    begin = time.perf_counter()
     with DeviceWatch(seconds) as watch:
-        begin = time.perf_counter()
         with watch.compiling():
             time.sleep(0.4)
         time.sleep(0.2)
