@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python bench lint format wheel clean
+.PHONY: help setup demo test test-rust test-python bench docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -14,13 +14,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
+# The package alone, which a new reader need not wait long for; what developers need comes on top.
+$(VENV)/.package: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.package $@
 
 setup: $(VENV)/.installed ## Make the virtual environment and build the package into it
 
-demo: setup ## Train a tiny model, evaluate it, show the tables
+demo: $(VENV)/.package ## Train a tiny model, evaluate it, show the tables
 	$(BIN)/windrow demo
 
 test: test-rust test-python ## Run every test
@@ -35,8 +40,13 @@ bench: setup ## Run every bench
 	cargo bench
 	for bench in benches/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
+docs: setup ## Build the guide into site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
 lint: setup ## Check style, types, the stub and who imports what
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -46,6 +56,7 @@ lint: setup ## Check style, types, the stub and who imports what
 
 format: setup ## Rewrite sources in the project's style
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
@@ -53,5 +64,9 @@ wheel: $(BIN)/python ## Build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls -l dist/*.whl
 
+sdist: setup ## Build the source distribution into dist/
+	$(BIN)/maturin sdist --out dist
+	@ls -l dist/*.tar.gz
+
 clean: ## Remove everything that was built
-	rm -rf $(VENV) dist target
+	rm -rf $(VENV) dist site target

@@ -110,6 +110,7 @@ def logits_memory():
     from windrow.policy import BatchPolicy
     from windrow.scoring import Clock, Scorer
     from windrow.scoring.feed import Feed
+    from windrow.scoring.program import CHUNK_BYTES, MOST_PICKS
     from windrow.sharding import RowSharding
     from windrow.tokens import load_tokenizer, loglikelihood_segments
 
@@ -130,9 +131,14 @@ def logits_memory():
             analysis = scorer._compile(feed.structs(feed.shapes[0])).memory_analysis()
             bytes_held[level] = analysis.temp_size_in_bytes
         rows, length = plan.batch_shapes[0].tolist()
-        shown = ", ".join(f"{level} {held / 2**20:,.0f} MiB" for level, held in bytes_held.items())
-        ratio = bytes_held["hidden + head"] / bytes_held["apply"]
-        print(f"  {name}, {rows} x {length}: {shown}; ratio {ratio:.3f} (asked: at most 0.1)")
+        token_bytes = 4 * scorer.vocabulary
+        chunk = min(feed.shapes[0].picks, MOST_PICKS, CHUNK_BYTES // token_bytes) * token_bytes
+        logits = {"hidden + head": chunk, "apply": rows * length * token_bytes}
+        print(f"  {name}, {rows} x {length}")
+        for what, held in (("logits", logits), ("all temporaries", bytes_held)):
+            shown = ", ".join(f"{level} {size / 2**20:,.0f} MiB" for level, size in held.items())
+            print(f"    {what}: {shown}; ratio {held['hidden + head'] / held['apply']:.3f}")
+    print("  (logits: at most 0.1)")
 
 
 def main(documents):

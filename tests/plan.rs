@@ -342,13 +342,13 @@ fn the_example_of_the_module() {
 /// Should this fail, a plan is no longer what other hosts and stored plans take it for.
 #[test]
 fn the_fingerprint_is_the_same_everywhere() {
-    let plan = Plan::new(&[5, 1, 3, 5, 2], Some(&[0, 1, 2, 0, 4]), Policy::fixed(2)).unwrap();
+    let padded_lengths = || PaddedLengths::Best { max_shapes: 8, multiple: 1, shape_price: 4096 };
+    let policy = Policy { padded_lengths: padded_lengths(), ..Policy::fixed(2) };
+    let plan = Plan::new(&[5, 1, 3, 5, 2], Some(&[0, 1, 2, 0, 4]), policy).unwrap();
     assert_eq!(format!("{:016x}", plan.fingerprint()), FINGERPRINT);
-    let plan = Plan::new(
-        &[5, 1, 3, 5, 2],
-        None,
-        Policy { packing: Some(Packing { max_segments: None }), ..Policy::budget(10) },
-    );
+    let packing = Some(Packing { max_segments: None });
+    let policy = Policy { packing, padded_lengths: padded_lengths(), ..Policy::budget(10) };
+    let plan = Plan::new(&[5, 1, 3, 5, 2], None, policy);
     assert_eq!(format!("{:016x}", plan.unwrap().fingerprint()), PACKED_FINGERPRINT);
 }
 const FINGERPRINT: &str = "85b7946316bba392";

@@ -206,7 +206,7 @@ def test_equality_and_hash():
 
 def test_fingerprint_is_the_same_on_every_platform():
     """Should this fail, other hosts' and stored plans are taken for different ones."""
-    plan = Plan(i32(5, 1, 3, 5, 2), i64(0, 1, 2, 0, 4), batch_size=2)
+    plan = Plan(i32(5, 1, 3, 5, 2), i64(0, 1, 2, 0, 4), batch_size=2, shape_price=4096)
     assert plan.fingerprint == "85b7946316bba392"
 
 

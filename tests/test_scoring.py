@@ -1,5 +1,11 @@
 """Scores against a float64 recomputation, one segment at a time."""
 
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -114,3 +120,37 @@ def test_chunks_of_a_row_change_nothing(chunk_length):
     chunked = Scorer(model, sharding, Clock(), chunk_length).run(plan, segments)
     np.testing.assert_allclose(whole.token_logprobs, chunked.token_logprobs, atol=1e-5)
     np.testing.assert_array_equal(whole.token_greedy, chunked.token_greedy)
+
+
+CACHED = """
+    import sys
+    import jax
+    import windrow
+    from small_model import prefix_model
+    from test_harness import ByteTokenizer
+
+    events = []
+    model = prefix_model(256)
+    jax.monitoring.register_event_listener(lambda event, **_: events.append(event.rpartition("/")[2]))
+    windrow.score(model, ByteTokenizer(), [("ab", "c")])
+    print(events.count("cache_misses"), events.count("cache_hits"))
+"""
+
+
+def test_jaxs_compilation_cache_is_used_where_it_is_set(tmp_path):
+    setting = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    counts = []
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", textwrap.dedent(CACHED)],
+            env={**os.environ, **setting}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        counts.append([int(count) for count in run.stdout.split()])
+    (first_misses, first_hits), (again_misses, again_hits) = counts
+    assert list(tmp_path.glob("jit_score_batch*"))
+    assert first_misses > 0
+    assert (again_misses, again_hits) == (0, first_misses + first_hits)

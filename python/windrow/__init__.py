@@ -39,6 +39,7 @@ __all__ = [
     "__version__",
     "evaluation_dataset",
     "evaluation_stream",
+    "generate",
     "score",
 ]
 

@@ -36,7 +36,7 @@ class Plan:
         max_shapes: int | None = 8,
         padding_multiple: int = 1,
         padded_lengths: Sequence[int] | NDArray[np.int32] | None = None,
-        shape_price: int = 4096,
+        shape_price: int = 8192,
         pack: bool = False,
         max_segments: int | None = None,
         longest_first: bool = True,

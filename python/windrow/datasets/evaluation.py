@@ -64,8 +64,8 @@ def lmeval_preprocessing_pipeline(
         use_thread_prefetch: Workers are threads instead of processes.
 
     Returns:
-        An iterator over global `LLMIndexedBatch`es, `int32[global_batch_size,
-        length]``; ``document_idx`` is ``idx` plus 1.
+        An iterator over global `LLMIndexedBatch`es, ``int32[global_batch_size, length]``;
+        ``document_idx`` is ``idx`` plus 1.
 
     Raises:
         ValueError: ``dataset`` is empty; the hosts or the mesh do not divide

@@ -94,7 +94,7 @@ impl Plan {
             longest_first = true
         ),
         text_signature = "(lengths, identities=None, *, batch_size=None, tokens_per_batch=None, \
-            row_multiple=1, max_shapes=8, padding_multiple=1, padded_lengths=None, shape_price=4096, \
+            row_multiple=1, max_shapes=8, padding_multiple=1, padded_lengths=None, shape_price=8192, \
             pack=False, max_segments=None, longest_first=True)"
     )]
     #[expect(clippy::too_many_arguments, reason = "each is one of Python's keywords")]

@@ -4,11 +4,11 @@ use crate::error::{Error, Result};
 
 /// What one more compiled shape is charged by default, in tokens on the device.
 ///
-/// Compiling a step takes seconds, in which a device sees some thousands of
-/// tokens of a model small enough to be evaluated often, and far more on large
-/// suites, where the price hardly matters. So the price mostly keeps suites of a
-/// few batches from being cut into a shape for each.
-pub const SHAPE_PRICE: i64 = 4096;
+/// Compiling a step takes a second or more, in which a device sees ten thousand
+/// tokens of a small model and as many of a large one on an accelerator. On
+/// large suites the price hardly matters; it keeps suites of a few batches from
+/// being cut into a shape for each.
+pub const SHAPE_PRICE: i64 = 8192;
 
 /// Numbers in a policy end here, so that no sum of them overflows.
 const LARGEST: i64 = i32::MAX as i64;

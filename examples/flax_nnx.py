@@ -1,0 +1,82 @@
+"""A Flax NNX model, evaluated before and after it is trained.
+
+``nnx.split`` takes the model apart into its structure and its parameters; the
+function that windrow gets puts them together again.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import windrow
+from sayings import END, TEXTS, VOCABULARY, byte_tokenizer, evaluate
+
+WIDTH, MAX_LENGTH, STEPS = 32, 64, 150
+
+
+class Transformer(nnx.Module):
+    """One layer of attention and one of perceptrons."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.tokens = nnx.Embed(VOCABULARY, WIDTH, rngs=rngs)
+        self.places = nnx.Embed(MAX_LENGTH, WIDTH, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(4, WIDTH, decode=False, rngs=rngs)
+        self.up = nnx.Linear(WIDTH, 4 * WIDTH, rngs=rngs)
+        self.down = nnx.Linear(4 * WIDTH, WIDTH, rngs=rngs)
+        self.head = nnx.Linear(WIDTH, VOCABULARY, rngs=rngs)
+
+    def __call__(self, tokens, positions):
+        flow = self.tokens(tokens) + self.places(positions)
+        flow = flow + self.attention(flow, mask=nnx.make_causal_mask(tokens))
+        flow = flow + self.down(nnx.gelu(self.up(flow)))
+        return self.head(flow)
+
+
+def language_model(model: Transformer) -> windrow.LanguageModel:
+    """What windrow needs to know of the model, with its parameters as they are now."""
+    graph, params = nnx.split(model)
+
+    def apply(params, tokens, positions, segment_ids):
+        return nnx.merge(graph, params)(tokens, positions)
+
+    return windrow.LanguageModel(params, apply, max_length=MAX_LENGTH)
+
+
+@nnx.jit
+def train_step(model, optimizer, tokens):
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+
+    def loss(model):
+        logits = model(inputs, jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape))
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        return losses.mean(where=targets != END)
+
+    value, gradients = nnx.value_and_grad(loss)(model)
+    optimizer.update(model, gradients)
+    return value
+
+
+def train(model: Transformer, tokenizer) -> float:
+    """Learns the sayings by heart; returns the loss."""
+    rows = np.full((len(TEXTS), MAX_LENGTH), END)
+    for row, text in zip(rows, TEXTS, strict=True):
+        tokens = tokenizer.encode(text).ids
+        row[: len(tokens)] = tokens
+    optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+    for _ in range(STEPS):
+        loss = train_step(model, optimizer, jnp.array(rows))
+    return float(loss)
+
+
+def main() -> None:
+    tokenizer, model = byte_tokenizer(), Transformer(nnx.Rngs(jax.random.key(0)))
+    before = evaluate(windrow.JaxLM(language_model(model), tokenizer, prefix_token_id=END))
+    loss = train(model, tokenizer)
+    after = evaluate(windrow.JaxLM(language_model(model), tokenizer, prefix_token_id=END))
+    print(f"right: {before:.2f} before training, {after:.2f} after it, with a loss of {loss:.2f}")
+
+
+if __name__ == "__main__":
+    main()

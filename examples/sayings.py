@@ -1,0 +1,85 @@
+"""What the examples share: a byte tokenizer and an lm_eval task. Neither needs a network.
+
+The task asks for the end of a saying, with those of three other sayings beside it.
+"""
+
+from typing import Any
+
+import datasets
+import lm_eval
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import make_table
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+import windrow
+
+SAYINGS = [
+    ("Make hay", "while the sun shines."),
+    ("As you sow,", "so shall you reap."),
+    ("Many hands", "make light work."),
+    ("A stitch in time", "saves nine."),
+    ("Still waters", "run deep."),
+    ("The early bird", "catches the worm."),
+    ("A rolling stone", "gathers no moss."),
+    ("Strike the iron", "while it is hot."),
+    ("When the cat is away,", "the mice will play."),
+    ("Birds of a feather", "flock together."),
+    ("Do not count your chickens", "before they are hatched."),
+    ("Out of sight,", "out of mind."),
+    ("All that glitters", "is not gold."),
+    ("Too many cooks", "spoil the broth."),
+    ("Where there is smoke,", "there is fire."),
+    ("One swallow", "does not make a summer."),
+    ("An apple a day", "keeps the doctor away."),
+    ("Better late", "than never."),
+    ("Look before", "you leap."),
+    ("Well begun", "is half done."),
+]
+
+TEXTS = [f"{beginning} {end}" for beginning, end in SAYINGS]
+
+END = 256
+"""The token that ends a text and stands before one; the others are bytes."""
+
+VOCABULARY = 257
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A token for each byte, and one more. A ``tokenizer.json`` from a checkpoint does as well."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: token for token, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<end>"])
+    return tokenizer
+
+
+def documents(**_: Any) -> dict[str, datasets.Dataset]:
+    """What lm_eval reads: beginnings, four ends each, and which of them is right."""
+    ends = [end for _, end in SAYINGS]
+    rows = [
+        {"beginning": beginning, "ends": [ends[(at + step) % len(ends)] for step in (0, 3, 7, 11)], "gold": 0}
+        for at, (beginning, _) in enumerate(SAYINGS)
+    ]
+    return {"test": datasets.Dataset.from_list(rows)}
+
+
+TASK = {
+    "task": "sayings",
+    "custom_dataset": documents,
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{beginning}}",
+    "doc_to_choice": "{{ends}}",
+    "doc_to_target": "{{gold}}",
+    "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    "metadata": {"version": 1},
+}
+
+
+def evaluate(lm: windrow.JaxLM) -> float:
+    """Runs lm_eval, prints its table, and returns the share of right answers; one in four is chance."""
+    tasks = TaskManager(include_defaults=False)  # reading all of lm_eval's own takes some ten seconds
+    results = lm_eval.simple_evaluate(lm, tasks=[TASK], task_manager=tasks, bootstrap_iters=0)
+    print(make_table(results))
+    return results["results"]["sayings"]["acc,none"]

@@ -1,0 +1,202 @@
+"""The guide and the README: Python runs as it stands, commands exist, pictures are those of the script."""
+
+import doctest
+import inspect
+import os
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import jax
+import pytest
+
+import windrow.planning
+from processes import Hosts, finish, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+HOSTS = DOCS / "hosts.md"
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FRAMEWORKS = ("flax", "equinox")
+
+OTHERS_TASK = 'tasks=["arc_easy"]'
+DEMOS_TASK = 'tasks=["demo_questions"], task_manager=manager, bootstrap_iters=0'
+"""What replaces a task of lm_eval's own, whose data would have to be fetched."""
+
+MANAGER = "from windrow.demo.evaluation import task_manager\nmanager = task_manager()\n"
+
+PROMISE = re.compile(r"^(?:print\((?P<printed>.*)\)|(?P<name>\w+) = .*?)  # (?P<value>[\[('].*?)(?:[:;].*)?$")
+"""A line that says in a comment what it prints or assigns: an array, a list, a string."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for found, code in FENCE.findall(page.read_text()) if found == language]
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def squeezed(text: object) -> str:
+    """On one line, with single blanks."""
+    return re.sub(r"\s+", " ", str(text))
+
+
+@pytest.fixture
+def as_a_reader(tmp_path, monkeypatch):
+    """An empty folder, and JAX as it comes; a context manager would not reach other threads."""
+    monkeypatch.chdir(tmp_path)
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.mark.usefixtures("as_a_reader")
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != HOSTS and blocks(page, "python")], ids=named
+)
+def test_python_runs_and_keeps_its_promises(page, monkeypatch, capsys):
+    """All blocks of a page in one module, in order; what comments promise is what comes out."""
+    for framework in FRAMEWORKS:
+        if re.search(rf"^(?:from|import) {framework}\b", page.read_text(), re.MULTILINE) and not find_spec(
+            framework
+        ):
+            pytest.skip(f"needs {framework}; pip install 'windrow[examples]' brings it")
+    module = type(sys)("page")
+    monkeypatch.setitem(sys.modules, "page", module)
+    for number, block in enumerate(blocks(page, "python"), 1):
+        code = block.replace(OTHERS_TASK, DEMOS_TASK)
+        code = code if code == block else MANAGER + code
+        exec(compile(code, f"{page.name}, block {number}", "exec"), module.__dict__)
+        printed = squeezed(capsys.readouterr().out)
+        for promise in filter(None, map(PROMISE.match, block.splitlines())):
+            found = printed if promise["name"] is None else squeezed(vars(module)[promise["name"]])
+            assert promise["value"] in found, f"{page.name}, block {number}: {promise[0]}"
+
+
+def test_the_readmes_model_scores(evals, as_a_reader, capsys):
+    """The README's first block on real questions."""
+    from lm_eval.tasks import TaskManager
+
+    code = blocks(README, "python")[0]
+    assert OTHERS_TASK in code
+    manager = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
+    code = code.replace(OTHERS_TASK, DEMOS_TASK.replace("demo_questions", "local_arc_easy"))
+    exec(code.replace("limit=100", "limit=10"), {"manager": manager})
+    printed = capsys.readouterr().out
+    assert "local_arc_easy" in printed
+    assert "'requests': 40" in printed
+
+
+def test_python_for_several_hosts_runs_on_two(evals, tmp_path):
+    """The page's own lines, but where the processes find each other, and what they evaluate."""
+    (code,) = blocks(HOSTS, "python")
+    changes = {
+        "initialize(": f'initialize("127.0.0.1:{free_port()}", 2, int(sys.argv[1]), ',
+        "/models/llama": str(evals / "parity" / "tiny-llama"),
+        OTHERS_TASK: f"{DEMOS_TASK}, limit=4",
+        "import jax\n": "import sys\nimport jax\n",
+        "with leaving": f"{MANAGER}with leaving",
+    }
+    for old, new in changes.items():
+        assert code.count(old) == 1, old
+        code = code.replace(old, new)
+    script = tmp_path / "several.py"
+    script.write_text(code + "\nprint('ended with', results and results['results'])\n")
+    with Hosts(tmp_path, [[script, 0], [script, 1]]) as hosts:
+        finish(hosts, timeout=120)
+        assert [host.status for host in hosts] == [0, 0], hosts[0].output + hosts[1].output
+        assert "ended with {'demo_questions'" in hosts[0].output
+        assert "ended with None" in hosts[1].output
+
+
+def commands() -> list[list[str]]:
+    """Every call of ``windrow`` in a block of shell commands, as words."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = re.split(r"[\s\"'`]+", line.partition("#")[0].strip())
+                if "windrow" in words and words[0] != "pip":
+                    found.append(words[words.index("windrow") :])
+    return found
+
+
+@cache
+def help_of(command: str) -> str:
+    called = [sys.executable, "-m", "windrow", command, "--help"]
+    result = subprocess.run(called, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_commands_and_their_options_exist(words):
+    for option in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{option}\b", help_of(words[1])), option
+    assert help_of(words[1])
+    if "--model_args" in words:
+        accepted = inspect.signature(windrow.JaxLM).parameters
+        for argument in words[words.index("--model_args") + 1].split(","):
+            assert argument.partition("=")[0] in accepted
+
+
+def test_pictures_are_those_of_the_script(tmp_path):
+    runpy.run_path(str(DOCS / "draw.py"))["main"](tmp_path)
+    drawn = {path.name: path.read_text() for path in tmp_path.glob("*.svg")}
+    assert drawn == {path.name: path.read_text() for path in (DOCS / "pictures").glob("*.svg")}
+    assert all(any(f"pictures/{name}" in page.read_text() for page in PAGES) for name in drawn)
+
+
+def need_the_docs_extra():
+    if not (find_spec("material") and find_spec("griffe")):
+        pytest.skip("needs the docs extra; pip install 'windrow[docs]' brings it")
+
+
+def test_docstrings_become_markdown():
+    need_the_docs_extra()
+    spec = spec_from_file_location("docstrings", DOCS / "docstrings.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
+
+
+def described_in(page: Path) -> list[str]:
+    """What a page of the reference names, and what the modules among them export."""
+    names = re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
+    exported = {"windrow.planning": windrow.planning.__all__}
+    return names + [f"{name}.{each}" for name in names for each in exported.get(name, [])]
+
+
+def test_the_guide_builds_without_a_warning(tmp_path):
+    need_the_docs_extra()
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "WARNING" not in result.stderr
+    pages = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.html")}
+    assert {str(page.relative_to(DOCS).with_suffix(".html")) for page in PAGES[1:]} <= pages
+    for page in (DOCS / "reference").glob("*.md"):
+        shown = (tmp_path / "reference" / f"{page.stem}.html").read_text()
+        for name in described_in(page):
+            assert f'id="{name}"' in shown, f"{page.name} does not show {name}"
+    linked = re.compile(r"(?:src|href)=\"https?://[^\"]*\.(?:js|css|woff2?)\b")
+    for page in pages:
+        assert not linked.search((tmp_path / page).read_text()), f"{page} fetches something"

@@ -1,0 +1,42 @@
+"""Every example as a reader runs it: a process of its own, in the examples' folder."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+PRINTED = {
+    "equinox_model": r"5\.\d+ nats a byte; an even guess costs 5\.549\nthe same packed as one to a row",
+    "flax_linen": r"(?s)Make hay while the sun shines\..*the same with a head of its own as without",
+    "flax_nnx": r"right: 0\.[0-5]\d before training, (0\.9\d|1\.00) after it",
+    "grain_batches": r"(?s)20 segments in 20 rows, 3 batches.*perplexity of a byte: \d+\.\d",
+    "plain_jax": r"right: 0\.[6-9]\d\n\{'requests': 80, .*'shared': 0",
+    "plan_batches": r"the best lengths, 8 at most +1\.\d+ in \d shapes",
+    "recurrent": r"(?s)163 tokens scored in chunks of 64, as if at once.*'generated_tokens': 16",
+    "sharded": r"8 devices: rows in 4 parts; each holds \(64, 128\) of \(64, 256\)",
+}
+"""What each example prints, as a regular expression."""
+
+FRAMEWORKS = {"equinox_model": ["equinox"], "flax_linen": ["flax"], "flax_nnx": ["flax", "optax"]}
+
+
+def test_no_example_is_left_out():
+    scripts = {path.stem for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
+    assert scripts == set(PRINTED)
+
+
+@pytest.mark.parametrize("name", sorted(PRINTED))
+def test_example(name):
+    for package in FRAMEWORKS.get(name, []):
+        if find_spec(package) is None:
+            pytest.skip(f"needs {package}; pip install 'windrow[examples]' brings it")
+    result = subprocess.run(
+        [sys.executable, f"{name}.py"], cwd=EXAMPLES, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search(PRINTED[name], result.stdout), result.stdout
