@@ -26,8 +26,8 @@ from windrow.harness.arguments import (
 )
 from windrow.harness.generating import TextRequests
 from windrow.harness.made import tell_of
+from windrow.harness.totals import Totals
 from windrow.model import LanguageModel
-from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer, Scores
 from windrow.sharding import RowSharding, check_agreement, is_first_host, share_from_first_host
@@ -155,10 +155,7 @@ class JaxLM(LM):
             seed=integer("seed", seed, least=0) or 0,
             chunk_length=chunk,
         )
-        self._totals: dict[str, Any] = {
-            "requests": 0, "segments": 0, "rows": 0, "batches": 0, "real_tokens": 0, "row_tokens": 0,
-            "padding_tokens": 0, "device_tokens": 0, "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
-        }  # fmt: skip
+        self._totals = Totals()
         tell_of(self)
 
     @classmethod
@@ -246,9 +243,7 @@ class JaxLM(LM):
         arguments = self._agreed("generate_until", [request.args for request in requests])
         with self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
-        self._totals["requests"] += len(arguments)
-        self._totals["truncated"] += texts.truncated
-        self._totals["skipped"] += texts.skipped
+        self._totals.add_generated(len(arguments), texts.truncated, texts.skipped)
         results = [""] * len(arguments)
 
         def finished(request: int, text: str) -> None:
@@ -278,8 +273,7 @@ class JaxLM(LM):
         generation = self._generator.report()
         devices = self.sharding.mesh.devices.flat
         return {
-            **self._totals,
-            "shapes": [*self._totals["shapes"]],
+            **self._totals.told(),
             "devices": {
                 "count": len(devices),
                 "kind": devices[0].device_kind,
@@ -402,29 +396,7 @@ class JaxLM(LM):
 
         with bar:
             self._scorer.run(plan, segments, fetched)
-        self._record(plan, own)
-
-    def _record(self, plan: Plan, own: Segments) -> None:
-        statistics, totals = plan.statistics, self._totals
-        totals["requests"] += own.request_count
-        totals["segments"] += len(own)
-        totals["real_tokens"] += len(own.tokens) - len(own)
-        totals["truncated"] += len(own.report.truncated)
-        totals["skipped"] += len(own.skipped)
-        totals["shared"] += _shared(plan, len(own))
-        for name in ("rows", "batches", "row_tokens", "padding_tokens", "device_tokens"):
-            totals[name] += statistics[name]
-        for shape in statistics["shapes"]:
-            if shape not in totals["shapes"]:
-                totals["shapes"].append(shape)
-
-
-def _shared(plan: Plan, own: int) -> int:
-    """How many of the first ``own`` segments of a plan lie where another one of them lies."""
-    if own == plan.segment_count:
-        return int(plan.statistics["shared_segments"])
-    places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
-    return own - int(np.unique(places, axis=1).shape[1])
+        self._totals.add_scored(plan, own)
 
 
 def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:

@@ -53,7 +53,7 @@ def _subtitle(report: dict[str, Any]) -> str:
 
 def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figures: dict[str, Any]) -> None:
     """A histogram of lengths; dashed lines stand at the lengths that rows are padded to."""
-    picture.text(24, top, f"{figures['request_type']}: how long the requests are", "heading")
+    picture.text(24, top, f"{figures['request_type']}: how long the segments are", "heading")
     shared = ("shared", f"in another's row ({figures['shared']:,})")
     picture.legend(
         LEFT,
@@ -71,12 +71,12 @@ def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figure
     frame = Frame(top, (0, edges[-1]), highest)
     frame.draw(
         picture,
-        "tokens that the model sees of a request",
-        "requests" if width == 1 else f"requests in {width} tokens",
+        "tokens that the model sees of a segment",
+        "segments" if width == 1 else f"segments in {width} tokens",
     )
     for begin, stop, mine, theirs in zip(edges, edges[1:], own, shares, strict=False):
         span = f"{int(begin + 0.5)} to {int(stop - 0.5)} tokens"
-        note = f"{span}: {mine + theirs:,} requests, {theirs:,} in another's row"
+        note = f"{span}: {mine + theirs:,} segments, {theirs:,} in another's row"
         left, right = frame.x(begin), frame.x(stop)
         picture.rect(left, frame.y(mine), right - left - 0.4, frame.y(0) - frame.y(mine), "real", note)
         picture.rect(

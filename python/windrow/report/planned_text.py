@@ -39,7 +39,8 @@ def _rows(policy: dict[str, Any]) -> str:
         if policy["tokens_per_batch"] is not None
         else "as many rows a batch as fit"
     )
-    return f"{rows}, at most {policy['max_shapes']} shapes"
+    packed = ", several segments to a row" if policy["pack"] else ""
+    return f"{rows}, at most {policy['max_shapes']} shapes{packed}"
 
 
 def _scored(figures: dict[str, Any]) -> list[str]:
