@@ -128,7 +128,7 @@ def logits_memory():
         ):
             scorer = Scorer(parts, sharding, Clock())
             feed = Feed(plan, segments, sharding)
-            analysis = scorer._compile(feed.structs(feed.shapes[0])).memory_analysis()
+            analysis = scorer._lower(feed.structs(feed.shapes[0])).compile().memory_analysis()
             bytes_held[level] = analysis.temp_size_in_bytes
         rows, length = plan.batch_shapes[0].tolist()
         token_bytes = 4 * scorer.vocabulary
@@ -170,7 +170,7 @@ def main(documents):
         for i, (a, b) in enumerate(zip(plain, ours, strict=True))
         if abs(a[0] - b[0]) > 1e-3 + 1e-5 * abs(a[0])
     ]
-    # The harness's own backend reads a few requests elsewhere (see windrow.harness.grouping).
+    # The harness's own backend reads a few requests elsewhere (see windrow.grouping).
     assert len(differing) <= len(pairs) // 1000, differing
     assert sum(a[1] != b[1] for a, b in zip(plain, ours, strict=True)) == 0
     print(f"{len(pairs):,} requests of {documents:,} documents, results equal")

@@ -1,31 +1,47 @@
-"""The command line, as a person calls it: in a process of its own."""
+"""The command line itself: help, mistakes, and what it loads."""
 
 import subprocess
 import sys
+import traceback
+from importlib.metadata import entry_points
 
 import pytest
 
+from command import is_one_line, windrow
+from task_files import write_tasks
+from windrow.cli.endings import told
 
-def windrow(*arguments, timeout=120):
-    return subprocess.run(
-        [sys.executable, "-m", "windrow", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+HEAVY = "{'jax', 'grain', 'lm_eval', 'numpy', 'tokenizers', 'windrow._rust'}"
+
+
+def loaded_by(code):
+    code = f"import sys\n{code}\nprint('LOADED', sorted({HEAVY} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "plan --help", "report --help"])
+def test_help_loads_nothing_heavy(words):
+    code = f"from windrow.cli import main\ntry: main({words.split()})\nexcept SystemExit: pass"
+    assert loaded_by(code) == "LOADED []"
 
 
 def test_import_is_light():
-    code = "import sys, windrow; print(sorted({'jax', 'grain', 'lm_eval'} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.strip() == "[]", result
+    assert loaded_by("import windrow") == "LOADED []"
 
 
 def test_help_lists_the_commands():
     result = windrow("--help")
     assert result.returncode == 0
-    for command in ("run", "demo"):
+    for command in ("run", "plan", "report", "demo"):
         assert command in result.stdout
+
+
+def test_help_of_run_has_both_kinds_of_options():
+    result = windrow("run", "--help")
+    assert result.returncode == 0
+    for option in ("--coordinator", "--include_path", "--log_samples", "--use_cache"):
+        assert option in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -37,11 +53,86 @@ def test_help_lists_the_commands():
             ["run", "--tasks", "x", "--include_path", "/no/such"],
             "--include_path must be a directory; '/no/such' is none",
         ),
+        (["run", "--tasks", "choices", "--config", "/no/such.yaml"], "Config file not found: /no/such.yaml"),
+        (["run", "--tasks", "choices", "--model_args", "{broken"], "--model_args must be name=value"),
+        (["run", "--tasks", "nothing", "--include_path", "TASKS"], "Tasks not found: nothing"),
+        (
+            ["run", "--tasks", "choices", "--include_path", "TASKS", "--model_args", "pretrained=/no/such"],
+            "pretrained must be a directory in the Hugging Face format; '/no/such' is none",
+        ),
+        (
+            ["run", "--tasks", "choices", "--include_path", "TASKS", "--model_args", "pretrain=x"],
+            "unknown model argument 'pretrain'",
+        ),
+        (
+            ["run", "--model", "nobody", "--tasks", "choices", "--include_path", "TASKS"],
+            "no model for this name found",
+        ),
+        (["run", "--tasks", "choices", "--coordinator", "here:1"], "give --coordinator, --process-count"),
+        (["plan", "--tasks", "x", "--tokenizer", "/no/such/file"], "is neither a tokenizer.json, nor"),
+        (
+            ["plan", "--tasks", "x", "--tokenizer", "y", "--max-shapes", "0"],
+            "--max_shapes must be at least 1",
+        ),
+        (["plan", "--tasks", "x", "--tokenizer", "y", "--plot", "z.png"], "ends in .svg, not 'z.png'"),
+        (["plan", "--tasks", "x", "--tokenizer", "y", "--json", "/no/such/z"], "its folder does not exist"),
+        (["plan", "--tasks", "x", "--tokenizer", "y", "--limit", "0"], "--limit must be above 0"),
+        (
+            ["plan", "--tasks", "x", "--tokenizer", "y", "--batch-size", "9", "--devices", "8"],
+            "must be a multiple of --devices, 8",
+        ),
+        (["report", "/no/such"], "there is no windrow_report_*.json in '/no/such'"),
     ],
 )
-def test_mistakes_end_in_one_line(arguments, message):
+def test_mistakes_end_in_one_line(arguments, message, tmp_path):
+    tasks = write_tasks(tmp_path)
+    result = windrow(*[tasks if word == "TASKS" else word for word in arguments])
+    assert is_one_line(result), result.stderr
+    assert message in result.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["plan"], ["report"], ["run", "--tasks", "x", "--limit", "y"]]
+)
+def test_words_that_cannot_be_read_show_the_usage(arguments):
     result = windrow(*arguments)
     assert result.returncode == 2
-    assert result.stderr.strip().splitlines()[-1].startswith("windrow: ")
-    assert message in result.stderr
+    assert "usage:" in result.stderr
+    assert "error:" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+def test_a_mistake_in_the_callers_own_code_says_where(tmp_path):
+    tasks = write_tasks(tmp_path)
+    words = ["run", "--model_args", "factory=byte_model:make_broken", "--include_path", tasks]
+    result = windrow(*words, "--tasks", "choices")
+    assert is_one_line(result), result.stderr
+    assert "no such parameter" in result.stderr.splitlines()[-1]
+    assert "byte_model.py, line" in result.stderr.splitlines()[-1]
+    shown = windrow(*words, "--tasks", "choices", WINDROW_TRACEBACK="1")
+    assert "Traceback" in shown.stderr
+
+
+def test_what_is_told_of_an_error():
+    assert told(ValueError("a is 3; it must be 4")) == "a is 3; it must be 4"
+    assert told(KeyError("no such task")) == "no such task"
+    assert told(RuntimeError("RESOURCE_EXHAUSTED: 3 GB")).startswith(
+        "RuntimeError: RESOURCE_EXHAUSTED: 3 GB; ask for smaller batches"
+    )
+    assert told(AssertionError()) == "AssertionError"
+    with pytest.raises(ValueError, match="own") as caught:
+        exec(compile("raise ValueError('own')", __file__, "exec"))
+    assert traceback.extract_tb(caught.tb)
+    assert f"({__file__}, line 1" in told(caught.value)
+
+
+def test_the_plug_in_entry_point_is_what_lm_eval_registers():
+    """A plug-in is first a placeholder by its entry point's value, which the decorator then has to equal."""
+    (entry,) = entry_points(group="lm_eval.models", name="windrow")
+    code = (
+        "import lm_eval.models; from lm_eval.api.registry import get_model, model_registry\n"
+        f"model_registry.register('windrow', target={entry.value!r})\n"
+        "model = get_model('windrow'); print(model.__module__, model.__name__, 'hf' in model_registry)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.split() == ["windrow.harness.lm", "JaxLM", "True"], result.stderr

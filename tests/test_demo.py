@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windrow.demo import evaluation, model, report, script, text, training
-from windrow.demo.report import ArrivalOrder
 from windrow.demo.tasks import load
+from windrow.report.rivals import arrival_order
 
 
 @pytest.mark.parametrize("module", [text, report])
@@ -202,14 +202,14 @@ def test_steps_in_one_call_are_the_steps_one_by_one(tokenizer):
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 9))
 def test_arrival_order_costs_what_padding_batch_by_batch_costs(lengths, rows):
-    cost = ArrivalOrder.of(lengths, rows)
+    cost = arrival_order(lengths, rows)
     batches = [lengths[first : first + rows] for first in range(0, len(lengths), rows)]
     assert cost.device_tokens == sum(len(batch) * max(batch) for batch in batches)
     assert cost.shapes == {(len(batch), max(batch)) for batch in batches}
 
 
 def test_arrival_orders_add_up_and_share_shapes():
-    both = ArrivalOrder.of([3, 4], 2) + ArrivalOrder.of([4, 1, 7], 2)
+    both = arrival_order([3, 4], 2) + arrival_order([4, 1, 7], 2)
     assert (both.device_tokens, both.shapes) == (8 + 8 + 7, {(2, 4), (1, 7)})
 
 

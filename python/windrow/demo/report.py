@@ -1,49 +1,18 @@
 """What the scores and the batches are to be compared with."""
 
 import re
-from dataclasses import dataclass
 from math import exp
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from windrow.demo.text import VALLEYS
+from windrow.report.rivals import Cost
 
 Results = dict[str, Any]
 """What ``lm_eval.simple_evaluate`` gives."""
-
-
-@dataclass(frozen=True)
-class ArrivalOrder:
-    """What batches cost when segments stay in the order they came in.
-
-    Attributes:
-        device_tokens: Tokens on the device, padding included.
-        shapes: The distinct ``(rows, length)``, each of which is one compilation.
-    """
-
-    device_tokens: int
-    shapes: frozenset[tuple[int, int]]
-
-    @classmethod
-    def of(cls, lengths: ArrayLike, rows: int) -> "ArrivalOrder":
-        """Takes ``rows`` segments at a time and pads each batch to its longest; nothing is shared.
-
-        >>> cost = ArrivalOrder.of([3, 5, 4, 2, 9], rows=2)
-        >>> cost.device_tokens, sorted(cost.shapes)
-        (27, [(1, 9), (2, 4), (2, 5)])
-        """
-        array = np.asarray(lengths, np.int64)
-        begins = np.arange(0, len(array), rows)
-        counts = np.minimum(rows, len(array) - begins)
-        longest = np.maximum.reduceat(array, begins) if len(array) else array
-        shapes = frozenset(zip(counts.tolist(), longest.tolist(), strict=True))
-        return cls(int(counts @ longest), shapes)
-
-    def __add__(self, other: "ArrivalOrder") -> "ArrivalOrder":
-        return ArrivalOrder(self.device_tokens + other.device_tokens, self.shapes | other.shapes)
 
 
 def chances(results: Results, tokenizer: Tokenizer, training_tokens: NDArray[np.int32]) -> str:
@@ -74,7 +43,7 @@ def frequency_word_perplexity(
     return exp(-total / sum(len(re.split(r"\s+", page)) for page in pages))
 
 
-def batches(report: dict[str, Any], arrival: ArrivalOrder) -> str:
+def batches(report: dict[str, Any], arrival: Cost) -> str:
     """What windrow put on the device beside what arrival order would have, as a table."""
     real = report["real_tokens"]
     rows = (

@@ -11,10 +11,12 @@ from tokenizers import Tokenizer
 
 from windrow.demo.evaluation import evaluate, quiet
 from windrow.demo.model import Params, language_model
-from windrow.demo.report import ArrivalOrder, arguments_of, batches, chances
+from windrow.demo.report import arguments_of, batches, chances
 from windrow.demo.text import stories
 from windrow.demo.training import BEGIN, Stream, token_stream, train, train_tokenizer
 from windrow.harness import JaxLM
+from windrow.report.rivals import Cost
+from windrow.report.rivals import arrival_order as arrival_cost
 from windrow.tokens import loglikelihood_segments, rolling_segments
 
 STORIES = 6000
@@ -29,7 +31,7 @@ class Outcome(NamedTuple):
 
     results: dict[str, Any]
     report: dict[str, Any]
-    arrival: ArrivalOrder
+    arrival: Cost
 
 
 def demonstrate() -> Outcome:
@@ -90,7 +92,7 @@ def trained(stream: Stream, tokenizer: Tokenizer) -> Params:
     return params
 
 
-def arrival_order(lm: JaxLM, results: dict[str, Any], rows: int) -> ArrivalOrder:
+def arrival_order(lm: JaxLM, results: dict[str, Any], rows: int) -> Cost:
     """The cost of the same requests in the order in which lm_eval hands them over."""
     pairs: list[tuple[str, str]] = []
     texts: list[str] = []
@@ -103,5 +105,5 @@ def arrival_order(lm: JaxLM, results: dict[str, Any], rows: int) -> ArrivalOrder
         loglikelihood_segments(lm.tokenizer, pairs, max_length=lm.max_length),
         rolling_segments(lm.tokenizer, texts, max_length=lm.max_length),
     )
-    first, second = (ArrivalOrder.of(np.diff(segments.offsets) - 1, rows) for segments in runs)
+    first, second = (arrival_cost(np.diff(segments.offsets) - 1, rows) for segments in runs)
     return first + second

@@ -32,7 +32,7 @@ from windrow.generation.sizing import DEFAULT_SLOTS, fit_slots
 from windrow.model import LanguageModel
 from windrow.planning import Plan, bucket_ids, choose_lengths
 from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
-from windrow.scoring import Clock
+from windrow.scoring import Clock, DeviceWatch
 from windrow.sharding import DeviceMemory, RowSharding, place
 from windrow.tokens import Segments, Tokenizer
 
@@ -169,7 +169,9 @@ class Generator:
         self._slots = batching.begin.slots
         self._totals["requests"] += len(prompts)
         self._totals["prompt_tokens"] += len(prompts.tokens)
-        _Run(self, batching, prompts, settings, finished).loop()
+        with DeviceWatch(self.clock.generation) as watch:
+            _Run(self, batching, prompts, settings, finished, watch).loop()
+        self._programs.drop_unbegun()
 
     def _sized_batching(self, prompts: Segments, settings: Sequence[Settings]) -> Batching:
         """The batching with as many slots as the policy says, or as the devices have memory for."""
@@ -228,7 +230,7 @@ class Generator:
             inserts = tuple(Insert(begin, rows, int(length)) for length in padded)
             decodes = (decode(begin, begin.memory),)
             fewer = Begin(begin.memory, slots // FEWER // self.sharding.groups * self.sharding.groups)
-            pays = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE
+            pays = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE and len(lengths) > slots
             last = (Move(begin, fewer), decode(fewer, begin.memory)) if pays else None
             order = np.lexsort([-limits, -bucket_ids(lengths, padded)])
         return Batching(begin, inserts, decodes, last, order)
@@ -250,8 +252,9 @@ class _Run:
         prompts: Segments,
         settings: Sequence[Settings],
         finished: Callable[[int, Generated], None],
+        watch: DeviceWatch,
     ) -> None:
-        self.generator, self.batching, self.finished = generator, batching, finished
+        self.generator, self.batching, self.finished, self.watch = generator, batching, finished, watch
         self.programs, self.sharding, self.clock = generator._programs, generator.sharding, generator.clock
         self.prompts, self.settings = prompts, settings
         self.limits = [one.max_new_tokens for one in settings]
@@ -286,7 +289,7 @@ class _Run:
             self._look(*pending.popleft())
 
     def _get(self, program: Program) -> Any:
-        with self.clock.phase("compile"):
+        with self.clock.phase("compile"), self.watch.compiling():
             return self.programs.get(program)
 
     def _insert(self, slots: Any, entries: list[Entry]) -> Any:
@@ -298,7 +301,10 @@ class _Run:
                 for array in self._arrays(insert, entries)
             ]
         self.stopped.difference_update(entry.slot for entry in entries)
-        return self._get(insert)(slots, *arrays)
+        program = self._get(insert)
+        # Its output is the next program's to take: it is watched together with the tokens made after it.
+        self.watch.handing_over()
+        return program(slots, *arrays)
 
     def _arrays(self, insert: Insert, entries: list[Entry]) -> tuple[NDArray[Any], ...]:
         held = self.schedule.slots // self.schedule.groups
@@ -353,7 +359,11 @@ class _Run:
         with self.clock.phase("host"):
             stopped = place(mask.shape, self.sharding.by_rows, partial(_part, mask))
         self.generator._totals["slot_tokens"] += self.schedule.slots * STEPS
-        return self._get(decode)(slots, stopped)
+        program = self._get(decode)
+        self.watch.handing_over()
+        slots, emitted = program(slots, stopped)
+        self.watch.watch(emitted)
+        return slots, emitted
 
     def _look(self, emitted: jax.Array, owners: list[int]) -> None:
         with self.clock.phase("device"):

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from windrow.model import LanguageModel
-
-DEFAULT_MAX_LENGTH = 2048
-"""The limit of a checkpoint where neither its configuration nor its tokenizer names one, as in HFLM."""
+from windrow.models.config import DEFAULT_MAX_LENGTH
 
 Limit = int | Literal["unbounded"] | None
 
 
 def find_model(
-    model: LanguageModel | None, tokenizer: Any, pretrained: str | None, factory: str | None
+    model: LanguageModel | str | None, tokenizer: Any, pretrained: str | None, factory: str | None
 ) -> tuple[LanguageModel | None, Any, str]:
     """The model, unless it is a checkpoint; what its tokenizer is loaded from; where both came from."""
+    if isinstance(model, str):
+        if factory not in (None, model):
+            raise ValueError(f"model and factory name two functions, {model!r} and {factory!r}; give one")
+        model, factory = None, model
     if sum(one is not None for one in (model, pretrained, factory)) != 1:
         raise ValueError(
             "give one of model (with tokenizer), pretrained=DIRECTORY and factory=module:function"

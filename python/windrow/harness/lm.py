@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from inspect import signature
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from windrow.generation import Generator, read_defaults
+from windrow.grouping import with_shifted_reads
 from windrow.harness.arguments import (
     bad_request,
     batch_sizes,
@@ -24,9 +25,9 @@ from windrow.harness.arguments import (
     load_checkpoint,
 )
 from windrow.harness.generating import TextRequests
-from windrow.harness.grouping import with_shifted_reads
+from windrow.harness.made import tell_of
+from windrow.harness.totals import Totals
 from windrow.model import LanguageModel
-from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer, Scores
 from windrow.sharding import DeviceMemory, RowSharding, check_agreement, is_first_host, share_from_first_host
@@ -41,7 +42,7 @@ class JaxLM(LM):
     ``factory``. Numbers may come as strings, as they do from a command line.
 
     Args:
-        model: The model.
+        model: The model, or a factory's name: lm_eval calls a run's folder by the argument ``model``.
         tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
         pretrained: A directory in the Hugging Face format; its model and tokenizer
             are loaded.
@@ -88,7 +89,7 @@ class JaxLM(LM):
 
     def __init__(
         self,
-        model: LanguageModel | None = None,
+        model: LanguageModel | str | None = None,
         tokenizer: Any = None,
         *,
         pretrained: str | None = None,
@@ -166,10 +167,8 @@ class JaxLM(LM):
             chunk_length=chunk,
             memory=self._memory,
         )
-        self._totals: dict[str, Any] = {
-            "requests": 0, "segments": 0, "rows": 0, "real_tokens": 0, "device_tokens": 0,
-            "shapes": [], "truncated": 0, "shared": 0, "skipped": 0,
-        }  # fmt: skip
+        self._totals = Totals()
+        tell_of(self)
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
@@ -256,9 +255,7 @@ class JaxLM(LM):
         arguments = self._agreed("generate_until", [request.args for request in requests])
         with self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
-        self._totals["requests"] += len(arguments)
-        self._totals["truncated"] += texts.truncated
-        self._totals["skipped"] += texts.skipped
+        self._totals.add_generated(len(arguments), texts.truncated, texts.skipped)
         results = [""] * len(arguments)
 
         def finished(request: int, text: str) -> None:
@@ -272,26 +269,39 @@ class JaxLM(LM):
         """What the runs so far did.
 
         Returns:
-            ``requests``, ``segments``, ``rows`` (filler included), ``real_tokens``
-            (of every request's own input, shared or not), ``device_tokens``
-            (padding and filler included), ``shapes`` as ``[rows, length]`` lists,
-            ``truncated``, ``shared`` and ``skipped`` requests, and ``seconds`` by
-            phase: ``tokenize``, ``plan``, ``compile`` (waiting for the compiler),
-            ``host`` (filling arrays), ``device`` (waiting for results). ``generation``
-            is there once texts were generated: see
-            :meth:`windrow.generation.Generator.report`. ``auto`` is there where sizes are
-            left to the memory of the devices: for ``scoring`` and ``generation`` what
-            decided those of the last run, in bytes: ``memory_budget``, ``planned_bytes``
-            (the part of it that is planned for), ``predicted_bytes``, and what was
-            chosen: ``tokens_per_batch`` or ``slots``.
+            ``requests``, ``segments``, ``rows`` (filler left out), ``batches``,
+            ``real_tokens`` (of every request's own input, shared or not),
+            ``row_tokens`` (what of them stands in rows), ``padding_tokens`` (filler
+            included), ``device_tokens`` (the last two), ``shapes`` as
+            ``[rows, length]`` lists, ``truncated``, ``shared`` and ``skipped``
+            requests; ``devices`` with their ``count``, ``kind`` and how many
+            ``hosts`` hold them; ``seconds`` of the host by phase: ``tokenize``,
+            ``plan``, ``compile`` (waiting for the compiler), ``host`` (filling
+            arrays), ``device`` (waiting for results); and ``device_seconds``, for
+            ``scoring`` and ``generation``: ``running``, ``waiting_for_host`` and
+            ``waiting_for_compiler``. ``generation`` is there once texts were
+            generated: see :meth:`windrow.generation.Generator.report`. ``auto`` is
+            there where sizes are left to the memory of the devices: for ``scoring``
+            and ``generation`` what decided those of the last run, in bytes:
+            ``memory_budget``, ``planned_bytes`` (the part of it that is planned for),
+            ``predicted_bytes``, and what was chosen: ``tokens_per_batch`` or ``slots``.
         """
         generation = self._generator.report()
+        devices = self.sharding.mesh.devices.flat
         auto = self.policy.sizes_itself
         choices = {"scoring": self._scorer.choice, "generation": self._generator.choice}
         return {
-            **self._totals,
-            "shapes": [*self._totals["shapes"]],
+            **self._totals.told(),
+            "devices": {
+                "count": len(devices),
+                "kind": devices[0].device_kind,
+                "hosts": len({device.process_index for device in devices}),
+            },
             "seconds": dict(self.clock.seconds),
+            "device_seconds": {
+                "scoring": asdict(self.clock.scoring),
+                "generation": asdict(self.clock.generation),
+            },
             **({"generation": generation} if generation["requests"] else {}),
             **({"auto": {name: choice for name, choice in choices.items() if choice}} if auto else {}),
         }
@@ -405,29 +415,7 @@ class JaxLM(LM):
 
         with bar:
             self._scorer.run(plan, segments, fetched)
-        self._record(plan, own)
-
-    def _record(self, plan: Plan, own: Segments) -> None:
-        statistics, totals = plan.statistics, self._totals
-        totals["requests"] += own.request_count
-        totals["segments"] += len(own)
-        totals["real_tokens"] += len(own.tokens) - len(own)
-        totals["truncated"] += len(own.report.truncated)
-        totals["skipped"] += len(own.skipped)
-        totals["shared"] += _shared(plan, len(own))
-        for name in ("rows", "device_tokens"):
-            totals[name] += statistics[name]
-        for shape in statistics["shapes"]:
-            if shape not in totals["shapes"]:
-                totals["shapes"].append(shape)
-
-
-def _shared(plan: Plan, own: int) -> int:
-    """How many of the first ``own`` segments of a plan lie where another one of them lies."""
-    if own == plan.segment_count:
-        return int(plan.statistics["shared_segments"])
-    places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
-    return own - int(np.unique(places, axis=1).shape[1])
+        self._totals.add_scored(plan, own)
 
 
 def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:

@@ -1,6 +1,21 @@
-"""Llama, Mistral, Qwen2, Qwen3, GPT-2 and Mamba as pure functions, loaded from Hugging Face directories."""
+"""Llama, Mistral, Qwen2, Qwen3, GPT-2 and Mamba as pure functions, loaded from Hugging Face directories.
 
-from windrow.models.loading import config_max_length as config_max_length
-from windrow.models.loading import load as load
+Names are loaded where they are first used: what a configuration states can be read without JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windrow.models.loading import config_max_length as config_max_length
+    from windrow.models.loading import load as load
 
 __all__ = ["config_max_length", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(
+            f"module 'windrow.models' has no attribute {name!r}; it has {', '.join(__all__)}"
+        )
+    return getattr(import_module("windrow.models.loading"), name)

@@ -20,6 +20,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+DEFAULT_MAX_LENGTH = 2048
+"""The limit of a checkpoint where neither its configuration nor its tokenizer names one, as in HFLM."""
+
 WAY_OUT = "bring the model yourself with factory=module:function"
 
 _REQUIRED: Any = object()

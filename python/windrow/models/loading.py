@@ -11,9 +11,8 @@ from jax.sharding import Mesh
 from windrow.model import LanguageModel
 from windrow.models import gpt2, llama, mamba, parameters
 from windrow.models.checkpoint import Checkpoint
-from windrow.models.config import WAY_OUT, Fields, read_json, stated_max_length
+from windrow.models.config import DEFAULT_MAX_LENGTH, WAY_OUT, Fields, read_json, stated_max_length
 
-_DEFAULT_MAX_LENGTH = 2048
 _TENSOR_AXES = ("tensor", "model", "tp")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -131,7 +130,7 @@ def _limit(asked: int | str | None, values: dict[str, Any], family: _Family, pat
             f"max_length={asked!r} is for recurrent models; {path} is one with attention: give a number"
         )
     if asked == "config":
-        return stated_max_length(values) or family.max_length or _DEFAULT_MAX_LENGTH
+        return stated_max_length(values) or family.max_length or DEFAULT_MAX_LENGTH
     if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
         raise ValueError(
             f"max_length must be a whole number of at least 1, 'config', 'unbounded' or None, not {asked!r}"

@@ -10,7 +10,7 @@ pass over the vocabulary; memory for that is bounded by ``CHUNK_BYTES``.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
+from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import vocabulary
 from windrow.scoring.feed import BatchShape, Feed
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.program import score_batch
 from windrow.scoring.sizing import fit_plan
+from windrow.scoring.watch import DeviceSeconds, DeviceWatch
 from windrow.sharding import DeviceMemory, RowSharding
 from windrow.tokens import Segments
 
@@ -92,10 +94,17 @@ class Scores:
 
 
 class Clock:
-    """Seconds by phase, added up over runs; those of a phase within another are its own alone."""
+    """Seconds, added up over runs.
+
+    Attributes:
+        seconds: By phase of the host's main thread; those of a phase within another are its own alone.
+        scoring: What the devices did while scores were made.
+        generation: What they did while texts were generated.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.scoring, self.generation = DeviceSeconds(), DeviceSeconds()
         self._inner = 0.0
 
     @contextmanager
@@ -144,7 +153,7 @@ class Scorer:
             self.vocabulary = vocabulary(model, self.params, sharding.groups)
         self.choice: dict[str, int] = {}
         self._programs: dict[BatchShape, Future[Any]] = {}
-        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
+        self._compiler = Compiler(sharding.mesh)
 
     def describe(self) -> dict[str, int | str]:
         """How many parameters the model has, and of which types."""
@@ -208,31 +217,32 @@ class Scorer:
                 whole = list(gatherer.add(*pending.popleft()))
             self._spread(plan, scores, whole, known)
 
-        for batch, shape in enumerate(feed.shapes):
-            with self.clock.phase("compile"):
-                program = self._programs[shape].result()
-            with self.clock.phase("host"):
-                arrays = feed.arrays(batch)
-            pending.append((batch, program(self.params, *arrays)))
-            if len(pending) > IN_FLIGHT:
+        with DeviceWatch(self.clock.scoring) as watch:
+            for batch, shape in enumerate(feed.shapes):
+                with self.clock.phase("compile"), watch.compiling():
+                    program = self._programs[shape].result()
+                with self.clock.phase("host"):
+                    arrays = feed.arrays(batch)
+                watch.handing_over()
+                pending.append((batch, program(self.params, *arrays)))
+                watch.watch(pending[-1][1])
+                if len(pending) > IN_FLIGHT:
+                    fetch()
+            while pending:
                 fetch()
-        while pending:
-            fetch()
         self._spread(plan, scores, gatherer.flush(), known)
         return scores
 
     def _compile_ahead(self, feed: Feed, shapes: Sequence[BatchShape]) -> None:
         for shape in dict.fromkeys(shapes):
             if shape not in self._programs:
-                self._programs[shape] = self._compiler.submit(self._compile, feed.structs(shape))
+                self._programs[shape] = self._compiler.ask(partial(self._lower, feed.structs(shape)))
 
-    def _compile(self, structs: list[jax.ShapeDtypeStruct]) -> Any:
+    def _lower(self, structs: list[jax.ShapeDtypeStruct]) -> Any:
         program = jax.jit(
             partial(score_batch, self.model, self.chunk_length), out_shardings=self.sharding.by_rows
         )
-        # The caller's own mesh may be in force, with explicit axes that do not go with these.
-        with jax.set_mesh(self.sharding.mesh):
-            return program.lower(self.params, *structs).compile()
+        return program.lower(self.params, *structs)
 
     def _spread(self, plan: Plan, scores: Scores, batches: Iterable[Fetched], known: Report | None) -> None:
         """Puts fetched batches' outputs where their segments' scores belong."""

@@ -120,6 +120,11 @@ class Launch:
         return True
 
 
+def device_platform() -> str:
+    """What this process computes on: ``"cpu"``, ``"gpu"``, ``"tpu"``."""
+    return jax.default_backend()
+
+
 def find_launcher(environment: Mapping[str, str]) -> str | None:
     """What started several processes of which this is one, as JAX will find it; ``None`` if nothing did.
 

@@ -1,0 +1,70 @@
+"""From a command line to its command, and from what goes wrong to one line that helps."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from windrow.cli import plan, report, run
+from windrow.cli.endings import INTERRUPTED, Ending
+
+Command = Callable[[argparse.Namespace], int]
+
+DESCRIPTION = "Evaluate JAX language models on lm-evaluation-harness tasks."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status.
+
+    A mistake of the caller's ends in one line on standard error and status 2. Ctrl-C
+    ends with status 130; the process is gone at once where ``arguments`` is ``None``,
+    as it is on a console.
+
+    Args:
+        arguments: The words after ``windrow``; those of this process by default.
+    """
+    console = arguments is None
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    ending = Ending(console)
+    try:
+        return _command(words, ending)
+    except KeyboardInterrupt:
+        status = ending.interrupted()
+    except Exception as error:
+        status = ending.failed(error)
+    if console and status == INTERRUPTED:
+        # Threads may still compile for minutes, and Python's own exit would wait for them.
+        os._exit(status)
+    return status
+
+
+def _command(words: list[str], ending: Ending) -> int:
+    parser, commands = _parser()
+    if words[:1] == ["run"]:
+        with ending.at_once():
+            return run.execute(words[1:], ending)
+    options = parser.parse_args(words)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    with ending.at_once():
+        return commands[options.command](options)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
+    from windrow import __version__
+
+    parser = argparse.ArgumentParser(prog="windrow", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"windrow {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("run", add_help=False, help=run.HELP)
+    plan.add_to(commands)
+    report.add_to(commands)
+    commands.add_parser("demo", help="train a tiny model, evaluate it, show the tables (needs no network)")
+    return parser, {"plan": plan.execute, "report": report.execute, "demo": _demo}
+
+
+def _demo(_: argparse.Namespace) -> int:
+    from windrow.demo import run as demo
+
+    return demo()

@@ -1,0 +1,160 @@
+"""What lm_eval's command line does by itself, and what is said to it so that no run is spoiled.
+
+| lm_eval, unless told | here, unless told |
+| --- | --- |
+| evaluates a model of type ``hf`` | ``windrow`` |
+| passes a batch size of 1 | ``auto``: as many rows as the tokens of a batch allow |
+| records the device ``cuda:0`` | the platform that JAX computes on |
+| reads all its own tasks, some ten seconds | only those of ``--include_path``, if none else is asked for |
+| calls the folder of a model from ``factory=`` by random letters | by the factory's name |
+| hides the folder of ``pretrained=../model``, as its name begins with a dot | by the absolute path |
+| sets ``TOKENIZERS_PARALLELISM=false`` | as it was |
+
+All of it is said in lm_eval's own options, but for the tasks, for which its
+``TaskManager`` is bound anew, and the variable.
+"""
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+_VARIABLE = "TOKENIZERS_PARALLELISM"
+_PATTERN = re.compile(r"[*?\[]")
+
+
+def read_settings(arguments: list[str]) -> dict[str, Any]:
+    """What a command line and its ``--config`` file say of what is looked at here; ``None`` where nothing.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: The file or the model's arguments cannot be read.
+    """
+    options = _options().parse_known_args(arguments)[0]
+    given = {name: value for name, value in vars(options).items() if value}
+    written: dict[str, Any] = {}
+    if options.config is not None:
+        from lm_eval.config.evaluate_config import EvaluatorConfig
+
+        written = EvaluatorConfig.load_yaml_config(options.config)
+    settings = {name: given.get(name, written.get(name)) for name in vars(options)}
+    tasks = settings["tasks"] or []
+    names = [tasks] if isinstance(tasks, str) else tasks
+    settings["tasks"] = [part for name in names for part in str(name).split(",") if part]
+    settings["model_args"] = _model_arguments(settings["model_args"])
+    settings["written_args"] = {} if "model_args" in given else settings["model_args"]
+    return settings
+
+
+def repaired(settings: dict[str, Any], arguments: list[str]) -> list[str]:
+    """The arguments, and those that lm_eval would choose otherwise."""
+    if settings["model"] not in (None, "windrow"):
+        return arguments
+    from windrow.sharding.launch import device_platform
+
+    said = {"model": "windrow", "batch_size": "auto", "device": device_platform()}
+    more = [word for name in said if settings[name] is None for word in (f"--{name}", said[name])]
+    if named := _named(settings["model_args"]):
+        # Arguments of the command line are put together by lm_eval, but replace all that the file says.
+        more += ["--model_args", json.dumps(settings["written_args"] | named)]
+    return [*arguments, *more]
+
+
+def task_manager(settings: dict[str, Any]) -> Callable[..., Any]:
+    """lm_eval's ``TaskManager``, which leaves its own tasks out where none of them is asked for.
+
+    Raises:
+        ValueError: ``--include_path`` is no directory.
+    """
+    from lm_eval.tasks import TaskManager
+
+    folder = settings["include_path"]
+    if folder is None:
+        return TaskManager  # type: ignore[no-any-return]
+    if not Path(folder).is_dir():
+        raise ValueError(f"--include_path must be a directory; {str(folder)!r} is none")
+    index = TaskManager(include_path=folder, include_defaults=False).task_index
+    alone = all(_is_whole(name, index) for name in settings["tasks"])
+    return partial(TaskManager, include_defaults=False) if alone else TaskManager
+
+
+@contextmanager
+def keep_tokenizers_parallel() -> Iterator[Callable[[], None]]:
+    """Gives a function that sets the variable back to what it was at the beginning."""
+    before = os.environ.get(_VARIABLE)
+
+    def keep() -> None:
+        os.environ.pop(_VARIABLE, None)
+        if before is not None:
+            os.environ[_VARIABLE] = before
+
+    try:
+        yield keep
+    finally:
+        keep()
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--tasks", "-t", nargs="*", action="extend")
+    parser.add_argument("--include_path")
+    parser.add_argument("--config", "-C")
+    parser.add_argument("--batch_size", "-b")
+    parser.add_argument("--device")
+    parser.add_argument("--model", "-M")
+    parser.add_argument("--model_args", "-a", nargs="*", action="extend")
+    parser.add_argument("--use_cache", "-c")
+    parser.add_argument("--output_path", "-o")
+    return parser
+
+
+def _model_arguments(given: Any) -> dict[str, Any]:
+    """The model's arguments from lm_eval's ways to write them: a mapping, JSON, or ``name=value,...``."""
+    from lm_eval.utils import simple_parse_args_string
+
+    if isinstance(given, dict):
+        return given
+    read: dict[str, Any] = {}
+    for part in [given] if isinstance(given, str) else given or []:
+        try:
+            read |= json.loads(part) if part.lstrip().startswith("{") else simple_parse_args_string(part)
+        except ValueError as error:
+            raise ValueError(f"--model_args must be name=value,name=value or JSON, not {part!r}") from error
+    return read
+
+
+def _named(model: dict[str, Any]) -> dict[str, Any]:
+    """The argument by which lm_eval shall call the folder of its results; none if it has a good one."""
+    if "factory" in model and "model" not in model:
+        return {"model": model["factory"]}
+    pretrained = str(model.get("pretrained", ""))
+    if pretrained.startswith(".") and Path(pretrained).is_dir():
+        return {"pretrained": os.path.abspath(pretrained)}
+    return {}
+
+
+def _is_whole(name: Any, index: dict[str, Any]) -> bool:
+    """Whether the index has this task, or this group with all its tasks; a pattern or a tag may mean more."""
+    if not isinstance(name, str) or _PATTERN.search(name) or name not in index:
+        return False
+    config = index[name].cfg
+    return config is not None and all(_is_whole(part, index) for part in _parts(config.get("task"), name))
+
+
+def _parts(tasks: Any, owner: str) -> Iterable[str]:
+    """The names of a group's tasks, which may be groups written where they are used."""
+    if isinstance(tasks, str):
+        return () if tasks == owner else (tasks,)
+    parts: list[str] = []
+    for each in tasks or []:
+        if isinstance(each, str):
+            parts.append(each)
+        elif isinstance(each.get("task"), str):
+            parts.append(each["task"])
+        else:
+            parts += _parts(each.get("task"), owner)
+    return parts

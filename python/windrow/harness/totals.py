@@ -1,0 +1,57 @@
+"""What a model's runs amount to, counted."""
+
+from typing import Any
+
+import numpy as np
+
+from windrow.planning import Plan
+from windrow.tokens import Segments
+
+_COUNTS = (
+    "requests", "segments", "rows", "batches", "real_tokens", "row_tokens", "padding_tokens",
+    "device_tokens", "truncated", "shared", "skipped",
+)  # fmt: skip
+
+
+class Totals:
+    """Requests, tokens, batches and shapes, added up over runs."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(_COUNTS, 0)
+        self._shapes: list[list[int]] = []
+
+    def add_scored(self, plan: Plan, own: Segments) -> None:
+        """Adds a scoring run.
+
+        Args:
+            plan: What ran.
+            own: The requests' own segments: the first of those in the plan.
+        """
+        statistics, counts = plan.statistics, self._counts
+        counts["requests"] += own.request_count
+        counts["segments"] += len(own)
+        counts["real_tokens"] += len(own.tokens) - len(own)
+        counts["truncated"] += len(own.report.truncated)
+        counts["skipped"] += len(own.skipped)
+        counts["shared"] += _shared(plan, len(own))
+        for name in ("rows", "batches", "row_tokens", "padding_tokens", "device_tokens"):
+            counts[name] += statistics[name]
+        self._shapes += [shape for shape in statistics["shapes"] if shape not in self._shapes]
+
+    def add_generated(self, requests: int, truncated: int, skipped: int) -> None:
+        """Adds a run that generated texts."""
+        self._counts["requests"] += requests
+        self._counts["truncated"] += truncated
+        self._counts["skipped"] += skipped
+
+    def told(self) -> dict[str, Any]:
+        """All counts by name, and ``shapes``, ``[rows, length]`` each."""
+        return {**self._counts, "shapes": [list(shape) for shape in self._shapes]}
+
+
+def _shared(plan: Plan, own: int) -> int:
+    """How many of the first ``own`` segments of a plan lie where another one of them lies."""
+    if own == plan.segment_count:
+        return int(plan.statistics["shared_segments"])
+    places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
+    return own - int(np.unique(places, axis=1).shape[1])

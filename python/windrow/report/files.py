@@ -1,0 +1,73 @@
+"""Where a run's report lies: beside lm_eval's results, with their date in its name."""
+
+import json
+import os
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+NAME = "windrow_report_"
+_RESULTS = "results_"
+
+
+def results_in(output_path: str | os.PathLike[str] | None) -> frozenset[Path]:
+    """The results files that lm_eval has written where ``--output_path`` says, a folder or a JSON file."""
+    if output_path is None:
+        return frozenset()
+    path = Path(output_path)
+    if path.suffix == ".json":
+        return frozenset(path.parent.glob(f"{path.stem}_*.json"))
+    return frozenset(path.glob(f"*/{_RESULTS}*.json"))
+
+
+def write_report(
+    report: dict[str, Any], output_path: str | os.PathLike[str], known: Collection[Path]
+) -> Path:
+    """Writes a report beside the results that are new; returns its path.
+
+    Args:
+        report: What is written.
+        output_path: What lm_eval was given.
+        known: The results files that were there before the run.
+    """
+    new = sorted(results_in(output_path) - set(known), key=os.path.getmtime)
+    if new:
+        folder, date = new[-1].parent, new[-1].stem.split("_")[-1]
+    else:
+        folder, date = Path(output_path), datetime.now().isoformat().replace(":", "-")
+        folder = folder.parent if folder.suffix == ".json" else folder
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{NAME}{date}.json"
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def find_reports(place: str | os.PathLike[str]) -> list[Path]:
+    """All reports in a folder and those below, the oldest first; or the one that is named.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    path = Path(place)
+    found = [path] if path.is_file() else sorted(path.rglob(f"{NAME}*.json"), key=lambda each: each.name)
+    if not found:
+        raise FileNotFoundError(
+            f"there is no {NAME}*.json in {str(place)!r}; windrow run writes one where --output_path says"
+        )
+    return found
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report in a file.
+
+    Raises:
+        ValueError: It is no report of this package.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(report, dict) or "windrow" not in report or "seconds" not in report:
+        raise ValueError(f"{path} is no report of windrow run; those are called {NAME}*.json")
+    return report

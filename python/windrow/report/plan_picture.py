@@ -1,0 +1,185 @@
+"""The picture of a plan: how long requests are, where the padding is, what rivals would cost."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from windrow.report.planned import PlannedRequests
+from windrow.report.planned_text import RIVALS
+from windrow.report.svg import Picture, Point, ticks
+
+WIDTH = 960
+LEFT, RIGHT = 76, 936
+PANEL = 220
+"""How high the panels with axes are."""
+
+SPACE = 124
+"""From the foot of a panel to the foot of the next one's axes: what is written between them."""
+
+_BINS = 128
+_COLUMNS = 800
+_LABEL_ROOM = 30
+_NAME_ROOM = 56
+
+
+def draw_plan(report: dict[str, Any], planned: Sequence[PlannedRequests]) -> str:
+    """An SVG file with two panels for each request type, and one that compares.
+
+    Args:
+        report: What :func:`windrow.cli.plan.make_plan_report` gives.
+        planned: What it was made from.
+    """
+    height = 78 + len(planned) * 2 * (PANEL + SPACE) + (60 + 46 * len(report["compared"]) if planned else 0)
+    title = f"How {', '.join(report['tasks'])} is batched"
+    picture = Picture(WIDTH, height, title)
+    picture.text(24, 34, title, "title")
+    picture.text(24, 56, _subtitle(report), "quiet")
+    top = 92.0
+    for each, figures in zip(planned, report["scored"], strict=True):
+        _draw_lengths(picture, top, each, figures)
+        _draw_padding(picture, top + PANEL + SPACE, each, figures)
+        top += 2 * (PANEL + SPACE)
+    if planned:
+        _draw_costs(picture, top, report)
+    return str(picture)
+
+
+def _subtitle(report: dict[str, Any]) -> str:
+    real = sum(figures["tokens"]["real"] for figures in report["scored"])
+    requests = sum(figures["requests"] for figures in report["scored"])
+    return f"{requests:,} scored requests, {real:,} tokens, tokenizer {report['tokenizer']}"
+
+
+def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figures: dict[str, Any]) -> None:
+    """A histogram of lengths; dashed lines stand at the lengths that rows are padded to."""
+    picture.text(24, top, f"{figures['request_type']}: how long the segments are", "heading")
+    shared = ("shared", f"in another's row ({figures['shared']:,})")
+    picture.legend(
+        LEFT,
+        top + 20,
+        [("real", f"in a row of its own ({figures['segments'] - figures['shared']:,})"), shared],
+    )
+    top += 62
+    longest = max(1, figures["longest"])
+    width = -(-longest // _BINS)
+    edges = np.arange(0, longest + width, width) + 0.5
+    own, shares = (
+        np.histogram(planned.lengths[mask], edges)[0] for mask in (~planned.shares, planned.shares)
+    )
+    highest = max(1, int((own + shares).max(initial=1)))
+    frame = Frame(top, (0, edges[-1]), highest)
+    frame.draw(
+        picture,
+        "tokens that the model sees of a segment",
+        "segments" if width == 1 else f"segments in {width} tokens",
+    )
+    for begin, stop, mine, theirs in zip(edges, edges[1:], own, shares, strict=False):
+        span = f"{int(begin + 0.5)} to {int(stop - 0.5)} tokens"
+        note = f"{span}: {mine + theirs:,} segments, {theirs:,} in another's row"
+        left, right = frame.x(begin), frame.x(stop)
+        picture.rect(left, frame.y(mine), right - left - 0.4, frame.y(0) - frame.y(mine), "real", note)
+        picture.rect(
+            left,
+            frame.y(mine + theirs),
+            right - left - 0.4,
+            frame.y(mine) - frame.y(mine + theirs),
+            "shared",
+            note,
+        )
+    taken = [-float(_LABEL_ROOM)] * 2
+    for length in sorted({shape["length"] for shape in figures["shapes"]}):
+        x = frame.x(length + 0.5)
+        picture.line((x, top), (x, top + PANEL), "chosen")
+        level = next((level for level in (0, 1) if x - taken[level] >= _LABEL_ROOM), None)
+        if level is not None:
+            picture.text(x, top - 5 - 12 * level, str(length), "label", "middle")
+            taken[level] = x
+
+
+def _draw_padding(picture: Picture, top: float, planned: PlannedRequests, figures: dict[str, Any]) -> None:
+    """All rows side by side, in the order they run: how far each is filled, and padded."""
+    tokens = figures["tokens"]
+    picture.text(24, top, f"{figures['request_type']}: where the padding is", "heading")
+    picture.legend(
+        LEFT,
+        top + 20,
+        [("real", f"tokens in rows ({tokens['rows']:,})"), ("padding", f"padding ({tokens['padding']:,})")],
+    )
+    top += 62
+    used, padded = planned.row_lengths.T
+    frame = Frame(top, (0, len(used)), int(padded.max(initial=1)))
+    frame.draw(picture, "rows on the device, in the order they run", "tokens")
+    picture.area(_staircase(frame, padded, np.maximum), "padding")
+    picture.area(_staircase(frame, used, np.add), "real")
+    begin = 0
+    for shape in figures["shapes"]:
+        left, right = frame.x(begin), frame.x(begin := begin + shape["rows"] * shape["batches"])
+        words, height = f"{shape['rows']}×{shape['length']}", frame.y(shape["length"])
+        if right - left >= _NAME_ROOM:
+            picture.text((left + right) / 2, height - 5, words, "label", "middle")
+        else:
+            picture.text(right + 4, height + 9, words, "label")
+
+
+def _staircase(frame: "Frame", lengths: Any, reduce: np.ufunc) -> list[Point]:
+    """The outline of rows side by side; many rows to a column, of which the mean or the most is drawn."""
+    columns = min(_COLUMNS, len(lengths))
+    edges = np.linspace(0, len(lengths), columns + 1).astype(np.int64)
+    heights = reduce.reduceat(lengths, edges[:-1]).astype(np.float64)
+    if reduce is np.add:
+        heights /= np.diff(edges)
+    points = [(frame.x(0), frame.y(0))]
+    for begin, stop, height in zip(edges[:-1], edges[1:], heights, strict=True):
+        points += [(frame.x(begin), frame.y(height)), (frame.x(stop), frame.y(height))]
+    return [*points, (frame.x(len(lengths)), frame.y(0))]
+
+
+def _draw_costs(picture: Picture, top: float, report: dict[str, Any]) -> None:
+    """Bars: tokens on the device, of this plan and of each rival."""
+    picture.text(24, top, "Tokens on the device", "heading")
+    real = sum(figures["tokens"]["real"] for figures in report["scored"])
+    computed = sum(figures["tokens"]["rows"] for figures in report["scored"])
+    scale = (RIGHT - LEFT - 250) / max(1, *(cost["device_tokens"] for cost in report["compared"]))
+    for number, cost in enumerate(report["compared"]):
+        y = top + 34 + 46 * number
+        here = computed if cost["name"] == "plan" else real
+        picture.text(LEFT, y - 5, f"{RIVALS[cost['name']]}: {cost['shapes']:,} shapes", "quiet")
+        picture.rect(LEFT, y, here * scale, 17, "real", f"{here:,} tokens of requests")
+        picture.rect(LEFT + here * scale, y, (cost["device_tokens"] - here) * scale, 17, "padding", "padding")
+        words = f"{cost['device_tokens']:,}"
+        if cost["name"] != "plan":
+            words += f", of which this plan saves {cost['saved']:.0%}"
+        picture.text(LEFT + cost["device_tokens"] * scale + 8, y + 13, words)
+
+
+class Frame:
+    """The axes of a panel.
+
+    Args:
+        top: Where the panel begins.
+        across: The least and the most that is drawn across.
+        most: The most that is drawn upwards, from 0.
+    """
+
+    def __init__(self, top: float, across: tuple[float, float], most: float) -> None:
+        self.top, self.across, self.most = top, across, most
+
+    def x(self, value: float) -> float:
+        """Where a value lies across."""
+        first, last = self.across
+        return LEFT + (float(value) - first) / max(1e-9, last - first) * (RIGHT - LEFT)
+
+    def y(self, value: float) -> float:
+        """Where a value lies upwards."""
+        return self.top + PANEL * (1 - float(value) / self.most)
+
+    def draw(self, picture: Picture, across: str, upwards: str) -> None:
+        """Lines, numbers and what they count."""
+        for value in ticks(self.most, 4):
+            picture.line((LEFT, self.y(value)), (RIGHT, self.y(value)), "axis" if value == 0 else "grid")
+            picture.text(LEFT - 8, self.y(value) + 4, f"{value:,.0f}", "quiet", "end")
+        for value in ticks(self.across[1], 8):
+            picture.text(self.x(value), self.top + PANEL + 16, f"{value:,.0f}", "quiet", "middle")
+        picture.text(RIGHT, self.top + PANEL + 34, across, "quiet", "end")
+        picture.text(RIGHT, self.top - 42, f"upwards: {upwards}", "quiet", "end")

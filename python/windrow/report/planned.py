@@ -1,0 +1,164 @@
+"""How requests would be batched, in figures: from segments and a policy, without a model.
+
+Device time is estimated as going with the tokens on the device, padding included:
+exact for what a model does token by token, too little for attention, whose cost
+grows faster with length. Compilations come on top; where they are to be counted
+in, each is priced at as many tokens as the plan prices it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.planning import Plan
+from windrow.policy import BatchPolicy
+from windrow.report.rivals import Cost, arrival_order, reference_policy, sorted_order
+from windrow.tokens import Segments
+
+
+@dataclass(frozen=True)
+class PlannedRequests:
+    """The requests of one type, and the plan for them.
+
+    Attributes:
+        request_type: ``"loglikelihood"`` or ``"loglikelihood_rolling"``.
+        own: The requests' own segments.
+        plan: Made from those and, behind them, segments for shifted reads.
+        rival_rows: How many rows a batch of the rivals has.
+    """
+
+    request_type: str
+    own: Segments
+    plan: Plan
+    rival_rows: int
+
+    @classmethod
+    def of(
+        cls, request_type: str, own: Segments, segments: Segments, policy: BatchPolicy, devices: int
+    ) -> "PlannedRequests":
+        """Plans as :class:`~windrow.JaxLM` does on so many devices."""
+        plan = policy.plan(segments, devices)
+        return cls(request_type, own, plan, _rival_rows(plan, devices))
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """``int64[n]``: how many tokens the model sees of each of the requests' own segments."""
+        return np.diff(self.own.offsets) - 1
+
+    @cached_property
+    def shares(self) -> NDArray[np.bool_]:
+        """``bool[n]``: whether an own segment lies where an earlier one lies already."""
+        places = np.stack([self.plan.batches, self.plan.rows, self.plan.starts])[:, : len(self.own)]
+        first = np.unique(places, axis=1, return_index=True)[1]
+        return ~np.isin(np.arange(len(self.own)), first)
+
+    @cached_property
+    def row_lengths(self) -> NDArray[np.int64]:
+        """``int64[rows, 2]``: of each row, filler too, the tokens in it and its padded length."""
+        shapes = self.plan.batch_shapes.astype(np.int64)
+        begins = np.concatenate([[0], np.cumsum(shapes[:, 0])])
+        row = begins[self.plan.batches] + self.plan.rows
+        used = np.zeros(begins[-1], np.int64)
+        # The segments of one place are equally long; the last place of a row decides how far it is filled.
+        np.maximum.at(used, row, self.plan.starts.astype(np.int64) + self.plan.lengths)
+        return np.stack([used, np.repeat(shapes[:, 1], shapes[:, 0])], axis=1)
+
+    @cached_property
+    def rivals(self) -> dict[str, Cost]:
+        """What batches would cost otherwise, by the rival's name."""
+        return {
+            "arrival_order": arrival_order(self.lengths, self.rival_rows),
+            "lm_eval": sorted_order(self.lengths, self.rival_rows),
+            "reference": reference_policy(self.lengths, self.rival_rows),
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """What the plan amounts to, fit for JSON."""
+        statistics, own = self.plan.statistics, self.own
+        return {
+            "request_type": self.request_type,
+            "requests": own.request_count,
+            "segments": len(own),
+            "shifted_reads": self.plan.segment_count - len(own),
+            "shared": int(self.shares.sum()),
+            "truncated": len(own.report.truncated),
+            "skipped": len(own.skipped),
+            "rows": statistics["rows"],
+            "filler_rows": statistics["filler_rows"],
+            "batches": statistics["batches"],
+            "tokens": {
+                "real": int(self.lengths.sum()),
+                "rows": statistics["row_tokens"],
+                "padding": statistics["padding_tokens"],
+                "device": statistics["device_tokens"],
+            },
+            "longest": int(self.lengths.max(initial=0)),
+            "shapes": self._shapes(),
+            "rival_rows": self.rival_rows,
+            "fingerprint": self.plan.fingerprint,
+        }
+
+    def _shapes(self) -> list[dict[str, int]]:
+        """For each shape its batches, and how many of its tokens are padding."""
+        used, padded = self.row_lengths.T
+        rows_each = np.repeat(self.plan.batch_shapes[:, 0], self.plan.batch_shapes[:, 0])
+        described = []
+        for rows, length in self.plan.shapes.tolist():
+            here = (padded == length) & (rows_each == rows)
+            described.append(
+                {
+                    "rows": rows,
+                    "length": length,
+                    "batches": int(here.sum()) // rows,
+                    "padding": int((padded - used)[here].sum()),
+                }
+            )
+        return described
+
+
+def compare(planned: Sequence[PlannedRequests]) -> list[dict[str, Any]]:
+    """This plan beside its rivals, all request types together.
+
+    Returns:
+        For ``plan``, ``arrival_order``, ``lm_eval`` and ``reference``: ``name``, ``device_tokens``,
+        ``per_real_token``, ``shapes``, and what part of the rival's device time this
+        plan saves: ``saved``, and ``saved_with_compilations``.
+    """
+    figures = [each.figures() for each in planned]
+    real = sum(each["tokens"]["real"] for each in figures)
+    shapes = {(shape["rows"], shape["length"]) for each in figures for shape in each["shapes"]}
+    costs = {"plan": Cost(sum(each["tokens"]["device"] for each in figures), frozenset(shapes))}
+    for each in planned:
+        for name, cost in each.rivals.items():
+            costs[name] = costs.get(name, Cost(0, frozenset())) + cost
+    price = planned[0].plan.to_dict()["policy"]["shape_price"] if planned else 0
+    ours = costs["plan"]
+
+    def saved(cost: Cost, price: int) -> float:
+        theirs = cost.device_tokens + price * len(cost.shapes)
+        return 1 - (ours.device_tokens + price * len(ours.shapes)) / max(1, theirs)
+
+    return [
+        {
+            "name": name,
+            "device_tokens": cost.device_tokens,
+            "per_real_token": cost.device_tokens / max(1, real),
+            "shapes": len(cost.shapes),
+            "saved": saved(cost, 0),
+            "saved_with_compilations": saved(cost, price),
+        }
+        for name, cost in costs.items()
+    ]
+
+
+def _rival_rows(plan: Plan, devices: int) -> int:
+    """As many rows a batch as this plan's, or as fit into its tokens with the longest segment."""
+    policy = plan.to_dict()["policy"]
+    if "batch_size" in policy:
+        return int(policy["batch_size"])
+    longest = int(plan.lengths.max(initial=1))
+    return max(devices, int(policy["tokens_per_batch"]) // longest // devices * devices)

@@ -1,0 +1,90 @@
+"""The picture of a run: where its time went, and what its devices computed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from windrow.report.run import PHASES
+from windrow.report.svg import Picture
+
+WIDTH = 960
+LEFT, RIGHT = 24, 936
+
+_KINDS = {
+    "tokenizing": "shared",
+    "planning": "padding",
+    "compiling": "compiling",
+    "waiting_for_host": "host",
+    "running": "real",
+    "else": "else",
+}
+
+Part = tuple[str, str, float, str]
+"""A kind, what it is, how large, and that in words."""
+
+
+def draw_run(report: dict[str, Any]) -> str:
+    """An SVG file with a bar for time and one for tokens, and what was compiled."""
+    seconds, tokens, devices = report["seconds"], report["tokens"], report["devices"]
+    scored = report["rows"] > 0
+    lines = -(-len(report["shapes"]) // 5)
+    height = 176 + (186 + 26 * lines if scored else 0) + (30 if "generation" in report else 0)
+    picture = Picture(WIDTH, height, f"A run of {report['model']}")
+    picture.text(LEFT, 34, f"A run of {report['model']}", "title")
+    picture.text(
+        LEFT,
+        56,
+        f"{report['requests']:,} requests on {devices['count']} × {devices['kind']}, {report['date']}: "
+        f"{report['shared']:,} share another's row, {report['truncated']:,} truncated, "
+        f"{report['skipped']:,} skipped",
+        "quiet",
+    )
+    parts = [
+        (_KINDS[name], name.replace("_", " "), seconds[name], f"{seconds[name]:.2f} s") for name in PHASES
+    ]
+    _draw_bar(picture, 92, f"Where the time went: {seconds['total']:.1f} s", parts)
+    if scored:
+        unshared = max(0, tokens["real"] - tokens["rows"])
+        parts = [
+            ("real", "tokens in rows", tokens["rows"], f"{tokens['rows']:,}"),
+            ("padding", "padding", tokens["padding"], f"{tokens['padding']:,}"),
+            ("shared", "not computed, as rows are shared", unshared, f"{unshared:,}"),
+        ]
+        _draw_bar(picture, 202, f"Tokens on the device: {tokens['device']:,}", parts)
+        _draw_shapes(picture, 312, report)
+    if "generation" in report:
+        told, speed = report["generation"], report["tokens_per_second"]["generated"]
+        words = f"{told['requests']:,} texts with {told['generated_tokens']:,} tokens, {speed:,.0f} a second"
+        picture.text(
+            LEFT, height - 22, f"{words}; {told['slot_use']:.0%} of {told['slots']} slots in use", "quiet"
+        )
+    return str(picture)
+
+
+def _draw_bar(picture: Picture, top: float, heading: str, parts: Sequence[Part]) -> None:
+    """Parts side by side, as wide as they are large, and what each is."""
+    picture.text(LEFT, top, heading, "heading")
+    whole = sum(size for _, _, size, _ in parts) or 1
+    x = float(LEFT)
+    for kind, name, size, words in parts:
+        width = size / whole * (RIGHT - LEFT)
+        picture.rect(x, top + 14, width, 24, kind, f"{name}: {words}")
+        x += width
+    picture.legend(LEFT, top + 62, [(kind, f"{name} {words}") for kind, name, _, words in parts])
+
+
+def _draw_shapes(picture: Picture, top: float, report: dict[str, Any]) -> None:
+    shapes = report["shapes"]
+    picture.text(
+        LEFT, top, f"Shapes, rows × length: {len(shapes)}, in {report['batches']:,} batches", "heading"
+    )
+    for number, (rows, length) in enumerate(shapes):
+        column, line = number % 5, number // 5
+        picture.text(LEFT + column * 180, top + 26 + 26 * line, f"{rows:,} × {length:,}")
+    speed = report["tokens_per_second"]
+    picture.text(
+        LEFT,
+        top + 34 + 26 * -(-len(shapes) // 5),
+        f"{speed['scored']:,.0f} real tokens a second from tokens to scores, "
+        f"{speed['device']:,.0f} device tokens a second while running",
+        "quiet",
+    )

@@ -1,0 +1,104 @@
+"""Ctrl-C: a real signal to a real process, which ends at once and says how to go on."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from command import TESTS
+from task_files import write_tasks
+
+SOON = 10
+"""Seconds; it is one at most on a quiet machine."""
+
+
+HEEDING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore Ctrl-C
+from windrow.cli import main
+sys.exit(main())
+"""
+
+
+class Command:
+    """``windrow run`` in a process that heeds Ctrl-C, its output in a file."""
+
+    def __init__(self, folder, factory, *more):
+        self.file = folder / "output.txt"
+        tasks = folder / "tasks" if (folder / "tasks").is_dir() else write_tasks(folder, 200)
+        words = ["run", "--model_args", f"factory=byte_model:{factory},prefix_token_id=0"]
+        words += ["--include_path", tasks, "--tasks", "choices", "--batch_size", "8", *more]
+        with self.file.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", HEEDING, *map(str, words)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONPATH": str(TESTS), "JAX_NUM_CPU_DEVICES": "1"},
+                start_new_session=True,
+            )
+
+    @property
+    def output(self):
+        return self.file.read_text(errors="replace")
+
+    def wait_for(self, pattern, timeout=120):
+        end = time.monotonic() + timeout
+        while not re.search(pattern, self.output):
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < end, self.output
+            time.sleep(0.02)
+
+    def interrupt(self):
+        """Its status, and its last words."""
+        try:
+            os.kill(self.process.pid, signal.SIGINT)
+            status = self.process.wait(SOON)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+        assert "Traceback" not in self.output, self.output
+        return status, self.output.strip().splitlines()[-1]
+
+
+def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
+    cache = tmp_path / "kept"
+    begun = Command(tmp_path, "make_slow", "--use_cache", cache)
+    begun.wait_for(r"Running loglikelihood requests: +[1-9]")
+    status, said = begun.interrupt()
+    assert status == 130
+    assert said == (
+        f"windrow: interrupted; the results so far are in {cache}_rank*.db. "
+        "The same command goes on from there"
+    )
+    (kept,) = sqlite3.connect(f"{cache}_rank0.db").execute("select count(*) from unnamed").fetchone()
+    assert 0 < kept < 400
+    again = Command(tmp_path, "make_slow", "--use_cache", cache)
+    again.wait_for(rf"Cached requests: {kept}, Requests remaining: {400 - kept}")
+    assert again.interrupt()[0] == 130
+
+
+def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
+    command = Command(tmp_path, "make_endless")
+    command.wait_for("Running loglikelihood requests")
+    time.sleep(3)  # compiled by then; if not, the compiler is what is left
+    status, said = command.interrupt()
+    assert status == 130
+    assert (
+        said == "windrow: interrupted; nothing is kept. With --use_cache FILE results are, "
+        "and the same command goes on"
+    )
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.5])
+def test_a_run_that_has_not_begun(tmp_path, seconds):
+    command = Command(tmp_path, "make_slow")
+    time.sleep(seconds)
+    status, said = command.interrupt()
+    assert status == 130
+    assert said.startswith("windrow: interrupted")

@@ -1,0 +1,237 @@
+"""``windrow plan``: its figures beside those of a recount written as plainly as can be."""
+
+import json
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from command import TESTS, windrow
+from task_files import write_tasks
+from windrow.cli.plan import length_limit
+from windrow.harness import JaxLM
+from windrow.policy import BatchPolicy
+from windrow.report.planned import PlannedRequests, compare
+from windrow.tokens import Segments, TokenReport, load_tokenizer
+
+
+def inputs_of(tokenizer, pairs, limit):
+    """What the model sees of each request, one at a time, with the ``tokenizers`` package alone.
+
+    GPT-2's tokenizer adds no special tokens, and no request here has an empty context.
+    """
+    seen, cut = [], 0
+    for context, continuation in pairs:
+        stripped = context.rstrip()
+        moved = context[len(stripped) :]
+        context_tokens = tokenizer.encode(stripped).ids
+        whole = tokenizer.encode(stripped + moved + continuation).ids
+        tokens = whole[:-1]
+        assert context_tokens
+        if limit is not None and len(whole) > limit + 1:
+            tokens = whole[-(limit + 1) :][:-1]
+            cut += 1
+        seen.append((tuple(whole[:-1]), tuple(tokens)))
+    return seen, cut
+
+
+def recount(seen, lengths, rows):
+    """The plan's figures from nothing but its padded lengths: longest first, equal inputs once."""
+    distinct = sorted({truncated for _, truncated in seen}, key=len, reverse=True)
+    batches = []
+    position = 0
+    while position < len(distinct):
+        padded = min(length for length in lengths if length >= len(distinct[position]))
+        batches.append((padded, distinct[position : position + rows]))
+        position += rows
+    shapes = {}
+    for padded, inputs in batches:
+        shape = shapes.setdefault(padded, {"rows": rows, "length": padded, "batches": 0, "padding": 0})
+        shape["batches"] += 1
+        shape["padding"] += rows * padded - sum(len(one) for one in inputs)
+    return {
+        "rows": len(distinct),
+        "filler_rows": len(batches) * rows - len(distinct),
+        "batches": len(batches),
+        "shapes": list(shapes.values()),
+        "tokens": {
+            "real": sum(len(truncated) for _, truncated in seen),
+            "rows": sum(map(len, distinct)),
+            "padding": sum(shape["padding"] for shape in shapes.values()),
+            "device": sum(rows * padded for padded, _ in batches),
+        },
+    }
+
+
+def costs_of_rivals(lengths, rows):
+    """Tokens on the device and shapes of each rival, batch by batch."""
+    costs = {}
+    for name, order in (("arrival_order", lengths), ("lm_eval", sorted(lengths, reverse=True))):
+        batches = [order[begin : begin + rows] for begin in range(0, len(order), rows)]
+        costs[name] = (
+            sum(len(batch) * max(batch) for batch in batches),
+            len({(len(batch), max(batch)) for batch in batches}),
+        )
+    order = sorted(lengths, reverse=True)
+    padded = [-(-order[begin] // 128) * 128 for begin in range(0, len(order), rows)]
+    costs["reference"] = (sum(rows * length for length in padded), len(set(padded)))
+    return costs
+
+
+@pytest.fixture(scope="module")
+def local_plan(evals, tmp_path_factory):
+    """``windrow plan`` on the whole suite: its output, its JSON, its picture."""
+    folder = tmp_path_factory.mktemp("plan")
+    result = windrow(
+        *("plan", "--tasks", "local_suite", "--tokenizer", evals / "parity" / "tiny-gpt2"),
+        *("--include_path", evals / "tasks", "--batch-size", 64),
+        *("--json", folder / "plan.json", "--plot", folder / "plan.svg"),
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout, json.loads((folder / "plan.json").read_text()), (folder / "plan.svg").read_text()
+
+
+def test_figures_equal_a_recount(evals, local_suite, local_plan):
+    import tokenizers
+
+    printed, report, _ = local_plan
+    tokenizer = tokenizers.Tokenizer.from_file(str(evals / "parity" / "tiny-gpt2" / "tokenizer.json"))
+    seen, cut = inputs_of(tokenizer, [request.args for request in local_suite], 512)
+    (figures,) = report["scored"]
+    chosen = [shape["length"] for shape in figures["shapes"]]
+    expected = recount(seen, chosen, 64)
+    assert {name: figures[name] for name in expected} == expected
+    assert len(chosen) <= 8
+    assert (figures["requests"], figures["segments"], figures["skipped"]) == (38_003, 38_003, 0)
+    assert figures["truncated"] == cut
+    assert figures["shared"] == 38_003 - expected["rows"]
+    assert figures["shifted_reads"] == 0
+
+    costs = {cost.pop("name"): cost for cost in report["compared"]}
+    lengths = [len(truncated) for _, truncated in seen]
+    real, ours = sum(lengths), expected["tokens"]["device"]
+    for name, (tokens, shapes) in costs_of_rivals(lengths, 64).items():
+        cost = costs[name]
+        assert (cost["device_tokens"], cost["shapes"]) == (tokens, shapes)
+        assert cost["per_real_token"] == pytest.approx(tokens / real)
+        assert cost["saved"] == pytest.approx(1 - ours / tokens)
+        counted = 1 - (ours + 4096 * len(chosen)) / (tokens + 4096 * shapes)
+        assert cost["saved_with_compilations"] == pytest.approx(counted)
+        assert f"{tokens:,}" in printed
+    assert f"{ours:,} on the device" in printed
+
+
+def test_the_suite_is_dense_in_few_shapes(local_plan):
+    _, report, _ = local_plan
+    (figures,) = report["scored"]
+    assert figures["tokens"]["device"] / figures["tokens"]["real"] <= 0.92
+    assert figures["tokens"]["padding"] / figures["tokens"]["device"] < 0.2
+
+
+def test_the_picture_is_well_formed_and_shows_the_figures(local_plan):
+    _, report, picture = local_plan
+    root = ElementTree.fromstring(picture)
+    words = "\n".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
+    (figures,) = report["scored"]
+    for shape in figures["shapes"]:
+        assert f"64×{shape['length']}" in words
+    for cost in report["compared"]:
+        assert f"{cost['device_tokens']:,}" in words
+    assert "prefers-color-scheme: dark" in picture
+    assert len(picture) < 150_000
+
+
+def test_it_needs_no_jax(tmp_path, evals):
+    tasks = write_tasks(tmp_path)
+    words = [
+        "plan",
+        "--tasks",
+        "own",
+        "--include_path",
+        tasks,
+        "--tokenizer",
+        evals / "parity" / "tiny-llama",
+    ]
+    code = (
+        "import sys; sys.modules['jax'] = None\nfrom windrow.cli import main\n"
+        f"status = main({list(map(str, words))})\n"
+        "print('STATUS', status, [name for name in sys.modules if name.startswith('jax.')])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TESTS)
+    assert result.stdout.splitlines()[-1] == "STATUS 0 []", result.stderr
+    assert "generate_until: 12 requests" in result.stdout
+    assert "at most 48 to make" in result.stdout
+    assert "at most 256 tokens a row (as " in result.stdout
+
+
+def test_it_plans_what_a_run_does(evals, tmp_path):
+    """The same tasks, planned and then run: shapes, batches and tokens agree."""
+    model = evals / "parity" / "tiny-llama"
+    words = ("--tasks", "local_piqa,local_wikitext2", "--include_path", evals / "tasks", "--limit", 8)
+    options = ("--tokens-per-batch", 2048, "--json", tmp_path / "plan.json")
+    planned = windrow("plan", *words, "--tokenizer", model, *options)
+    assert planned.returncode == 0, planned.stderr
+    arguments = f"pretrained={model},tokens_per_batch=2048"
+    ran = windrow(
+        "run", *words, "--model_args", arguments, "--output_path", tmp_path / "out", JAX_NUM_CPU_DEVICES="1"
+    )
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads((tmp_path / "plan.json").read_text())
+    told = json.loads(next((tmp_path / "out").rglob("windrow_report_*.json")).read_text())
+    for name in ("segments", "shared", "truncated", "rows", "batches"):
+        assert sum(figures[name] for figures in report["scored"]) == told[name], name
+    for name, count in told["tokens"].items():
+        assert sum(figures["tokens"][name] for figures in report["scored"]) == count, name
+    shapes = [[shape["rows"], shape["length"]] for figures in report["scored"] for shape in figures["shapes"]]
+    assert sorted(map(tuple, shapes)) == sorted(map(tuple, told["shapes"]))
+
+
+def planned_lengths(lengths, **policy):
+    """Requests of these lengths, no two with equal inputs."""
+    lengths = np.array(lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths + 1)])
+    tokens = np.arange(offsets[-1], dtype=np.int32)
+    segments = Segments(
+        tokens, offsets, lengths.astype(np.int32), np.arange(len(lengths)), len(lengths),
+        np.zeros(0, np.int64), TokenReport(len(lengths), len(lengths), len(tokens), 0, 0),
+    )  # fmt: skip
+    return PlannedRequests.of("loglikelihood", segments, segments, BatchPolicy(**policy), 1)
+
+
+def test_rows_and_their_fill():
+    planned = planned_lengths([7, 3, 5, 2], batch_size=2, max_shapes=None)
+    assert planned.row_lengths.tolist() == [[7, 7], [5, 7], [3, 3], [2, 3]]
+    assert [shape["padding"] for shape in planned.figures()["shapes"]] == [2, 1]
+
+
+def test_packed_rows_are_filled_to_their_last_segment():
+    planned = planned_lengths([6, 3, 3], batch_size=2, max_shapes=1, pack=True)
+    assert planned.row_lengths.tolist() == [[6, 6], [6, 6]]
+    assert planned.figures()["tokens"] == {"real": 12, "rows": 12, "padding": 0, "device": 12}
+
+
+def test_rivals_get_as_many_rows_as_fit():
+    planned = planned_lengths([10, 4, 4, 4], tokens_per_batch=35)
+    assert planned.rival_rows == 3
+    assert [cost["name"] for cost in compare([planned])] == ["plan", "arrival_order", "lm_eval", "reference"]
+    assert compare([planned])[1]["device_tokens"] == 3 * 10 + 4
+
+
+def test_limits_come_from_who_knows_best(evals, tmp_path):
+    source = str(evals / "parity" / "tiny-gpt2")
+    tokenizer = load_tokenizer(source)
+    assert length_limit(None, source, tokenizer)[0] == 512 == JaxLM(pretrained=source).max_length
+    assert length_limit(None, f"{source}/tokenizer.json", tokenizer)[0] == 512
+    assert length_limit("17", source, tokenizer) == (17, "as asked for")
+    assert length_limit("unbounded", source, tokenizer)[0] is None
+    with pytest.raises(
+        ValueError, match="--max_length must be a whole number of at least 1 or unbounded, not '0'"
+    ):
+        length_limit("0", source, tokenizer)
+
+    class Unlimited:
+        model_max_length = None
+
+    assert length_limit(None, str(tmp_path), Unlimited())[0] == 2048

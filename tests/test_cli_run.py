@@ -1,0 +1,242 @@
+"""``windrow run``: what it writes, and that nothing lm_eval does by itself spoils it."""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import datasets
+import pytest
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import (
+    get_file_datetime,
+    get_file_task_name,
+    get_results_filenames,
+    get_sample_results_filenames,
+    make_table,
+)
+
+from command import windrow
+from task_files import write_tasks
+from windrow.cli.repairs import keep_tokenizers_parallel, read_settings, repaired, task_manager
+from windrow.report.files import find_reports, read_report
+
+BYTES = "factory=byte_model:make,prefix_token_id=0"
+
+
+def run(folder, *more, model=BYTES, tasks="choices", documents=12, **variables):
+    """A run over bytes; the folder gets the tasks."""
+    place = folder / "tasks" if (folder / "tasks").is_dir() else write_tasks(folder, documents)
+    result = windrow(
+        *("run", "--model_args", model, "--include_path", place, "--tasks", tasks, *more),
+        folder=folder,
+        **variables,
+    )
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def results_of(folder):
+    """lm_eval's results in a folder, the newest, with their path."""
+    path = max(folder.rglob("results_*.json"), key=lambda path: path.name)
+    return json.loads(path.read_text()), path
+
+
+def test_tiny_llama_writes_what_the_tools_of_lm_eval_read(evals, tmp_path):
+    result = windrow(
+        *("run", "--model", "windrow", "--model_args", f"pretrained={evals}/parity/tiny-llama"),
+        *("--include_path", evals / "tasks", "--tasks", "local_arc_easy,local_gsm8k"),
+        *("--limit", 20, "--output_path", tmp_path, "--log_samples"),
+    )
+    assert result.returncode == 0, result.stderr
+    results, path = results_of(tmp_path)
+    files = [str(file) for file in path.parent.iterdir()]
+    assert get_results_filenames(files) == [str(path)]
+    samples = get_sample_results_filenames(files)
+    assert sorted(get_file_task_name(Path(file).name) for file in samples) == [
+        "local_arc_easy",
+        "local_gsm8k",
+    ]
+    assert {get_file_datetime(file) for file in samples} == {path.stem.split("_")[-1]}
+    assert make_table(results) in result.stdout
+    for file in samples:
+        read = datasets.load_dataset(
+            "json", data_files=file, split="train", cache_dir=str(tmp_path / "cache")
+        )
+        assert len(read) == 20
+        assert {"doc_id", "arguments", "resps", "filtered_resps", "target"} <= set(read.column_names)
+    config = results["config"]
+    assert (config["model"], config["batch_size"], config["device"]) == ("windrow", "auto", "cpu")
+    assert config["model_num_parameters"] > 1e6
+
+    (report_path,) = find_reports(tmp_path)
+    assert report_path.parent == path.parent
+    assert report_path.stem.removeprefix("windrow_report_") == path.stem.removeprefix("results_")
+    report = read_report(report_path)
+    assert report["requests"] == 80 + 20
+    assert report["generation"]["requests"] == 20
+    assert str(report_path) in result.stdout
+
+
+def test_the_report_adds_up(tmp_path):
+    result = run(tmp_path, "--output_path", "out", tasks="own")
+    report = read_report(find_reports(tmp_path / "out")[0])
+    seconds, tokens = report["seconds"], report["tokens"]
+    parts = [value for name, value in seconds.items() if name != "total"]
+    assert sum(parts) == pytest.approx(seconds["total"])
+    assert min(parts) >= 0
+    assert seconds["compiling"] > 0
+    assert seconds["running"] > 0
+    assert tokens["rows"] + tokens["padding"] == tokens["device"]
+    # The choices are a space and one more byte, so each document's two requests share a row.
+    lengths = [len("x" * (number % 50 + 1) + str(number) + " ") for number in range(12)]
+    assert tokens["real"] == 2 * sum(lengths)
+    assert tokens["rows"] == sum(lengths)
+    assert (report["segments"], report["shared"], report["rows"]) == (24, 12, 12)
+    assert report["generation"]["generated_tokens"] <= 12 * 4
+    for words in ("12 share another's row", "waiting for host", f"{tokens['real']:,} real"):
+        assert words in result.stdout
+
+
+def test_a_factory_names_the_folder_of_its_results(tmp_path):
+    run(tmp_path, "--output_path", "out")
+    run(tmp_path, "--output_path", "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["byte_model__make"]
+    assert len(find_reports(tmp_path / "out")) == 2
+    results, _ = results_of(tmp_path / "out")
+    assert results["model_name"] == "byte_model:make"
+
+
+def test_an_output_path_may_be_a_file(tmp_path):
+    run(tmp_path, "--output_path", "out/results.json", "--log_samples")
+    names = sorted(path.name.split("_2")[0] for path in (tmp_path / "out").iterdir())
+    assert names == ["results", "samples_choices", "windrow_report"]
+    dates = {path.stem.split("_")[-1] for path in (tmp_path / "out").iterdir()}
+    assert len(dates) == 1
+
+
+def test_tokenizers_stay_parallel(tmp_path):
+    told = tmp_path / "told.txt"
+    model = "factory=byte_model:make_telling,prefix_token_id=0"
+    run(tmp_path, model=model, TELL=str(told))
+    assert told.read_text() == "None"
+    run(tmp_path, model=model, TELL=str(told), TOKENIZERS_PARALLELISM="false")
+    assert told.read_text() == "false"
+
+
+def test_the_variable_is_set_back(monkeypatch):
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    with keep_tokenizers_parallel() as keep:
+        monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+        keep()
+
+        assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
+
+
+def test_a_cache_is_used_again(tmp_path):
+    words = ("--use_cache", tmp_path / "kept", "--output_path", "out")
+    run(tmp_path, *words, tasks="own")
+    stored = sqlite3.connect(tmp_path / "kept_rank0.db").execute("select count(*) from unnamed")
+    assert stored.fetchone() == (24 + 12,)
+    again = run(tmp_path, *words, tasks="own")
+    assert "Cached requests: 24, Requests remaining: 0" in again.stderr
+    first, second = (read_report(path) for path in find_reports(tmp_path / "out"))
+    assert (first["requests"], second["requests"]) == (36, 0)
+    tables = [json.loads(path.read_text())["results"] for path in (tmp_path / "out").rglob("results_*.json")]
+    assert tables[0] == tables[1]
+
+
+def test_predict_only_writes_samples_without_metrics(tmp_path):
+    run(tmp_path, "--predict_only", "--output_path", "out", tasks="own")
+    results, path = results_of(tmp_path / "out")
+    assert len(list(path.parent.glob("samples_*.jsonl"))) == 2
+    assert not any(name.startswith("acc") for name in results["results"]["choices"])
+
+
+def test_chat_templates_are_applied(evals, tmp_path):
+    source = evals / "parity" / "tiny-llama"
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in source.iterdir():
+        (model / file.name).symlink_to(file.resolve())
+    template = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}<answer>"
+    (model / "chat_template.jinja").write_text(template)
+    words = ("--apply_chat_template", "--system_instruction", "Be brief.", "--log_samples")
+    run(tmp_path, *words, "--output_path", "out", model=f"pretrained={model}")
+    results, path = results_of(tmp_path / "out")
+    assert results["chat_template"] == template
+    sample = json.loads(next(path.parent.glob("samples_*")).read_text().splitlines()[0])
+    assert sample["arguments"]["gen_args_0"]["arg_0"] == "<system>Be brief.<user>x0<answer>"
+
+
+def test_a_relative_folder_is_not_hidden(evals, tmp_path):
+    (tmp_path / "inner").mkdir()
+    write_tasks(tmp_path)
+    (tmp_path / "model").symlink_to(evals / "parity" / "tiny-llama")
+    words = ("--include_path", "../tasks", "--tasks", "choices", "--output_path", "../out")
+    result = windrow("run", "--model_args", "pretrained=../model", *words, folder=tmp_path / "inner")
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "out").iterdir()
+    assert not folder.name.startswith(".")
+    assert folder.name.endswith("model")
+
+
+def test_a_config_file_says_what_the_command_line_does_not(tmp_path):
+    tasks = write_tasks(tmp_path)
+    (tmp_path / "run.yaml").write_text(
+        f"model: windrow\nmodel_args: {{factory: 'byte_model:make', prefix_token_id: 0}}\ntasks: [choices]\n"
+        f"include_path: {tasks}\noutput_path: {tmp_path}/out\n"
+    )
+    result = windrow("run", "--config", "run.yaml", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results, path = results_of(tmp_path / "out")
+    assert path.parent.name == "byte_model__make"
+    assert results["config"]["batch_size"] == "auto"
+    assert results["config"]["model_args"]["prefix_token_id"] == 0
+
+
+def settings_of(*words):
+    return read_settings(list(map(str, words)))
+
+
+def added(*words):
+    """What is said to lm_eval beyond the words, as a dictionary of options."""
+    more = repaired(settings_of(*words), list(words))[len(words) :]
+    return dict(zip(more[::2], more[1::2], strict=True))
+
+
+def test_only_what_is_left_open_is_added():
+    assert added("--tasks", "x") == {"--model": "windrow", "--batch_size": "auto", "--device": "cpu"}
+    assert added("--model", "windrow", "-b", "4", "--device", "tpu") == {}
+    assert added("--model", "hf", "--model_args", "factory=a:b") == {}
+    everything = ("-M", "windrow", "-b", "4", "--device", "tpu", "--model_args")
+    assert added(*everything, "factory=a:b,seed=1") == {"--model_args": '{"model": "a:b"}'}
+    assert added(*everything, '{"factory": "a:b"}') == {"--model_args": '{"model": "a:b"}'}
+    assert added(*everything, "factory=a:b", "model=c:d") == {}
+    assert added(*everything, "pretrained=/some/where") == {}
+    assert added(*everything, "pretrained=.") == {"--model_args": json.dumps({"pretrained": os.getcwd()})}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "alone"),
+    [
+        ("choices", True),
+        ("choices,texts", True),
+        ("own", True),
+        ("nested", True),
+        ("mixed", False),  # a group with one of lm_eval's own
+        ("choices,arc_easy", False),
+        ("choice*", False),  # lm_eval may have more of that name
+        ("arc_easy", False),
+    ],
+)
+def test_lm_evals_own_tasks_are_read_only_where_they_are_asked_for(tmp_path, tasks, alone):
+    folder = write_tasks(tmp_path)
+    manager = task_manager(settings_of("--tasks", tasks, "--include_path", folder))
+    assert (manager is not TaskManager) == alone
+    if alone:
+        assert manager(include_path=folder).match_tasks(tasks.split(",")) == sorted(tasks.split(","))
+
+
+def test_without_a_folder_lm_evals_tasks_are_read():
+    assert task_manager(settings_of("--tasks", "x")) is TaskManager

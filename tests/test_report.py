@@ -1,0 +1,155 @@
+"""Reports of runs: what they say, where they lie, how they are drawn."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from command import windrow
+from windrow.report.files import find_reports, read_report, results_in, write_report
+from windrow.report.run import PHASES, make_report, summary
+from windrow.report.run_picture import draw_run
+from windrow.report.svg import Picture, ticks
+
+TOLD = {
+    "requests": 30, "segments": 20, "rows": 16, "batches": 3, "real_tokens": 1000, "row_tokens": 800,
+    "padding_tokens": 200, "device_tokens": 1000, "shapes": [[8, 64], [8, 32]],
+    "truncated": 1, "shared": 4, "skipped": 2,
+    "devices": {"count": 8, "kind": "cpu", "hosts": 2},
+    "seconds": {"tokenize": 0.5, "plan": 0.25, "compile": 3.0, "host": 0.1, "device": 2.0},
+    "device_seconds": {
+        "scoring": {"running": 2.0, "waiting_for_host": 0.5, "waiting_for_compiler": 1.5},
+        "generation": {"running": 1.0, "waiting_for_host": 0.25, "waiting_for_compiler": 0.75},
+    },
+    "generation": {
+        "requests": 10, "prompt_tokens": 300, "generated_tokens": 400, "stop": 4, "end": 0, "length": 6,
+        "programs": 5, "slots": 8, "slot_use": 0.5,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def report():
+    return make_report(TOLD, "my_model", 10.0, ["--tasks", "x"])
+
+
+def test_the_parts_of_the_time_are_the_time(report):
+    seconds = report["seconds"]
+    expected = {
+        "tokenizing": 0.5,
+        "planning": 0.25,
+        "compiling": 2.25,
+        "waiting_for_host": 0.75,
+        "running": 3.0,
+    }
+    assert {name: seconds[name] for name in expected} == expected
+    assert seconds["else"] == 10.0 - sum(expected.values())
+    assert set(seconds) == {"total", *PHASES}
+
+
+def test_speeds(report):
+    assert report["tokens_per_second"] == {"scored": 1000 / 4.0, "device": 1000 / 2.0, "generated": 400 / 2.0}
+
+
+def test_the_summary_fits_a_screen(report):
+    lines = summary(report).splitlines()
+    assert len(lines) < 20
+    assert max(map(len, lines)) <= 120
+    for words in (
+        "8 × cpu on 2 hosts",
+        "4 share another's row",
+        "1 truncated",
+        "2 skipped",
+        "20.0% of them padding",
+    ):
+        assert words in summary(report)
+    assert "8×64, 8×32" in summary(report)
+    assert "waiting for host 0.75" in summary(report)
+
+
+def test_nothing_that_ran_is_no_error():
+    nothing = {
+        **TOLD,
+        "device_seconds": {name: dict.fromkeys(part, 0.0) for name, part in TOLD["device_seconds"].items()},
+    }
+    for name in (
+        "requests",
+        "segments",
+        "rows",
+        "batches",
+        "real_tokens",
+        "row_tokens",
+        "padding_tokens",
+        "device_tokens",
+    ):
+        nothing[name] = 0
+    nothing |= {"shapes": [], "seconds": {}}
+    del nothing["generation"]
+    empty = make_report(nothing, "my_model", 1.0, [])
+    assert "0: " in summary(empty)
+    ElementTree.fromstring(draw_run(empty))
+
+
+def test_it_lies_beside_the_results_that_are_new(tmp_path, report):
+    old = tmp_path / "model" / "results_2026-01-01T00-00-00.000001.json"
+    old.parent.mkdir()
+    old.write_text("{}")
+    known = results_in(tmp_path)
+    assert known == {old}
+    new = tmp_path / "other" / "results_2026-01-02T00-00-00.000001.json"
+    new.parent.mkdir()
+    new.write_text("{}")
+    path = write_report(report, tmp_path, known)
+    assert path == new.parent / "windrow_report_2026-01-02T00-00-00.000001.json"
+    assert read_report(path) == json.loads(json.dumps(report))
+    without = write_report(report, tmp_path, results_in(tmp_path))
+    assert without.parent == tmp_path
+    assert set(find_reports(tmp_path)) == {path, without}
+
+
+def test_what_is_no_report_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no windrow_report_\*.json in"):
+        find_reports(tmp_path)
+    for text, message in (("[1]", "is no report of windrow run"), ("{", "is not JSON")):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_report(find_reports(tmp_path / "other.json")[0])
+
+
+def test_the_command_prints_and_draws_the_newest(tmp_path, report):
+    for day in (1, 3, 2):
+        (tmp_path / f"windrow_report_2026-01-0{day}T00-00-00.json").write_text(
+            json.dumps({**report, "model": f"model {day}"})
+        )
+    result = windrow("report", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("windrow     model 3")
+    assert "the newest of 3" in result.stdout
+    assert "A run of model 3" in (tmp_path / "windrow_report_2026-01-03T00-00-00.svg").read_text()
+    elsewhere = windrow("report", tmp_path, "--plot", tmp_path / "other.svg")
+    assert str(tmp_path / "other.svg") in elsewhere.stdout
+    assert windrow("report", tmp_path, "--plot", tmp_path / "other.png").returncode == 2
+
+
+def test_bars_are_as_wide_as_what_they_show(report):
+    root = ElementTree.fromstring(draw_run(report))
+    rects = [rect for rect in root.iter("{http://www.w3.org/2000/svg}rect") if rect.get("height") == "24.0"]
+    widths = [float(rect.get("width")) for rect in rects]
+    assert sum(widths[:6]) == pytest.approx(912, abs=0.5)
+    assert widths[:6] == pytest.approx([912 * report["seconds"][name] / 10 for name in PHASES], abs=0.1)
+
+
+def test_words_are_escaped():
+    picture = Picture(10, 10, "a < b & c")
+    picture.text(0, 0, '<script>"')
+    root = ElementTree.fromstring(str(picture))
+    assert [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")] == ['<script>"']
+
+
+@pytest.mark.parametrize("most", [0, 0.3, 1, 7, 99, 100, 512, 38_003, 10**9])
+def test_ticks_are_few_and_within(most):
+    values = ticks(most)
+    assert values[0] == 0
+    assert 1 <= len(values) <= 7
+    assert values[-1] <= max(most, 0)
+    assert most == 0 or len(values) >= 2

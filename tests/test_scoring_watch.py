@@ -1,0 +1,120 @@
+"""What devices did: the account of one run, and real work watched."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from windrow.scoring.watch import DeviceSeconds, DeviceWatch, Work
+
+moments = st.lists(st.integers(0, 60), min_size=4, max_size=4).map(sorted)
+
+
+@given(st.lists(moments, max_size=8))
+def test_every_moment_is_counted_once(pieces):
+    """Against a count of each whole second: what the devices have, and why they have nothing."""
+    works = []
+    for start, stop, handed, ready in pieces:
+        works.append(Work(handed, [(start, stop)], ready))
+    works.sort(key=lambda work: work.handed)
+    end = 0.0
+    for work in works:  # a device does one thing after the other
+        work.ready = max(work.ready, end)
+        end = work.ready
+    expected = {"running": 0, "compiler": 0, "host": 0}
+    for second in range(int(end)):
+        busy = any(work.handed <= second < work.ready for work in works)
+        following = next(work for work in works if work.ready > second)
+        ((start, stop),) = following.compiling
+        if busy:
+            expected["running"] += 1
+        else:
+            expected["compiler" if start <= second < stop else "host"] += 1
+    seconds = DeviceSeconds()
+    seconds.add(0.0, works)
+    assert seconds.running == expected["running"]
+    assert seconds.waiting_for_compiler == expected["compiler"]
+    assert seconds.waiting_for_host == expected["host"]
+
+
+def test_compiling_between_two_parts_is_not_running():
+    seconds = DeviceSeconds()
+    seconds.add(0.0, [Work(1.0, [(2.0, 5.0)], 6.0)])
+    assert (seconds.running, seconds.waiting_for_compiler, seconds.waiting_for_host) == (2.0, 3.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def work():
+    """Some tenths of a second of work, compiled."""
+
+    def rounds(matrix):
+        return jax.lax.fori_loop(0, 200, lambda _, wide: jnp.tanh(wide @ matrix), matrix)
+
+    matrix = jax.device_put(np.eye(400, dtype=np.float32), jax.devices()[0])
+    program = jax.jit(rounds).lower(matrix).compile()
+    jax.block_until_ready(program(matrix))
+    return lambda: program(matrix)
+
+
+def test_a_host_that_sleeps_is_waited_for(work):
+    seconds = DeviceSeconds()
+    begin = time.perf_counter()
+    with DeviceWatch(seconds) as watch:
+        for _ in range(3):
+            time.sleep(0.3)
+            watch.handing_over()
+            output = work()
+            watch.watch(output)
+            jax.block_until_ready(output)
+    total = time.perf_counter() - begin
+    assert seconds.waiting_for_host >= 0.85
+    assert seconds.running > 0
+    assert seconds.waiting_for_compiler == 0
+    assert seconds.running + seconds.waiting_for_host <= total
+
+
+def test_a_host_that_is_ahead_is_not_waited_for(work):
+    """What the host does while devices run costs nothing."""
+    seconds = DeviceSeconds()
+    begin = time.perf_counter()
+    with DeviceWatch(seconds) as watch:
+        outputs = []
+        for _ in range(4):
+            watch.handing_over()
+            outputs.append(work())
+            watch.watch(outputs[-1])
+    total = time.perf_counter() - begin
+    assert seconds.waiting_for_host < seconds.running <= total
+
+
+def test_waiting_for_the_compiler_is_told_apart(work):
+    seconds = DeviceSeconds()
+    begin = time.perf_counter()
+    with DeviceWatch(seconds) as watch:
+        with watch.compiling():
+            time.sleep(0.4)
+        time.sleep(0.2)
+        watch.handing_over()
+        watch.watch(work())
+    total = time.perf_counter() - begin
+    assert seconds.waiting_for_compiler >= 0.38
+    assert seconds.waiting_for_host >= 0.18
+    assert seconds.waiting_for_compiler + seconds.waiting_for_host <= total
+
+
+def test_after_an_error_nobody_waits(work):
+    seconds = DeviceSeconds()
+
+    def fails():
+        with DeviceWatch(seconds) as watch:
+            watch.handing_over()
+            watch.watch(work())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    assert seconds == DeviceSeconds()
