@@ -21,12 +21,12 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
-from small_model import head, hidden, prefix_model
+from small_model import head, hidden, init_state, prefix_model, step
 from small_tokenizer import write_tokenizer
 from windrow import JaxLM, LanguageModel
 from windrow.scoring import Scorer
 from windrow.scoring.feed import Feed
-from windrow.sharding import HostsDifferError, leaving_at_once
+from windrow.sharding import HostsDifferError, leaving_at_once, memory
 from windrow.sharding.launch import Launch
 from windrow.tokens import loglikelihood_segments
 
@@ -231,6 +231,24 @@ def harness(options):
     )
     accuracy = None if found is None else found["results"]["local_arc_easy"]["acc,none"]
     write(options, {"process": jax.process_index(), "accuracy": accuracy})
+
+
+def auto(options):
+    """Batches and slots sized by memory, of which the processes have different amounts."""
+    number = jax.process_index()
+    memory.available_bytes = lambda: (96 << 20) * (3 - number)
+    sharding = shardings()["data"]
+    parts = {"hidden": hidden, "head": head, "init_state": init_state, "step": step}
+    model = prefix_model(258, width=256, max_length=64, **parts)
+    lm = generated_lm(options.folder, sharding, model, batch_size="auto")
+    scores = lm.loglikelihood(instances(generated_pairs()))
+    asked = [(question, {"max_gen_toks": 8}) for question, _ in generated_pairs()[::4]]
+    texts = lm.generate_until([Instance("generate_until", {}, args, at) for at, args in enumerate(asked)])
+    told = generated_lm(options.folder, sharding, model, batch_size="auto", memory_budget="120MiB")
+    told.loglikelihood(instances(generated_pairs()))
+    report, given = lm.report()["auto"], told.report()["auto"]["scoring"]
+    result = {"process": number, "report": report, "given": given, "scores": scores, "texts": texts}
+    write(options, result)
 
 
 def fail(options):

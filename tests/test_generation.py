@@ -87,10 +87,15 @@ def tokens_of(made):
     [
         ("llama", True, 1, 1),
         ("llama", True, 16, 8),
+        ("llama", False, 4, 8),
         ("llama", False, 16, 1),
         ("gpt2", True, 4, 1),
-        ("gpt2", False, 4, 1),
+        ("gpt2", True, 1, 8),
+        ("gpt2", False, 16, 8),
+        ("gpt2", False, 1, 1),
         ("mamba", True, 16, 1),
+        ("mamba", True, 4, 8),
+        ("mamba", False, 1, 8),
         ("mamba", False, 4, 1),
     ],
 )
@@ -360,3 +365,13 @@ def test_state_without_rows_is_refused(letters):
     model = replace(constant_model(np.zeros(len(VOCAB))), init_state=lambda params, rows: jnp.zeros(()))
     with pytest.raises(ValueError, match="leading axis must count the 1 rows"):
         generate(model, letters, ["a"], sharding=MESHES[1]())
+
+
+def test_state_may_hold_nothing(letters):
+    """A stateless model's state may have an axis of no elements."""
+    plain = constant_model(np.arange(len(VOCAB), dtype=np.float32))
+    model = replace(plain, init_state=lambda params, rows: jnp.zeros((rows, 0)))
+    assert (
+        generate(model, letters, ["a", "b"], max_new_tokens=3).texts
+        == generate(plain, letters, ["a", "b"], max_new_tokens=3).texts
+    )

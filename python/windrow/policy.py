@@ -1,12 +1,13 @@
 """How segments are to be batched, and the plan that follows from it."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import Plan, group_identical
+from windrow.sizing import read_bytes
 from windrow.tokens import Segments
 
 DEFAULT_TOKENS_PER_BATCH = 8192
@@ -21,7 +22,12 @@ class BatchPolicy:
         batch_size: Rows a batch.
         tokens_per_batch: The most tokens in a batch, padding included, so that short
             rows come in larger batches. Where neither is given, 8,192, or as many as
-            one row of the longest segment needs on each device.
+            one row of the longest segment needs on each device. ``"auto"``: as many
+            as the devices have memory for, and as bring anything.
+        memory_budget: For ``"auto"``: how many bytes batches may take beside the
+            parameters, of each device, or of each process where the devices are
+            CPUs; a number, or a string such as ``"2GiB"``. By default what devices
+            have left; of a CPU's memory, half of what is available.
         max_shapes: The most distinct batch shapes, each of which is one compilation;
             ``None`` pads to every multiple that occurs.
         padding_multiple: Padded lengths are multiples of this.
@@ -31,19 +37,50 @@ class BatchPolicy:
     """
 
     batch_size: int | None = None
-    tokens_per_batch: int | None = None
+    tokens_per_batch: int | Literal["auto"] | None = None
     max_shapes: int | None = 8
     padding_multiple: int = 1
     share: bool = True
     pack: bool = False
+    memory_budget: int | str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses two batch sizes at once."""
+        """Refuses two batch sizes at once, and a budget that nothing would follow from."""
         if self.batch_size is not None and self.tokens_per_batch is not None:
             raise ValueError("give batch_size or tokens_per_batch, not both")
+        if isinstance(self.tokens_per_batch, str) and not self.sizes_itself:
+            raise ValueError(
+                f"tokens_per_batch must be a whole number or 'auto', not {self.tokens_per_batch!r}"
+            )
+        if self.memory_budget is not None:
+            if not self.sizes_itself:
+                raise ValueError("memory_budget is for tokens_per_batch='auto' alone; give that too")
+            object.__setattr__(self, "memory_budget", read_bytes("memory_budget", self.memory_budget))
+
+    @property
+    def sizes_itself(self) -> bool:
+        """Whether the memory of the devices decides how large batches are."""
+        return self.tokens_per_batch == "auto"
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """The memory budget in bytes; ``None`` for what devices have left."""
+        return None if self.memory_budget is None else read_bytes("memory_budget", self.memory_budget)
+
+    def sized(self, tokens: int) -> "BatchPolicy":
+        """The same policy with so many tokens a batch."""
+        return replace(self, tokens_per_batch=tokens, memory_budget=None)
 
     def plan(self, segments: Segments, row_multiple: int) -> Plan:
-        """The plan for these segments, with rows a multiple of ``row_multiple``."""
+        """The plan for these segments, with rows a multiple of ``row_multiple``.
+
+        Raises:
+            ValueError: The policy sizes itself, which takes the model and its devices.
+        """
+        if self.sizes_itself:
+            raise ValueError(
+                "tokens_per_batch='auto' needs a model on its devices; give a number of tokens here"
+            )
         lengths = (np.diff(segments.offsets) - 1).astype(np.int32)
         return Plan(
             lengths,
@@ -60,9 +97,14 @@ class BatchPolicy:
             return {"batch_size": self.batch_size}
         if self.tokens_per_batch is not None:
             return {"tokens_per_batch": self.tokens_per_batch}
-        longest = int(lengths.max(initial=1))
-        padded = -(-longest // self.padding_multiple) * self.padding_multiple
-        return {"tokens_per_batch": max(DEFAULT_TOKENS_PER_BATCH, padded * row_multiple)}
+        return {"tokens_per_batch": max(DEFAULT_TOKENS_PER_BATCH, self._longest(lengths) * row_multiple)}
+
+    def longest(self, segments: Segments) -> int:
+        """The padded length of the longest segment's input."""
+        return self._longest(np.diff(segments.offsets) - 1)
+
+    def _longest(self, lengths: NDArray[Any]) -> int:
+        return -(-int(lengths.max(initial=1)) // self.padding_multiple) * self.padding_multiple
 
 
 def equal_inputs(segments: Segments) -> NDArray[np.int64]:

@@ -84,7 +84,8 @@ def generate(
         seed: For sampling.
         end_tokens: Tokens that end a text; by default those of ``generation_config.json`` beside the
             tokenizer, else the tokenizer's EOS.
-        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most tokens that all hold.
+        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most tokens that all
+            hold; ``"auto"``: as many slots as the devices have memory for.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
             rows are split; all devices by default.
         on_bad_request: ``"raise"``, or ``"skip"`` to leave such prompts out.

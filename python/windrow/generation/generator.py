@@ -28,18 +28,16 @@ from windrow.generation.programs import Begin, Decode, Insert, Move, Program, Pr
 from windrow.generation.sampling import Choice
 from windrow.generation.schedule import FREE, Entry, Schedule
 from windrow.generation.settings import Settings
+from windrow.generation.sizing import DEFAULT_SLOTS, fit_slots
 from windrow.model import LanguageModel
 from windrow.planning import Plan, bucket_ids, choose_lengths
 from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 from windrow.scoring import Clock, DeviceWatch
-from windrow.sharding import RowSharding, place
+from windrow.sharding import DeviceMemory, RowSharding, place
 from windrow.tokens import Segments, Tokenizer
 
 STEPS = 8
 """How many tokens a dispatch makes in every slot."""
-
-DEFAULT_SLOTS = 32
-"""How many slots there are where the policy does not say."""
 
 FEWER = 4
 """By how much the slots are divided when few rows are left."""
@@ -104,9 +102,15 @@ class Generator:
         clock: Where the seconds of each phase are added up.
         defaults: What ends a text.
         policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most
-            tokens that all slots hold.
+            tokens that all slots hold; ``"auto"``: as many slots as there is memory for.
         seed: For sampling.
         chunk_length: Where given, prompts are read in chunks of so many tokens.
+        memory: What there is where the policy sizes itself; what it says of it by default.
+
+    Attributes:
+        choice: What decided the last run's slots where that was left to the memory of
+            the devices: ``memory_budget``, ``planned_bytes`` of it, ``predicted_bytes``
+            and ``slots``; empty elsewhere.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class Generator:
         policy: BatchPolicy | None = None,
         seed: int = 0,
         chunk_length: int | None = None,
+        memory: DeviceMemory | None = None,
     ) -> None:
         self.model, self.tokenizer, self.sharding, self.clock = model, tokenizer, sharding, clock
         self.defaults, self.policy = defaults, policy or BatchPolicy()
@@ -128,6 +133,8 @@ class Generator:
         self._stops = StopReader(tokenizer)
         self._totals = Counter[str]()
         self._slots = 0
+        self.memory = memory or DeviceMemory(sharding, self.policy.budget_bytes)
+        self.choice: dict[str, int] = {}
 
     def report(self) -> dict[str, Any]:
         """What the runs so far did.
@@ -156,7 +163,7 @@ class Generator:
         if not len(prompts):
             return
         with self.clock.phase("plan"):
-            batching = self._batching(prompts, settings)
+            batching = self._sized_batching(prompts, settings)
         for program in batching.programs:
             self._programs.ask(program)
         self._slots = batching.begin.slots
@@ -166,11 +173,36 @@ class Generator:
             _Run(self, batching, prompts, settings, finished, watch).loop()
         self._programs.drop_unbegun()
 
-    def _batching(self, prompts: Segments, settings: Sequence[Settings]) -> Batching:
+    def _sized_batching(self, prompts: Segments, settings: Sequence[Settings]) -> Batching:
+        """The batching with as many slots as the policy says, or as the devices have memory for."""
+        lengths = np.diff(prompts.offsets)
+        longest = int((lengths + [one.max_new_tokens for one in settings]).max())
+        groups, policy = self.sharding.groups, self.policy
+        if policy.sizes_itself:
+            made, self.choice = fit_slots(
+                self.memory,
+                -(-len(prompts) // groups),
+                lambda slots: self._batching(prompts, settings, slots),
+                self._need,
+            )
+            return made
+        slots = DEFAULT_SLOTS if policy.batch_size is None else policy.batch_size
+        if isinstance(policy.tokens_per_batch, int):
+            slots = policy.tokens_per_batch // longest // groups * groups
+        return self._batching(prompts, settings, -(-max(1, min(slots, len(prompts))) // groups) * groups)
+
+    def _need(self, programs: Sequence[Program]) -> int:
+        """What the neediest of some programs needs, the same on every host; they are compiled for that."""
+        for program in programs:
+            self._programs.ask(program)
+        with self.clock.phase("compile"), self.clock.generation.compiling_ahead():
+            needs = [self._programs.need(self.memory, program) for program in programs]
+        return self.memory.largest_need(needs)
+
+    def _batching(self, prompts: Segments, settings: Sequence[Settings], slots: int) -> Batching:
         lengths = np.diff(prompts.offsets).astype(np.int32)
         limits = np.array([one.max_new_tokens for one in settings], np.int32)
         totals = lengths + limits
-        slots = self._slot_count(len(lengths), int(totals.max()))
         rows = self._entering(slots, int(lengths.max()))
         choice = _choice(settings)
 
@@ -202,13 +234,6 @@ class Generator:
             last = (Move(begin, fewer), decode(fewer, begin.memory)) if pays else None
             order = np.lexsort([-limits, -bucket_ids(lengths, padded)])
         return Batching(begin, inserts, decodes, last, order)
-
-    def _slot_count(self, requests: int, longest: int) -> int:
-        groups, policy = self.sharding.groups, self.policy
-        slots = DEFAULT_SLOTS if policy.batch_size is None else policy.batch_size
-        if policy.tokens_per_batch is not None:
-            slots = policy.tokens_per_batch // longest // groups * groups
-        return -(-max(1, min(slots, requests)) // groups) * groups
 
     def _entering(self, slots: int, longest: int) -> int:
         """How many rows enter at once: an eighth of the slots, fewer where prompts are long."""

@@ -200,7 +200,7 @@ def insert_rows(
     where = whole[:, 1].reshape(groups, -1)
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
-        held, rows = (part.reshape(groups, -1, *part.shape[1:]) for part in (old, new.astype(old.dtype)))
+        held, rows = (_grouped(part, groups) for part in (old, new.astype(old.dtype)))
         return jax.vmap(_put)(held, rows, where).reshape(old.shape)
 
     placed: Slots = jax.tree.map(put, slots, entering)
@@ -219,9 +219,8 @@ def move_rows(groups: int, params: Any, slots: Slots, which: jax.Array) -> Slots
     """
 
     def take(old: jax.Array) -> jax.Array:
-        held = old.reshape(groups, -1, *old.shape[1:])
-        taken = jax.vmap(_take)(held, which.reshape(groups, -1))
-        return taken.reshape(-1, *old.shape[1:])
+        taken = jax.vmap(_take)(_grouped(old, groups), which.reshape(groups, -1))
+        return taken.reshape(len(which), *old.shape[1:])
 
     moved: Slots = jax.tree.map(take, slots)
     filled = which < len(slots.left) // groups
@@ -272,6 +271,11 @@ def decode_tokens(
     slots = slots._replace(left=jnp.where(stopped, 0, slots.left))
     slots, emitted = jax.lax.scan(one, slots, length=steps)
     return slots, emitted.T
+
+
+def _grouped(array: jax.Array, groups: int) -> jax.Array:
+    """An array whose leading axis counts rows, group by group."""
+    return array.reshape(groups, len(array) // groups, *array.shape[1:])
 
 
 def _take(held: jax.Array, which: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ from windrow.generation.program import (
     move_rows,
 )
 from windrow.generation.sampling import Choice
-from windrow.sharding import RowSharding
+from windrow.sharding import DeviceMemory, RowSharding
 
 
 @dataclass(frozen=True)
@@ -101,44 +101,51 @@ class Programs:
         for program in [program for program, made in self._made.items() if made.cancel()]:
             del self._made[program]
 
+    def need(self, memory: DeviceMemory, program: Program) -> int:
+        """Bytes that a program needs beside the parameters, slots included; waits until it is compiled."""
+        self.ask(program)
+        compiled, arrays = self._made[program].result(), self._arrays(program)
+        return memory.need(compiled, arrays, in_a_chain=isinstance(program, Insert | Decode))
+
     def _compile(self, program: Program) -> Any:
         # The caller's own mesh may be in force, with explicit axes that do not go with these.
         with jax.set_mesh(self._sharding.mesh):
-            return self._lower(program).compile()
+            return self._jitted(program).lower(self._params, *self._arrays(program)).compile()
 
-    def _lower(self, program: Program) -> Any:
-        by_rows = self._sharding.by_rows
+    def _arrays(self, program: Program) -> tuple[Any, ...]:
+        """What a program is given besides the parameters."""
+        slots = self._slots(program.begin if not isinstance(program, Begin) else program)
         match program:
             case Begin():
-                self._slots(program)
-                made = jax.jit(partial(empty_slots, program.memory, program.slots), out_shardings=by_rows)
-                return made.lower(self._params)
+                return ()
             case Insert():
-                inserting = partial(insert_rows, program.begin.memory, self._sharding.groups)
-                made = jax.jit(inserting, donate_argnums=1, out_shardings=by_rows)
-                arrays = (
+                return (
+                    slots,
                     self._struct((program.rows, program.length), jnp.int32),
                     self._struct((program.rows, len(WHOLE)), jnp.int32),
                     self._struct((program.rows, 2), jnp.float32),
                 )
-                return made.lower(self._params, self._slots(program.begin), *arrays)
             case Move():
-                moving = partial(move_rows, self._sharding.groups)
-                made = jax.jit(moving, out_shardings=by_rows, keep_unused=True)
-                which = self._struct((program.fewer.slots,), jnp.int32)
-                return made.lower(self._params, self._slots(program.begin), which)
+                return slots, self._struct((program.fewer.slots,), jnp.int32)
+            case Decode():
+                return slots, self._struct((program.begin.slots,), jnp.bool_)
+
+    def _jitted(self, program: Program) -> Any:
+        by_rows, groups = self._sharding.by_rows, self._sharding.groups
+        match program:
+            case Begin():
+                return jax.jit(partial(empty_slots, program.memory, program.slots), out_shardings=by_rows)
+            case Insert():
+                inserting = partial(insert_rows, program.begin.memory, groups)
+                return jax.jit(inserting, donate_argnums=1, out_shardings=by_rows)
+            case Move():
+                return jax.jit(partial(move_rows, groups), out_shardings=by_rows, keep_unused=True)
             case Decode():
                 decoding = partial(
-                    decode_tokens,
-                    program.memory,
-                    program.steps,
-                    program.choice,
-                    program.end_tokens,
+                    decode_tokens, program.memory, program.steps, program.choice, program.end_tokens
                 )
                 outputs = (by_rows, self._sharding.replicated)
-                made = jax.jit(decoding, donate_argnums=1, out_shardings=outputs)
-                stopped = self._struct((program.begin.slots,), jnp.bool_)
-                return made.lower(self._params, self._slots(program.begin), stopped)
+                return jax.jit(decoding, donate_argnums=1, out_shardings=outputs)
 
     def _slots_of(self, begin: Begin) -> Slots:
         shapes = jax.eval_shape(partial(empty_slots, begin.memory, begin.slots), self._params)

@@ -1,5 +1,6 @@
 """What :class:`~windrow.JaxLM` is made from: its model, and arguments that may be strings."""
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -75,9 +76,19 @@ def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
     return made[0], made[1]
 
 
-def is_auto(batch_size: int | str | None) -> bool:
-    """Whether a batch size leaves the choice to windrow: ``None``, ``"auto"``, ``"auto:4"``."""
-    return batch_size is None or (isinstance(batch_size, str) and batch_size.split(":")[0] == "auto")
+def is_auto(size: int | str | None) -> bool:
+    """Whether a size is left to the memory of the devices: ``"auto"``, and lm_eval's ``"auto:4"``."""
+    return isinstance(size, str) and re.fullmatch(r"auto(:\d+(\.\d+)?)?", size) is not None
+
+
+def batch_sizes(
+    batch_size: int | str | None, tokens_per_batch: int | str | None
+) -> tuple[int | None, int | Literal["auto"] | None]:
+    """Rows and tokens a batch; ``"auto"`` tokens where either is, and nothing else is said."""
+    rows = None if is_auto(batch_size) else integer("batch_size", batch_size)
+    if is_auto(tokens_per_batch) or (tokens_per_batch in (None, "None") and is_auto(batch_size)):
+        return rows, "auto"
+    return rows, integer("tokens_per_batch", tokens_per_batch)
 
 
 def integer(name: str, value: int | str | None, least: int = 1) -> int | None:

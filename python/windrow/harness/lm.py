@@ -17,10 +17,10 @@ from windrow.generation import Generator, read_defaults
 from windrow.grouping import with_shifted_reads
 from windrow.harness.arguments import (
     bad_request,
+    batch_sizes,
     find_model,
     flag,
     integer,
-    is_auto,
     length_limit,
     load_checkpoint,
 )
@@ -30,7 +30,7 @@ from windrow.harness.totals import Totals
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer, Scores
-from windrow.sharding import RowSharding, check_agreement, is_first_host, share_from_first_host
+from windrow.sharding import DeviceMemory, RowSharding, check_agreement, is_first_host, share_from_first_host
 from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
 
 
@@ -51,14 +51,21 @@ class JaxLM(LM):
         dtype: The parameters' type for ``pretrained``: ``"float32"`` or ``"bfloat16"``.
         max_length: The most tokens the model may see at once; the model's own limit by
             default, ``"unbounded"`` for a recurrent model that is to have none.
-        batch_size: Rows a batch; ``"auto"`` leaves it to ``tokens_per_batch``.
+        batch_size: Rows a batch. ``"auto"``, and lm_eval's ``"auto:N"``, is ``tokens_per_batch="auto"``,
+            unless that is a number.
         tokens_per_batch: The most tokens in a batch, padding included, so that short
-            rows come in larger batches. Used unless ``batch_size`` is a number.
+            rows come in larger batches. ``"auto"``: as many as the devices have memory
+            for, by what the compiled programs need; nothing runs for it. Where neither
+            is given, 8,192.
         max_shapes: The most distinct batch shapes, each of which is one compilation.
         padding_multiple: Padded lengths are multiples of this.
         share: Whether requests with equal inputs share a row.
         pack: Whether several requests share a row; only for models that honour
             segment ids and positions.
+        memory_budget: For ``"auto"``: how many bytes batches may take beside the
+            parameters, of each device, or of each process where the devices are CPUs; a
+            number, or a string such as ``"2GiB"``. By default what the devices have
+            left, or half of the memory that a CPU's machine has available.
         on_bad_request: ``"raise"``, or ``"skip"``: a request that cannot be scored is
             scored as a failure (minus infinity, not greedy) and reported.
         add_bos_token: Whether the tokenizer adds its BOS; its own default if not given.
@@ -95,6 +102,7 @@ class JaxLM(LM):
         padding_multiple: int | str = 1,
         share: bool | str = True,
         pack: bool | str = False,
+        memory_budget: int | str | None = None,
         on_bad_request: str = "raise",
         add_bos_token: bool | str | None = None,
         prefix_token_id: int | str | None = None,
@@ -111,13 +119,15 @@ class JaxLM(LM):
             raise ValueError("give sharding or mesh, not both")
         self.on_bad_request = bad_request(on_bad_request)
         self.requests_from_first_host = flag("requests_from_first_host", requests_from_first_host)
+        rows, tokens = batch_sizes(batch_size, tokens_per_batch)
         self.policy = BatchPolicy(
-            batch_size=None if is_auto(batch_size) else integer("batch_size", batch_size),
-            tokens_per_batch=integer("tokens_per_batch", tokens_per_batch),
+            batch_size=rows,
+            tokens_per_batch=tokens,
             max_shapes=integer("max_shapes", max_shapes),
             padding_multiple=integer("padding_multiple", padding_multiple) or 1,
             share=flag("share", share),
             pack=flag("pack", pack),
+            memory_budget=None if memory_budget == "None" else memory_budget,
         )
         self.sharding = RowSharding.over(sharding if sharding is not None else mesh)
         if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:
@@ -137,6 +147,7 @@ class JaxLM(LM):
         )
         self.max_length = self.model.max_length if limit is None else None if limit == "unbounded" else limit
         self.clock = Clock()
+        self._memory = DeviceMemory(self.sharding, self.policy.budget_bytes)
         chunk = integer("chunk_length", chunk_length)
         self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
         size = self.tokenizer.vocab_size
@@ -154,6 +165,7 @@ class JaxLM(LM):
             policy=self.policy,
             seed=integer("seed", seed, least=0) or 0,
             chunk_length=chunk,
+            memory=self._memory,
         )
         self._totals = Totals()
         tell_of(self)
@@ -268,10 +280,16 @@ class JaxLM(LM):
             arrays), ``device`` (waiting for results); and ``device_seconds``, for
             ``scoring`` and ``generation``: ``running``, ``waiting_for_host`` and
             ``waiting_for_compiler``. ``generation`` is there once texts were
-            generated: see :meth:`windrow.generation.Generator.report`.
+            generated: see :meth:`windrow.generation.Generator.report`. ``auto`` is there
+            where sizes are left to the memory of the devices: for ``scoring`` and
+            ``generation`` what decided those of the last run, in bytes:
+            ``memory_budget``, ``planned_bytes`` (the part of it that is planned for),
+            ``predicted_bytes``, and what was chosen: ``tokens_per_batch`` or ``slots``.
         """
         generation = self._generator.report()
         devices = self.sharding.mesh.devices.flat
+        auto = self.policy.sizes_itself
+        choices = {"scoring": self._scorer.choice, "generation": self._generator.choice}
         return {
             **self._totals.told(),
             "devices": {
@@ -285,6 +303,7 @@ class JaxLM(LM):
                 "generation": asdict(self.clock.generation),
             },
             **({"generation": generation} if generation["requests"] else {}),
+            **({"auto": {name: choice for name, choice in choices.items() if choice}} if auto else {}),
         }
 
     @property
@@ -367,8 +386,8 @@ class JaxLM(LM):
             request_type: For the progress bar and errors.
             finished: Called with a request's index, log-likelihood and greedy flag.
         """
+        plan = self._scorer.plan(self.policy, segments, self._memory)
         with self.clock.phase("plan"):
-            plan = self.policy.plan(segments, self.sharding.groups)
             check_agreement([], {"plan": plan.fingerprint})
         lengths = np.diff(segments.offsets) - 1
         totals = np.zeros(segments.request_count)

@@ -56,7 +56,8 @@ def score(
         requests: Texts, each scored whole (in disjoint windows where it is longer
             than the model's limit), or pairs ``(context, continuation)``, of which
             the continuation is scored.
-        policy: How requests are batched.
+        policy: How requests are batched; ``BatchPolicy(tokens_per_batch="auto")`` leaves
+            it to the memory of the devices.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
             rows are split; all devices by default.
         on_bad_request: ``"raise"``, or ``"skip"`` to leave such requests out.
@@ -78,8 +79,8 @@ def score(
     tokenizer = load_tokenizer(tokenizer)
     segments = _segments(tokenizer, requests, model.max_length, on_bad_request)
     where = RowSharding.over(sharding)
-    plan = (policy or BatchPolicy()).plan(segments, where.groups)
-    scores = Scorer(model, where, Clock(), chunk_length).run(plan, segments)
+    scorer = Scorer(model, where, Clock(), chunk_length)
+    scores = scorer.run(scorer.plan(policy or BatchPolicy(), segments), segments)
     counts = np.zeros(segments.request_count, np.int64)
     np.add.at(counts, segments.requests, np.diff(scores.offsets))
     totals = np.zeros(segments.request_count)

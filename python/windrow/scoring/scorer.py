@@ -9,8 +9,8 @@ pass over the vocabulary; memory for that is bounded by ``CHUNK_BYTES``.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 
 from windrow.model import LanguageModel
 from windrow.planning import Plan
+from windrow.policy import BatchPolicy
 from windrow.scoring.contract import vocabulary
 from windrow.scoring.feed import BatchShape, Feed
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.program import score_batch
+from windrow.scoring.sizing import fit_plan
 from windrow.scoring.watch import DeviceSeconds, DeviceWatch
-from windrow.sharding import RowSharding
+from windrow.sharding import DeviceMemory, RowSharding
 from windrow.tokens import Segments
 
 IN_FLIGHT = 4
@@ -91,7 +93,7 @@ class Scores:
 
 
 class Clock:
-    """Seconds, added up over runs.
+    """Seconds, added up over runs; those of a phase within another are its own alone.
 
     Attributes:
         seconds: By phase of the host's main thread.
@@ -102,15 +104,18 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.scoring, self.generation = DeviceSeconds(), DeviceSeconds()
+        self._inner = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Adds the time spent inside to the phase's seconds."""
-        start = perf_counter()
+        start, outer, self._inner = perf_counter(), self._inner, 0.0
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+            whole = perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner
+            self._inner = outer + whole
 
 
 class Scorer:
@@ -125,6 +130,9 @@ class Scorer:
 
     Attributes:
         vocabulary: How many tokens the model's logits are for.
+        choice: What decided the last plan's size where that was left to the memory of
+            the devices: ``memory_budget``, ``planned_bytes`` of it, ``predicted_bytes``
+            and ``tokens_per_batch``; empty elsewhere.
 
     Raises:
         ValueError: The model does not keep the contract of `LanguageModel`.
@@ -142,6 +150,7 @@ class Scorer:
         self.params = sharding.put_params(model.params)
         with jax.set_mesh(sharding.mesh):
             self.vocabulary = vocabulary(model, self.params, sharding.groups)
+        self.choice: dict[str, int] = {}
         self._programs: dict[BatchShape, Future[Any]] = {}
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
 
@@ -150,6 +159,37 @@ class Scorer:
         leaves = jax.tree.leaves(self.params)
         types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         return {"model_num_parameters": sum(leaf.size for leaf in leaves), "model_dtype": types}
+
+    def plan(self, policy: BatchPolicy, segments: Segments, memory: DeviceMemory | None = None) -> Plan:
+        """The plan for these segments under the policy.
+
+        Where the policy sizes itself, the plan's programs are compiled here, to see
+        what memory they need, and run as they are. Nothing runs on the devices.
+
+        Args:
+            policy: How segments are batched.
+            segments: What is to be scored.
+            memory: What there is; what the policy says of it by default.
+
+        Raises:
+            ValueError: Not even one row of the longest segment fits on each device.
+        """
+        self.choice = {}
+        with self.clock.phase("plan"):
+            if not policy.sizes_itself or not len(segments):
+                sized = policy.sized(1) if policy.sizes_itself else policy
+                return sized.plan(segments, self.sharding.groups)
+            memory = memory or DeviceMemory(self.sharding, policy.budget_bytes)
+            fitted = fit_plan(policy, segments, memory, partial(self._needs, memory))
+        self.choice = fitted.choice
+        return fitted.plan
+
+    def _needs(self, memory: DeviceMemory, feed: Feed, shapes: Sequence[BatchShape]) -> list[int]:
+        """What memory the programs of some shapes need."""
+        self._compile_ahead(feed, shapes)
+        with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
+            wait([self._programs[shape] for shape in shapes])
+        return [memory.need(self._programs[shape].result(), feed.structs(shape)) for shape in shapes]
 
     def run(self, plan: Plan, segments: Segments, known: Report | None = None) -> Scores:
         """Scores every segment of the plan.
@@ -168,9 +208,7 @@ class Scorer:
             )
         scores = Scores.unknown(segments)
         feed, gatherer = Feed(plan, segments, self.sharding), Gatherer(self.sharding)
-        for shape in dict.fromkeys(feed.shapes):
-            if shape not in self._programs:
-                self._programs[shape] = self._compiler.submit(self._compile, feed.structs(shape))
+        self._compile_ahead(feed, feed.shapes)
         pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
 
         def fetch() -> None:
@@ -193,6 +231,11 @@ class Scorer:
                 fetch()
         self._spread(plan, scores, gatherer.flush(), known)
         return scores
+
+    def _compile_ahead(self, feed: Feed, shapes: Sequence[BatchShape]) -> None:
+        for shape in dict.fromkeys(shapes):
+            if shape not in self._programs:
+                self._programs[shape] = self._compiler.submit(self._compile, feed.structs(shape))
 
     def _compile(self, structs: list[jax.ShapeDtypeStruct]) -> Any:
         program = jax.jit(

@@ -10,10 +10,12 @@ from windrow.sharding.agreement import share_from_first_host as share_from_first
 from windrow.sharding.launch import leaving_at_once as leaving_at_once
 from windrow.sharding.loader import HostShare as HostShare
 from windrow.sharding.loader import MultiHostDataLoadIterator as MultiHostDataLoadIterator
+from windrow.sharding.memory import DeviceMemory as DeviceMemory
 from windrow.sharding.rows import RowSharding as RowSharding
 from windrow.sharding.rows import place as place
 
 __all__ = [
+    "DeviceMemory",
     "HostShare",
     "HostsDifferError",
     "Mesh",

@@ -1,0 +1,246 @@
+"""What memory the devices have for batches, and what a compiled program needs of it.
+
+What is needed is read from the compiled program, which nothing runs for: its
+arguments but the parameters, its outputs, its temporaries, less what outputs take
+over from arguments. What there is, is told by the devices, or, for CPUs, by the
+machine or the caller.
+
+*Libraries on CPUs.* XLA hands some parts of a program to a library as a whole: the
+softmax of attention together with its product, the sum of a vocabulary's
+exponentials. What the library keeps in between is not in XLA's account, though it
+may be half of all. The program's text tells which parts these are: the exponentials
+of a softmax are kept, with a product's packed operand and its result where one
+follows. This is an estimate, as is that a vocabulary is worked through in pieces.
+Besides, the allocator keeps some of what is freed. Therefore only a part of a CPU's
+budget is planned for.
+"""
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from windrow.sharding.agreement import gather_from_hosts
+from windrow.sharding.rows import RowSharding
+from windrow.sizing import show_bytes
+
+DEVICE_SHARE = 0.9
+"""How much of what a device has left is planned for; the rest is for its libraries and for gaps."""
+
+CPU_SHARE = 0.75
+"""How much of a CPU's budget is planned for."""
+
+CPU_ALLOWANCE = 32 << 20
+"""Bytes of a CPU's budget, besides, that are for stacks, and for what the allocator keeps."""
+
+CPU_OVERLAP = 32 << 20
+"""Of a program's temporaries, how many bytes at most are there twice on a CPU where the next one
+begins as soon as it has ended: it touches some of its own before the first ones are given back."""
+
+AVAILABLE_SHARE = 0.5
+"""Without a budget, how much of a machine's available memory the processes on it take together."""
+
+UNKNOWN_AVAILABLE = 4 << 30
+"""What a machine is taken to have available where it does not tell."""
+
+_LIBRARY_PIECE = 1 << 15
+"""The longest stretch of a last axis that a library reduces at once."""
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The memory of a sharding's devices that batches may take.
+
+    Every process of the sharding must use it alike: the least of all counts.
+
+    Attributes:
+        sharding: Its devices are asked.
+        asked: Bytes of each device, or of each process where devices are CPUs;
+            ``None`` for what there is.
+    """
+
+    sharding: RowSharding
+    asked: int | None = None
+
+    @cached_property
+    def budget(self) -> int:
+        """Bytes that batches may take; the same on every host. To be asked for when parameters are placed."""
+        divided = self._on_cpu and self.asked is None
+        here = self._asked_of_cpu() if self._on_cpu else self._left_of_devices()
+        machine = np.frombuffer(blake2b(socket.gethostname().encode(), digest_size=4).digest(), np.uint32)
+        hosts = gather_from_hosts(np.array([here >> 10, machine[0], divided], np.uint32)).astype(np.int64)
+        together = (hosts[:, None, 1] == hosts[None, :, 1]).sum(axis=1)
+        return int((hosts[:, 0] // np.where(hosts[:, 2], together, 1)).min()) << 10
+
+    @property
+    def room(self) -> int:
+        """Bytes of the budget that are planned for."""
+        if self._on_cpu:
+            return max(0, int(self.budget * CPU_SHARE) - CPU_ALLOWANCE)
+        return int(self.budget * DEVICE_SHARE)
+
+    def need(self, program: Any, arrays: Any, in_a_chain: bool = False) -> int:
+        """Bytes that a program needs beside the parameters, in the memory that the budget is of.
+
+        Args:
+            program: As ``jit(...).lower(params, *arrays).compile()`` gives it.
+            arrays: A pytree of ``jax.ShapeDtypeStruct`` with shardings: all but the parameters.
+            in_a_chain: Whether it runs on what it gave before, again and again.
+        """
+        analysis = program.memory_analysis()
+        if analysis is None:
+            raise ValueError(
+                "this backend does not tell what memory a compiled program needs, which 'auto' follows; "
+                "give batch_size or tokens_per_batch as a number"
+            )
+        given = sum(_shard_bytes(array) for array in jax.tree.leaves(arrays))
+        made = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        needed = given + made + analysis.temp_size_in_bytes
+        if self._on_cpu:
+            needed += library_bytes(program.as_text())
+            needed += min(analysis.temp_size_in_bytes, CPU_OVERLAP) if in_a_chain else 0
+        return int(needed) * self._sharing
+
+    def largest_need(self, needs: list[int]) -> int:
+        """The largest of all hosts' needs. Every host must call it, with as many."""
+        kib = gather_from_hosts(np.array([-(-need >> 10) for need in needs], np.uint32))
+        return int(kib.max(initial=0)) << 10
+
+    def refusal(self, what: str, need: int, remedy: str) -> ValueError:
+        """An error that says that not even the least fits."""
+        return ValueError(
+            f"{what} needs {show_bytes(need)} beside the parameters, and {show_bytes(self.room)} of the "
+            f"{show_bytes(self.budget)} that there are can be planned for; {remedy}"
+        )
+
+    @cached_property
+    def _local(self) -> list[Any]:
+        """This process's devices of the mesh."""
+        own = jax.process_index()
+        return [device for device in self.sharding.mesh.devices.flat if device.process_index == own]
+
+    @property
+    def platform(self) -> str:
+        """JAX's name for the kind of the devices: ``"cpu"``, ``"gpu"``, ``"tpu"``."""
+        return str(self.sharding.mesh.devices.flat[0].platform)
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.platform == "cpu"
+
+    @property
+    def _sharing(self) -> int:
+        """How many devices share the memory that the budget is of."""
+        return max(1, len(self._local)) if self._on_cpu else 1
+
+    def _asked_of_cpu(self) -> int:
+        return int(available_bytes() * AVAILABLE_SHARE) if self.asked is None else self.asked
+
+    def _left_of_devices(self) -> int:
+        told = [stats for device in self._local if (stats := device.memory_stats())]
+        left = [stats["bytes_limit"] - stats["bytes_in_use"] for stats in told if "bytes_limit" in stats]
+        if self.asked is not None:
+            left.append(self.asked)
+        if not left:
+            raise ValueError(
+                "these devices do not tell how much memory they have, which 'auto' follows; "
+                "give memory_budget, or batch_size or tokens_per_batch as a number"
+            )
+        return int(min(left))
+
+
+def available_bytes() -> int:
+    """Bytes of this machine's memory, or of what the process may use of it, that are available."""
+    known = [_meminfo(), _free_in_group()]
+    return min((number for number in known if number is not None), default=UNKNOWN_AVAILABLE)
+
+
+def _meminfo() -> int | None:
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    if found is not None:
+        return int(found[1]) << 10
+    names = ("SC_AVPHYS_PAGES", "SC_PAGE_SIZE")
+    if not set(names) <= set(getattr(os, "sysconf_names", ())):
+        return None
+    return int(os.sysconf(names[0])) * int(os.sysconf(names[1]))
+
+
+def _free_in_group() -> int | None:
+    """What is left of a container's limit."""
+    for folder, limit, usage in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            return max(
+                0, int(Path(folder, limit).read_text().strip()) - int(Path(folder, usage).read_text().strip())
+            )
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def library_bytes(text: str) -> int:
+    """What libraries that a program hands parts of itself to keep beside XLA's own memory, about.
+
+    Args:
+        text: A compiled program's, as ``as_text()`` gives it.
+
+    Returns:
+        Bytes of what the neediest of these parts keeps.
+
+    >>> library_bytes('''
+    ... %part (x: f32[8,100]) -> f32[8] {
+    ...   %x = f32[8,100]{1,0} parameter(0)
+    ...   %e = f32[8,100]{1,0} exponential(%x)
+    ...   ROOT %sum = f32[8]{0} reduce(%e, %zero), dimensions={1}
+    ... }
+    ... ENTRY %main (x: f32[8,100]) -> f32[8] {
+    ...   %sum = f32[8]{0} fusion(%x), kind=kCustom, calls=%part
+    ... }
+    ... ''')
+    3200
+    """
+    called = set(re.findall(r"kind=kCustom, calls=%?([\w.\-]+)", text))
+    largest = 0
+    for name, body in re.findall(r"^%?([\w.\-]+) \(.*?\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
+        if name in called:
+            largest = max(largest, _kept(body))
+    return largest
+
+
+def _kept(body: str) -> int:
+    """A softmax's exponentials and the products beside it; the last one's operand is packed besides."""
+    made = re.findall(r"^\s+(ROOT )?%?\S+ = (\w+)\[([\d,]*)\]\S* ([\w\-]+)\(", body, re.MULTILINE)
+    with_product = any(operation == "dot" for *_, operation in made)
+    inner = products = 0
+    for root, dtype, dimensions, operation in made:
+        axes = [int(size) for size in dimensions.split(",") if size]
+        if operation == "dot":
+            products += prod(axes) * _item_bytes(dtype) * (2 if root else 1)
+        elif operation == "exponential" and not root:
+            if axes and not with_product:
+                axes[-1] = min(axes[-1], _LIBRARY_PIECE)
+            inner = max(inner, prod(axes) * _item_bytes(dtype))
+    return int(inner + products) if inner else 0
+
+
+def _item_bytes(dtype: str) -> int:
+    bits = re.search(r"\d+", dtype)
+    return max(1, int(bits[0]) // 8) if bits else 1
+
+
+def _shard_bytes(array: Any) -> int:
+    shape = array.shape if array.sharding is None else array.sharding.shard_shape(array.shape)
+    return int(prod(shape) * np.dtype(array.dtype).itemsize)
