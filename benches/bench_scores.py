@@ -128,7 +128,7 @@ def logits_memory():
         ):
             scorer = Scorer(parts, sharding, Clock())
             feed = Feed(plan, segments, sharding)
-            analysis = scorer._compile(feed.structs(feed.shapes[0])).memory_analysis()
+            analysis = scorer._lower(feed.structs(feed.shapes[0])).compile().memory_analysis()
             bytes_held[level] = analysis.temp_size_in_bytes
         rows, length = plan.batch_shapes[0].tolist()
         token_bytes = 4 * scorer.vocabulary

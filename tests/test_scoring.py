@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import windrow
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer
@@ -120,6 +121,23 @@ def test_chunks_of_a_row_change_nothing(chunk_length):
     chunked = Scorer(model, sharding, Clock(), chunk_length).run(plan, segments)
     np.testing.assert_allclose(whole.token_logprobs, chunked.token_logprobs, atol=1e-5)
     np.testing.assert_array_equal(whole.token_greedy, chunked.token_greedy)
+
+
+@pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
+def test_the_callers_settings_hold_where_programs_are_compiled():
+    def apply(params, tokens, *_):
+        return params[tokens] + tokens[..., None]  # float32 and int32 add up where promotion is not strict
+
+    model = windrow.LanguageModel(jax.numpy.zeros((256, 256)), apply)
+
+    class Letters:
+        encode = staticmethod(lambda text: [ord(letter) for letter in text])
+
+    with pytest.raises(ValueError, match="no available implicit dtype promotion"):
+        windrow.score(model, Letters(), [("ab", "c")])
+    with jax.numpy_dtype_promotion("standard"):
+        scores = windrow.score(model, Letters(), [("ab", "c")])
+    assert scores.log_likelihoods == pytest.approx(-np.log(256))
 
 
 CACHED = """

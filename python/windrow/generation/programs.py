@@ -1,6 +1,6 @@
 """Compiled programs: few shapes, each compiled once and ahead of its first use."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -18,6 +18,7 @@ from windrow.generation.program import (
     move_rows,
 )
 from windrow.generation.sampling import Choice
+from windrow.scoring import Compiler
 from windrow.sharding import DeviceMemory, RowSharding
 
 
@@ -73,7 +74,7 @@ class Programs:
     def __init__(self, params: Any, sharding: RowSharding) -> None:
         self._params, self._sharding = params, sharding
         self._made: dict[Program, Future[Any]] = {}
-        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
+        self._compiler = Compiler(sharding.mesh)
         self._slots = cache(self._slots_of)
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ class Programs:
     def ask(self, program: Program) -> None:
         """Begins to compile a program, unless that was asked for before."""
         if program not in self._made:
-            self._made[program] = self._compiler.submit(self._compile, program)
+            self._made[program] = self._compiler.ask(partial(self._lower, program))
 
     def get(self, program: Program) -> Any:
         """A compiled program; the parameters are its first argument already."""
@@ -96,21 +97,19 @@ class Programs:
             self.ask(program)
         return jax.process_count() > 1 or all(self._made[program].done() for program in programs)
 
-    def drop_unbegun(self) -> None:
-        """Forgets what was asked for and is not compiled yet, so that nobody waits for it at the end."""
-        for program in [program for program, made in self._made.items() if made.cancel()]:
-            del self._made[program]
-
     def need(self, memory: DeviceMemory, program: Program) -> int:
         """Bytes that a program needs beside the parameters, slots included; waits until it is compiled."""
         self.ask(program)
         compiled, arrays = self._made[program].result(), self._arrays(program)
         return memory.need(compiled, arrays, in_a_chain=isinstance(program, Insert | Decode))
 
-    def _compile(self, program: Program) -> Any:
-        # The caller's own mesh may be in force, with explicit axes that do not go with these.
-        with jax.set_mesh(self._sharding.mesh):
-            return self._jitted(program).lower(self._params, *self._arrays(program)).compile()
+    def drop_unbegun(self) -> None:
+        """Forgets what was asked for and is not compiled yet, so that nobody waits for it at the end."""
+        for program in [program for program, made in self._made.items() if made.cancel()]:
+            del self._made[program]
+
+    def _lower(self, program: Program) -> Any:
+        return self._jitted(program).lower(self._params, *self._arrays(program))
 
     def _arrays(self, program: Program) -> tuple[Any, ...]:
         """What a program is given besides the parameters."""

@@ -280,9 +280,9 @@ class JaxLM(LM):
             arrays), ``device`` (waiting for results); and ``device_seconds``, for
             ``scoring`` and ``generation``: ``running``, ``waiting_for_host`` and
             ``waiting_for_compiler``. ``generation`` is there once texts were
-            generated: see :meth:`windrow.generation.Generator.report`. ``auto`` is there
-            where sizes are left to the memory of the devices: for ``scoring`` and
-            ``generation`` what decided those of the last run, in bytes:
+            generated: see :meth:`windrow.generation.Generator.report`. ``auto`` is
+            there where sizes are left to the memory of the devices: for ``scoring``
+            and ``generation`` what decided those of the last run, in bytes:
             ``memory_budget``, ``planned_bytes`` (the part of it that is planned for),
             ``predicted_bytes``, and what was chosen: ``tokens_per_batch`` or ``slots``.
         """

@@ -1,5 +1,6 @@
 """Scores: log-probabilities and greedy flags of every scored token, in the order of the segments."""
 
+from windrow.scoring.compiler import Compiler as Compiler
 from windrow.scoring.corpus import CorpusScores as CorpusScores
 from windrow.scoring.corpus import score as score
 from windrow.scoring.scorer import Clock as Clock
@@ -7,4 +8,4 @@ from windrow.scoring.scorer import Scorer as Scorer
 from windrow.scoring.scorer import Scores as Scores
 from windrow.scoring.watch import DeviceWatch as DeviceWatch
 
-__all__ = ["Clock", "CorpusScores", "DeviceWatch", "Scorer", "Scores", "score"]
+__all__ = ["Clock", "Compiler", "CorpusScores", "DeviceWatch", "Scorer", "Scores", "score"]

@@ -10,7 +10,7 @@ pass over the vocabulary; memory for that is bounded by ``CHUNK_BYTES``.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
+from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import vocabulary
 from windrow.scoring.feed import BatchShape, Feed
 from windrow.scoring.gathering import Fetched, Gatherer
@@ -93,10 +94,10 @@ class Scores:
 
 
 class Clock:
-    """Seconds, added up over runs; those of a phase within another are its own alone.
+    """Seconds, added up over runs.
 
     Attributes:
-        seconds: By phase of the host's main thread.
+        seconds: By phase of the host's main thread; those of a phase within another are its own alone.
         scoring: What the devices did while scores were made.
         generation: What they did while texts were generated.
     """
@@ -152,7 +153,7 @@ class Scorer:
             self.vocabulary = vocabulary(model, self.params, sharding.groups)
         self.choice: dict[str, int] = {}
         self._programs: dict[BatchShape, Future[Any]] = {}
-        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
+        self._compiler = Compiler(sharding.mesh)
 
     def describe(self) -> dict[str, int | str]:
         """How many parameters the model has, and of which types."""
@@ -235,15 +236,13 @@ class Scorer:
     def _compile_ahead(self, feed: Feed, shapes: Sequence[BatchShape]) -> None:
         for shape in dict.fromkeys(shapes):
             if shape not in self._programs:
-                self._programs[shape] = self._compiler.submit(self._compile, feed.structs(shape))
+                self._programs[shape] = self._compiler.ask(partial(self._lower, feed.structs(shape)))
 
-    def _compile(self, structs: list[jax.ShapeDtypeStruct]) -> Any:
+    def _lower(self, structs: list[jax.ShapeDtypeStruct]) -> Any:
         program = jax.jit(
             partial(score_batch, self.model, self.chunk_length), out_shardings=self.sharding.by_rows
         )
-        # The caller's own mesh may be in force, with explicit axes that do not go with these.
-        with jax.set_mesh(self.sharding.mesh):
-            return program.lower(self.params, *structs).compile()
+        return program.lower(self.params, *structs)
 
     def _spread(self, plan: Plan, scores: Scores, batches: Iterable[Fetched], known: Report | None) -> None:
         """Puts fetched batches' outputs where their segments' scores belong."""
