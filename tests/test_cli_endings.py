@@ -21,6 +21,7 @@ HEEDING = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore Ctrl-C
 from windrow.cli import main
+print("begun", flush=True)
 sys.exit(main())
 """
 
@@ -95,9 +96,10 @@ def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
     )
 
 
-@pytest.mark.parametrize("seconds", [0.4, 1.5])
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.5])
 def test_a_run_that_has_not_begun(tmp_path, seconds):
     command = Command(tmp_path, "make_slow")
+    command.wait_for("begun")
     time.sleep(seconds)
     status, said = command.interrupt()
     assert status == 130

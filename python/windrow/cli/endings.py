@@ -2,8 +2,9 @@
 
 Python raises ``KeyboardInterrupt`` only between two of its own instructions, so a
 process that waits for a device or a compiler would not heed Ctrl-C until that is
-done. Here a thread is woken by the signal itself and ends the process if nobody
-else has done so within half a second.
+done, and where it is raised inside a callback, such as one of the garbage
+collector's, it is lost. Here a thread is woken by the signal itself and ends the
+process if nobody else has done so within half a second.
 """
 
 import os
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import Any
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the signal's number, as shells have it."""
@@ -45,10 +47,12 @@ class Ending:
     def __init__(self, owns_process: bool) -> None:
         self.owns_process = owns_process
         self.farewell: Callable[[], str] = lambda: "interrupted"
-        self._said, self._lock = Event(), Lock()
+        self._signalled, self._said, self._lock = Event(), Event(), Lock()
 
     def failed(self, error: Exception) -> int:
-        """Says what is wrong; returns the exit status."""
+        """Says what is wrong; returns the exit status. What Ctrl-C led to is no error of its own."""
+        if self._signalled.is_set():
+            return self.interrupted()
         sys.stdout.flush()
         if os.environ.get(TRACEBACK):
             traceback.print_exception(error)
@@ -73,17 +77,28 @@ class Ending:
         here, there = socket.socketpair()
         there.setblocking(False)
         before = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
+        hook, sys.unraisablehook = sys.unraisablehook, _say_unraisable
         Thread(target=self._listen, args=(here,), name="windrow-interrupt", daemon=True).start()
         try:
             yield
         finally:
+            sys.unraisablehook = hook
             signal.set_wakeup_fd(before)
             there.close()
 
     def _listen(self, signals: socket.socket) -> None:
         while numbers := signals.recv(16):
-            if signal.SIGINT in numbers and not self._said.wait(GRACE):
+            if signal.SIGINT not in numbers:
+                continue
+            self._signalled.set()
+            if not self._said.wait(GRACE):
                 os._exit(self.interrupted())
+
+
+def _say_unraisable(unraisable: Any) -> None:
+    """Python's own words for an error that nobody can catch; none for Ctrl-C, which the thread heeds."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def told(error: Exception) -> str:

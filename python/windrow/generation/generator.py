@@ -195,7 +195,7 @@ class Generator:
         """What the neediest of some programs needs, the same on every host; they are compiled for that."""
         for program in programs:
             self._programs.ask(program)
-        with self.clock.phase("compile"):
+        with self.clock.phase("compile"), self.clock.generation.compiling_ahead():
             needs = [self._programs.need(self.memory, program) for program in programs]
         return self.memory.largest_need(needs)
 

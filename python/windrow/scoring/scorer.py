@@ -188,7 +188,7 @@ class Scorer:
     def _needs(self, memory: DeviceMemory, feed: Feed, shapes: Sequence[BatchShape]) -> list[int]:
         """What memory the programs of some shapes need."""
         self._compile_ahead(feed, shapes)
-        with self.clock.phase("compile"):
+        with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
             wait([self._programs[shape] for shape in shapes])
         return [memory.need(self._programs[shape].result(), feed.structs(shape)) for shape in shapes]
 

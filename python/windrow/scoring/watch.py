@@ -56,6 +56,13 @@ class DeviceSeconds:
     waiting_for_host: float = 0.0
     waiting_for_compiler: float = 0.0
 
+    @contextmanager
+    def compiling_ahead(self) -> Iterator[None]:
+        """While the host waits for the compiler before a run, to find out how large batches may be."""
+        start = perf_counter()
+        yield
+        self.waiting_for_compiler += perf_counter() - start
+
     def add(self, begin: float, pieces: Sequence[Work]) -> None:
         """Adds a run that began at ``begin``, its pieces in the order in which they were handed over.
 
