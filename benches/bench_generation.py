@@ -32,7 +32,7 @@ from windrow.tokens import Segments, TokenReport, load_tokenizer
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "evals" / "parity" / "tiny-llama"
 END = 1
-REQUESTS, RECOMPUTED, ROWS, REPEATS = 200, 32, 32, 3
+REQUESTS, RECOMPUTED, ROWS, REPEATS = 200, 32, 32, 8
 SHAPES = 4
 
 
