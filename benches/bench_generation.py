@@ -23,12 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
+from made_segments import as_segments
 from windrow import BatchPolicy, LanguageModel
 from windrow.generation import GenerationDefaults, Generator, Settings
 from windrow.models import load
 from windrow.scoring import Clock
 from windrow.sharding import RowSharding
-from windrow.tokens import Segments, TokenReport, load_tokenizer
+from windrow.tokens import load_tokenizer
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "evals" / "parity" / "tiny-llama"
 END = 1
@@ -85,24 +88,10 @@ def make_requests(seed: int = 0) -> tuple[list[np.ndarray], list[int], np.ndarra
     return prompts, limits.tolist(), ends
 
 
-def as_segments(prompts: list[np.ndarray]) -> Segments:
-    offsets = np.cumsum([0, *map(len, prompts)]).astype(np.int64)
-    count = len(prompts)
-    return Segments(
-        np.concatenate(prompts),
-        offsets,
-        np.zeros(count, np.int32),
-        np.arange(count),
-        count,
-        np.zeros(0, np.int64),
-        TokenReport(count, count, int(offsets[-1]), 0, 0),
-    )
-
-
 def continuous(generator: Generator, prompts: list[np.ndarray], limits: list[int]) -> list[tuple[int, ...]]:
     results: dict[int, tuple[int, ...]] = {}
     generator.run(
-        as_segments(prompts),
+        as_segments(prompts, [0] * len(prompts)),
         [Settings(limit) for limit in limits],
         lambda index, generated: results.update({index: generated.tokens}),
     )

@@ -12,11 +12,11 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import windrow
+from made_segments import as_segments
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding
-from windrow.tokens import Segments, TokenReport
 
 VOCAB = 30
 
@@ -32,20 +32,6 @@ def random_segments(count, seed=0, longest=20):
             sequences.append(rng.integers(0, VOCAB, rng.integers(2, longest)).tolist())
     starts = [int(rng.integers(1, len(sequence))) for sequence in sequences]
     return sequences, starts
-
-
-def as_segments(sequences, starts):
-    offsets = np.cumsum([0, *map(len, sequences)]).astype(np.int64)
-    count = len(sequences)
-    return Segments(
-        np.concatenate(sequences).astype(np.int32),
-        offsets,
-        np.array(starts, np.int32),
-        np.arange(count),
-        count,
-        np.zeros(0, np.int64),
-        TokenReport(count, count, int(offsets[-1]), 0, 0),
-    )
 
 
 def make_plan(segments, groups, share, **policy):

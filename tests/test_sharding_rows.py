@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from made_segments import as_segments
 from small_model import head, hidden, naive_logprobs, prefix_model
-from test_scoring import VOCAB, as_segments, random_segments
+from test_scoring import VOCAB, random_segments
 from windrow import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer
