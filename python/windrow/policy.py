@@ -112,3 +112,10 @@ def equal_inputs(segments: Segments) -> NDArray[np.int64]:
     keep = np.ones(len(segments.tokens), np.bool_)
     keep[segments.offsets[1:] - 1] = False
     return group_identical(segments.tokens[keep], segments.offsets - np.arange(len(segments.offsets)))
+
+
+def sharing(plan: Plan, count: int) -> NDArray[np.bool_]:
+    """``bool[count]``: which of a plan's first segments lie where an earlier one lies already."""
+    places = np.stack([plan.batches, plan.rows, plan.starts])[:, :count]
+    first = np.unique(places, axis=1, return_index=True)[1]
+    return ~np.isin(np.arange(count), first)

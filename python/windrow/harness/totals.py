@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from windrow.planning import Plan
+from windrow.policy import sharing
 from windrow.tokens import Segments
 
 _COUNTS = (
@@ -53,5 +52,4 @@ def _shared(plan: Plan, own: int) -> int:
     """How many of the first ``own`` segments of a plan lie where another one of them lies."""
     if own == plan.segment_count:
         return int(plan.statistics["shared_segments"])
-    places = np.stack([plan.batches[:own], plan.rows[:own], plan.starts[:own]])
-    return own - int(np.unique(places, axis=1).shape[1])
+    return int(sharing(plan, own).sum())

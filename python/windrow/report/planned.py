@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import Plan
-from windrow.policy import BatchPolicy
+from windrow.policy import BatchPolicy, sharing
 from windrow.report.rivals import Cost, arrival_order, reference_policy, sorted_order
 from windrow.tokens import Segments
 
@@ -52,9 +52,7 @@ class PlannedRequests:
     @cached_property
     def shares(self) -> NDArray[np.bool_]:
         """``bool[n]``: whether an own segment lies where an earlier one lies already."""
-        places = np.stack([self.plan.batches, self.plan.rows, self.plan.starts])[:, : len(self.own)]
-        first = np.unique(places, axis=1, return_index=True)[1]
-        return ~np.isin(np.arange(len(self.own)), first)
+        return sharing(self.plan, len(self.own))
 
     @cached_property
     def row_lengths(self) -> NDArray[np.int64]:

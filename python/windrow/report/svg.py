@@ -43,7 +43,7 @@ text { font: 13px system-ui, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-s
 .title { font-size: 18px; font-weight: 600 } .heading { font-size: 14px; font-weight: 600 }
 .quiet { fill: var(--quiet); font-size: 12px } .label { fill: var(--chosen); font-size: 11px }
 .paper { fill: var(--paper) } .grid { stroke: var(--grid) } .axis { stroke: var(--quiet) }
-.chosen { stroke: var(--chosen); stroke-dasharray: 3 3 } .outline { fill: none; stroke: var(--paper) }
+.chosen { stroke: var(--chosen); stroke-dasharray: 3 3 }
 .real { fill: var(--real) } .shared { fill: var(--shared) } .padding { fill: var(--padding) }
 .else { fill: var(--grid) } .compiling { fill: var(--chosen) } .host { fill: var(--quiet) }
 """
