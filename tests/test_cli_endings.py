@@ -1,17 +1,20 @@
 """Ctrl-C: a real signal to a real process, which ends at once and says how to go on."""
 
+import contextlib
 import os
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from command import TESTS
 from task_files import write_tasks
+from windrow.cli.endings import Ending
 
 SOON = 10
 """Seconds; it is one at most on a quiet machine."""
@@ -104,3 +107,13 @@ def test_a_run_that_has_not_begun(tmp_path, seconds):
     status, said = command.interrupt()
     assert status == 130
     assert said.startswith("windrow: interrupted")
+
+
+def test_nothing_of_the_listening_outlives_the_command():
+    before = threading.enumerate()
+    for failure in (None, ValueError, SystemExit):
+        with contextlib.suppress(ValueError, SystemExit), Ending(owns_process=True).at_once():
+            assert len(threading.enumerate()) == len(before) + 1
+            if failure:
+                raise failure
+        assert threading.enumerate() == before

@@ -1,5 +1,7 @@
 """What devices did: the account of one run, and real work watched."""
 
+import subprocess
+import sys
 import time
 
 import jax
@@ -118,3 +120,22 @@ def test_after_an_error_nobody_waits(work):
     with pytest.raises(KeyboardInterrupt):
         fails()
     assert seconds == DeviceSeconds()
+
+
+FAILING = """
+import jax, jax.numpy as jnp
+from windrow.scoring.watch import DeviceSeconds, DeviceWatch
+matrix = jnp.eye(400)
+slow = jax.jit(lambda first: jax.lax.fori_loop(0, 10, lambda _, wide: jnp.tanh(wide @ first), first))
+with DeviceWatch(DeviceSeconds()) as watch:
+    for _ in range(300):
+        watch.handing_over()
+        watch.watch(slow(matrix))
+    raise SystemExit(7)
+"""
+
+
+def test_an_error_during_work_ends_python_as_any_error_does():
+    """A thread that waits for a device while Python ends takes the whole process down."""
+    ended = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (7, "")

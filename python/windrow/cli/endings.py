@@ -78,21 +78,29 @@ class Ending:
         there.setblocking(False)
         before = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
         hook, sys.unraisablehook = sys.unraisablehook, _say_unraisable
-        Thread(target=self._listen, args=(here,), name="windrow-interrupt", daemon=True).start()
+        listener = Thread(target=self._listen, args=(here,), name="windrow-interrupt", daemon=True)
+        listener.start()
         try:
             yield
+        except KeyboardInterrupt:
+            self._signalled.set()
+            raise
         finally:
             sys.unraisablehook = hook
             signal.set_wakeup_fd(before)
             there.close()
+            if not self._signalled.is_set():
+                # Otherwise it may be the last to let go of the model, in the midst of Python's own end.
+                listener.join()
 
     def _listen(self, signals: socket.socket) -> None:
-        while numbers := signals.recv(16):
-            if signal.SIGINT not in numbers:
-                continue
-            self._signalled.set()
-            if not self._said.wait(GRACE):
-                os._exit(self.interrupted())
+        with signals:
+            while numbers := signals.recv(16):
+                if signal.SIGINT not in numbers:
+                    continue
+                self._signalled.set()
+                if not self._said.wait(GRACE):
+                    os._exit(self.interrupted())
 
 
 def _say_unraisable(unraisable: Any) -> None:

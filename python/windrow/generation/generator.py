@@ -165,14 +165,13 @@ class Generator:
             return
         with self.clock.phase("plan"):
             batching = self._sized_batching(prompts, settings)
-        for program in batching.programs:
-            self._programs.ask(program)
         self._slots = batching.begin.slots
         self._totals["requests"] += len(prompts)
         self._totals["prompt_tokens"] += len(prompts.tokens)
-        with DeviceWatch(self.clock.generation) as watch:
+        with self._programs.dropping_unbegun(), DeviceWatch(self.clock.generation) as watch:
+            for program in batching.programs:
+                self._programs.ask(program)
             _Run(self, batching, prompts, settings, finished, watch).loop()
-        self._programs.drop_unbegun()
 
     def _sized_batching(self, prompts: Segments, settings: Sequence[Settings]) -> Batching:
         """The batching with as many slots as the policy says, or as the devices have memory for."""

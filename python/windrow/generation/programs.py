@@ -1,6 +1,6 @@
 """Compiled programs: few shapes, each compiled once and ahead of its first use."""
 
-from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -73,40 +73,37 @@ class Programs:
 
     def __init__(self, params: Any, sharding: RowSharding) -> None:
         self._params, self._sharding = params, sharding
-        self._made: dict[Program, Future[Any]] = {}
         self._compiler = Compiler(sharding.mesh)
         self._slots = cache(self._slots_of)
 
     def __len__(self) -> int:
         """How many programs were asked for, each of which is one compilation."""
-        return len(self._made)
+        return len(self._compiler)
 
     def ask(self, program: Program) -> None:
         """Begins to compile a program, unless that was asked for before."""
-        if program not in self._made:
-            self._made[program] = self._compiler.ask(partial(self._lower, program))
+        self._compiler.ask(program, partial(self._lower, program))
 
     def get(self, program: Program) -> Any:
         """A compiled program; the parameters are its first argument already."""
         self.ask(program)
-        return partial(self._made[program].result(), self._params)
+        return partial(self._compiler.get(program), self._params)
 
     def ready(self, *programs: Program) -> bool:
         """Whether nobody need wait for these; with several hosts, which must do alike, always."""
         for program in programs:
             self.ask(program)
-        return jax.process_count() > 1 or all(self._made[program].done() for program in programs)
+        return jax.process_count() > 1 or all(map(self._compiler.done, programs))
 
     def need(self, memory: DeviceMemory, program: Program) -> int:
         """Bytes that a program needs beside the parameters, slots included; waits until it is compiled."""
         self.ask(program)
-        compiled, arrays = self._made[program].result(), self._arrays(program)
+        compiled, arrays = self._compiler.get(program), self._arrays(program)
         return memory.need(compiled, arrays, in_a_chain=isinstance(program, Insert | Decode))
 
-    def drop_unbegun(self) -> None:
-        """Forgets what was asked for and is not compiled yet, so that nobody waits for it at the end."""
-        for program in [program for program, made in self._made.items() if made.cancel()]:
-            del self._made[program]
+    def dropping_unbegun(self) -> AbstractContextManager[None]:
+        """Forgets at the end what was asked for and is not begun by then."""
+        return self._compiler.dropping_unbegun()
 
     def _lower(self, program: Program) -> Any:
         return self._jitted(program).lower(self._params, *self._arrays(program))

@@ -4,9 +4,9 @@ JAX's context managers belong to a thread. Those that decide what a program comp
 are read where it is asked for, and set again where it is compiled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 
 class Compiler:
-    """Compiles programs in the order in which they are asked for.
+    """Compiles programs, each once, in the order in which they are first asked for.
 
     Args:
         mesh: The mesh in force meanwhile. The caller's own may have explicit axes,
@@ -24,10 +24,36 @@ class Compiler:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
+        self._made: dict[Hashable, Future[Any]] = {}
 
-    def ask(self, lower: Callable[[], Any]) -> Future[Any]:
-        """Begins to compile what ``lower`` traces and lowers; the caller's settings hold for both."""
-        return self._thread.submit(self._compile, lower, _settings())
+    def __len__(self) -> int:
+        """How many programs were asked for, each of which is one compilation."""
+        return len(self._made)
+
+    def ask(self, name: Hashable, lower: Callable[[], Any]) -> None:
+        """Begins to compile what ``lower`` traces and lowers, unless ``name`` was asked for before.
+
+        The caller's settings hold for both.
+        """
+        if name not in self._made:
+            self._made[name] = self._thread.submit(self._compile, lower, _settings())
+
+    def done(self, name: Hashable) -> bool:
+        """Whether what was asked for is compiled."""
+        return self._made[name].done()
+
+    def get(self, name: Hashable) -> Any:
+        """What was asked for, once it is compiled."""
+        return self._made[name].result()
+
+    @contextmanager
+    def dropping_unbegun(self) -> Iterator[None]:
+        """Forgets at the end, also after an error, what is not begun by then; Python's end waits for it."""
+        try:
+            yield
+        finally:
+            for name in [name for name, made in self._made.items() if made.cancel()]:
+                del self._made[name]
 
     def _compile(self, lower: Callable[[], Any], settings: dict[Any, Any]) -> Any:
         with ExitStack() as inside:

@@ -10,7 +10,6 @@ pass over the vocabulary; memory for that is bounded by ``CHUNK_BYTES``.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -152,7 +151,6 @@ class Scorer:
         with jax.set_mesh(sharding.mesh):
             self.vocabulary = vocabulary(model, self.params, sharding.groups)
         self.choice: dict[str, int] = {}
-        self._programs: dict[BatchShape, Future[Any]] = {}
         self._compiler = Compiler(sharding.mesh)
 
     def describe(self) -> dict[str, int | str]:
@@ -189,8 +187,10 @@ class Scorer:
         """What memory the programs of some shapes need."""
         self._compile_ahead(feed, shapes)
         with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
-            wait([self._programs[shape] for shape in shapes])
-        return [memory.need(self._programs[shape].result(), feed.structs(shape)) for shape in shapes]
+            programs = [self._compiler.get(shape) for shape in shapes]
+        return [
+            memory.need(program, feed.structs(shape)) for program, shape in zip(programs, shapes, strict=True)
+        ]
 
     def run(self, plan: Plan, segments: Segments, known: Report | None = None) -> Scores:
         """Scores every segment of the plan.
@@ -209,7 +209,6 @@ class Scorer:
             )
         scores = Scores.unknown(segments)
         feed, gatherer = Feed(plan, segments, self.sharding), Gatherer(self.sharding)
-        self._compile_ahead(feed, feed.shapes)
         pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
 
         def fetch() -> None:
@@ -217,10 +216,11 @@ class Scorer:
                 whole = list(gatherer.add(*pending.popleft()))
             self._spread(plan, scores, whole, known)
 
-        with DeviceWatch(self.clock.scoring) as watch:
+        with self._compiler.dropping_unbegun(), DeviceWatch(self.clock.scoring) as watch:
+            self._compile_ahead(feed, feed.shapes)
             for batch, shape in enumerate(feed.shapes):
                 with self.clock.phase("compile"), watch.compiling():
-                    program = self._programs[shape].result()
+                    program = self._compiler.get(shape)
                 with self.clock.phase("host"):
                     arrays = feed.arrays(batch)
                 watch.handing_over()
@@ -235,8 +235,7 @@ class Scorer:
 
     def _compile_ahead(self, feed: Feed, shapes: Sequence[BatchShape]) -> None:
         for shape in dict.fromkeys(shapes):
-            if shape not in self._programs:
-                self._programs[shape] = self._compiler.ask(partial(self._lower, feed.structs(shape)))
+            self._compiler.ask(shape, partial(self._lower, feed.structs(shape)))
 
     def _lower(self, structs: list[jax.ShapeDtypeStruct]) -> Any:
         program = jax.jit(

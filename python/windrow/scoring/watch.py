@@ -97,7 +97,9 @@ class DeviceWatch:
         self._next: Work | None = None
         self._waits: list[Span] = []
         self._outputs: SimpleQueue[tuple[Work, Any] | None] = SimpleQueue()
-        self._thread = Thread(target=self._wait, name="windrow-watch", daemon=True)
+        self._failed = False
+        # Not a daemon: one that still waits for a device while Python ends is torn out of JAX's own code.
+        self._thread = Thread(target=self._wait, name="windrow-watch")
 
     def __enter__(self) -> Self:
         """The run begins."""
@@ -106,7 +108,8 @@ class DeviceWatch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """The run ends; after an error nobody waits for what is still under way."""
+        """The run ends; after an error only Python's own end waits for what a device has begun."""
+        self._failed = kind is not None
         self._outputs.put(None)
         if kind is None:
             self._thread.join()
@@ -134,7 +137,7 @@ class DeviceWatch:
         self._next = None
 
     def _wait(self) -> None:
-        while (item := self._outputs.get()) is not None:
+        while not self._failed and (item := self._outputs.get()) is not None:
             work, output = item
             try:
                 jax.block_until_ready(output)
