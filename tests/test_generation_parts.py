@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
+from tokenizers import decoders
 
 from windrow.generation import GenerationDefaults, Settings, read_defaults, read_settings
 from windrow.generation.endings import Growing, StopStrings
@@ -74,7 +75,7 @@ def test_defaults_of_a_directory(tmp_path):
     assert read_defaults(tmp_path, 3) == GenerationDefaults((3,))
     assert read_defaults(tmp_path, None) == GenerationDefaults()
     (tmp_path / "config.json").write_text('{"eos_token_id": 5, "top_k": 7}')
-    assert read_defaults(tmp_path, 3) == GenerationDefaults((5,))
+    assert read_defaults(tmp_path, 3) == GenerationDefaults((5,), 7)
     config = tmp_path / "generation_config.json"
     config.write_text('{"eos_token_id": [5, 6], "top_k": 7, "top_p": 0.5, "temperature": 0.6}')
     assert read_defaults(tmp_path, 3) == GenerationDefaults((5, 6), 7, 0.5)
@@ -89,6 +90,27 @@ def test_defaults_of_a_directory(tmp_path):
     config.write_text('{"repetition_penalty": 1.05, "typical_p": 1.0}')
     with pytest.warns(UserWarning, match=r"sets repetition_penalty=1.05, which generation here does not"):
         read_defaults(tmp_path, 3)
+    config.write_text('{"max_new_tokens": 20, "forced_eos_token_id": 1, "sequence_bias": null}')
+    with pytest.warns(UserWarning, match=r"sets max_new_tokens=20, forced_eos_token_id=1, which"):
+        read_defaults(tmp_path, 3)
+    config.unlink()
+    (tmp_path / "config.json").write_text('{"repetition_penalty": 1.5, "forced_eos_token_id": null}')
+    with pytest.warns(UserWarning, match=r"config.json sets repetition_penalty=1.5, which generation here"):
+        read_defaults(tmp_path, 3)
+
+
+def test_a_torn_character_hides_no_stop_string():
+    pieces = [
+        "a",
+        "<0x0A>",
+        "<0xF0>",
+        "x",
+    ]  # bytes that are no whole character make those beside them unreadable
+    decode = decoders.ByteFallback().decode
+    stops = StopStrings(("\n",), (3,), lambda tokens: decode([pieces[token] for token in tokens]))
+    growing = Growing(Settings(9), stops, frozenset())
+    growing.add(range(4))
+    assert (growing.tokens, growing.reason) == ([0, 1], "stop")
 
 
 PIECES = ["a", "b", "ab", "ba", "bb", "aab", "<x>", ""]

@@ -26,8 +26,14 @@ _NEUTRAL: dict[str, Any] = {
     "bad_words_ids": [],
     "num_beams": 1,
     "guidance_scale": 1.0,
+    "max_new_tokens": None,  # there it outweighs a task's own number
+    "encoder_repetition_penalty": 1.0,
+    "exponential_decay_length_penalty": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "sequence_bias": None,
 }
-"""Fields that are not followed, and the values with which they change nothing."""
+"""Fields that are not followed, and the values with which they change nothing; null never does."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,6 @@ def read_defaults(directory: str | PathLike[str], eos_token_id: int | None) -> G
         return GenerationDefaults(() if eos_token_id is None else (eos_token_id,))
     values = _read_object(path)
     ends = _end_tokens(values.get("eos_token_id"), path)
-    if path.name != _FILE:
-        return GenerationDefaults(ends)
     _warn_of_unfollowed(values, path)
     top_k, top_p = values.get("top_k"), values.get("top_p")
     return GenerationDefaults(ends, _TOP_K if top_k is None else top_k, 1.0 if top_p is None else top_p)
