@@ -319,8 +319,8 @@ def scripted_model(text):
         (["a", "b", "c", "d"], ["bc"], "a", 3),  # across a border of tokens
         (["ab", "cd", "e", "f"], ["bc"], "a", 2),  # beginning and ending within tokens
         (["a", "b", "c", "d"], ["cd", "abc"], "", 3),  # overlapping: the earlier end decides
-        (["a", "b", "c", "d"], ["", "c"], "ab", 3),  # empty ones are ignored
-        (["a", "b", "c", "d"], ["", ""], "abcdaa", 6),
+        (["a", "b", "c", "d"], ["", "c"], "a", 1),  # an empty one is seen at once, and cuts nothing
+        (["a", "b", "c", "d"], ["", ""], "a", 1),
         (["ee", "e", "f", "a"], ["eef"], "e", 3),
         (["ab", "c", "ab", "c"], "bca", "a", 3),  # one string
         (["a", "</s>", "b", "b"], ["b"], "a", 2),  # the end token comes first

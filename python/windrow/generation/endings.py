@@ -4,13 +4,14 @@ After each token the last few are decoded, special ones included: two more than
 the stop string itself has. A stop string that is seen there ends the text, though
 it may begin and end within tokens. Afterwards the whole text is decoded without
 special tokens, and each stop string in turn cuts it where it first occurs. As the
-order matters where stop strings overlap, the text must end at the very token.
+order matters where stop strings overlap, the text must end at the very token. An
+empty stop string is seen everywhere, so it ends a text after one token, and cuts nothing.
 
     stops "cd", "abc"     tokens  a  b  c  d
     "abc" is seen after c: "abc" is cut to ""; with d it would have been "ab"
 
 Looking costs one decoding of the new tokens and a few before them; only where a
-stop string occurs in it, one for each token and stop string.
+stop string or a part of a character occurs in it, one for each token and stop string.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,9 @@ Reason = Literal["stop", "end", "length", "skipped"]
 """Why a text ended: a stop string, an end token, the most tokens; or it never began."""
 
 _LOOK_BACK = 2
+
+_TORN = "\ufffd"
+"""What stands for bytes that are no whole character yet."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class StopStrings:
         if not self.texts:
             return None
         recent = self.decode(tokens[max(0, looked_at + 1 - self.longest) :])
-        if not any(text in recent for text in self.texts):
+        # A torn character at the end can hide what was whole a token before.
+        if _TORN not in recent and not any(text in recent for text in self.texts):
             return None
         for end in range(looked_at + 1, len(tokens) + 1):
             for text, reach in zip(self.texts, self.reaches, strict=True):
@@ -60,7 +65,7 @@ class StopStrings:
 
     def cut(self, text: str) -> str:
         """The text up to where the stop strings, one after the other, first occur."""
-        for stop in self.texts:
+        for stop in filter(None, self.texts):
             text = text.split(stop)[0]
         return text
 
@@ -75,13 +80,13 @@ class StopReader:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._made: dict[tuple[str, ...], StopStrings] = {}
-        end = tokenizer.eos_token_id
-        self._always = () if end is None else (tokenizer.decode([end], skip_special_tokens=False),)
 
     def read(self, stops: tuple[str, ...]) -> StopStrings:
-        """These stop strings and the tokenizer's EOS; empty ones are left out."""
+        """These stop strings and the tokenizer's EOS."""
         if stops not in self._made:
-            texts = tuple(dict.fromkeys(text for text in (*stops, *self._always) if text))
+            end = self._tokenizer.eos_token_id
+            always = "" if end is None else self._decode([end])
+            texts = tuple(dict.fromkeys((*stops, *([always] if always else []))))
             reaches = tuple(
                 len(self._tokenizer.encode(text, add_special_tokens=False)) + _LOOK_BACK for text in texts
             )

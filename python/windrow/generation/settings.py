@@ -46,7 +46,7 @@ class Settings:
 
     Attributes:
         max_new_tokens: The most tokens generated.
-        stops: Strings at which the text ends; empty ones are ignored.
+        stops: Strings at which the text ends; an empty one ends it after its first token, as it does there.
         temperature: What logits are divided by before sampling; 0 is greedy.
         top_k: Sample from so many most likely tokens; 0 is no limit.
         top_p: Sample from the most likely tokens that have this probability together; 1 is no limit.
