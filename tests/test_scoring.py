@@ -15,7 +15,7 @@ import windrow
 from made_segments import as_segments
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.policy import BatchPolicy
-from windrow.scoring import Clock, Scorer
+from windrow.scoring import Clock, Compiler, Scorer
 from windrow.sharding import RowSharding
 
 VOCAB = 30
@@ -124,6 +124,34 @@ def test_the_callers_settings_hold_where_programs_are_compiled():
     with jax.numpy_dtype_promotion("standard"):
         scores = windrow.score(model, Letters(), [("ab", "c")])
     assert scores.log_likelihoods == pytest.approx(-np.log(256))
+
+
+def test_other_settings_make_another_program():
+    compiler = Compiler(MESHES["one device"]())
+
+    def made():
+        compiler.ask("zero", lambda: jax.jit(lambda: jax.numpy.zeros((), int)).lower())
+        return compiler.get("zero")().dtype
+
+    assert made() == np.int32
+    with jax.enable_x64(True):
+        assert made() == np.int64
+    assert (made(), len(compiler)) == (np.int32, 2)
+
+
+def test_what_could_not_be_compiled_is_tried_anew():
+    compiler, errors = Compiler(MESHES["one device"]()), [RuntimeError("out of luck")]
+
+    def lower():
+        if errors:
+            raise errors.pop()
+        return jax.jit(lambda: jax.numpy.zeros(())).lower()
+
+    compiler.ask("zero", lower)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        compiler.get("zero")
+    compiler.ask("zero", lower)
+    assert compiler.get("zero")() == 0
 
 
 CACHED = """
