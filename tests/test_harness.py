@@ -172,6 +172,14 @@ def test_models_that_break_the_contract_are_refused_before_anything_runs(parts, 
         wrong_model(**parts)
 
 
+@pytest.mark.parametrize("max_length", [65, "65", "unbounded"])
+def test_no_more_tokens_than_the_model_can_see(max_length):
+    model = prefix_model(256, max_length=64)
+    with pytest.raises(ValueError, match=r"max_length is .*, but the model can see only 64 tokens"):
+        JaxLM(model, ByteTokenizer(), prefix_token_id=0, max_length=max_length)
+    assert JaxLM(model, ByteTokenizer(), prefix_token_id=0, max_length="64").max_length == 64
+
+
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused():
     class Sized(ByteTokenizer):
         vocab_size = 256
@@ -224,7 +232,7 @@ def test_arguments_may_be_strings(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     lm = JaxLM.create_from_arg_string(
-        "factory=made:make,prefix_token_id=0,tokens_per_batch=512,share=false,max_length=32",
+        "factory=made:make,prefix_token_id=0,tokens_per_batch=512,share=false,max_length=32,add_bos_token=None",
         {"batch_size": 1, "device": "cuda:0", "max_batch_size": None},
     )
     assert (lm.policy.tokens_per_batch, lm.policy.share) == (512, False)

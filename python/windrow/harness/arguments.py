@@ -58,6 +58,17 @@ def length_limit(value: int | str | None) -> Limit:
     return "unbounded" if value == "unbounded" else integer("max_length", value)
 
 
+def within_limit(model: LanguageModel, asked: Limit) -> int | None:
+    """The most tokens the model may see at once: its own limit, or a lower one that is asked for."""
+    own = model.max_length
+    if own is not None and asked is not None and (asked == "unbounded" or asked > own):
+        raise ValueError(
+            f"max_length is {asked!r}, but the model can see only {own} tokens; give at most that, or a "
+            "LanguageModel whose own max_length is larger, or None where it has no limit"
+        )
+    return own if asked is None else None if asked == "unbounded" else asked
+
+
 def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
     module, separator, function = factory.partition(":")
     if not separator:

@@ -23,6 +23,7 @@ from windrow.harness.arguments import (
     integer,
     length_limit,
     load_checkpoint,
+    within_limit,
 )
 from windrow.harness.generating import TextRequests
 from windrow.harness.made import tell_of
@@ -49,8 +50,8 @@ class JaxLM(LM):
         factory: ``"module:function"``; the function takes no arguments and returns
             a model and a tokenizer.
         dtype: The parameters' type for ``pretrained``: ``"float32"`` or ``"bfloat16"``.
-        max_length: The most tokens the model may see at once; the model's own limit by
-            default, ``"unbounded"`` for a recurrent model that is to have none.
+        max_length: The most tokens the model may see at once, no more than a given ``model`` can;
+            its own limit by default, ``"unbounded"`` for a recurrent model that is to have none.
         batch_size: Rows a batch. ``"auto"``, and lm_eval's ``"auto:N"``, is ``tokens_per_batch="auto"``,
             unless that is a number.
         tokens_per_batch: The most tokens in a batch, padding included, so that short
@@ -145,7 +146,7 @@ class JaxLM(LM):
         self.model = found or load_checkpoint(
             self.source, dtype, self.sharding.mesh, limit, self.tokenizer.model_max_length
         )
-        self.max_length = self.model.max_length if limit is None else None if limit == "unbounded" else limit
+        self.max_length = within_limit(self.model, limit)
         self.clock = Clock()
         self._memory = DeviceMemory(self.sharding, self.policy.budget_bytes)
         chunk = integer("chunk_length", chunk_length)
@@ -174,7 +175,8 @@ class JaxLM(LM):
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
         """From ``"name=value,name=value"``, as lm_eval's command line does; unknown names are refused."""
         parts = [part.partition("=") for part in arg_string.split(",") if part]
-        return cls.create_from_arg_obj({name: value for name, _, value in parts}, additional_config)
+        values = {name: None if value.lower() == "none" else value for name, _, value in parts}
+        return cls.create_from_arg_obj(values, additional_config)
 
     @classmethod
     def create_from_arg_obj(
