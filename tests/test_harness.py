@@ -172,6 +172,17 @@ def test_models_that_break_the_contract_are_refused_before_anything_runs(parts, 
         wrong_model(**parts)
 
 
+def test_scoring_takes_a_tokenizer_that_cannot_decode():
+    class Encoder:
+        encode = staticmethod(lambda text: list(text.encode()))
+        eot_token = 0
+
+    lm = JaxLM(prefix_model(256), Encoder())
+    assert np.isfinite(lm.loglikelihood(requests_of("loglikelihood", ("", "a")))[0][0])
+    with pytest.raises(TypeError, match=r"has no decode\(tokens\), which is needed here"):
+        lm.generate_until(requests_of("generate_until", ("a", {"max_gen_toks": 2})))
+
+
 @pytest.mark.parametrize("max_length", [65, "65", "unbounded"])
 def test_no_more_tokens_than_the_model_can_see(max_length):
     model = prefix_model(256, max_length=64)

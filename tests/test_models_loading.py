@@ -1,6 +1,7 @@
 """What is read from a directory, where it goes, and what is refused."""
 
 import json
+from pathlib import Path
 
 import jax
 import ml_dtypes
@@ -9,7 +10,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from reference_models import GPT2, LLAMA, MAMBA, random_tensors, write
-from windrow.models import checkpoint, config_max_length, load
+from windrow.models import checkpoint, config_max_length, llama, load
+from windrow.models.config import Fields
 
 QWEN2 = LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
 MISTRAL = LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
@@ -256,6 +258,18 @@ def test_configurations(save, fields, pattern):
 )
 def test_configurations_of_other_families(save, config, fields, pattern):
     refused(pattern, save(config, fields))
+
+
+@pytest.mark.parametrize(
+    ("config", "switches", "windows"),
+    [
+        (MISTRAL, {}, (4096, 4096, 4096)),
+        (QWEN2, {}, None),
+        (QWEN2, {"use_sliding_window": True, "max_window_layers": 1}, (2**30, 4096, 4096)),
+    ],
+)
+def test_a_window_whose_width_is_not_said(config, switches, windows):
+    assert llama.read_config(Fields(config | switches, Path("config.json"))).windows == windows
 
 
 def test_fields_that_switch_nothing_on_pass(save):

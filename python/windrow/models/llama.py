@@ -35,7 +35,7 @@ IGNORED = (".rotary_emb.inv_freq",)  # old checkpoints hold it; it is computed h
 HARMLESS = ("max_position_embeddings",)
 
 _EVERYTHING = 2**30
-_WINDOW = {"mistral": 4096, "qwen2": None, "qwen3": None}
+_WINDOW = 4096  # where the file says that there is one, or is Mistral's, but not how wide it is
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _read_windows(fields: Fields, kind: str, layers: int) -> tuple[int, ...] | N
     if kind != "mistral":
         used = fields.flag("use_sliding_window", False)
         first = fields.size("max_window_layers", 28, least=0)
-    window = fields.take("sliding_window", None) if "sliding_window" in fields else _WINDOW[kind]
+    window = fields.take("sliding_window", None) if "sliding_window" in fields else _WINDOW
     used = used and window is not None
     window = fields.size("sliding_window", window) if used else _EVERYTHING
     sliding = [used and at >= first for at in range(layers)]
