@@ -351,14 +351,25 @@ def test_bad_arguments_are_named(letters):
         ({"temperature": float("nan")}, "temperature must be a number of at least 0, not nan"),
         ({"top_k": -1}, "top_k must be a whole number of at least 0"),
         ({"top_p": 0.0}, "top_p must be a number above 0 and at most 1"),
+        ({"chunk_length": 0}, "chunk_length must be a whole number of at least 1, or None, not 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             generate(model, letters, ["a"], **{"max_new_tokens": 4, **options})
+    with pytest.raises(TypeError, match="prompts must be a sequence of strings, not one string"):
+        generate(model, letters, "ab", max_new_tokens=4)
+    with pytest.raises(ValueError, match="chunk_length needs a model with init_state and step"):
+        generate(letter_model(), letters, ["a"], max_new_tokens=4, chunk_length=2)
+    with pytest.raises(
+        ValueError, match="a request has the token 9, but the model's logits are for 5 tokens"
+    ):
+        generate(constant_model(np.zeros(5)), letters, ["j"], max_new_tokens=4)
     with pytest.raises(ValueError, match="request 1: "):
         generate(model, letters, ["a", ""], max_new_tokens=4)
     skipped = generate(model, letters, ["a", ""], max_new_tokens=4, on_bad_request="skip")
     assert (skipped.texts[1], skipped.reasons[1], skipped.skipped.tolist()) == ("", "skipped", [1])
     assert generate(model, letters, []).texts == []
+    both = generate(model, letters, ["a", "b"], max_new_tokens=np.array([1, 3]))
+    assert np.diff(both.offsets).tolist() == [1, 3]
 
 
 def test_state_without_rows_is_refused(letters):

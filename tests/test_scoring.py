@@ -126,6 +126,20 @@ def test_the_callers_settings_hold_where_programs_are_compiled():
     assert scores.log_likelihoods == pytest.approx(-np.log(256))
 
 
+@pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
+def test_bad_arguments_are_named():
+    model = prefix_model(VOCAB, init_state=init_state, step=step)
+
+    class Letters:
+        encode = staticmethod(lambda text: [ord(letter) for letter in text])
+
+    with pytest.raises(TypeError, match="requests must be a sequence of texts or pairs, not one string"):
+        windrow.score(model, Letters(), "ab")
+    for chunk_length in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="chunk_length must be a whole number of at least 1, or None"):
+            Scorer(model, RowSharding.over(), Clock(), chunk_length)
+
+
 def test_other_settings_make_another_program():
     compiler = Compiler(MESHES["one device"]())
 

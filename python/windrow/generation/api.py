@@ -93,13 +93,18 @@ def generate(
         finished: Called with a prompt's index and its text as soon as it is known.
 
     Raises:
+        TypeError: The prompts are one string.
         ValueError: A prompt is empty and there is no BOS, or nothing is left of it beside what is
             generated; or an argument is not what it must be. The message names it.
 
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP
     """
     tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
-    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    if isinstance(prompts, str):
+        raise TypeError("prompts must be a sequence of strings, not one string; give [prompt]")
+    given: Any = max_new_tokens
+    each = given if isinstance(given, Sequence | np.ndarray) else [given] * len(prompts)
+    limits = [int(limit) if isinstance(limit, np.integer) else limit for limit in each]
     if len(limits) != len(prompts):
         raise ValueError(f"max_new_tokens has {len(limits)} numbers for {len(prompts)} prompts")
     stops = (stop,) if isinstance(stop, str) else tuple(stop)

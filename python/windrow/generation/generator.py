@@ -33,6 +33,8 @@ from windrow.model import LanguageModel
 from windrow.planning import Plan, bucket_ids, choose_lengths
 from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 from windrow.scoring import Clock, DeviceWatch
+from windrow.scoring.contract import check_chunk_length, check_tokens
+from windrow.scoring.contract import vocabulary as traced_vocabulary
 from windrow.sharding import DeviceMemory, RowSharding, place
 from windrow.tokens import Segments, Tokenizer
 
@@ -107,11 +109,16 @@ class Generator:
         seed: For sampling.
         chunk_length: Where given, prompts are read in chunks of so many tokens.
         memory: What there is where the policy sizes itself; what it says of it by default.
+        vocabulary: How many tokens the model's logits are for, where that is known already.
 
     Attributes:
+        vocabulary: How many tokens the model's logits are for.
         choice: What decided the last run's slots where that was left to the memory of
             the devices: ``memory_budget``, ``planned_bytes`` of it, ``predicted_bytes``
             and ``slots``; empty elsewhere.
+
+    Raises:
+        ValueError: The model does not keep the contract of `LanguageModel`.
     """
 
     def __init__(
@@ -126,11 +133,17 @@ class Generator:
         seed: int = 0,
         chunk_length: int | None = None,
         memory: DeviceMemory | None = None,
+        vocabulary: int | None = None,
     ) -> None:
+        check_chunk_length(model, chunk_length)
         self.model, self.tokenizer, self.sharding, self.clock = model, tokenizer, sharding, clock
         self.defaults, self.policy = defaults, policy or BatchPolicy()
         self.seed, self.chunk_length = seed, chunk_length
-        self._programs = Programs(sharding.put_params(model.params), sharding)
+        params = sharding.put_params(model.params)
+        if vocabulary is None:
+            with jax.set_mesh(sharding.mesh):
+                vocabulary = traced_vocabulary(model, params, sharding.groups)
+        self.vocabulary, self._programs = vocabulary, Programs(params, sharding)
         self._stops = StopReader(tokenizer)
         self._totals = Counter[str]()
         self._slots = 0
@@ -163,6 +176,7 @@ class Generator:
         """
         if not len(prompts):
             return
+        check_tokens(prompts.tokens, self.vocabulary)
         with self.clock.phase("plan"):
             batching = self._sized_batching(prompts, settings)
         self._slots = batching.begin.slots

@@ -167,6 +167,7 @@ class JaxLM(LM):
             seed=integer("seed", seed, least=0) or 0,
             chunk_length=chunk,
             memory=self._memory,
+            vocabulary=self._scorer.vocabulary,
         )
         self._totals = Totals()
         tell_of(self)

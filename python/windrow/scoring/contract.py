@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 from windrow.model import LanguageModel
 
@@ -51,6 +53,26 @@ def vocabulary(model: LanguageModel, params: Any, rows: int) -> int:
         shown = ", ".join(f"{name} for {size} tokens" for name, size in sizes.items())
         raise ValueError(f"the model's functions give logits {shown}; they must agree")
     return int(sizes["apply"])
+
+
+def check_tokens(tokens: NDArray[np.int32], vocabulary: int) -> None:
+    """Refuses tokens that the model's logits are not for, which an embedding would take for others."""
+    largest = int(tokens.max(initial=0))
+    if largest >= vocabulary:
+        raise ValueError(
+            f"a request has the token {largest}, but the model's logits are for {vocabulary} "
+            "tokens; give the tokenizer that the model was trained with"
+        )
+
+
+def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:
+    """Refuses a length that is none, and one that no function of the model would follow."""
+    if chunk_length is None:
+        return
+    if isinstance(chunk_length, bool) or not isinstance(chunk_length, int) or chunk_length < 1:
+        raise ValueError(f"chunk_length must be a whole number of at least 1, or None, not {chunk_length!r}")
+    if model.step is None:
+        raise ValueError("chunk_length needs a model with init_state and step")
 
 
 def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *given: Any) -> Any:

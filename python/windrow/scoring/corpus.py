@@ -64,7 +64,7 @@ def score(
         chunk_length: See :class:`~windrow.JaxLM`.
 
     Raises:
-        TypeError: The requests are neither all texts nor all pairs.
+        TypeError: The requests are neither all texts nor all pairs, or they are one string.
         ValueError: A request cannot be scored; the message names it.
 
     >>> import jax.numpy as jnp
@@ -99,6 +99,8 @@ def _segments(
     max_length: int | None,
     on_bad_request: str,
 ) -> Segments:
+    if isinstance(requests, str):
+        raise TypeError("requests must be a sequence of texts or pairs, not one string; give [text]")
     options: dict[str, Any] = {"max_length": max_length, "on_bad_request": on_bad_request}
     texts = [request for request in requests if isinstance(request, str)]
     pairs = [request for request in requests if not isinstance(request, str)]

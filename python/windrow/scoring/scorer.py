@@ -24,7 +24,7 @@ from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring.compiler import Compiler
-from windrow.scoring.contract import vocabulary
+from windrow.scoring.contract import check_chunk_length, check_tokens, vocabulary
 from windrow.scoring.feed import BatchShape, Feed
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.program import score_batch
@@ -141,8 +141,7 @@ class Scorer:
     def __init__(
         self, model: LanguageModel, sharding: RowSharding, clock: Clock, chunk_length: int | None = None
     ) -> None:
-        if chunk_length is not None and model.step is None:
-            raise ValueError("chunk_length needs a model with init_state and step")
+        check_chunk_length(model, chunk_length)
         self.model = model
         self.chunk_length = chunk_length
         self.sharding = sharding
@@ -201,12 +200,7 @@ class Scorer:
             known: Called with segments and the scores so far each time a batch's
                 scores become known.
         """
-        largest = int(segments.tokens.max(initial=0))
-        if largest >= self.vocabulary:
-            raise ValueError(
-                f"a request has the token {largest}, but the model's logits are for {self.vocabulary} "
-                "tokens; give the tokenizer that the model was trained with"
-            )
+        check_tokens(segments.tokens, self.vocabulary)
         scores = Scores.unknown(segments)
         feed, gatherer = Feed(plan, segments, self.sharding), Gatherer(self.sharding)
         pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
