@@ -80,6 +80,14 @@ def test_file_directory_and_object_are_the_same(tmp_path):
     assert (fast.name, fast.model_max_length, fast.prefix_text) == ("some/model", 512, "<s>")
 
 
+def test_special_tokens_without_a_role_come_as_a_list():
+    theirs = QUICK["llama3"]()
+    theirs.add_special_tokens(["<x>"])
+    ours = load_tokenizer(Fast(theirs, bos_token="<s>", additional_special_tokens=["<x>"]))
+    text = "it's an <x> in a box"
+    assert ours.decode(ours.encode(text)) == theirs.decode(theirs.encode(text).ids) == "it's an  in a box"
+
+
 def test_a_tokenizer_gets_other_settings():
     ours = load_tokenizer(QUICK["llama3"](), prefix_token_id=1)
     assert load_tokenizer(ours) is ours

@@ -149,7 +149,10 @@ def object_files(source: Any) -> TokenizerFiles | None:
     backend = getattr(source, "backend_tokenizer", None)
     if not isinstance(backend, tokenizers.Tokenizer):
         return None
-    config: dict[str, Any] = {role: str(text) for role, text in source.special_tokens_map.items()}
+    config: dict[str, Any] = {
+        role: [str(each) for each in text] if isinstance(text, list) else str(text)
+        for role, text in source.special_tokens_map.items()
+    }
     for key in ("model_max_length", "clean_up_tokenization_spaces", "split_special_tokens"):
         config[key] = getattr(source, key, None)
     template = named_templates(getattr(source, "chat_template", None))
