@@ -37,6 +37,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "shared" / "evals" / "parity" / "
 END = 1
 REQUESTS, RECOMPUTED, ROWS, REPEATS = 200, 32, 32, 8
 SHAPES = 4
+MOST_TOKENS = 256
+"""As long a cache as windrow's own for these requests."""
 
 
 def forced(model: LanguageModel, ends: np.ndarray) -> LanguageModel:
@@ -53,8 +55,8 @@ def forced(model: LanguageModel, ends: np.ndarray) -> LanguageModel:
         logits = model.head(params[0], picked[..., :-1])
         return logits.at[..., END].set(jnp.where(picked[..., -1] > 0, 1e9, -1e9))
 
-    def init_state(params, rows):
-        return model.init_state(params[0], rows), jnp.full(rows, -1, jnp.int32)
+    def init_state(params, rows, length):
+        return model.init_state(params[0], rows, length), jnp.full(rows, -1, jnp.int32)
 
     def step(params, state, tokens, positions, segment_ids):
         inner, table = params
@@ -104,7 +106,7 @@ def answer_batch(model: LanguageModel, params, tokens, lengths, limits):
     rows, length = tokens.shape
     columns = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), tokens.shape)
     real = (columns < lengths[:, None] - 1).astype(jnp.int32)
-    state, _ = model.step(params, model.init_state(params, rows), tokens, columns, real)
+    state, _ = model.step(params, model.init_state(params, rows, MOST_TOKENS), tokens, columns, real)
     last = jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0]
 
     def one(carry):

@@ -15,7 +15,7 @@ from tokenizers import decoders, models
 import windrow
 from small_model import head, hidden, init_state, prefix_model, step
 from windrow import BatchPolicy, LanguageModel
-from windrow.generation import Generator, read_defaults, read_settings
+from windrow.generation import GenerationDefaults, Generator, Settings, read_defaults, read_settings
 from windrow.generation.programs import Programs
 from windrow.models import load
 from windrow.scoring import Clock
@@ -190,6 +190,40 @@ def test_prompts_read_in_chunks(letters, chunk_length):
     whole = generate(model, letters, prompts, max_new_tokens=limits)
     chunked = generate(model, letters, prompts, max_new_tokens=limits, chunk_length=chunk_length)
     assert tokens_of(chunked) == tokens_of(whole)
+
+
+def with_memory(model, asked):
+    """The model, its state as long as windrow says, which ``asked`` collects."""
+
+    def state_of(params, rows, length):
+        asked.append(length)
+        return init_state(params, rows), jnp.zeros((rows, length))
+
+    def state_step(params, state, *inputs):
+        sums, last = step(params, state[0], *inputs)
+        return (sums, state[1]), last
+
+    return replace(model, init_state=state_of, step=state_step, **with_head)
+
+
+@pytest.mark.parametrize(("max_length", "longest"), [(100_000, 64), (50, 50)])
+def test_a_state_is_as_long_as_rows_become(letters, max_length, longest):
+    plain = replace(letter_model(**with_step, **with_head), max_length=max_length)
+    prompts, limits = ["abcdefghij" * 5, "ab", "hi"], [13, 30, 7]  # the first has 35 tokens
+    asked = []
+    made = generate(with_memory(plain, asked), letters, prompts, max_new_tokens=limits)
+    assert max(asked) == longest
+    assert tokens_of(made) == tokens_of(generate(plain, letters, prompts, max_new_tokens=limits))
+
+
+def test_runs_alike_share_their_programs(letters):
+    defaults, policy = GenerationDefaults((END,)), BatchPolicy(batch_size=4)
+    model, sharding = with_memory(letter_model(), []), RowSharding.over(MESHES[1]())
+    generator = Generator(model, letters, sharding, Clock(), defaults, policy=policy)
+    for limit in (20, 17, 23):
+        prompts = generation_prompts(letters, ["abcdefghij"] * 4, max_new_tokens=[limit] * 4, max_length=96)
+        generator.run(prompts, [Settings(limit)] * 4, lambda index, generated: None)
+        assert generator.report()["programs"] == 3
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.3])

@@ -155,9 +155,10 @@ def test_recurrent_models_may_be_unbounded(save):
     assert load(directory, max_length="unbounded").max_length is None
 
 
-def test_the_cache_has_max_length_slots(save):
+def test_the_cache_has_as_many_slots_as_asked_for(save):
     model = load(save(LLAMA), max_length=17)
     assert model.init_state(model.params, 5).keys.shape == (5, 3, 2, 17, 6)
+    assert model.init_state(model.params, 5, length=9).keys.shape == (5, 3, 2, 9, 6)
 
 
 # What is refused

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -104,9 +105,17 @@ def test_chunks_of_a_row_change_nothing(chunk_length):
     plan = make_plan(segments, sharding.groups, True, batch_size=16, max_shapes=2)
     model = prefix_model(VOCAB, hidden=hidden, head=head, init_state=init_state, step=step)
     whole = Scorer(model, sharding, Clock()).run(plan, segments)
+    asked = set()
+
+    def state_of(params, rows, length):
+        asked.add(length)
+        return init_state(params, rows)
+
+    model = replace(model, init_state=state_of)
     chunked = Scorer(model, sharding, Clock(), chunk_length).run(plan, segments)
     np.testing.assert_allclose(whole.token_logprobs, chunked.token_logprobs, atol=1e-5)
     np.testing.assert_array_equal(whole.token_greedy, chunked.token_greedy)
+    assert asked >= {length for _, length in plan.shapes.tolist()}
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")

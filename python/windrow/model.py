@@ -1,5 +1,6 @@
 """What windrow needs to know of a model: a few pure functions and their parameters."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,10 @@ class LanguageModel:
         head: ``head(params, picked)`` gives logits ``[picked, vocab]`` for
             ``picked``, ``[picked, width]``.
         init_state: ``init_state(params, rows)`` gives the state before the first
-            token. Each leaf's leading axis counts rows.
+            token. Each leaf's leading axis counts rows. If it has a parameter
+            ``length`` as well, that is given too: the most tokens that a row will
+            come to, never more than ``max_length``. A key-value cache need not be
+            longer.
         step: ``step(params, state, tokens, positions, segment_ids)`` gives the
             state after these tokens and, if ``hidden`` and ``head`` are given,
             ``[rows, length, width]`` for ``head``, else logits. Positions go on
@@ -57,7 +61,7 @@ class LanguageModel:
     max_length: int | None = None
     hidden: Inputs | None = None
     head: Callable[[Params, jax.Array], jax.Array] | None = None
-    init_state: Callable[[Params, int], State] | None = None
+    init_state: Callable[..., State] | None = None
     step: Callable[[Params, State, jax.Array, jax.Array, jax.Array], tuple[State, jax.Array]] | None = None
 
     def __post_init__(self) -> None:
@@ -75,3 +79,26 @@ class LanguageModel:
             raise ValueError(
                 f"max_length must be a whole number of at least 1, or None, not {self.max_length!r}"
             )
+
+    def state_for(self, params: Params, rows: int, length: int) -> State:
+        """What ``init_state`` gives for rows that come to at most ``length`` tokens.
+
+        >>> import jax.numpy as jnp
+        >>> def init_state(params, rows, length=1024):
+        ...     return jnp.zeros((rows, length))
+        >>> def step(params, state, *tokens_positions_segment_ids):
+        ...     return state, params
+        >>> model = LanguageModel(None, step, max_length=512, init_state=init_state, step=step)
+        >>> model.state_for(None, 2, 100).shape, model.state_for(None, 2, 1000).shape
+        ((2, 100), (2, 512))
+        """
+        assert self.init_state is not None
+        if not self.state_takes_length:
+            return self.init_state(params, rows)
+        most = length if self.max_length is None else min(length, self.max_length)
+        return self.init_state(params, rows, length=most)
+
+    @property
+    def state_takes_length(self) -> bool:
+        """Whether ``init_state`` has a parameter ``length``."""
+        return self.init_state is not None and "length" in inspect.signature(self.init_state).parameters

@@ -81,16 +81,17 @@ class Stepping:
 
     Attributes:
         model: Has ``init_state`` and ``step``.
+        capacity: The most tokens of a row, prompt and generated ones; 0 where the model does not ask.
         chunk_length: Where given, prompts are read in chunks of so many tokens.
     """
 
     model: LanguageModel
+    capacity: int
     chunk_length: int | None = None
 
     def empty(self, params: Any, rows: int) -> Any:
         """The model's first state."""
-        assert self.model.init_state is not None
-        return self.model.init_state(params, rows)
+        return self.model.state_for(params, rows, self.capacity)
 
     def read(self, params: Any, tokens: jax.Array, lengths: jax.Array) -> Any:
         """The state before each prompt's last token, with which decoding begins."""

@@ -114,7 +114,7 @@ def leaves(config: Config) -> dict[str, Any]:
 
 
 def language_model(config: Config, params: Mapping[str, Any], max_length: int) -> LanguageModel:
-    """The functions for one configuration. The cache has ``max_length`` slots."""
+    """The functions for one configuration."""
     if max_length > config.places:
         raise ValueError(
             f"max_length must be at most the model's {config.places} positions, not {max_length}"
@@ -157,8 +157,11 @@ def head(params: Mapping[str, Any], picked: jax.Array) -> jax.Array:
     return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
 
 
-def init_state(config: Config, slots: int, params: Mapping[str, Any], rows: int) -> Cache:
-    """An empty cache of ``slots`` positions for each row."""
+def init_state(
+    config: Config, max_length: int, params: Mapping[str, Any], rows: int, length: int | None = None
+) -> Cache:
+    """An empty cache of ``length`` positions for each row; ``max_length`` by default."""
+    slots = max_length if length is None else length
     dtype, head_dim = params["embedding"].dtype, config.width // config.heads
     return empty_cache(rows, config.layers, config.heads, slots, head_dim, dtype)
 

@@ -133,7 +133,7 @@ def leaves(config: Config) -> dict[str, Any]:
 
 
 def language_model(config: Config, params: Mapping[str, Any], max_length: int) -> LanguageModel:
-    """The family's functions for one configuration. The cache has ``max_length`` slots."""
+    """The family's functions for one configuration."""
     return LanguageModel(
         params,
         apply=partial(apply, config),
@@ -173,8 +173,11 @@ def head(params: Mapping[str, Any], picked: jax.Array) -> jax.Array:
     return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
 
 
-def init_state(config: Config, slots: int, params: Mapping[str, Any], rows: int) -> Cache:
-    """An empty cache of ``slots`` positions for each row."""
+def init_state(
+    config: Config, max_length: int, params: Mapping[str, Any], rows: int, length: int | None = None
+) -> Cache:
+    """An empty cache of ``length`` positions for each row; ``max_length`` by default."""
+    slots = max_length if length is None else length
     dtype = params["embedding"].dtype
     return empty_cache(rows, config.layers, config.key_heads, slots, config.head_dim, dtype)
 

@@ -53,7 +53,7 @@ def load(
         tensor_axis: The mesh axis that divides attention heads, the width inside a layer and the vocabulary,
             wherever it divides them evenly; along all other axes the parameters are repeated. ``None`` takes
             the first of ``tensor``, ``model`` and ``tp`` that the mesh has, else everything is repeated.
-        max_length: The most tokens the model sees at once, and the number of slots of its key-value cache.
+        max_length: The most tokens the model sees at once.
             ``"config"`` takes the configuration's ``n_positions``, ``max_position_embeddings`` or ``n_ctx``,
             else 2048, also for recurrent models, whose numbers are then those of lm_eval's Hugging Face
             backend. ``"unbounded"`` or ``None`` lifts the limit, which only recurrent models allow.

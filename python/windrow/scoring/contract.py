@@ -33,10 +33,10 @@ def vocabulary(model: LanguageModel, params: Any, rows: int) -> int:
         found["head"] = _traced("head", model.head, (rows,), params, picked)
         width = hidden.shape[-1]
     if model.init_state is not None and model.step is not None:
-        init_state, step = model.init_state, model.step
+        step = model.step
 
         def first_step(params: Any, *batch: jax.Array) -> jax.Array:
-            return step(params, init_state(params, rows), *batch)[1]
+            return step(params, model.state_for(params, rows, LENGTH), *batch)[1]
 
         output = _traced("step", first_step, (rows, LENGTH), params, *batch)
         if width is None:

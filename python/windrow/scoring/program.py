@@ -110,7 +110,6 @@ def _last_layer(
         return forward(params, tokens, positions, segment_ids)
     rows, length = tokens.shape
     assert model.step is not None
-    assert model.init_state is not None
 
     def chunks(array: jax.Array) -> jax.Array:
         padded = jnp.pad(array, ((0, 0), (0, -length % chunk_length)))
@@ -119,7 +118,7 @@ def _last_layer(
     outputs: jax.Array
     _, outputs = jax.lax.scan(
         lambda state, part: model.step(params, state, *part),  # type: ignore[misc]
-        model.init_state(params, rows),
+        model.state_for(params, rows, length),
         (chunks(tokens), chunks(positions), chunks(segment_ids)),
     )
     return outputs.swapaxes(0, 1).reshape(rows, -1, outputs.shape[-1])[:, :length]
