@@ -232,6 +232,8 @@ def test_sequences_that_the_plan_is_not_of(change, error, message):
     plan = Plan(sequences.lengths(), batch_size=2)
     with pytest.raises(error, match=message):
         IndexedBatchDataset(plan, sequences._replace(**change))
+    with pytest.raises(error, match=message):
+        HostBatchDataset(plan, sequences._replace(**change))
 
 
 def test_plans_that_cannot_be_given_out():
@@ -246,6 +248,12 @@ def test_plans_that_cannot_be_given_out():
 
 
 class TestEvaluationDataset:
+    @pytest.mark.parametrize("idx", [-1, 2**31 - 1, 2**64])
+    def test_numbers_that_batches_cannot_count_are_refused(self, tmp_path, idx):
+        requests = [{"idx": idx, "prefix": "ab", "text": "cd"}]
+        with pytest.raises(ValueError, match=f"idx of request 0 is {idx}; it must be from 0 to 2147483646"):
+            evaluation_dataset(requests, write_tokenizer(tmp_path), batch_size=2)
+
     def test_requests_come_back_by_their_numbers(self, tmp_path):
         tokenizer = write_tokenizer(tmp_path)
         requests = [

@@ -110,7 +110,9 @@ def test_it_lies_beside_the_results_that_are_new(tmp_path, report):
 def test_what_is_no_report_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no windrow_report_\*.json in"):
         find_reports(tmp_path)
-    for text, message in (("[1]", "is no report of windrow run"), ("{", "is not JSON")):
+    part = '{"windrow": "1", "seconds": {}, "devices": {}, "model": "m"}'
+    told = (("[1]", "is no report of windrow run"), ("{", "is not JSON"), (part, "it lacks requests, rows"))
+    for text, message in told:
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(ValueError, match=message):
             read_report(find_reports(tmp_path / "other.json")[0])

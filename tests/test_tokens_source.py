@@ -80,6 +80,14 @@ def test_file_directory_and_object_are_the_same(tmp_path):
     assert (fast.name, fast.model_max_length, fast.prefix_text) == ("some/model", 512, "<s>")
 
 
+def test_special_tokens_without_a_role_come_as_a_list():
+    theirs = QUICK["llama3"]()
+    theirs.add_special_tokens(["<x>"])
+    ours = load_tokenizer(Fast(theirs, bos_token="<s>", additional_special_tokens=["<x>"]))
+    text = "it's an <x> in a box"
+    assert ours.decode(ours.encode(text)) == theirs.decode(theirs.encode(text).ids) == "it's an  in a box"
+
+
 def test_a_tokenizer_gets_other_settings():
     ours = load_tokenizer(QUICK["llama3"](), prefix_token_id=1)
     assert load_tokenizer(ours) is ours
@@ -257,6 +265,50 @@ def test_older_models_name_special_tokens_in_a_map(tmp_path):
     assert ours.model_max_length is None
 
 
+def test_a_map_of_special_tokens_counts_where_no_tokens_are_listed(tmp_path):
+    config = {"bos_token": "<s>", "eos_token": "</s>", "additional_special_tokens": ["grass"]}
+    special = {"bos_token": "</s>", "pad_token": "<pad>", "additional_special_tokens": ["cow"]}
+    save(tmp_path, QUICK["gpt2"](), config, special_tokens_map=special)
+    ours = load_tokenizer(tmp_path)
+    assert (ours.bos_token_id, ours.pad_token_id, ours.vocab_size) == (1, 3, 1501)
+    config["added_tokens_decoder"] = {"0": {"content": "<s>", "special": True}}
+    ours = load_tokenizer(save(tmp_path, QUICK["gpt2"](), config))
+    assert (ours.bos_token_id, ours.pad_token_id, ours.vocab_size) == (0, None, 1501)
+
+
+def test_a_listed_token_replaces_that_of_the_tokenizer(tmp_path):
+    theirs = QUICK["gpt2"]()
+    theirs.add_tokens([tokenizers.AddedToken("<tool>", lstrip=True)])
+    listed = {"1500": {"content": "<tool>", "special": True, "normalized": False}}
+    ours = load_tokenizer(save(tmp_path, theirs, {"added_tokens_decoder": listed}))
+    assert len(ours.encode(" <tool>")) == 2  # the space is its own token now
+    assert ours.decode(ours.encode("a<tool>b")) == "ab"
+
+
+def test_a_named_token_that_is_there_stays_what_it_is(tmp_path):
+    theirs = QUICK["gpt2"]()
+    theirs.add_tokens(["<tool>"])
+    ours = load_tokenizer(save(tmp_path, theirs, {"additional_special_tokens": ["<tool>"]}))
+    assert ours.decode(ours.encode("a<tool>b")) == "a<tool>b"
+
+
+def test_tokens_of_older_files_and_of_roles_of_the_model(tmp_path):
+    added = {"<old>": 1500, "an old word": 1501}
+    config = {"eos_token": "<old>", "image_token": "<image>", "extra_special_tokens": {"audio": "<audio>"}}
+    ours = load_tokenizer(save(tmp_path, QUICK["gpt2"](), config, added_tokens=added))
+    assert ours.encode("<old>an old word<image><audio>") == [1500, 1501, 1502, 1503]
+    assert ours.decode([1500, 1501, 1502, 1503]) == "an old word"
+
+
+def test_special_tokens_in_texts_are_split_if_so_configured(tmp_path):
+    theirs = QUICK["llama3"]()
+    ours = load_tokenizer(save(tmp_path, theirs, {"split_special_tokens": True}))
+    theirs.encode_special_tokens = True
+    assert ours.encode("a<s>b") == theirs.encode("a<s>b").ids
+    assert ours.fingerprint != load_tokenizer(QUICK["llama3"]()).fingerprint
+    assert load_tokenizer(theirs).encode("a<s>b") == theirs.encode("a<s>b").ids
+
+
 @pytest.mark.parametrize(
     ("kind", "argument", "configured", "expected"),
     [
@@ -277,21 +329,30 @@ def test_add_bos_token(tmp_path, kind, argument, configured, expected):
     assert [ours.encode(text) == [0, *plain] for text in ("cow", "<s>cow")] == [expected[0], True]
 
 
-@pytest.mark.parametrize(("kind", "configured"), [("gpt2", True), ("llama3", False)])
-def test_configuration_counts_before_the_post_processor_and_says_so(tmp_path, kind, configured):
-    save(tmp_path, QUICK[kind](), {"bos_token": "<s>", "add_bos_token": configured})
-    with pytest.warns(UserWarning, match=f"tokenizer_config.json says add_bos_token={configured}"):
+@pytest.mark.parametrize(
+    ("kind", "configured"),
+    [
+        ("gpt2", {"add_bos_token": True}),
+        ("llama3", {"add_bos_token": False}),
+        ("gpt2", {"add_eos_token": True}),
+    ],
+)
+def test_tokenizer_json_counts_before_the_configuration_and_says_so(tmp_path, kind, configured):
+    theirs = QUICK[kind]()
+    save(tmp_path, theirs, {"bos_token": "<s>", "eos_token": "</s>", **configured})
+    ((key, value),) = configured.items()
+    with pytest.warns(UserWarning, match=f"tokenizer_config.json says {key}={value}"):
         ours = load_tokenizer(tmp_path)
-    assert (ours.encode("cow")[0] == 0) is configured
+    assert same(ours, theirs)
 
 
-def test_eos_token_after_each_text(tmp_path):
-    save(tmp_path, QUICK["gpt2"](), {"bos_token": "<s>", "eos_token": "</s>", "add_eos_token": True})
-    with pytest.warns(UserWarning, match="add_eos_token=True"):
-        ours = load_tokenizer(tmp_path)
-    assert ours.encode("cow")[-1] == 1
-    both = load_tokenizer(tmp_path, add_bos_token=True).encode("cow")
-    assert (both[0], both[-1]) == (0, 1)
+def test_what_is_given_replaces_the_post_processor(tmp_path):
+    theirs = QUICK["gpt2"]()
+    theirs.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    save(tmp_path, theirs, {"bos_token": "<s>", "eos_token": "</s>", "add_eos_token": True})
+    plain = load_tokenizer(tmp_path, add_bos_token=False).encode("cow")
+    assert load_tokenizer(tmp_path, add_bos_token=True).encode("cow") == [0, *plain]
+    assert load_tokenizer(tmp_path).encode("cow") == [*plain, 1]
 
 
 def test_template_around_texts():

@@ -114,9 +114,9 @@ def unigram():
     )
 
 
-def with_added_tokens(**flags):
+def with_added_tokens(lead="lead", **flags):
     tokenizer = byte_bpe()
-    tokenizer.add_tokens([AddedToken("<tool>", lstrip=True, rstrip=True), AddedToken("NORM"), "Ĝx", " lead"])
+    tokenizer.add_tokens([AddedToken("<tool>", lstrip=True, rstrip=True), AddedToken("NORM"), "Ĝx", lead])
     tokenizer.add_tokens([AddedToken("foo bar", **flags)])
     tokenizer.add_special_tokens([AddedToken("<|im_end|>", lstrip=True), AddedToken("<|x|>", rstrip=True)])
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
@@ -161,6 +161,7 @@ SLOW = {
     "any-digits": lambda: byte_bpe(split(ANY_DIGITS)),
     "own-pattern": lambda: byte_bpe(split(r"\w+|\s+|[^\w\s]+")),
     "single-word": lambda: with_added_tokens(single_word=True),
+    "space-beside": lambda: with_added_tokens(" lead"),
 }
 """Kinds that go through the package."""
 
@@ -195,6 +196,7 @@ ADVERSARIAL = [
     *(
         "<tool>",
         " <tool> ",
+        "a<tool> lead",
         "foo bar",
         "xfoo bar",
         "NORMfoo bar",

@@ -69,8 +69,9 @@ class PlannedDataset(grain.MapDataset):
 
     Raises:
         TypeError: An array has another dtype or rank than it must have.
-        ValueError: Sequences and plan disagree, or batches cannot be split into
-            the share's blocks.
+        ValueError: Sequences and plan disagree, a request's number is negative or
+            leaves no room in ``int32``, or batches cannot be split into the share's
+            blocks.
     """
 
     def __init__(self, plan: Plan, sequences: Sequences, share: HostShare | None = None) -> None:
@@ -127,8 +128,7 @@ class IndexedBatchDataset(PlannedDataset):
 
     Raises:
         TypeError: As of `PlannedDataset`.
-        ValueError: The plan shares or packs rows, a request's number leaves no
-            room in ``int32``, and as of `PlannedDataset`.
+        ValueError: The plan shares or packs rows, and as of `PlannedDataset`.
 
     >>> sequences = Sequences(np.array([0, 7, 8, 9, 0, 5, 6], np.int32), np.array([0, 4, 7]),
     ...                       np.array([3, 1], np.int32), np.array([0, 1]))
@@ -143,11 +143,6 @@ class IndexedBatchDataset(PlannedDataset):
         if plan.statistics["rows"] != plan.segment_count:
             raise ValueError(
                 "plan shares or packs rows; an LLMIndexedBatch has one segment a row: make it without"
-            )
-        requests = sequences.requests
-        if len(requests) and not 0 <= requests.min() <= requests.max() < np.iinfo(np.int32).max:
-            raise ValueError(
-                f"requests go from {requests.min()} to {requests.max()}; documents are counted in int32"
             )
 
     def _collate(self, batch: int, start: int, stop: int) -> LLMIndexedBatch:
@@ -183,8 +178,8 @@ class HostBatchDataset(PlannedDataset):
 
     Raises:
         TypeError: As of `PlannedDataset`.
-        ValueError: Batches cannot be split so, or a segment's scores begin
-            before its second token or behind its last.
+        ValueError: Batches cannot be split so, a segment's scores begin before its
+            second token or behind its last, and as of `PlannedDataset`.
     """
 
     def __init__(
@@ -232,6 +227,12 @@ def _check(plan: Plan, sequences: Sequences) -> None:
             raise ValueError(
                 f"{name} has {size} elements; the plan has {count} segments, so it must have {expected}"
             )
+    requests = sequences.requests
+    if len(requests) and not 0 <= requests.min() <= requests.max() < np.iinfo(np.int32).max:
+        raise ValueError(
+            f"requests go from {requests.min()} to {requests.max()}; they must be from 0 to 2**31 - 2, "
+            "as batches count them in int32"
+        )
     different = np.flatnonzero(sequences.lengths() != plan.lengths)
     if len(different):
         segment = different[0]

@@ -10,6 +10,7 @@ from windrow.tokens import Segments, Tokenizer, loglikelihood_segments, rolling_
 from windrow.transforms import ParseLMEval, request_texts
 
 _ROLLING = "loglikelihood_rolling"
+_MOST = np.iinfo(np.int32).max
 
 
 class Requests(Protocol):
@@ -47,7 +48,8 @@ def read_texts(requests: Iterable[Any], first: int = 0) -> list[Texts]:
         KeyError: A dictionary has neither.
         TypeError: A text is no string, an ``idx`` no whole number, or a request
             something else.
-        ValueError: A request generates text, or has not one or two arguments.
+        ValueError: A request generates text, or has not one or two arguments, or
+            an ``idx`` leaves no room in ``int32``.
     """
     return [_texts(request, number) for number, request in enumerate(requests, first) if request is not None]
 
@@ -69,6 +71,8 @@ def _texts(request: Any, number: int) -> Texts:
     if isinstance(item["idx"], bool) or not isinstance(item["idx"], (int, np.integer)):
         kind = type(item["idx"]).__name__
         raise TypeError(f"idx of request {number} is a {kind}; it must be a whole number")
+    if not 0 <= item["idx"] < _MOST:
+        raise ValueError(f"idx of request {number} is {item['idx']}; it must be from 0 to {_MOST - 1}")
     return Texts(int(item["idx"]), item["prefix"], item["text"], rolling)
 
 

@@ -9,6 +9,10 @@ from typing import Any
 
 NAME = "windrow_report_"
 _RESULTS = "results_"
+_NEEDED = (
+    *("devices", "model", "requests", "rows", "batches", "shared", "truncated", "skipped"),
+    *("tokens", "shapes", "tokens_per_second"),
+)
 
 
 def results_in(output_path: str | os.PathLike[str] | None) -> frozenset[Path]:
@@ -70,4 +74,7 @@ def read_report(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(report, dict) or "windrow" not in report or "seconds" not in report:
         raise ValueError(f"{path} is no report of windrow run; those are called {NAME}*.json")
+    missing = [name for name in _NEEDED if name not in report]
+    if missing:
+        raise ValueError(f"{path} is not whole: it lacks {', '.join(missing)}; name another report")
     return report

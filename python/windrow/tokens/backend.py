@@ -1,18 +1,20 @@
 """A tokenizer of the ``tokenizers`` package, finished the way transformers finishes it.
 
-A ``tokenizer.json`` is completed by its ``tokenizer_config.json``: the special tokens
-named there are made special, and ``add_bos_token`` decides whether a BOS token is put
-before each text. Truncation and padding that happen to be stored are dropped.
+A ``tokenizer.json`` is completed by its ``tokenizer_config.json``: tokens listed there
+replace its own, and special ones named there are added. Its ``add_bos_token`` does not
+count, only the one that is given. Truncation and padding that are stored are dropped.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from windrow.tokens.parts import Parts, sane_limit
+from windrow.tokens.rebuilt import as_transformers_takes
 from windrow.tokens.source import TokenizerFiles
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -34,6 +36,7 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
         ValueError: The file is not JSON, has a component that the ``tokenizers`` package does not know, or
             encodes at random.
     """
+    files = as_transformers_takes(files)
     backend = _build(files)
     padding = backend.padding
     backend.no_truncation()
@@ -41,7 +44,7 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
     config = files.config if padding is None else {"pad_token": padding["pad_token"], **files.config}
     _add_tokens(backend, config)
     texts = {role: _text(config[role]) for role in _ROLES if config.get(role) is not None}
-    _set_bos_eos(backend, texts, files, add_bos_token)
+    _set_bos(backend, texts, files, add_bos_token)
     cleans = config.get("clean_up_tokenization_spaces") is True and type(backend.model).__name__ != "BPE"
 
     def encode(given: list[str], add_special_tokens: bool) -> list[list[int]]:
@@ -52,14 +55,16 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
         text: str = backend.decode(tokens, skip_special_tokens=skip_special_tokens)
         return _clean_up(text) if cleans else text
 
+    splits = bool(config.get("split_special_tokens"))
+    backend.encode_special_tokens = splits
     json = backend.to_str()
     return Parts(
         name=files.name,
         vocab_size=backend.get_vocab_size(with_added_tokens=True),
         encode=encode,
         decode=decode,
-        identity=json,
-        json=json,
+        identity=json + " split" * splits,
+        json=None if splits else json,  # which does not say it
         added_tokens=[token.content for _, token in sorted(backend.get_added_tokens_decoder().items())],
         ids={role: backend.token_to_id(text) for role, text in texts.items()},
         texts=texts,
@@ -82,16 +87,48 @@ def _build(files: TokenizerFiles) -> Any:
 
 
 def _add_tokens(backend: Any, config: Mapping[str, Any]) -> None:
-    """Makes the tokens that the configuration names known to the backend, special ones as such."""
-    known = {token.content: token for token in backend.get_added_tokens_decoder().values()}
-    listed = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
-    backend.add_tokens([_added(token) for _, token in listed if _text(token) not in known])
+    """Makes the tokens that the configuration names known to the backend, as transformers 5 does.
+
+    A listed token replaces the backend's own. What is only named is added, as a special token, where the
+    backend has no such token; one that it has stays what it is.
+    """
+    known = backend.get_added_tokens_decoder()
+    listed = [_added(token) for _, token in sorted(_listed(config, known), key=itemgetter(0))]
+    there = {token.content for token in (*known.values(), *listed)}
+    named = _named(config)
+    new = [token for token in (*named, *_extra(config)) if _text(token) not in there]
+    roles = {_text(token) for token in named}
+    added = [*listed, *map(_added, new)]
+    for token in added:
+        token.special = token.special or token.content in roles
+    backend.add_tokens(added)
+
+
+def _listed(config: Mapping[str, Any], known: Mapping[int, Any]) -> list[tuple[int, Any]]:
+    """The listed tokens with their ids: the configuration's, else those of older files and the backend."""
+    if "added_tokens_decoder" in config:
+        return [(int(id), token) for id, token in config["added_tokens_decoder"].items()]
+    special = {_text(token) for token in (*_named(config), *_extra(config))}
+    older = {
+        id: {"content": text, "special": text in special, "normalized": text not in special}
+        for text, id in (config.get("added_tokens") or {}).items()
+    }
+    return [*{**older, **known}.items()]
+
+
+def _named(config: Mapping[str, Any]) -> list[Any]:
+    """The tokens with a role, and those of roles that only this model has, such as ``image_token``."""
+    own = [key for key in config if key.endswith("_token") and key not in _ROLES]
+    named = [config.get(role) for role in _ROLES]
+    named += [config[key] for key in own if isinstance(config[key], str | Mapping)]
+    extra = config.get("extra_special_tokens")
+    named += extra.values() if isinstance(extra, Mapping) else []
+    return [token for token in named if token is not None]
+
+
+def _extra(config: Mapping[str, Any]) -> Sequence[Any]:
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
-    extra = list(extra.values()) if isinstance(extra, Mapping) else extra
-    # How a token is found in a text is said where tokens are listed, else in tokenizer.json.
-    declared = {_text(token): token for _, token in listed} or known
-    roles = [config[role] for role in _ROLES if config.get(role) is not None]
-    backend.add_special_tokens([_added(declared.get(_text(token), token)) for token in (*roles, *extra)])
+    return [] if isinstance(extra, Mapping) else extra
 
 
 def _text(token: Any) -> str:
@@ -105,38 +142,37 @@ def _added(token: Any) -> Any:
         )
     if isinstance(token, tokenizers.AddedToken):
         return token
-    return tokenizers.AddedToken(str(token), special=True, normalized=False)
+    return tokenizers.AddedToken(str(token), special=True)
 
 
-def _set_bos_eos(
+def _set_bos(
     backend: Any, texts: Mapping[str, str], files: TokenizerFiles, add_bos_token: bool | None
 ) -> None:
-    """Replaces the post-processor where other tokens are asked for than it adds."""
+    """Replaces the post-processor where something is asked for; else ``tokenizer.json`` decides."""
+    bos = texts.get("bos_token")
+    if add_bos_token is None:
+        _warn_of_others(backend, texts, files)
+        return
+    pieces = [bos, "$A"] if bos is not None and add_bos_token else ["$A"]
+    known = [(bos, backend.token_to_id(bos))] if len(pieces) > 1 else []
+    backend.post_processor = TemplateProcessing(single=pieces, pair=[*pieces, "$B:1"], special_tokens=known)
+
+
+def _warn_of_others(backend: Any, texts: Mapping[str, str], files: TokenizerFiles) -> None:
+    """Tells of wishes in the configuration that transformers 5 does not hear of, and older ones might."""
     ids = backend.encode("a").ids
     ends = {"bos_token": ids[:1], "eos_token": ids[-1:]}
     does = {role: role in texts and ends[role] == [backend.token_to_id(texts[role])] for role in ends}
     asked = {role: files.config.get(f"add_{role}") for role in ends if role in texts}
-    asked = {role: wish for role, wish in asked.items() if isinstance(wish, bool)}
-    if add_bos_token is not None:
-        wanted = {"bos_token": add_bos_token, "eos_token": asked.get("eos_token", False)}
-    elif asked.items() <= does.items():
-        return
-    else:
-        wanted = {**does, **asked}
-        different = ", ".join(f"add_{role}={wish}" for role, wish in asked.items() if does[role] != wish)
+    other = [
+        f"add_{role}={wish}" for role, wish in asked.items() if isinstance(wish, bool) and wish != does[role]
+    ]
+    if other:
         warnings.warn(
-            f"{files.name!r}: tokenizer_config.json says {different}, its tokenizer.json does otherwise; "
-            "the former is followed. Give add_bos_token to decide yourself.",
-            stacklevel=4,
+            f"{files.name!r}: tokenizer_config.json says {', '.join(other)}, its tokenizer.json does "
+            "otherwise; the latter counts, as in transformers 5. Give add_bos_token to decide yourself.",
+            stacklevel=5,
         )
-    bos, eos = (texts.get(role) if wanted[role] else None for role in ("bos_token", "eos_token"))
-    backend.post_processor = _template(backend, bos, eos)
-
-
-def _template(backend: Any, bos: str | None, eos: str | None) -> Any:
-    pieces = [token for token in (bos, "$A", eos) if token is not None]
-    named = {token: backend.token_to_id(token) for token in (bos, eos) if token is not None}
-    return TemplateProcessing(single=pieces, pair=[*pieces, "$B:1"], special_tokens=list(named.items()))
 
 
 def _clean_up(text: str) -> str:

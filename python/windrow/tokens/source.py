@@ -14,6 +14,8 @@ from typing import Any
 
 _CONFIG = "tokenizer_config.json"
 _MAP = "special_tokens_map.json"
+_ADDED = "added_tokens.json"
+_MODEL = "config.json"
 _TEMPLATE = "chat_template.jinja"
 _TEMPLATES = "additional_chat_templates"
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -28,15 +30,17 @@ class TokenizerFiles:
     Attributes:
         name: What the caller called it.
         json: The text of ``tokenizer.json``.
-        config: ``tokenizer_config.json``, with what only ``special_tokens_map.json`` says added; empty if
-            absent.
+        config: ``tokenizer_config.json``, completed by ``special_tokens_map.json`` and ``added_tokens.json``;
+            empty if absent.
         chat_template: The template, or several by name.
+        model_type: Of the model's ``config.json``, if that lies there too.
     """
 
     name: str
     json: str
     config: dict[str, Any] = field(default_factory=dict)
     chat_template: ChatTemplate = None
+    model_type: str | None = None
 
 
 def read_files(
@@ -63,7 +67,7 @@ def read_files(
 def _download(repository: str, token: str | None, cache_dir: str | Path | None) -> Path:
     import huggingface_hub
 
-    patterns = ["tokenizer.json", _CONFIG, _MAP, _TEMPLATE, f"{_TEMPLATES}/*.jinja"]
+    patterns = ["tokenizer.json", _CONFIG, _MAP, _ADDED, _MODEL, _TEMPLATE, f"{_TEMPLATES}/*.jinja"]
     return Path(
         huggingface_hub.snapshot_download(
             repository, allow_patterns=patterns, token=token, cache_dir=cache_dir
@@ -77,8 +81,26 @@ def _read(name: str, path: Path) -> TokenizerFiles:
             f"source {name!r} has no {path.name}; save one there with transformers: "
             "AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it"
         )
-    config = {**_read_object(path.with_name(_MAP)), **_read_object(path.with_name(_CONFIG))}
-    return TokenizerFiles(name, _read_text(path), config, _chat_template(path.parent, config))
+    model = _read_object(path.with_name(_MODEL))
+    config = _read_object(path.with_name(_CONFIG))
+    config["tokenizer_class"] = config.get("tokenizer_class") or model.get("tokenizer_class")
+    if "added_tokens_decoder" not in config:  # older files; where tokens are listed, these do not count
+        config = _with_map(config, _read_object(path.with_name(_MAP)))
+        config["added_tokens"] = _read_object(path.with_name(_ADDED))
+    template = _chat_template(path.parent, config)
+    return TokenizerFiles(name, _read_text(path), config, template, model.get("model_type"))
+
+
+def _with_map(config: dict[str, Any], special: dict[str, Any]) -> dict[str, Any]:
+    """A configuration, and what ``special_tokens_map.json`` says, which counts before it."""
+    special = {key: _special(value) for key, value in special.items()}
+    if any(key in config for key in ("extra_special_tokens", "additional_special_tokens")):
+        special.pop("additional_special_tokens", None)
+    return config | special
+
+
+def _special(value: Any) -> Any:
+    return {**value, "special": True} if isinstance(value, dict) and "content" in value else value
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -122,12 +144,16 @@ def object_files(source: Any) -> TokenizerFiles | None:
     import tokenizers
 
     if isinstance(source, tokenizers.Tokenizer):
-        return TokenizerFiles("tokenizers.Tokenizer", source.to_str())
+        splits = {"split_special_tokens": source.encode_special_tokens}
+        return TokenizerFiles("tokenizers.Tokenizer", source.to_str(), splits)
     backend = getattr(source, "backend_tokenizer", None)
     if not isinstance(backend, tokenizers.Tokenizer):
         return None
-    config: dict[str, Any] = {role: str(text) for role, text in source.special_tokens_map.items()}
-    for key in ("model_max_length", "clean_up_tokenization_spaces"):
+    config: dict[str, Any] = {
+        role: [str(each) for each in text] if isinstance(text, list) else str(text)
+        for role, text in source.special_tokens_map.items()
+    }
+    for key in ("model_max_length", "clean_up_tokenization_spaces", "split_special_tokens"):
         config[key] = getattr(source, key, None)
     template = named_templates(getattr(source, "chat_template", None))
     return TokenizerFiles(

@@ -191,6 +191,13 @@ fn refusal(tokenizer: &PipelineTokenizer) -> Option<&'static str> {
         // Behind another added token they are found where the package finds none.
         return Some("it has added tokens that must stand as single words");
     }
+    let strip = added.values().any(|token| token.lstrip || token.rstrip);
+    if strip && added.values().any(|token| token.content.trim() != token.content) {
+        // White space that one of them takes and that is another: the package finds it twice.
+        return Some(
+            "it has added tokens that take the white space beside them, and others that are white space",
+        );
+    }
     None
 }
 
