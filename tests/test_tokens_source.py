@@ -65,6 +65,15 @@ def same(ours, theirs):
     return True
 
 
+@pytest.mark.filterwarnings("ignore:tokenizer .* goes through")
+def test_a_fault_of_the_package_is_an_error(tmp_path):
+    theirs = QUICK["gpt2"]()
+    stripping = tokenizers.AddedToken("x", rstrip=True, normalized=False)
+    theirs.add_tokens([stripping, tokenizers.AddedToken("\t", lstrip=True, normalized=False)])
+    with pytest.raises(ValueError, match=r"the tokenizers package fails on a text \(AddedVocabulary"):
+        load_tokenizer(save(tmp_path, theirs)).encode_batch(["a cow  x\t b"])
+
+
 def test_file_directory_and_object_are_the_same(tmp_path):
     theirs = QUICK["llama3"]()
     save(tmp_path, theirs, {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"})

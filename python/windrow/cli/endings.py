@@ -121,6 +121,8 @@ def told(error: Exception) -> str:
     if "RESOURCE_EXHAUSTED" in words:
         words += "; ask for smaller batches: --batch_size, or tokens_per_batch= in --model_args"
     frame = _own_frame(error)
+    if frame is None and error.__traceback__ and not str(error):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
     if frame is None and isinstance(error, _MISTAKES):
         return words
     where = f" ({frame.filename}, line {frame.lineno}, in {frame.name})" if frame else ""

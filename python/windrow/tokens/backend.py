@@ -48,7 +48,15 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
     cleans = config.get("clean_up_tokenization_spaces") is True and type(backend.model).__name__ != "BPE"
 
     def encode(given: list[str], add_special_tokens: bool) -> list[list[int]]:
-        encodings = backend.encode_batch_fast(given, add_special_tokens=add_special_tokens)
+        try:
+            encodings = backend.encode_batch_fast(given, add_special_tokens=add_special_tokens)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # what a fault in Rust becomes, no Exception
+                raise
+            raise ValueError(
+                f"{files.name!r}: the tokenizers package fails on a text ({error}); added tokens that strip "
+                "the white space which another added token holds can be the cause"
+            ) from None
         return [encoding.ids for encoding in encodings]
 
     def decode(tokens: Sequence[int], skip_special_tokens: bool) -> str:
