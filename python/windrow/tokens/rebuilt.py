@@ -55,7 +55,7 @@ def _rebuilt(tokenizer: dict[str, Any], config: dict[str, Any]) -> dict[str, Any
     else:
         scheme = "never"
     added = [] if "added_tokens_decoder" in config else tokenizer.get("added_tokens", [])
-    model = {name: tokenizer["model"][name] for name in ("type", "vocab", "merges")}
+    model = {name: part for name, part in tokenizer["model"].items() if name in ("type", "vocab", "merges")}
     return {
         **tokenizer,
         "added_tokens": added,
