@@ -31,7 +31,14 @@ from windrow.harness.totals import Totals
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer, Scores
-from windrow.sharding import DeviceMemory, RowSharding, check_agreement, is_first_host, share_from_first_host
+from windrow.sharding import (
+    DeviceMemory,
+    RowSharding,
+    check_agreement,
+    host_count,
+    is_first_host,
+    share_from_first_host,
+)
 from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
 
 
@@ -344,7 +351,7 @@ class JaxLM(LM):
         """Takes lm_eval's cache. What process 0 has in it counts: the other hosts' own are replaced by it."""
         super().set_cache_hook(cache_hook)
         known = getattr(cache_hook, "dbdict", None)
-        if known is None:
+        if known is None or host_count() == 1:
             return
         items = json.loads(share_from_first_host(json.dumps(dict(known)).encode()))
         if not is_first_host():
@@ -367,7 +374,7 @@ class JaxLM(LM):
             "requests_from_first_host": str(self.requests_from_first_host),
         }
         if not self.requests_from_first_host:
-            check_agreement([repr(each) for each in arguments], settings)
+            check_agreement(arguments, settings)
             return arguments
         check_agreement([], settings)
         return [tuple(each) for each in json.loads(share_from_first_host(json.dumps(arguments).encode()))]

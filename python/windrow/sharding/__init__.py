@@ -5,6 +5,7 @@ from jax.sharding import Mesh as Mesh
 from windrow.sharding.agreement import HostsDifferError as HostsDifferError
 from windrow.sharding.agreement import check_agreement as check_agreement
 from windrow.sharding.agreement import gather_from_hosts as gather_from_hosts
+from windrow.sharding.agreement import host_count as host_count
 from windrow.sharding.agreement import is_first_host as is_first_host
 from windrow.sharding.agreement import share_from_first_host as share_from_first_host
 from windrow.sharding.launch import leaving_at_once as leaving_at_once
@@ -23,6 +24,7 @@ __all__ = [
     "RowSharding",
     "check_agreement",
     "gather_from_hosts",
+    "host_count",
     "is_first_host",
     "leaving_at_once",
     "place",

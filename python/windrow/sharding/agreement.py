@@ -24,14 +24,14 @@ class HostsDifferError(ValueError):
     """Hosts were given different requests or settings. The message is the same on every host."""
 
 
-def check_agreement(requests: Sequence[str], settings: Mapping[str, str]) -> None:
+def check_agreement(requests: Sequence[Any], settings: Mapping[str, str]) -> None:
     """Refuses, on every host alike, requests or settings that are not the same on all.
 
     Every host must call it, with the same names of settings. A single process
     returns at once.
 
     Args:
-        requests: What identifies each request: its text.
+        requests: What identifies each request, such as its text; ``str`` of it counts.
         settings: What else decides the run, by name.
 
     Raises:
@@ -47,14 +47,20 @@ def check_agreement(requests: Sequence[str], settings: Mapping[str, str]) -> Non
         if (digests[:, number] != digests[0, number]).any():
             _refuse(f"the setting {name}", (digests[:, number] != digests[0, number]).any(1), settings[name])
     shared = int(counts.min())
-    own = _digests(requests[:shared])
+    own = _digests([str(request) for request in requests[:shared]])
     differs = (own != _from_first_host(own)).any(1) if shared else np.zeros(0, np.bool_)
     first = int(differs.argmax()) if differs.any() else shared
     firsts = gather_from_hosts(np.array([first], np.uint32))[:, 0].astype(np.int64)
     if (firsts < shared).any() or (counts != counts[0]).any():
         index = int(firsts.min())
-        here = requests[index] if index < len(requests) else "(no such request)"
+        here = str(requests[index]) if index < len(requests) else "(no such request)"
         _refuse(f"request {index}", (firsts == index) & (firsts < shared) | (counts != counts[0]), here)
+
+
+def host_count() -> int:
+    """How many processes there are."""
+    count: int = jax.process_count()
+    return count
 
 
 def is_first_host() -> bool:
