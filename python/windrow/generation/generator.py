@@ -21,35 +21,21 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.generation.batching import STEPS, Batcher, Batching
 from windrow.generation.defaults import GenerationDefaults
 from windrow.generation.endings import Growing, Reason, StopReader
-from windrow.generation.program import WHOLE, Recomputing, Stepping
-from windrow.generation.programs import Begin, Decode, Insert, Move, Program, Programs
-from windrow.generation.sampling import Choice
+from windrow.generation.program import WHOLE, Recomputing
+from windrow.generation.programs import Insert, Program, Programs
 from windrow.generation.schedule import FREE, Entry, Schedule
 from windrow.generation.settings import Settings
 from windrow.generation.sizing import DEFAULT_SLOTS, fit_slots
 from windrow.model import LanguageModel
-from windrow.planning import Plan, bucket_ids, choose_lengths
-from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
+from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, DeviceWatch
 from windrow.scoring.contract import check_chunk_length, check_tokens
 from windrow.scoring.contract import vocabulary as traced_vocabulary
 from windrow.sharding import DeviceMemory, RowSharding, place
 from windrow.tokens import Segments, Tokenizer
-
-STEPS = 4
-"""How many tokens a dispatch makes in every slot. A row that ends leaves its slot after the next dispatch, so
-fewer waste fewer slots; so many keep the devices busy while the host looks at the last ones."""
-
-FEWER = 4
-"""By how much the slots are divided when few rows are left."""
-
-LEAST_SLOTS_TO_DIVIDE = 16
-"""Fewer slots than these stay as they are."""
-
-RECOMPUTED_LENGTHS = 4
-"""In how many padded lengths texts are read anew where the model has no ``step``."""
 
 
 @dataclass(frozen=True)
@@ -65,33 +51,6 @@ class Generated:
     text: str
     tokens: tuple[int, ...]
     reason: Reason
-
-
-@dataclass(frozen=True)
-class Batching:
-    """All that a run's programs and schedule follow from.
-
-    Attributes:
-        begin: Makes the slots.
-        inserts: The programs that read prompts, shortest first.
-        decodes: The programs that make tokens, those that read least first.
-        last: Where that pays, the programs that take the last rows into fewer slots
-            and make tokens there.
-        order: ``int64[n]``, in which order requests enter: longest first, and of
-            one padded length those first that may become longest.
-    """
-
-    begin: Begin
-    inserts: tuple[Insert, ...]
-    decodes: tuple[Decode, ...]
-    last: tuple[Move, Decode] | None
-    order: NDArray[np.int64]
-
-    @property
-    def programs(self) -> tuple[Program, ...]:
-        """All programs, in the order in which they are needed first."""
-        first = (self.begin, self.inserts[-1], self.decodes[-1])
-        return (*first, *self.inserts[-2::-1], *self.decodes[-2::-1], *(self.last or ()))
 
 
 class Generator:
@@ -189,21 +148,22 @@ class Generator:
 
     def _sized_batching(self, prompts: Segments, settings: Sequence[Settings]) -> Batching:
         """The batching with as many slots as the policy says, or as the devices have memory for."""
-        lengths = np.diff(prompts.offsets)
+        lengths = np.diff(prompts.offsets).astype(np.int32)
         longest = int((lengths + [one.max_new_tokens for one in settings]).max())
         groups, policy = self.sharding.groups, self.policy
+        batcher = Batcher(self.model, policy, groups, self.defaults.end_tokens, self.chunk_length)
         if policy.sizes_itself:
             made, self.choice = fit_slots(
                 self.memory,
                 -(-len(prompts) // groups),
-                lambda slots: self._batching(prompts, settings, slots),
+                lambda slots: batcher.batching(lengths, settings, slots),
                 self._need,
             )
             return made
         slots = DEFAULT_SLOTS if policy.batch_size is None else policy.batch_size
         if isinstance(policy.tokens_per_batch, int):
             slots = policy.tokens_per_batch // longest // groups * groups
-        return self._batching(prompts, settings, -(-max(1, min(slots, len(prompts))) // groups) * groups)
+        return batcher.batching(lengths, settings, -(-max(1, min(slots, len(prompts))) // groups) * groups)
 
     def _need(self, programs: Sequence[Program]) -> int:
         """What the neediest of some programs needs, the same on every host; they are compiled for that."""
@@ -212,49 +172,6 @@ class Generator:
         with self.clock.phase("compile"), self.clock.generation.compiling_ahead():
             needs = [self._programs.need(self.memory, program) for program in programs]
         return self.memory.largest_need(needs)
-
-    def _batching(self, prompts: Segments, settings: Sequence[Settings], slots: int) -> Batching:
-        lengths = np.diff(prompts.offsets).astype(np.int32)
-        limits = np.array([one.max_new_tokens for one in settings], np.int32)
-        totals = lengths + limits
-        rows = self._entering(slots, int(lengths.max()))
-        choice = _choice(settings)
-
-        def decode(begin: Begin, memory: Any) -> Decode:
-            return Decode(begin, memory, STEPS, choice, self.defaults.end_tokens)
-
-        if self.model.step is None:
-            capacity = int(totals.max())
-            padded, last = choose_lengths(totals, RECOMPUTED_LENGTHS), None
-            memories = [Recomputing(self.model, capacity, int(length)) for length in padded]
-            begin = Begin(memories[-1], slots)
-            inserts: tuple[Insert, ...] = (Insert(begin, rows, int(lengths.max())),)
-            decodes = tuple(decode(begin, memory) for memory in memories)
-            order = np.lexsort([-limits, -bucket_ids(totals, padded)])
-        else:
-            capacity = _rounded(int(totals.max())) if self.model.state_takes_length else 0
-            begin = Begin(Stepping(self.model, capacity, self.chunk_length), slots)
-            plan = Plan(
-                lengths,
-                batch_size=rows,
-                row_multiple=self.sharding.groups,
-                max_shapes=self.policy.max_shapes,
-                padding_multiple=self.policy.padding_multiple,
-            )
-            padded = np.sort(plan.shapes[:, 1])
-            inserts = tuple(Insert(begin, rows, int(length)) for length in padded)
-            decodes = (decode(begin, begin.memory),)
-            fewer = Begin(begin.memory, slots // FEWER // self.sharding.groups * self.sharding.groups)
-            pays = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE and len(lengths) > slots
-            last = (Move(begin, fewer), decode(fewer, begin.memory)) if pays else None
-            order = np.lexsort([-limits, -bucket_ids(lengths, padded)])
-        return Batching(begin, inserts, decodes, last, order)
-
-    def _entering(self, slots: int, longest: int) -> int:
-        """How many rows enter at once: a quarter of the slots, fewer where prompts are long."""
-        groups = self.sharding.groups
-        most = min(slots // 4, DEFAULT_TOKENS_PER_BATCH // longest)
-        return max(groups, most // groups * groups)
 
 
 class _Run:
@@ -417,23 +334,6 @@ def random_keys(prompts: Segments, seed: int) -> NDArray[np.int32]:
         words.append(np.frombuffer(hashlib.blake2b(told, digest_size=8).digest(), "<i4"))
         seen[prompt] += 1
     return np.array(words, np.int32)
-
-
-def _rounded(length: int) -> int:
-    """A multiple of 32, of long ones an eighth more at most: runs that are alike share their programs.
-
-    >>> [_rounded(length) for length in (3, 100, 130, 1000, 2049)]
-    [32, 128, 160, 1024, 2304]
-    """
-    step = 1 << max(5, length.bit_length() - 4)
-    return -(-length // step) * step
-
-
-def _choice(settings: Sequence[Settings]) -> Choice:
-    sampled = [one for one in settings if one.temperature > 0]
-    if any(one.top_k or one.top_p < 1 for one in sampled):
-        return "limited"
-    return "sampled" if sampled else "greedy"
 
 
 def _part(array: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
