@@ -134,6 +134,14 @@ def test_contradictions_are_refused(tokenizer):
         JaxLM(wide_model(), tokenizer, batch_size=8, tokens_per_batch="auto")
     with pytest.raises(ValueError, match="tokens_per_batch must be a whole number or 'auto', not 'car'"):
         BatchPolicy(tokens_per_batch="car")
+    for name, value in [
+        ("batch_size", "8"),
+        ("tokens_per_batch", 0),
+        ("max_shapes", True),
+        ("padding_multiple", None),
+    ]:
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, not {value!r}"):
+            BatchPolicy(**{name: value})
     with pytest.raises(ValueError, match="memory_budget must be a number of bytes"):
         JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="much")
     with pytest.raises(ValueError, match="tokens_per_batch='auto' needs a model on its devices"):

@@ -391,6 +391,9 @@ def test_bad_arguments_are_named(letters):
             generate(model, letters, ["a"], **{"max_new_tokens": 4, **options})
     with pytest.raises(TypeError, match="prompts must be a sequence of strings, not one string"):
         generate(model, letters, "ab", max_new_tokens=4)
+    for name, given in [("stop", None), ("end_tokens", 5)]:
+        with pytest.raises(TypeError, match=f"{name} must be a sequence of .*, not {given}"):
+            generate(model, letters, ["a"], max_new_tokens=4, **{name: given})
     with pytest.raises(ValueError, match="chunk_length needs a model with init_state and step"):
         generate(letter_model(), letters, ["a"], max_new_tokens=4, chunk_length=2)
     with pytest.raises(

@@ -45,13 +45,19 @@ class BatchPolicy:
     memory_budget: int | str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses two batch sizes at once, and a budget that nothing would follow from."""
+        """Refuses what is no number or below 1, two batch sizes at once, and a budget without effect."""
         if self.batch_size is not None and self.tokens_per_batch is not None:
             raise ValueError("give batch_size or tokens_per_batch, not both")
         if isinstance(self.tokens_per_batch, str) and not self.sizes_itself:
             raise ValueError(
                 f"tokens_per_batch must be a whole number or 'auto', not {self.tokens_per_batch!r}"
             )
+        for name in ("batch_size", "tokens_per_batch", "max_shapes", "padding_multiple"):
+            value = getattr(self, name)
+            if value == "auto" or (value is None and name != "padding_multiple"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
         if self.memory_budget is not None:
             if not self.sizes_itself:
                 raise ValueError("memory_budget is for tokens_per_batch='auto' alone; give that too")

@@ -1,6 +1,6 @@
 """Generating without lm_eval: prompts in, texts out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ def generate(
         finished: Called with a prompt's index and its text as soon as it is known.
 
     Raises:
-        TypeError: The prompts are one string.
+        TypeError: The prompts are one string, or ``stop`` or ``end_tokens`` is no sequence.
         ValueError: A prompt is empty and there is no BOS, or nothing is left of it beside what is
             generated; or an argument is not what it must be. The message names it.
 
@@ -107,7 +107,7 @@ def generate(
     limits = [int(limit) if isinstance(limit, np.integer) else limit for limit in each]
     if len(limits) != len(prompts):
         raise ValueError(f"max_new_tokens has {len(limits)} numbers for {len(prompts)} prompts")
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    stops = (stop,) if isinstance(stop, str) else _several("stop", "strings", stop)
     settings = [Settings(limit, stops, temperature, top_k, top_p) for limit in limits]
     segments = generation_prompts(
         tokenizer,
@@ -121,7 +121,7 @@ def generate(
         tokenizer,
         RowSharding.over(sharding),
         Clock(),
-        GenerationDefaults(tuple(end_tokens))
+        GenerationDefaults(_several("end_tokens", "token ids", end_tokens))
         if end_tokens is not None
         else read_defaults(tokenizer.name, tokenizer.eos_token_id),
         policy=policy,
@@ -146,3 +146,9 @@ def generate(
         segments.skipped,
         generator.report(),
     )
+
+
+def _several(name: str, kind: str, given: Any) -> tuple[Any, ...]:
+    if isinstance(given, Iterable):
+        return tuple(given)
+    raise TypeError(f"{name} must be a sequence of {kind}, not {given!r}")
