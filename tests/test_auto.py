@@ -136,6 +136,7 @@ def test_contradictions_are_refused(tokenizer):
         BatchPolicy(tokens_per_batch="car")
     for name, value in [
         ("batch_size", "8"),
+        ("batch_size", "auto"),
         ("tokens_per_batch", 0),
         ("max_shapes", True),
         ("padding_multiple", None),

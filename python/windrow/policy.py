@@ -52,10 +52,11 @@ class BatchPolicy:
             raise ValueError(
                 f"tokens_per_batch must be a whole number or 'auto', not {self.tokens_per_batch!r}"
             )
-        for name in ("batch_size", "tokens_per_batch", "max_shapes", "padding_multiple"):
-            value = getattr(self, name)
-            if value == "auto" or (value is None and name != "padding_multiple"):
-                continue
+        numbers: dict[str, Any] = {"batch_size": self.batch_size, "max_shapes": self.max_shapes}
+        if not self.sizes_itself:
+            numbers["tokens_per_batch"] = self.tokens_per_batch
+        given = {name: value for name, value in numbers.items() if value is not None}
+        for name, value in {**given, "padding_multiple": self.padding_multiple}.items():
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
         if self.memory_budget is not None:
