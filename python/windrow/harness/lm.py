@@ -27,6 +27,7 @@ from windrow.harness.arguments import (
 )
 from windrow.harness.generating import TextRequests
 from windrow.harness.made import tell_of
+from windrow.harness.seeding import evaluation_seed
 from windrow.harness.totals import Totals
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
@@ -80,7 +81,9 @@ class JaxLM(LM):
         prefix_token_id: What conditions an empty context; BOS, else EOS if not given.
         chunk_length: Where given, rows run through the model's ``step`` in chunks of
             this many tokens, with the state carried; for long texts on recurrent models.
-        seed: For samples, where requests ask for them.
+        seed: For samples, where requests ask for them. By default lm_eval's own for torch: the
+            ``torch_random_seed`` of ``lm_eval.simple_evaluate``, ``--seed`` on the command line;
+            0 where the model is called directly.
         sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
             whose axes rows are split; all devices by default.
         mesh: The same as ``sharding``, for a mesh.
@@ -115,7 +118,7 @@ class JaxLM(LM):
         add_bos_token: bool | str | None = None,
         prefix_token_id: int | str | None = None,
         chunk_length: int | str | None = None,
-        seed: int | str = 0,
+        seed: int | str | None = None,
         sharding: Any = None,
         mesh: Any = None,
         requests_from_first_host: bool | str = False,
@@ -171,11 +174,11 @@ class JaxLM(LM):
             self.clock,
             read_defaults(pretrained or self.tokenizer.name, self.tokenizer.eos_token_id),
             policy=self.policy,
-            seed=integer("seed", seed, least=0) or 0,
             chunk_length=chunk,
             memory=self._memory,
             vocabulary=self._scorer.vocabulary,
         )
+        self._seed = integer("seed", seed, least=0)
         self._totals = Totals()
         tell_of(self)
 
@@ -262,6 +265,7 @@ class JaxLM(LM):
         Returns:
             For each request its text, cut at the stop strings; empty for skipped ones.
         """
+        self._generator.seed = self.seed
         arguments = self._agreed("generate_until", [request.args for request in requests])
         with self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
@@ -274,6 +278,11 @@ class JaxLM(LM):
 
         texts.run(finished)
         return results
+
+    @property
+    def seed(self) -> int:
+        """What samples follow from: the argument ``seed``, else lm_eval's own while it evaluates, else 0."""
+        return next((seed for seed in (self._seed, evaluation_seed()) if seed is not None), 0)
 
     def report(self) -> dict[str, Any]:
         """What the runs so far did.
@@ -368,7 +377,7 @@ class JaxLM(LM):
             "max_length": str(self.max_length),
             "batch policy": str(self.policy),
             "on_bad_request": self.on_bad_request,
-            "seed": str(self._generator.seed),
+            "seed": str(self.seed),
             "end tokens": str(self._generator.defaults),
             "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
             "requests_from_first_host": str(self.requests_from_first_host),
