@@ -177,8 +177,8 @@ def test_long_rows_are_taken_in_blocks(window):
 
     @jax.jit
     def attended(q, k, v):
-        gaps = attention.chunk_gaps(positions, segment_ids)
-        return attention.attend(q, k, v, gaps, scale=0.5, window=window)
+        sight = attention.Sight(positions, segment_ids)
+        return attention.attend(q, k, v, sight, scale=0.5, window=window)
 
     result = np.asarray(attended(q, k, v))
     for t in (0, 1, 511, 512, 699, 700, 801, 1023, 1024, length - 1):

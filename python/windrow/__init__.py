@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from windrow.generation import generate as generate
     from windrow.harness import JaxLM as JaxLM
     from windrow.model import LanguageModel as LanguageModel
+    from windrow.model import visible as visible
     from windrow.planning import Plan as Plan
     from windrow.policy import BatchPolicy as BatchPolicy
     from windrow.scoring import score as score
@@ -29,6 +30,7 @@ _ROOMS = {
     "evaluation_stream": "windrow.datasets",
     "generate": "windrow.generation",
     "score": "windrow.scoring",
+    "visible": "windrow.model",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "evaluation_stream",
     "generate",
     "score",
+    "visible",
 ]
 
 

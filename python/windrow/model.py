@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 Params = Any
 """A pytree of arrays; windrow only hands it on."""
@@ -99,6 +100,44 @@ class LanguageModel:
         return self.init_state(params, rows, length=most)
 
     @property
+    def takes_reach(self) -> bool:
+        """Whether the function that scoring calls has a parameter ``reach``, so that it can run tree rows."""
+        forward = self.hidden or self.apply
+        try:
+            return "reach" in inspect.signature(forward).parameters
+        except (TypeError, ValueError):  # a callable that tells nothing about itself
+            return False
+
+    @property
     def state_takes_length(self) -> bool:
         """Whether ``init_state`` has a parameter ``length``."""
         return self.init_state is not None and "length" in inspect.signature(self.init_state).parameters
+
+
+def visible(segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array:
+    """Which tokens each token of a batch sees, as a mask for attention.
+
+    Args:
+        segment_ids: ``int32[rows, length]``; 0 is padding.
+        reach: ``int32[rows, length]`` of tree rows: token ``j`` is seen by tokens
+            ``j`` to ``reach[j] - 1``. Without it a token sees those of its own
+            segment that do not come later.
+
+    Returns:
+        ``bool[rows, length, length]``: whether the token of the second axis sees that
+        of the third. Every token sees itself, padding too, so no softmax is empty.
+
+    Two inputs that both begin with ``a``, ``a b`` and ``a c``, and padding:
+
+    >>> import jax.numpy as jnp
+    >>> visible(jnp.array([[1, 1, 1, 0]]), jnp.array([[3, 2, 3, 4]]))[0].astype(int)
+    Array([[1, 0, 0, 0],
+           [1, 1, 0, 0],
+           [1, 0, 1, 0],
+           [0, 0, 0, 1]], dtype=int32)
+    """
+    at = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)
+    not_later = at[None, None, :] <= at[None, :, None]
+    if reach is None:
+        return not_later & (segment_ids[:, :, None] == segment_ids[:, None, :])
+    return not_later & (at[None, :, None] < reach[:, None, :])

@@ -1,9 +1,9 @@
-"""Attention within segments, and the key-value cache.
+"""Attention within segments or prefix trees, and the key-value cache.
 
-Who sees whom follows from segment ids and positions alone: a token sees the
-tokens of its own segment that do not come later. So packed rows, padding,
-chunks and rows that stand at different positions need nothing of their own.
-Both are told by one array: how many positions back a key lies, -1 if unseen.
+Who sees whom follows from a few numbers a token. In plain and packed rows a token
+sees the tokens of its own segment that do not come later. In tree rows it sees the
+tokens that do not come later and whose reach goes beyond it, which are its path.
+Either way one array says it all: how many positions back a key lies, -1 if unseen.
 
     segment ids   1 1 1 2 2 0        gaps    0 -1 -1 -1 -1 -1
     positions     0 1 2 0 1 0                1  0 -1 -1 -1 -1
@@ -11,6 +11,15 @@ Both are told by one array: how many positions back a key lies, -1 if unseen.
                                             -1 -1 -1  0 -1 -1
                                             -1 -1 -1  1  0 -1
                                             -1 -1 -1 -1 -1  0    (padding sees padding; nobody looks at it)
+
+    reach         5 3 3 5 5 6        gaps    0 -1 -1 -1 -1 -1    a b c and a d e: both begin with a
+    positions     0 1 2 1 2 0                1  0 -1 -1 -1 -1
+                                             2  1  0 -1 -1 -1
+                                             1 -1 -1  0 -1 -1
+                                             2 -1 -1  1  0 -1
+                                            -1 -1 -1 -1 -1  0
+
+The array is made for one block of queries at a time and never exists as a whole.
 
 The cache has one slot per position. A step reads what the row's segment left
 there before this chunk, sees the chunk itself directly, and then writes the
@@ -20,6 +29,8 @@ segment begins at position 0: slots of later positions are never looked at.
 Arrays have their heads before their tokens, as matrix products want them.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -50,17 +61,53 @@ def empty_cache(rows: int, layers: int, heads: int, slots: int, head_dim: int, d
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-def chunk_gaps(positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-    """How far back the tokens of a chunk lie from each other: ``int32[rows, length, length]``."""
-    gap = positions[:, :, None] - positions[:, None, :]
-    return jnp.where(segment_ids[:, :, None] == segment_ids[:, None, :], jnp.maximum(gap, -1), -1)
+class Sight(NamedTuple):
+    """What decides which tokens of a batch see each other; ``int32[rows, length]`` each.
 
+    Attributes:
+        positions: Where each token stands in its segment.
+        segment_ids: The segment of each token; 0 is padding.
+        reach: Where given, a token is seen by those from itself up to, and without,
+            this index; segment ids then say nothing more.
+    """
 
-def cache_gaps(cache: Cache, positions: jax.Array, chunk: jax.Array) -> jax.Array:
-    """How far back the slots lie, ``int32[rows, length, slots]``: those before the token's segment here."""
-    slots = jnp.arange(cache.keys.shape[3], dtype=jnp.int32)
-    before = (positions - jnp.max(chunk, axis=-1))[:, :, None]
-    return jnp.where(slots < before, positions[:, :, None] - slots, -1)
+    positions: jax.Array
+    segment_ids: jax.Array
+    reach: jax.Array | None = None
+
+    def gaps(self, queries: slice, keys: slice) -> jax.Array:
+        """How far back these keys lie from these queries, ``int32[rows, queries, keys]``; -1 if unseen."""
+        gap = self.positions[:, queries, None] - self.positions[:, None, keys]
+        if self.reach is None:
+            seen = self.segment_ids[:, queries, None] == self.segment_ids[:, None, keys]
+            return jnp.where(seen, jnp.maximum(gap, -1), -1)
+        at = jnp.arange(self.positions.shape[1], dtype=jnp.int32)
+        query = at[None, queries, None]
+        seen = (at[None, None, keys] <= query) & (query < self.reach[:, None, keys])
+        return jnp.where(seen, gap, -1)
+
+    def slot_gaps(self, queries: slice, slots: int) -> jax.Array:
+        """How far back the cache's slots lie, ``int32[rows, queries, slots]``; -1 if unseen.
+
+        Seen are the slots that were filled before this chunk, and only by tokens of
+        the segment that the chunk begins with: every other one begins in the chunk.
+        """
+        first = jnp.argmax(self.segment_ids > 0, axis=1, keepdims=True)
+        begun, filled = (
+            jnp.take_along_axis(part, first, axis=1) for part in (self.segment_ids, self.positions)
+        )
+        before = jnp.where(self.segment_ids[:, queries] == begun, filled, 0)[:, :, None]
+        slot = jnp.arange(slots, dtype=jnp.int32)[None, None, :]
+        return jnp.where(slot < before, self.positions[:, queries, None] - slot, -1)
+
+    def blocks_seen(self, block: int) -> jax.Array:
+        """``bool[blocks, blocks]``: which blocks of queries see which earlier blocks of keys, in any row."""
+        assert self.reach is not None
+        length = self.reach.shape[1]
+        furthest = jnp.max(jnp.pad(self.reach, ((0, 0), (0, -length % block))), axis=0)
+        furthest = jnp.max(furthest.reshape(-1, block), axis=1)
+        begins = jnp.arange(furthest.shape[0], dtype=jnp.int32) * block
+        return begins[:, None] < furthest[None, :]
 
 
 def remember(
@@ -85,25 +132,26 @@ def attend(
     queries: jax.Array,
     keys: jax.Array,
     values: jax.Array,
-    gaps: jax.Array,
+    sight: Sight,
     *,
     scale: float | jax.Array,
     window: jax.Array | None = None,
-    cached: tuple[jax.Array, jax.Array, jax.Array] | None = None,
+    cached: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
     """Softmax attention, the softmax in float32.
 
     Long rows are taken in blocks of queries, each against the keys up to its
-    end: a row's scores never exist at once, and about half of them never do.
+    end: a row's scores never exist at once, and about half of them never do. In
+    tree rows blocks of keys that no query of the block sees are skipped.
 
     Args:
         queries: ``[rows, heads, length, head_dim]``.
         keys: ``[rows, key_heads, length, head_dim]``; each serves ``heads / key_heads`` neighbouring heads.
         values: Likewise.
-        gaps: As from :func:`chunk_gaps`.
+        sight: Who sees whom.
         scale: What scores are multiplied with.
         window: How many positions back a token sees, itself included; ``None`` is all.
-        cached: One layer's keys and values of the cache, and :func:`cache_gaps`.
+        cached: One layer's keys and values of the cache, ``[rows, key_heads, slots, head_dim]``.
 
     Returns:
         ``[rows, heads, length, head_dim]``.
@@ -111,31 +159,74 @@ def attend(
     rows, heads, length, head_dim = queries.shape
     grouped = queries.reshape(rows, keys.shape[1], heads // keys.shape[1], length, head_dim)
     block = max(_BLOCK, -(-length // 8))
+    seen = sight.blocks_seen(block) if sight.reach is not None and length > block else None
     blocks = []
     for start in range(0, length, block):
-        here, until = slice(start, start + block), slice(0, start + block)
-        parts = [(keys[:, :, until], values[:, :, until], gaps[:, here, until])]
+        here = slice(start, start + block)
+        look = partial(_look, grouped[:, :, :, here], scale, window)
+        from_here = partial(_look_back, look, keys, values, sight, here)
+        mix = from_here(slice(0 if seen is None else start, start + block))
         if cached is not None:
-            parts.append((cached[0], cached[1], cached[2][:, here]))
-        blocks.append(_attend_block(grouped[:, :, :, here], parts, scale, window))
+            mix = mix.and_also(look(*cached, sight.slot_gaps(here, cached[0].shape[2])))
+        if seen is not None:
+            for earlier in range(0, start, block):
+                more = partial(from_here, slice(earlier, earlier + block))
+                mix = _mixed_if(seen[start // block, earlier // block], mix, more)
+        blocks.append(mix.whole(queries.dtype))
     return jnp.concatenate(blocks, axis=3).reshape(queries.shape)
 
 
-def _attend_block(
+class Mix(NamedTuple):
+    """A softmax over some of the keys, to be completed by others: sums of weights relative to the best score.
+
+    Attributes:
+        best: ``float32[rows, key_heads, groups, queries, 1]``, the highest score.
+        weight: Likewise, the sum of the exponentials of scores less ``best``.
+        values: ``float32[rows, key_heads, groups, queries, head_dim]``, the values weighted so.
+    """
+
+    best: jax.Array
+    weight: jax.Array
+    values: jax.Array
+
+    def and_also(self, other: "Mix") -> "Mix":
+        """The softmax over the keys of both."""
+        best = jnp.maximum(self.best, other.best)
+        mine, others = jnp.exp(self.best - best), jnp.exp(other.best - best)
+        return Mix(
+            best, self.weight * mine + other.weight * others, self.values * mine + other.values * others
+        )
+
+    def whole(self, dtype: jnp.dtype) -> jax.Array:
+        """The mixed values, with weights that sum to 1."""
+        return (self.values / self.weight).astype(dtype)
+
+
+def _look(
     queries: jax.Array,
-    parts: list[tuple[jax.Array, jax.Array, jax.Array]],
     scale: float | jax.Array,
     window: jax.Array | None,
-) -> jax.Array:
-    scores = []
-    for keys, _, gaps in parts:
-        seen = gaps >= 0 if window is None else (gaps >= 0) & (gaps < window)
-        score = contract("rkgqh,rksh->rkgqs", queries, keys) * scale
-        scores.append(jnp.where(seen[:, None, None], score, _UNSEEN))
-    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(queries.dtype)
-    pieces = jnp.split(weights, [parts[0][0].shape[2]], axis=-1) if len(parts) > 1 else [weights]
-    mixed = [
-        contract("rkgqs,rksh->rkgqh", weight, values)
-        for weight, (_, values, _) in zip(pieces, parts, strict=True)
-    ]
-    return sum(mixed[1:], mixed[0]).astype(queries.dtype)
+    keys: jax.Array,
+    values: jax.Array,
+    gaps: jax.Array,
+) -> Mix:
+    seen = gaps >= 0 if window is None else (gaps >= 0) & (gaps < window)
+    scores = contract("rkgqh,rksh->rkgqs", queries, keys) * scale
+    scores = jnp.where(seen[:, None, None], scores, _UNSEEN)
+    best = jnp.max(scores, axis=-1, keepdims=True)
+    weights = jnp.exp(scores - best)
+    mixed = contract("rkgqs,rksh->rkgqh", weights.astype(values.dtype), values)
+    return Mix(best, jnp.sum(weights, axis=-1, keepdims=True), mixed)
+
+
+def _look_back(
+    look: Callable[..., Mix], keys: jax.Array, values: jax.Array, sight: Sight, here: slice, there: slice
+) -> Mix:
+    """The mix of one block of keys."""
+    return look(keys[:, :, there], values[:, :, there], sight.gaps(here, there))
+
+
+def _mixed_if(seen: jax.Array, mix: Mix, more: Callable[[], Mix]) -> Mix:
+    """The mix with more keys, which are not even read where none is seen."""
+    mixed: Mix = jax.lax.cond(seen, lambda mix: mix.and_also(more()), lambda mix: mix, mix)
+    return mixed

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.model import LanguageModel
-from windrow.models.attention import Cache, attend, cache_gaps, chunk_gaps, empty_cache, remember
+from windrow.models.attention import Cache, Sight, attend, empty_cache, remember
 from windrow.models.config import Fields
 from windrow.models.layers import ACTIVATIONS, contract, layer_norm, linear
 from windrow.models.parameters import Leaf
@@ -131,22 +131,32 @@ def language_model(config: Config, params: Mapping[str, Any], max_length: int) -
 
 
 def apply(
-    config: Config, params: Mapping[str, Any], tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+    config: Config,
+    params: Mapping[str, Any],
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    reach: jax.Array | None = None,
 ) -> jax.Array:
     """Logits, ``float32[rows, length, vocab]``."""
-    return head(params, hidden(config, params, tokens, positions, segment_ids))
+    return head(params, hidden(config, params, tokens, positions, segment_ids, reach))
 
 
 def hidden(
-    config: Config, params: Mapping[str, Any], tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+    config: Config,
+    params: Mapping[str, Any],
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    reach: jax.Array | None = None,
 ) -> jax.Array:
     """What the head takes, ``[rows, length, width]``."""
-    gaps = chunk_gaps(positions, segment_ids)
+    sight = Sight(positions, segment_ids, reach)
 
     def layer(x: jax.Array, scanned: tuple[Any, jax.Array]) -> tuple[jax.Array, None]:
         weights, scale = scanned
         q, k, v = _project(config, weights, x)
-        return _finish(config, weights, x, attend(q, k, v, gaps, scale=scale)), None
+        return _finish(config, weights, x, attend(q, k, v, sight, scale=scale)), None
 
     x, _ = jax.lax.scan(layer, _embed(params, tokens, positions), (params["layers"], _scales(config)))
     return layer_norm(x, params["norm"], params["norm_bias"], config.eps)
@@ -175,15 +185,14 @@ def step(
     segment_ids: jax.Array,
 ) -> tuple[Cache, jax.Array]:
     """The cache after these tokens, and what the head takes for them."""
-    gaps = chunk_gaps(positions, segment_ids)
-    before = cache_gaps(state, positions, gaps)
+    sight = Sight(positions, segment_ids)
 
     def layer(
         x: jax.Array, scanned: tuple[Any, jax.Array, jax.Array]
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         weights, scale, at = scanned
         q, k, v = _project(config, weights, x)
-        mixed = attend(q, k, v, gaps, scale=scale, cached=(*state.layer(at), before))
+        mixed = attend(q, k, v, sight, scale=scale, cached=state.layer(at))
         return _finish(config, weights, x, mixed), (k, v)
 
     scanned = (params["layers"], _scales(config), jnp.arange(config.layers))

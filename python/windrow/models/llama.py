@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from windrow.model import LanguageModel
 from windrow.models import rotary
-from windrow.models.attention import Cache, attend, cache_gaps, chunk_gaps, empty_cache, remember
+from windrow.models.attention import Cache, Sight, attend, empty_cache, remember
 from windrow.models.config import WAY_OUT, Fields
 from windrow.models.layers import ACTIVATIONS, contract, linear, rms_norm
 from windrow.models.parameters import Leaf
@@ -146,22 +146,32 @@ def language_model(config: Config, params: Mapping[str, Any], max_length: int) -
 
 
 def apply(
-    config: Config, params: Mapping[str, Any], tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+    config: Config,
+    params: Mapping[str, Any],
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    reach: jax.Array | None = None,
 ) -> jax.Array:
     """Logits, ``float32[rows, length, vocab]``."""
-    return head(params, hidden(config, params, tokens, positions, segment_ids))
+    return head(params, hidden(config, params, tokens, positions, segment_ids, reach))
 
 
 def hidden(
-    config: Config, params: Mapping[str, Any], tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+    config: Config,
+    params: Mapping[str, Any],
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    reach: jax.Array | None = None,
 ) -> jax.Array:
     """What the head takes, ``[rows, length, width]``."""
-    turn, gaps = rotary.rotation(config.frequencies, positions), chunk_gaps(positions, segment_ids)
+    turn, sight = rotary.rotation(config.frequencies, positions), Sight(positions, segment_ids, reach)
 
     def layer(x: jax.Array, scanned: tuple[Any, Any]) -> tuple[jax.Array, None]:
         weights, window = scanned
         q, k, v = _project(config, weights, x, turn)
-        mixed = attend(q, k, v, gaps, scale=config.head_dim**-0.5, window=window)
+        mixed = attend(q, k, v, sight, scale=config.head_dim**-0.5, window=window)
         return _finish(config, weights, x, mixed), None
 
     x, _ = jax.lax.scan(layer, params["embedding"][tokens], (params["layers"], _windows(config)))
@@ -191,16 +201,15 @@ def step(
     segment_ids: jax.Array,
 ) -> tuple[Cache, jax.Array]:
     """The cache after these tokens, and what the head takes for them."""
-    turn, gaps = rotary.rotation(config.frequencies, positions), chunk_gaps(positions, segment_ids)
-    before = cache_gaps(state, positions, gaps)
+    turn, sight = rotary.rotation(config.frequencies, positions), Sight(positions, segment_ids)
 
     def layer(
         x: jax.Array, scanned: tuple[Any, Any, jax.Array]
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         weights, window, at = scanned
         q, k, v = _project(config, weights, x, turn)
-        cached = (*state.layer(at), before)
-        mixed = attend(q, k, v, gaps, scale=config.head_dim**-0.5, window=window, cached=cached)
+        cached = state.layer(at)
+        mixed = attend(q, k, v, sight, scale=config.head_dim**-0.5, window=window, cached=cached)
         return _finish(config, weights, x, mixed), (k, v)
 
     scanned = (params["layers"], _windows(config), jnp.arange(config.layers))

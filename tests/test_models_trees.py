@@ -1,0 +1,128 @@
+"""Tree rows: logits at every token are those of its path alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reference_models import GPT2, LLAMA, random_tensors, write
+from windrow import LanguageModel, visible
+from windrow.models import attention, load
+
+QWEN = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True}
+MISTRAL = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 9}
+MODELS = {
+    "llama": LLAMA,
+    "mistral": LLAMA | MISTRAL,
+    "qwen2": LLAMA | QWEN | {"sliding_window": 5, "max_window_layers": 1},
+    "gpt2": GPT2,
+}
+LENGTH = 140
+
+
+class Row:
+    """A row of random trees, three levels deep, and the path to each leaf as places in the row."""
+
+    def __init__(self, rng, trees):
+        self.tokens, self.positions, self.segment_ids = np.zeros((3, LENGTH), np.int32)
+        self.reach = np.arange(1, LENGTH + 1, dtype=np.int32)
+        self.paths, self.end, self.rng = [], 0, rng
+        for number in range(1, trees + 1):
+            self.grow([], 2, number)
+
+    def grow(self, path, depth, number):
+        count = int(self.rng.integers(1, 10))
+        own = np.arange(self.end, self.end + count)
+        self.tokens[own] = self.rng.integers(0, 61, count)
+        self.positions[own] = len(path) + np.arange(count)
+        self.segment_ids[own] = number
+        self.end += count
+        for _ in range(self.rng.integers(1, 4) if depth else 0):
+            self.grow([*path, *own], depth - 1, number)
+        self.reach[own] = self.end
+        if not depth:
+            self.paths.append([*path, *own])
+
+
+def rows():
+    rng = np.random.default_rng(7)
+    made = [Row(rng, trees) for trees in (1, 2, 1)]
+    assert all(row.end <= LENGTH for row in made)
+    return made
+
+
+def stacked(made, name):
+    return np.stack([getattr(row, name) for row in made])
+
+
+@pytest.fixture(params=MODELS)
+def model(request, tmp_path):
+    config = MODELS[request.param]
+    return load(write(tmp_path / request.param, config, random_tensors(config)))
+
+
+@pytest.mark.parametrize("block", [512, 16], ids=["whole", "in blocks"])
+def test_each_path_reads_as_it_does_alone(model, block, monkeypatch):
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    made = rows()
+    assert model.takes_reach
+    batch = [stacked(made, name) for name in ("tokens", "positions", "segment_ids", "reach")]
+    together = np.asarray(jax.jit(model.apply)(model.params, *batch))
+    assert np.isfinite(together).all()
+    alone = jax.jit(model.apply)
+    longest = max(len(path) for row in made for path in row.paths)
+    for number, row in enumerate(made):
+        tokens, positions, segment_ids = np.zeros((3, len(row.paths), longest), np.int32)
+        for at, path in enumerate(row.paths):
+            tokens[at, : len(path)] = row.tokens[path]
+            positions[at, : len(path)] = np.arange(len(path))
+            segment_ids[at, : len(path)] = 1
+        expected = np.asarray(alone(model.params, tokens, positions, segment_ids))
+        for at, path in enumerate(row.paths):
+            np.testing.assert_allclose(together[number, path], expected[at, : len(path)], rtol=0, atol=2e-5)
+
+
+def test_blocks_that_nobody_sees_are_not_read(monkeypatch):
+    """A masked value that is no number would still spoil a sum; one that is skipped does not."""
+    monkeypatch.setattr(attention, "_BLOCK", 16)
+    length = 96
+    at = np.arange(length, dtype=np.int32)
+    reach = np.where(at < 16, 32, length)[None].astype(np.int32)
+    sight = attention.Sight(at[None], np.ones((1, length), np.int32), reach)
+    q, k, v = np.random.default_rng(0).standard_normal((3, 1, 2, length, 4)).astype(np.float32)
+    v[:, :, :16] = np.nan
+    mixed = np.asarray(jax.jit(lambda *qkv: attention.attend(*qkv, sight, scale=0.5))(q, k, v))
+    assert np.isnan(mixed[:, :, :32]).all()
+    assert np.isfinite(mixed[:, :, 32:]).all()
+
+
+def test_visible_is_the_path():
+    made = rows()
+    mask = np.asarray(visible(stacked(made, "segment_ids"), stacked(made, "reach")))
+    for number, row in enumerate(made):
+        for path in row.paths:
+            for depth, place in enumerate(path):
+                assert np.flatnonzero(mask[number, place]).tolist() == path[: depth + 1]
+        for padding in range(row.end, LENGTH):
+            assert np.flatnonzero(mask[number, padding]).tolist() == [padding]
+
+
+def test_visible_without_reach_is_the_segment():
+    mask = np.asarray(visible(jnp.array([[1, 1, 2, 0, 0]])))[0].astype(int)
+    np.testing.assert_array_equal(
+        mask, [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+    )
+
+
+def test_who_takes_reach():
+    def plain(params, tokens, positions, segment_ids):
+        return params[tokens]
+
+    def masked(params, tokens, positions, segment_ids, reach=None):
+        return params[tokens]
+
+    assert not LanguageModel(None, plain).takes_reach
+    assert LanguageModel(None, masked).takes_reach
+    assert LanguageModel(None, jax.jit(masked)).takes_reach
+    assert not LanguageModel(None, masked, hidden=plain, head=plain).takes_reach
+    assert LanguageModel(None, plain, hidden=masked, head=plain).takes_reach
