@@ -124,7 +124,7 @@ def main() -> None:
     alone = pipeline(worker_count=0)
     made = time.perf_counter() - begin
     thread, process = pipeline(use_thread_prefetch=True), pipeline()
-    planned = alone.dataset
+    planned = alone.dataloader
     rival = MultiHostDataLoadIterator(chain(planned), mesh)
     assert len(rival) == len(alone) == 594
     for one, other in zip(alone, rival, strict=True):

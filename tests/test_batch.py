@@ -34,8 +34,11 @@ def test_its_parts_have_names(batch):
     assert batch._document_borders.tolist() == [[8, 8]]
     assert pytree_diff(LLMIndexedBatch(**vars(batch)), batch) is None
     assert repr(batch).startswith("LLMIndexedBatch(inputs=int32[1, 2], targets=int32[1, 2], ")
-    with pytest.raises(TypeError, match="_document_borders"):
-        LLMIndexedBatch(*list(vars(batch).values())[:8])
+    assert LLMIndexedBatch(*list(vars(batch).values())[:8])._document_borders is None
+    with pytest.raises(TypeError, match="sequence_idx"):
+        LLMIndexedBatch(*list(vars(batch).values())[:7])
+    backwards = {name: vars(batch)[name] for name in reversed(NAMES)}
+    assert LLMIndexedBatch(**backwards) == batch
     with pytest.raises(dataclasses.FrozenInstanceError):
         batch.inputs = None
 

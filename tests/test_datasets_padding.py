@@ -22,14 +22,18 @@ from windrow.datasets import (
 
 class TestPadBatch:
     @given(st.integers(0, 40), st.integers(1, 12), st.integers(0, 60))
-    def test_whole_batches_of_at_least_the_minimum(self, size, multiple_of, min_length):
+    def test_whole_batches_or_the_minimum(self, size, multiple_of, min_length):
         source = grain.MapDataset.range(size) if size else grain.MapDataset.source([])
         dataset = PadBatchDataset(source, multiple_of, min_length, "pad")
         elements = list(dataset)
         assert elements[:size] == list(range(size))
         assert set(elements[size:]) <= {"pad"}
-        assert len(elements) % multiple_of == 0
-        assert max(size, min_length) <= len(elements) < max(size, min_length) + multiple_of
+        assert len(elements) == len(dataset) == max(-(-size // multiple_of) * multiple_of, min_length)
+
+    def test_the_minimum_is_not_raised_to_a_multiple(self):
+        source = grain.MapDataset.source([3, 1, 2])
+        assert list(PadBatchDataset(source, 4, 7, 0)) == [3, 1, 2, 0, 0, 0, 0]
+        assert list(PadBatchDataset(source, 4, 2, 0)) == [3, 1, 2, 0]
 
     def test_each_epoch_is_padded_and_filtered_elements_stay_out(self):
         odd = grain.MapDataset.source([1, 2, 3]).filter(lambda x: x % 2 == 1)
@@ -179,17 +183,46 @@ class TestPadBatchMultiple:
         assert padded.tolist() == [1, 2, 3, 9, 4, 9, 9, 9]
 
     @pytest.mark.parametrize(
+        ("batch", "options", "expected"),
+        [
+            ([np.array([1, 2]), np.array([3])], {}, [1, 2, 3]),
+            ([np.array([1]), np.array([2])], {"batch_size_pad": 4, "pad_value": 9}, [1, 2, 9, 9]),
+            ([np.array(1), np.array(2), np.array(3)], {}, [1, 2, 3]),
+            ([np.array(1)], {"batch_size_pad": 3, "multiple_of": 2}, [1, 0, 0]),
+            ([np.array(1), np.array([2, 3])], {}, [1, 2, 3]),
+            ([5, 6], {}, [5, 6]),
+        ],
+    )
+    def test_arrays_without_a_sequence_axis_are_concatenated_or_stacked(self, batch, options, expected):
+        assert pytree_diff(_pad_batch_multiple(batch, **options), np.array(expected)) is None
+
+    @pytest.mark.parametrize("shape", [(), (1,), (1, 2)])
+    def test_mixed_types_are_promoted_as_numpy_does(self, shape):
+        batch = [np.ones(shape, np.int32), np.full(shape, 2, np.int64), np.zeros(shape, np.bool_)]
+        padded = _pad_batch_multiple(batch, multiple_of=2)
+        assert pytree_diff(padded, np.concatenate([np.atleast_1d(array) for array in batch])) is None
+        assert padded.dtype == np.int64
+        batch = [np.ones(shape, np.int32), np.full(shape, 0.5)]
+        assert pytree_diff(_pad_batch_multiple(batch, 2), np.concatenate(list(map(np.atleast_1d, batch)))) is None
+
+    @pytest.mark.parametrize("shape", [(), (1,), (1, 4)])
+    def test_a_batch_size_of_0_adds_no_rows(self, shape):
+        batch = [np.ones(shape), np.ones(shape)]
+        padded = _pad_batch_multiple(batch, 4, batch_size_pad=0)
+        assert pytree_diff(padded, _pad_batch_multiple(batch, 4)) is None
+        assert len(padded) == 2
+
+    @pytest.mark.parametrize(
         ("batch", "options", "message"),
         [
             ([], {}, "batch is empty"),
             ([np.ones((1, 2)), np.ones(2)], {}, r"batch\[1\] has 1 dimensions, batch\[0\] 2"),
             ([np.ones((1, 2, 3)), np.ones((1, 2, 4))], {}, r"may differ in axes 0 and 1 only"),
-            (
-                [np.ones((1, 2)), np.ones((1, 2), np.int32)],
-                {},
-                r"batch\[1\] has dtype int32, batch\[0\] float64",
-            ),
-            ([np.ones(2)], {}, "axis is 1; the arrays of batch have 1 dimensions"),
+            ([np.ones(2)], {"axis": 2}, "axis is 2; the arrays of batch have 1 dimensions"),
+            ([np.ones((1, 2))], {"axis": 2}, "axis is 2; the arrays of batch have 2 dimensions"),
+            ([np.array(1), np.ones((1, 2))], {}, r"batch\[1\] has 2 dimensions, batch\[0\] 1"),
+            ([np.ones((1, 2))], {"batch_size_pad": -1}, "batch_size_pad is -1"),
+            ([np.ones(2)], {"multiple_of": 0}, "multiple_of is 0"),
             ([np.ones((1, 2))], {"multiple_of": 0}, "multiple_of is 0"),
             ([np.ones((3, 2))], {"batch_size_pad": 2}, "batch has 3 rows, more than the 2 of batch_size_pad"),
             ([np.ones((1, 2), np.uint8)], {"pad_value": -100}, "pad_value -100 does not fit arrays of uint8"),

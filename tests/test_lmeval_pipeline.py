@@ -58,10 +58,10 @@ def test_complete_example():
             {
                 "inputs": np.array([[1, 2]]),
                 "targets": np.array([[1, 2]]),
-                "document_idx": np.array([1]),
+                "document_idx": np.array([1], np.int32),
                 "inputs_position": np.array([[0, 1]]),
                 "targets_position": np.array([[0, 1]]),
-                "sequence_idx": np.array([0]),
+                "sequence_idx": np.array([0], np.int32),
                 "_document_borders": np.array([[False, False]]),
             },
         )
@@ -251,7 +251,7 @@ def test_workers_change_nothing(tokenizer, kind):
     loader = pipeline(mesh, tokenizer, requests(50), batch_size=8, **WORKERS[kind])
     assert len(loader) == 7
     assert list(loader) == expected
-    loader.set_state({"next_batch": 4})
+    loader.set_state({"step": 4, "iterator_length": 7})
     assert list(loader) == expected[4:]
     loader.close()
 
@@ -333,7 +333,6 @@ class TestFirstToken:
 @pytest.mark.parametrize(
     ("dataset", "options", "error", "message"),
     [
-        ([], {}, ValueError, "dataset is empty"),
         ([{"prefix": "a"}], {}, KeyError, "request 0 has no 'text'"),
         (
             None,

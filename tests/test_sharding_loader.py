@@ -79,7 +79,7 @@ def test_it_can_be_gone_through_again_and_again(loader):
 def test_next_goes_on_with_the_iteration_begun_last(loader):
     assert first(next(loader)) == 0
     assert first(next(loader)) == 1
-    assert loader.get_state() == {"next_batch": 2}
+    assert loader.get_state() == {"step": 2, "iterator_length": 4}
     assert firsts(loader) == [0, 1, 2, 3]
     with pytest.raises(StopIteration):
         next(loader)
@@ -87,7 +87,7 @@ def test_next_goes_on_with_the_iteration_begun_last(loader):
 
 def test_states_resume(loader):
     states = [loader.get_state()] + [json.loads(json.dumps(loader.get_state())) for _ in loader]
-    assert states == [{"next_batch": number} for number in range(5)]
+    assert states == [{"step": number, "iterator_length": 4} for number in range(5)]
     for number, state in enumerate(states):
         loader.set_state(state)
         assert loader.get_state() == state
@@ -107,10 +107,13 @@ def test_grains_checkpoint_helper(loader):
 @pytest.mark.parametrize(
     ("state", "error", "message"),
     [
-        ({"next_batch": 5}, IndexError, "next_batch is 5, out of range for 4 batches"),
-        ({"next_batch": -1}, IndexError, "next_batch is -1"),
-        ({"next_index": 1}, KeyError, r"state has no 'next_batch' but \['next_index'\]"),
-        ({"next_batch": 1.5}, TypeError, "float"),
+        ({"step": 5, "iterator_length": 4}, IndexError, "step is 5, out of range for 4 steps"),
+        ({"step": -1, "iterator_length": 4}, IndexError, "step is -1"),
+        ({"iterator_length": 4}, KeyError, r"state has no 'step' but \['iterator_length'\]"),
+        ({"step": 1}, KeyError, r"state has no 'iterator_length' but \['step'\]"),
+        ({"step": 1.5, "iterator_length": 4}, TypeError, "float"),
+        ({"step": 1, "iterator_length": 5}, ValueError, "iterator_length is 5, and this iterator's is 4"),
+        ({"step": 1, "iterator_length": None}, ValueError, "iterator_length is None, and this iterator's is 4"),
     ],
 )
 def test_bad_states(loader, state, error, message):

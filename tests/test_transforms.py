@@ -6,6 +6,7 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from trees import pytree_diff
+from windrow.datasets import empty_llm_indexed_sample
 from windrow.transforms import CompleteLLMIndexedBatch, ParseLMEval
 
 
@@ -35,6 +36,15 @@ def test_the_request_may_have_another_name_and_other_keys_stay():
     assert ParseLMEval().request_name == "req"
 
 
+def test_arguments_after_the_second_are_ignored():
+    parsed = ParseLMEval().map({"idx": 3, "req": request("a", "b", {"image": "c"})})
+    assert parsed == {"idx": 3, "prefix": "a", "text": "b"}
+
+
+def test_an_element_without_an_index_passes():
+    assert ParseLMEval().map({"req": request("a", "b")}) == {"prefix": "a", "text": "b"}
+
+
 def test_it_is_a_grain_transform():
     source = grain.MapDataset.source([{"idx": 0, "req": request("a", "b")}])
     assert list(source.map(ParseLMEval())) == list(source.apply([ParseLMEval()]))
@@ -43,7 +53,7 @@ def test_it_is_a_grain_transform():
 @pytest.mark.parametrize(
     ("item", "error", "message"),
     [
-        ({"req": request("a", "b")}, KeyError, "no 'idx'.*needs 'idx' and 'req'"),
+        ({"req": request(5, "b")}, TypeError, "a request has a int among its arguments, 5"),
         ({"idx": 3}, KeyError, "no 'req'"),
         ({"idx": 3, "req": "text"}, TypeError, "request 3 is a str; it must be an lm_eval Instance"),
         (
@@ -51,7 +61,6 @@ def test_it_is_a_grain_transform():
             ValueError,
             "request 3 .*'generate_until'.*JaxLM",
         ),
-        ({"idx": 3, "req": request("a", "b", "c")}, ValueError, "request 3 has 3 arguments"),
         ({"idx": 3, "req": request()}, ValueError, "request 3 has 0 arguments"),
         ({"idx": 3, "req": request("a", 5)}, TypeError, "request 3 has a int among its arguments, 5"),
     ],
@@ -70,7 +79,7 @@ def test_completing_many_rows():
             "idx": np.array([7, 2], np.int32),
         }
     )
-    positions = np.array([[0, 1, 2], [0, 1, 2]], np.int32)
+    positions = np.array([[0, 1, 2], [0, 1, 2]], np.int64)
     expected = {
         "inputs": np.array([[1, 2, 3], [4, 5, 0]], np.int32),
         "targets": np.array([[2, 3, 9], [5, 9, 0]], np.int32),
@@ -92,11 +101,50 @@ def test_what_is_there_stays():
     assert complete["inputs_position"] is own
 
 
-@pytest.mark.parametrize("missing", ["inputs", "targets", "idx"])
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint32])
+def test_numbers_of_documents_are_int32_and_positions_int64(dtype):
+    tokens = np.array([[1, 2]], dtype)
+    complete = CompleteLLMIndexedBatch.map({"inputs": tokens, "targets": tokens, "idx": np.array(126, dtype)})
+    assert pytree_diff(complete["document_idx"], np.array([127], np.int32)) is None
+    assert pytree_diff(complete["sequence_idx"], np.array([0], np.int32)) is None
+    assert pytree_diff(complete["inputs_position"], np.array([[0, 1]], np.int64)) is None
+    assert pytree_diff(complete["targets_position"], np.array([[0, 1]], np.int64)) is None
+    assert complete["inputs"] is tokens
+
+
+def test_an_element_without_an_index_is_completed_without_document():
+    padding = empty_llm_indexed_sample()
+    assert pytree_diff(CompleteLLMIndexedBatch.map(padding), padding) is None
+    tokens = np.array([[1, 2]])
+    complete = CompleteLLMIndexedBatch.map({"inputs": tokens, "targets": tokens})
+    assert sorted(complete) == [
+        "_document_borders",
+        "inputs",
+        "inputs_position",
+        "targets",
+        "targets_position",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("idx", "error", "message"),
+    [
+        (0.5, TypeError, "idx is of float64; it must be of integers"),
+        (2**31 - 1, ValueError, "idx goes from 2147483647 to 2147483647"),
+        (-2, ValueError, "idx goes from -2 to -2"),
+    ],
+)
+def test_indexes_that_number_no_document(idx, error, message):
+    tokens = np.array([[1, 2]])
+    with pytest.raises(error, match=message):
+        CompleteLLMIndexedBatch.map({"inputs": tokens, "targets": tokens, "idx": np.array(idx)})
+
+
+@pytest.mark.parametrize("missing", ["inputs", "targets"])
 def test_a_missing_part_is_named(missing):
     item = {"inputs": np.ones((1, 2)), "targets": np.ones((1, 2)), "idx": np.array(0)}
     del item[missing]
-    with pytest.raises(KeyError, match=f"no '{missing}'.*needs 'inputs', 'targets' and 'idx'"):
+    with pytest.raises(KeyError, match=f"no '{missing}'.*needs 'inputs' and 'targets'"):
         CompleteLLMIndexedBatch.map(item)
 
 

@@ -9,9 +9,10 @@ values.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,27 +42,34 @@ class _Batch:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class LLMIndexedBatch(_Batch):
-    """A batch of sequences that know which document they come from, one in each row.
+    """A batch of token sequences, one per row, that knows which document each comes from.
 
-    ``rows`` and ``length`` are the batch's shape; segment 0 and document 0 mark
+    ``rows`` and ``length`` are the batch's shape. Segment 0 and document 0 mark
     padding.
 
     Attributes:
-        inputs: Tokens that the model sees, ``int32[rows, length]``.
-        targets: The token after each of them, ``int32[rows, length]``.
-        inputs_position: Where in its sequence each input stands, from 0.
-        targets_position: The same for targets.
+        inputs: Tokens the model sees, ``int32[rows, length]``.
+        targets: The token that follows each input, ``int32[rows, length]``.
+        inputs_position: Position of each input in its sequence, from 0.
+        targets_position: Position of each target in its sequence, from 0.
         inputs_segmentation: 1 for a token, 0 for padding.
         targets_segmentation: 1 where a target is scored, else 0.
-        document_idx: Number of the document in each row, from 1; 0 for a row of
-            padding. ``int32[rows]``.
-        sequence_idx: Number of the sequence within its document, ``int32[rows]``.
-        _document_borders: True where a new document begins inside a row,
-            ``bool[rows, length]``.
+        document_idx: The row's document, from 1; 0 for a row of padding.
+            ``int32[rows]``.
+        sequence_idx: The row's place among its document's sequences, ``int32[rows]``.
+        _document_borders: True where a document begins, ``bool[rows, length]``; if
+            ``None``, `get_document_borders` derives it from ``inputs_segmentation``.
 
-    >>> row = np.zeros((1, 2), np.int32)
-    >>> LLMIndexedBatch(row, row, row, row, row, row, row[0], row[0], row == 1).document_idx
-    array([0, 0], dtype=int32)
+    >>> tokens = np.array([[5, 6, 7], [8, 9, 0]])
+    >>> batch = LLMIndexedBatch.from_inputs(tokens, np.array([1, 2]), np.array([0, 0]))
+    >>> batch.inputs
+    array([[0, 5, 6],
+           [0, 8, 9]])
+    >>> batch[:, 1:].targets, batch[:, 1:].document_idx
+    (array([[6, 7],
+           [9, 0]]), array([1, 2]))
+    >>> batch[1].targets, int(batch[1].document_idx)
+    (array([8, 9, 0]), 2)
     """
 
     inputs: Array
@@ -72,7 +80,106 @@ class LLMIndexedBatch(_Batch):
     targets_segmentation: Array
     document_idx: Array
     sequence_idx: Array
-    _document_borders: Array
+    _document_borders: Array | None = None
+
+    @classmethod
+    def from_inputs(
+        cls, inputs: Array, document_idx: Array, sequence_idx: Array, targets: Array | None = None
+    ) -> Self:
+        """A batch of whole rows: positions count from 0, and every token is in segment 1.
+
+        Args:
+            inputs: Tokens, ``[rows, length]``. Without ``targets`` they are the
+                targets, and the inputs are the same tokens shifted right by one,
+                with a 0 in front.
+            document_idx: The document of each row, ``[rows]``.
+            sequence_idx: The sequence of each row, ``[rows]``.
+            targets: The token that follows each input, ``[rows, length]``.
+
+        Returns:
+            A batch of JAX arrays if ``inputs`` is one, else of NumPy arrays; positions
+            and segments are ``int32``. There are no explicit document borders.
+
+        Raises:
+            ValueError: The shapes do not fit together.
+        """
+        inputs, document_idx, sequence_idx = map(_array, (inputs, document_idx, sequence_idx))
+        numpy = _numpy_of(inputs)
+        if targets is None:
+            first = numpy.zeros_like(inputs[..., :1])
+            inputs, targets = numpy.concatenate([first, inputs[..., :-1]], axis=-1), inputs
+        targets, shape = _array(targets), inputs.shape
+        _check_shape("targets", targets, shape)
+        _check_shape("document_idx", document_idx, shape[:-1])
+        _check_shape("sequence_idx", sequence_idx, shape[:-1])
+        positions = numpy.zeros(shape, np.int32) + numpy.arange(shape[-1], dtype=np.int32)
+        segments = numpy.ones(shape, np.int32)
+        return cls(
+            inputs=inputs,
+            targets=targets,
+            inputs_position=positions,
+            targets_position=positions.copy(),  # no buffer twice: it could not be donated
+            inputs_segmentation=segments,
+            targets_segmentation=segments.copy(),
+            document_idx=document_idx,
+            sequence_idx=sequence_idx,
+        )
+
+    @classmethod
+    def get_dtype_struct(cls, batch_size: int, max_length: int) -> Self:
+        """The shapes and dtypes of a batch, for example to trace a model without data.
+
+        Returns:
+            A batch of ``jax.ShapeDtypeStruct``, all ``int32``, without document borders.
+
+        >>> LLMIndexedBatch.get_dtype_struct(8, 128).document_idx
+        ShapeDtypeStruct(shape=(8,), dtype=int32)
+        """
+        tokens = jax.ShapeDtypeStruct((batch_size, max_length), np.int32)
+        numbers = jax.ShapeDtypeStruct((batch_size,), np.int32)
+        return cls(*[tokens] * 6, *[numbers] * 2)  # type: ignore[arg-type]  # stand-ins for arrays
+
+    @classmethod
+    def get_sample(cls, batch_size: int, max_length: int) -> Self:
+        """A batch of zeros, for example to initialize a model: JAX arrays, as `get_dtype_struct` says."""
+        struct = cls.get_dtype_struct(batch_size, max_length)
+        sample: Self = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), struct)
+        return sample
+
+    def get_document_borders(self) -> Array:
+        """Where a document begins, ``bool[rows, length]``.
+
+        ``_document_borders`` if given; else true in the first column and wherever
+        ``inputs_segmentation`` differs from the column before.
+        """
+        if self._document_borders is not None:
+            return self._document_borders
+        segments = self.inputs_segmentation
+        numpy = _numpy_of(segments)
+        is_first = numpy.arange(segments.shape[-1]) == 0
+        borders: Array = (segments != numpy.roll(segments, 1, axis=-1)) | is_first
+        return borders
+
+    def replace(self, **changes: Any) -> Self:
+        """The same batch with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def __getitem__(self, key: Any) -> Self:
+        """The part of the batch that ``key`` selects, in NumPy's notation for ``[rows, length]``.
+
+        Each field is indexed by as much of the key as it has dimensions:
+        ``batch[:, 128:256]`` cuts the token fields and keeps ``document_idx``.
+        Document borders are computed before they are cut, so a piece from the
+        middle of a document begins with none.
+
+        Raises:
+            IndexError: The key has more dimensions than the batch, or is a mask of
+                single tokens, which no row's fields could follow.
+        """
+        whole = self.replace(_document_borders=self.get_document_borders())
+        dimensions = np.ndim(self.inputs)
+        part: Self = jax.tree.map(lambda field: field[_leading(key, np.ndim(field), dimensions)], whole)
+        return part
 
 
 @jax.tree_util.register_dataclass
@@ -117,6 +224,48 @@ def join_rows(batches: Sequence[_SomeBatch]) -> _SomeBatch:
     """One batch of the rows, and groups, of several NumPy batches of the same length."""
     joined: _SomeBatch = jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
     return joined
+
+
+def _leading(key: Any, dimensions: int, most: int) -> tuple[Any, ...]:
+    """As much of an indexing key as a field of ``dimensions`` has, in a batch of ``most``."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    indexed = sum(map(_indexed, parts))
+    if indexed > most:
+        raise IndexError(f"key indexes {indexed} dimensions; the batch has {most}")
+    ellipses = [at for at, part in enumerate(parts) if part is Ellipsis]
+    if len(ellipses) == 1:
+        parts[ellipses[0] : ellipses[0] + 1] = [slice(None)] * (most - indexed)
+    leading: list[Any] = []
+    for part in parts:
+        left = dimensions - sum(map(_indexed, leading))
+        if _indexed(part) > left > 0:
+            raise IndexError("key is a mask of single tokens; select rows and columns instead")
+        if _indexed(part) > left:
+            break
+        leading.append(part)
+    return tuple(leading)
+
+
+def _indexed(part: Any) -> int:
+    """How many dimensions one part of an indexing key takes."""
+    if part is None or part is Ellipsis:
+        return 0
+    is_mask = getattr(part, "dtype", None) == np.bool_
+    return np.ndim(part) if is_mask else 1
+
+
+def _array(value: Any) -> Any:
+    return value if isinstance(value, jax.Array) else np.asarray(value)
+
+
+def _numpy_of(array: Array) -> Any:
+    """The module with NumPy's functions for this kind of array."""
+    return jnp if isinstance(array, jax.Array) else np
+
+
+def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; with these inputs it must be {shape}")
 
 
 def _parts(batch: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Grain transforms of single elements: a request to texts, a token pair to all that a batch has."""
+"""Grain transforms of single elements: from a request to its texts, from tokens to a batch's fields."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,133 +14,150 @@ _SCORED = ("loglikelihood", "loglikelihood_rolling")
 
 
 class ParseLMEval(grain.transforms.Map):
-    """Turns a request into its texts: what is scored, and the prefix before it.
+    """Turns an lm_eval request into its texts: the one that is scored, and the prefix before it.
 
-    The arguments of an lm_eval request are a context and a continuation, or one
-    text that is scored whole; then the prefix is empty. White space stays where
-    it is.
+    A request's arguments are a context and a continuation, or a single text that
+    is scored whole, with an empty prefix. Whitespace stays where it is.
 
     Args:
-        request_name: The key of the element that holds the request.
+        request_name: The key under which an element holds its request.
     """
 
     def __init__(self, request_name: str = "req") -> None:
         self.request_name = request_name
 
     def map(self, item: "Mapping[str, int | Instance]") -> dict[str, Any]:
-        """The element with its request replaced by ``prefix`` and ``text``.
+        """The element with its request replaced by ``prefix`` and ``text``; all else is kept.
 
         Args:
-            item: An element with the request's index, ``idx``, and, under
-                ``request_name``, an lm_eval ``Instance`` of type ``loglikelihood`` or
-                ``loglikelihood_rolling``.
+            item: An element with an lm_eval ``Instance`` of type ``loglikelihood`` or
+                ``loglikelihood_rolling`` under ``request_name``, and usually its
+                index, ``idx``. Arguments after the second are ignored.
 
         Raises:
-            KeyError: There is no ``idx`` or no request.
-            TypeError: What is there is no request, or its arguments are not texts.
-            ValueError: The request is of another type, or has not one or two
-                arguments.
+            KeyError: The element has no request.
+            TypeError: The request is something else, or its texts are not strings.
+            ValueError: The request is of another type, or has no arguments.
 
         >>> from lm_eval.api.instance import Instance
         >>> request = Instance(request_type="loglikelihood", doc={}, arguments=("Prefix", "Main"), idx=0)
         >>> ParseLMEval().map({"idx": 1, "req": request})
         {'idx': 1, 'prefix': 'Prefix', 'text': 'Main'}
         """
-        for key in ("idx", self.request_name):
-            if key not in item:
-                raise KeyError(
-                    f"an element has no {key!r}; it has {sorted(item)}, "
-                    f"and needs 'idx' and {self.request_name!r}"
-                )
-        prefix, text = request_texts(item[self.request_name], item["idx"])
+        if self.request_name not in item:
+            raise KeyError(
+                f"an element has no {self.request_name!r}, where its request should be; it has {sorted(item)}"
+            )
+        prefix, text = request_texts(item[self.request_name], item.get("idx"), most=None)
         kept = {key: value for key, value in item.items() if key != self.request_name}
         return {**kept, "prefix": prefix, "text": text}
 
 
-def request_texts(request: Any, number: Any) -> tuple[str, str]:
-    """Prefix and scored text of the lm_eval request with this number.
+def request_texts(request: Any, number: Any, most: int | None = 2) -> tuple[str, str]:
+    """Prefix and scored text of an lm_eval request.
+
+    Args:
+        request: The request.
+        number: Its number, for error messages, if it has one.
+        most: How many arguments it may have; ``None`` for any number, of which
+            the first two count.
 
     Raises:
-        TypeError, ValueError: As of `ParseLMEval`.
+        TypeError, ValueError: See `ParseLMEval`; or there are too many arguments.
     """
+    name = "a request" if number is None else f"request {number}"
     arguments = getattr(request, "args", None)
     if arguments is None:
-        raise TypeError(f"request {number} is a {type(request).__name__}; it must be an lm_eval Instance")
+        raise TypeError(f"{name} is a {type(request).__name__}; it must be an lm_eval Instance")
     if request.request_type not in _SCORED:
         raise ValueError(
-            f"request {number} is of type {request.request_type!r}; only {' and '.join(_SCORED)} are scored "
+            f"{name} is of type {request.request_type!r}; only {' and '.join(_SCORED)} are scored "
             "here: leave tasks that generate to windrow.JaxLM"
         )
-    if not 1 <= len(arguments) <= 2:
+    if not arguments or (most is not None and len(arguments) > most):
         raise ValueError(
-            f"request {number} has {len(arguments)} arguments; "
-            "it must have a context and a continuation, or one text"
+            f"{name} has {len(arguments)} arguments; it must have a context and a continuation, or one text"
         )
-    for text in arguments:
+    texts = arguments[:2]
+    for text in texts:
         if not isinstance(text, str):
             kind = type(text).__name__
-            raise TypeError(
-                f"request {number} has a {kind} among its arguments, {text!r:.60}; they must be texts"
-            )
-    return ("", arguments[0]) if len(arguments) == 1 else (arguments[0], arguments[1])
+            raise TypeError(f"{name} has a {kind} among its arguments, {text!r:.60}; they must be texts")
+    return ("", texts[0]) if len(texts) == 1 else (texts[0], texts[1])
 
 
 class CompleteLLMIndexedBatch(grain.transforms.Map):
-    """Completes elements that have tokens and an index to all components of an `LLMIndexedBatch`.
+    """Adds to elements with tokens and an index the other fields of an `LLMIndexedBatch`.
 
     >>> complete = CompleteLLMIndexedBatch().map(
     ...     {"inputs": np.array([[1, 2]]), "targets": np.array([[2, 3]]), "idx": np.array(0)})
     >>> complete["document_idx"], complete["inputs_position"], complete["_document_borders"]
-    (array([1]), array([[0, 1]]), array([[False, False]]))
+    (array([1], dtype=int32), array([[0, 1]]), array([[False, False]]))
     """
 
     @staticmethod
     def map(item: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The element with what an `LLMIndexedBatch` needs beside its tokens, and without ``idx``.
+        """The element with the fields that can be derived, and without ``idx``.
 
-        Documents count from 1, so that 0 can mark padding; each is one
-        sequence, number 0, and has no borders inside. What the element already
-        has, such as segmentations, stays.
+        Documents count from 1, so that 0 can mark padding. Each is one sequence,
+        number 0, without borders inside. Fields the element already has, such as
+        segmentations, are kept as they are.
 
         Args:
-            item: An element with ``inputs`` and ``targets``, whole numbers
-                ``[rows, length]``, and ``idx``, one for each row, or a single
-                number for a single row.
+            item: An element with ``inputs`` and ``targets``, integers
+                ``[rows, length]``, and ``idx``, one integer per row, or a single
+                one for a single row. Without ``idx``, as in a padding element,
+                ``document_idx`` and ``sequence_idx`` are not added.
 
         Returns:
-            Also ``inputs_position`` and ``targets_position`` in the tokens' dtype,
-            ``document_idx`` and ``sequence_idx``, ``[rows]``, in the dtype of ``idx``,
-            and ``_document_borders``, ``bool[rows, length]``.
+            Also ``inputs_position`` and ``targets_position``, ``int64[rows, length]``,
+            ``document_idx`` and ``sequence_idx``, ``int32[rows]``, and
+            ``_document_borders``, ``bool[rows, length]``.
 
         Raises:
-            KeyError: ``inputs``, ``targets`` or ``idx`` is missing.
-            ValueError: Tokens are not a matrix, or rows and indexes differ in
-                number.
+            KeyError: ``inputs`` or ``targets`` is missing.
+            TypeError: ``idx`` is not of integers.
+            ValueError: Tokens are not ``[rows, length]``, ``idx`` has another number of
+                rows, or a document's number does not fit ``int32``.
         """
-        for key in ("inputs", "targets", "idx"):
+        for key in ("inputs", "targets"):
             if key not in item:
                 raise KeyError(
-                    f"an element has no {key!r}; it has {sorted(item)}, "
-                    "and needs 'inputs', 'targets' and 'idx'"
+                    f"an element has no {key!r}; it has {sorted(item)}, and needs 'inputs' and 'targets'"
                 )
-        idx = np.atleast_1d(item["idx"])
+        documents = _documents(item["idx"]) if "idx" in item else {}
         for key in ("inputs", "targets"):
             shape = np.shape(item[key])
-            if len(shape) != 2 or shape[:1] != idx.shape:
+            if len(shape) != 2 or (documents and shape[:1] != documents["document_idx"].shape):
                 raise ValueError(
-                    f"{key} has shape {shape}, idx {np.shape(item['idx'])}; "
+                    f"{key} has shape {shape}, idx {np.shape(item['idx']) if documents else 'none'}; "
                     "they must be [rows, length] and [rows]"
                 )
         complete = {
             "inputs_position": _positions(item["inputs"]),
             "targets_position": _positions(item["targets"]),
-            "document_idx": idx + idx.dtype.type(1),
-            "sequence_idx": np.zeros_like(idx),
             "_document_borders": np.zeros(np.shape(item["inputs"]), np.bool_),
         }
-        return complete | {key: value for key, value in item.items() if key != "idx"}
+        return complete | documents | {key: value for key, value in item.items() if key != "idx"}
 
 
-def _positions(tokens: NDArray[Any]) -> NDArray[Any]:
+def _documents(idx: Any) -> dict[str, NDArray[Any]]:
+    """The fields that number each row's document, from the rows' indexes."""
+    idx = np.atleast_1d(idx)
+    if idx.dtype.kind not in "iu":
+        raise TypeError(f"idx is of {idx.dtype}; it must be of integers")
+    numbers = idx.astype(np.int64) + 1
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() <= np.iinfo(np.int32).max:
+        raise ValueError(
+            f"idx goes from {numbers.min() - 1} to {numbers.max() - 1}; "
+            "documents are numbered idx + 1 in int32, from 0"
+        )
+    return {
+        "document_idx": numbers.astype(np.int32),
+        "sequence_idx": np.zeros(numbers.shape, np.int32),
+    }
+
+
+def _positions(tokens: NDArray[Any]) -> NDArray[np.int64]:
     rows, length = np.shape(tokens)
-    return np.tile(np.arange(length, dtype=np.asarray(tokens).dtype), (rows, 1))
+    return np.tile(np.arange(length), (rows, 1))

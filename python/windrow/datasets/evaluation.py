@@ -81,12 +81,14 @@ def lmeval_preprocessing_pipeline(
     _check_division(global_batch_size, dataloading_host_count, global_mesh, share)
     tokenizer = load_tokenizer(tokenizer_path, hf_access_token=hf_access_token, cache_dir=tokenizer_cache_dir)
     first_token = _first_token(tokenizer, bos_token_id, eos_token_id)
-    sequences = sequences_apart(tokenizer, all_texts(dataset), first_token)
+    texts = all_texts(dataset, most=None)
+    sequences = sequences_apart(tokenizer, texts, first_token)
     plan = planning.Plan(
         sequences.lengths(), batch_size=global_batch_size, max_shapes=None, padding_multiple=padding_multiple
     )
     LOGGER.info("%s", plan)
-    return MultiHostDataLoadIterator(IndexedBatchDataset(plan, sequences, share), global_mesh, read_ahead)
+    batches = IndexedBatchDataset(plan, sequences, share)
+    return MultiHostDataLoadIterator(batches, global_mesh, dataset_size=len(texts), read=read_ahead)
 
 
 def evaluation_dataset(
@@ -138,7 +140,8 @@ def evaluation_dataset(
         raise ValueError(f"row_multiple is {groups}; it must be a multiple of host_count, {host_count}")
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = load_tokenizer(tokenizer)
-    texts = all_texts(requests)
+    if not (texts := all_texts(requests)):
+        raise ValueError("dataset is empty; give it at least one request")
     segments = segments_of(tokenizer, texts, max_length)
     plan = batch_policy.plan(segments, groups)
     LOGGER.info("%s", plan)

@@ -72,7 +72,7 @@ class PadBatchDataset(grain.MapDataset):
         self.pad_elem = pad_elem
 
     def __len__(self) -> int:
-        return _raised(max(len(self.dataset), self.min_length), self.multiple_of)
+        return max(_raised(len(self.dataset), self.multiple_of), self.min_length)
 
     def __getitem__(self, index: slice | SupportsIndex) -> Any:
         if isinstance(index, slice):
@@ -194,18 +194,22 @@ def _pad_batch_multiple(
     pad_value: float = 0,
     batch_size_pad: int | None = None,
 ) -> NDArray[Any]:
-    """Pads arrays along one axis to a common multiple and puts them one behind the other along axis 0.
+    """Pads arrays along one axis to a common multiple and concatenates them along axis 0.
+
+    Arrays without an axis 1, such as those of ``document_idx``, are only
+    concatenated; single numbers make one row each.
 
     Args:
-        batch: Arrays of one rank and dtype, equal in all axes but ``axis`` and 0.
-        multiple_of: What the padded size is a multiple of; the least that
-            holds the largest array is taken.
-        axis: The axis to pad, typically that of the sequence.
+        batch: Arrays of one rank, equal in all axes but ``axis`` and 0.
+        multiple_of: ``axis`` is padded to the least multiple of this that holds the
+            largest array.
+        axis: The axis to pad, usually the sequence's.
         pad_value: What to pad with.
-        batch_size_pad: The size to pad axis 0 of the result to, if given.
+        batch_size_pad: Rows of the result, reached by padding axis 0; ``None`` or 0
+            adds none.
 
     Returns:
-        A new array of the batch's dtype.
+        A new array, of the dtype that NumPy's promotion gives the batch.
 
     Raises:
         ValueError: ``batch`` is empty, its arrays differ in rank or in an axis
@@ -215,12 +219,18 @@ def _pad_batch_multiple(
     >>> _pad_batch_multiple([np.array([[1, 2]]), np.array([[11, 12, 13]])], multiple_of=4, axis=1)
     array([[ 1,  2,  0,  0],
            [11, 12, 13,  0]])
+    >>> _pad_batch_multiple([np.array([7]), np.array([8])], batch_size_pad=4)
+    array([7, 8, 0, 0])
     """
-    arrays, axis = _admit_batch(batch, axis)
-    length = _raised(max(array.shape[axis] for array in arrays), admit_count("multiple_of", multiple_of))
+    multiple_of = admit_count("multiple_of", multiple_of)
+    arrays = _admit_batch(batch)
+    if axis == 1 and arrays[0].ndim == 1:
+        arrays, axis, multiple_of = [np.concatenate(arrays)], 0, 1
+    axis = _admit_axis(arrays, axis)
+    length = _raised(max(array.shape[axis] for array in arrays), multiple_of)
     rows = len(arrays) * length if axis == 0 else sum(map(len, arrays))
-    if batch_size_pad is not None:
-        if admit_count("batch_size_pad", batch_size_pad, least=0) < rows:
+    if batch_size_pad:
+        if admit_count("batch_size_pad", batch_size_pad) < rows:
             raise ValueError(f"batch has {rows} rows, more than the {batch_size_pad} of batch_size_pad")
         rows = batch_size_pad
     return _joined(arrays, axis, length, rows, pad_value)
@@ -229,11 +239,12 @@ def _pad_batch_multiple(
 def _joined(
     arrays: Sequence[NDArray[Any]], axis: int, length: int, rows: int, pad_value: float
 ) -> NDArray[Any]:
-    """Arrays, each padded to ``length`` along ``axis``, one behind the other in ``rows`` rows."""
+    """Arrays, each padded to ``length`` along ``axis``, one after the other in ``rows`` rows."""
     shape = list(arrays[0].shape)
     shape[axis] = length
     shape[0] = rows
-    padded = np.full(shape, _fitting(pad_value, arrays[0].dtype), arrays[0].dtype)
+    dtype = np.result_type(*arrays)
+    padded = np.full(shape, _fitting(pad_value, dtype), dtype)
     start = 0
     for array in arrays:
         padded[(slice(start, start + len(array)), *map(slice, array.shape[1:]))] = array
@@ -241,28 +252,33 @@ def _joined(
     return padded
 
 
-def _admit_batch(batch: Sequence[NDArray[Any]], axis: int) -> tuple[list[NDArray[Any]], int]:
-    arrays = [np.asarray(array) for array in batch]
+def _admit_batch(batch: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Arrays of one rank, which is at least 1."""
+    arrays = [np.atleast_1d(array) for array in batch]
     if not arrays:
         raise ValueError("batch is empty; it must hold at least one array")
+    for index, array in enumerate(arrays):
+        if array.ndim != arrays[0].ndim:
+            raise ValueError(
+                f"batch[{index}] has {array.ndim} dimensions, batch[0] {arrays[0].ndim}; they must agree"
+            )
+    return arrays
+
+
+def _admit_axis(arrays: Sequence[NDArray[Any]], axis: int) -> int:
+    """``axis``, counted from 0, if the arrays can be padded along it and then concatenated."""
     rank = arrays[0].ndim
     if not -rank <= axis < rank:
         raise ValueError(f"axis is {axis}; the arrays of batch have {rank} dimensions")
     axis %= rank
-    kept = [size for at, size in enumerate(arrays[0].shape) if at not in (0, axis)]
-    for index, array in enumerate(arrays):
-        if array.ndim != rank:
-            raise ValueError(f"batch[{index}] has {array.ndim} dimensions, batch[0] {rank}; they must agree")
-        if [size for at, size in enumerate(array.shape) if at not in (0, axis)] != kept:
+    first, *others = ([size for at, size in enumerate(a.shape) if at not in (0, axis)] for a in arrays)
+    for index, kept in enumerate(others, 1):
+        if kept != first:
             raise ValueError(
-                f"batch[{index}] has shape {array.shape}, batch[0] {arrays[0].shape}; "
+                f"batch[{index}] has shape {arrays[index].shape}, batch[0] {arrays[0].shape}; "
                 f"they may differ in axes 0 and {axis} only"
             )
-        if array.dtype != arrays[0].dtype:
-            raise ValueError(
-                f"batch[{index}] has dtype {array.dtype}, batch[0] {arrays[0].dtype}; they must agree"
-            )
-    return arrays, axis
+    return axis
 
 
 def _fitting(pad_value: float, dtype: np.dtype[Any]) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 
 from windrow.datasets.planned import Sequences
 from windrow.tokens import Segments, Tokenizer, loglikelihood_segments, rolling_segments
-from windrow.transforms import ParseLMEval, request_texts
+from windrow.transforms import request_texts
 
 _ROLLING = "loglikelihood_rolling"
 _MOST = np.iinfo(np.int32).max
@@ -37,30 +37,40 @@ class Texts(NamedTuple):
     rolling: bool = False
 
 
-def read_texts(requests: Iterable[Any], first: int = 0) -> list[Texts]:
+def read_texts(requests: Iterable[Any], first: int = 0, most: int | None = 2) -> list[Texts]:
     """The texts of requests, numbered from ``first`` where they carry no ``idx`` of their own.
 
-    A request is an lm_eval ``Instance``, or a dictionary of ``req``, an ``Instance``,
-    or of ``prefix`` and ``text``; each dictionary may have an ``idx``. Requests that a
-    ``filter`` took out (``None``) are left out, and keep their number.
+    A request is an lm_eval ``Instance``, or a dictionary with either ``req``, an
+    ``Instance``, or ``prefix`` and ``text``; each dictionary may have an ``idx``.
+    Requests removed by a ``filter`` (``None``) are left out; their numbers are not
+    reused.
+
+    Args:
+        requests: The requests.
+        first: The number of the first one.
+        most: How many arguments an ``Instance`` may have; ``None`` for any number, of
+            which the first two count.
 
     Raises:
         KeyError: A dictionary has neither.
-        TypeError: A text is no string, an ``idx`` no whole number, or a request
-            something else.
-        ValueError: A request generates text, or has not one or two arguments, or
-            an ``idx`` leaves no room in ``int32``.
+        TypeError: A text is not a string, an ``idx`` is not an integer, or a request
+            is something else.
+        ValueError: A request generates text, its arguments are too few or too many,
+            or its ``idx`` does not fit ``int32``.
     """
-    return [_texts(request, number) for number, request in enumerate(requests, first) if request is not None]
+    return [
+        _texts(request, number, most) for number, request in enumerate(requests, first) if request is not None
+    ]
 
 
-def _texts(request: Any, number: int) -> Texts:
+def _texts(request: Any, number: int, most: int | None) -> Texts:
     if not isinstance(request, Mapping):
-        return Texts(number, *request_texts(request, number), request.request_type == _ROLLING)
+        return Texts(number, *request_texts(request, number, most), request.request_type == _ROLLING)
     item: Mapping[str, Any] = {"idx": number, **request}
     rolling = getattr(item.get("req"), "request_type", None) == _ROLLING
     if "req" in item:
-        item = ParseLMEval().map(item)
+        prefix, text = request_texts(item["req"], item["idx"], most)
+        item = {**item, "prefix": prefix, "text": text}
     for key in ("prefix", "text"):
         if key not in item:
             raise KeyError(
@@ -76,23 +86,16 @@ def _texts(request: Any, number: int) -> Texts:
     return Texts(int(item["idx"]), item["prefix"], item["text"], rolling)
 
 
-def all_texts(requests: Requests) -> list[Texts]:
-    """As `read_texts`, of a sequence with at least one request.
-
-    Raises:
-        ValueError: There is no request.
-    """
-    texts = read_texts(requests[index] for index in range(len(requests)))
-    if not texts:
-        raise ValueError("dataset is empty; give it at least one request")
-    return texts
+def all_texts(requests: Requests, most: int | None = 2) -> list[Texts]:
+    """The texts of all requests of a sequence, as `read_texts` reads them."""
+    return read_texts((requests[index] for index in range(len(requests))), most=most)
 
 
 def sequences_apart(tokenizer: Tokenizer, texts: Sequence[Texts], first_token: int) -> Sequences:
-    """Sequences of ``first_token``, then the prefix, then the scored text, each encoded by itself.
+    """Sequences of ``first_token``, the prefix and the scored text.
 
-    Encoded apart, tokens never straddle the border, and no special tokens are
-    added but the first. A request without a scored text becomes a sequence
+    The two texts are encoded separately, so that no token straddles their border,
+    and without the tokenizer's special tokens. An empty text gives a sequence
     without scored targets.
     """
     encoded, ends = tokenizer.encode_batch(
@@ -108,7 +111,7 @@ def sequences_apart(tokenizer: Tokenizer, texts: Sequence[Texts], first_token: i
 
 
 def segments_of(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | None) -> Segments:
-    """Segments as lm-eval's own backend makes them; texts that are scored whole go window by window.
+    """Segments as lm-eval's own backend makes them; rolling requests are cut into windows.
 
     Raises:
         ValueError: Requests are of both types, or something is wrong with one.

@@ -10,17 +10,22 @@ host 0 collates rows 0-3, host 1 rows 4-7
 ```
 """
 
+import logging
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
+from windrow.sharding.feed import BatchFeed, BatchSequence, Read
 from windrow.sharding.rows import RowSharding, place
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,134 +104,192 @@ class HostShare:
         return ranges
 
 
-class BatchSequence(Protocol):
-    """What batches are read from: a Grain ``MapDataset``, or any sequence that can be sliced."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> Any: ...
-
-
 class MultiHostDataLoadIterator:
-    """The batches of an epoch as global arrays; can be gone through again and again.
+    """The batches of a dataloader as global arrays, epoch by epoch.
 
-    Each ``iter()`` begins with the first batch, or, after ``set_state``, with the
-    batch that the state names. ``next()``, ``get_state()`` and ``set_state()`` work on
-    the iteration that was begun last. A state is the number of the next batch
-    and nothing else, so one written by four hosts with two workers each resumes
-    on two hosts with none.
+    Each ``iter()`` begins an epoch: with the dataloader's first batch, or, after
+    ``set_state``, where the state was taken. Only if the epoch before ended at
+    ``iterator_length`` while the dataloader had more, and ``reset_after_epoch`` is
+    off, does it go on from there. ``next()``, ``get_state()`` and ``set_state()`` work
+    on the epoch begun last.
+
+    A state depends neither on hosts nor on workers: written by four hosts with
+    two workers each, it resumes on two hosts with none.
 
     Args:
-        dataset: The host's rows of every batch: pytrees of arrays whose first
-            axis counts rows (or whatever else is split over the devices).
+        dataloader: The host's rows of every batch: pytrees of arrays whose first
+            axis counts rows (or whatever else is split over the devices). A
+            sequence, a Grain dataset, or anything that can be iterated.
         global_mesh: The mesh over all hosts' devices.
-        read: How to go through a slice of ``dataset``, for example with worker
-            processes; one element after the other by default.
+        iterator_length: Steps per epoch; by default as many as the dataloader
+            has batches. An epoch is shorter if the dataloader ends before, which is
+            logged as a warning.
+        dataset_size: How many elements the dataset has, for the caller's use.
+        reset_after_epoch: Whether each epoch begins with the first batch, even if
+            the one before left some.
+        read: How to go through a slice of a sequence, for example with worker
+            processes; one batch after the other by default.
 
     Attributes:
-        dataset: The host's batches.
-        global_mesh: The mesh.
         sharding: Dimension 0 split over all axes of the mesh.
+
+    Raises:
+        TypeError: ``global_mesh`` is no mesh, or ``iterator_length`` no whole number.
+        ValueError: ``iterator_length`` is negative; or, on a second way through, the
+            dataloader is a mere iterator, which cannot begin again.
 
     >>> mesh = jax.make_mesh((4, 2), ("data", "tensor"))
     >>> loader = MultiHostDataLoadIterator([np.zeros((8, 2)), np.ones((8, 2))], mesh)
     >>> [batch.shape for batch in loader], loader.get_state()
-    ([(8, 2), (8, 2)], {'next_batch': 2})
+    ([(8, 2), (8, 2)], {'step': 2, 'iterator_length': 2})
     """
 
     def __init__(
-        self, dataset: BatchSequence, global_mesh: Mesh, read: Callable[[Any], Iterable[Any]] | None = None
+        self,
+        dataloader: BatchSequence | Iterable[Any],
+        global_mesh: Mesh,
+        iterator_length: int | None = None,
+        dataset_size: int | None = None,
+        reset_after_epoch: bool = False,
+        *,
+        read: Read | None = None,
     ) -> None:
         if not isinstance(global_mesh, Mesh):
             raise TypeError(f"global_mesh must be a jax.sharding.Mesh, not {type(global_mesh).__name__}")
-        self.dataset = dataset
+        self.dataloader = dataloader
         self.global_mesh = global_mesh
+        self.iterator_length = _steps(dataloader) if iterator_length is None else _admit(iterator_length)
+        self.dataset_size = dataset_size
+        self.reset_after_epoch = reset_after_epoch
         self.sharding = RowSharding.over(global_mesh).by_rows
-        self._read = read or _one_by_one
         self._place = _Placement(self.sharding)
-        self._iteration = self._begin(0)
+        self._epoch = self._begin(BatchFeed(dataloader, read))
         self._resuming = False
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        """Steps per epoch; ``sys.maxsize``, which is Grain's infinity, if there is no end in sight."""
+        return sys.maxsize if self.iterator_length is None else self.iterator_length
 
-    def __iter__(self) -> "_Iteration":
+    def __iter__(self) -> "_Epoch":
         if not self._resuming:
-            self._iteration = self._begin(0)
+            feed = self._epoch.feed
+            goes_on = self._epoch.is_complete and not self.reset_after_epoch and not feed.is_at_end
+            self._epoch = self._begin(feed if goes_on else feed.from_start())
         self._resuming = False
-        return self._iteration
+        return self._epoch
 
     def __next__(self) -> Any:
         self._resuming = False
-        return next(self._iteration)
+        return next(self._epoch)
 
-    def get_state(self) -> dict[str, int]:
-        """Where the iteration that was begun last stands; ready for JSON."""
-        return self._iteration.get_state()
+    def reset(self) -> None:
+        """Goes back to the first batch."""
+        self._epoch.go_to(self._epoch.feed.from_start(), 0)
+        self._resuming = False
 
-    def set_state(self, state: Mapping[str, int]) -> None:
-        """Lets the next iteration begin where the state was taken.
+    def get_state(self) -> dict[str, Any]:
+        """Where the epoch begun last stands; ready for JSON.
+
+        ``step`` and ``iterator_length``; and, if the dataloader stands elsewhere than
+        that many batches from its start, or keeps a state itself, ``data``.
+        """
+        return self._epoch.get_state()
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Lets the next epoch begin where the state was taken.
 
         Raises:
             KeyError: ``state`` is none of this class.
-            IndexError: There are fewer batches.
+            ValueError: It is of an iterator of another length.
+            IndexError: Its step is none of this iterator's.
         """
-        self._iteration.set_state(state)
+        self._epoch.set_state(state)
         self._resuming = True
 
     def close(self) -> None:
-        """Ends the iteration that was begun last, and its workers."""
-        self._iteration.close()
+        """Ends the epoch begun last, and its workers."""
+        self._epoch.feed.close()
 
-    def _begin(self, batch: int) -> "_Iteration":
-        return _Iteration(self.dataset, self._read, self._place, batch)
-
-
-def _one_by_one(batches: BatchSequence) -> Iterator[Any]:
-    return (batches[index] for index in range(len(batches)))
+    def _begin(self, feed: BatchFeed) -> "_Epoch":
+        return _Epoch(feed, self._place, self.iterator_length)
 
 
-class _Iteration(Iterator[Any]):
-    """One way through the batches; opens the source, and so starts workers, when the first is asked for."""
+def _steps(dataloader: Any) -> int | None:
+    """How many batches a dataloader says it has; nothing if it does not say, or has no end."""
+    size = len(dataloader) if hasattr(dataloader, "__len__") else sys.maxsize
+    return None if size == sys.maxsize else size
 
-    def __init__(
-        self, dataset: BatchSequence, read: Callable[[Any], Iterable[Any]], place: "_Placement", batch: int
-    ) -> None:
-        self._dataset = dataset
-        self._read = read
+
+def _admit(iterator_length: Any) -> int:
+    if isinstance(iterator_length, bool) or not hasattr(iterator_length, "__index__"):
+        raise TypeError(f"iterator_length must be a whole number, not {type(iterator_length).__name__}")
+    if (length := operator.index(iterator_length)) < 0:
+        raise ValueError(f"iterator_length is {length}; it must be at least 0")
+    return length
+
+
+class _Epoch(Iterator[Any]):
+    """One epoch: so many steps of a feed, or as many as it has."""
+
+    def __init__(self, feed: BatchFeed, place: "_Placement", length: int | None) -> None:
+        self.feed = feed
         self._place = place
-        self._next_batch = batch
-        self._source: Iterator[Any] | None = None
+        self._length = length
+        self._step = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it ended at its length."""
+        return self._length is not None and 0 < self._length == self._step
 
     def __next__(self) -> Any:
-        if self._next_batch >= len(self._dataset):
-            self.close()
+        if self._step == self._length:
+            self.feed.pause()
             raise StopIteration
-        if self._source is None:
-            self._source = iter(self._read(self._dataset[self._next_batch :]))
-        batch = jax.tree.map(self._place, next(self._source))
-        self._next_batch += 1
+        try:
+            rows = self._next_rows()
+        except StopIteration:
+            if self._length is not None:
+                _LOGGER.warning("dataloader ended after %d of %d steps", self._step, self._length)
+            raise
+        batch = jax.tree.map(self._place, rows)
+        self._step += 1
         return batch
 
-    def get_state(self) -> dict[str, int]:
-        return {"next_batch": self._next_batch}
+    def _next_rows(self) -> Any:
+        may_be_over = self._step == 0 and not self.feed.is_at_start
+        try:
+            return next(self.feed)
+        except StopIteration:
+            if not may_be_over:
+                raise
+        # The epoch before took exactly what there was, so this one begins from the start.
+        self.feed = self.feed.from_start()
+        return next(self.feed)
 
-    def set_state(self, state: Mapping[str, int]) -> None:
-        if "next_batch" not in state:
-            raise KeyError(f"state has no 'next_batch' but {sorted(state)}; give what get_state() returned")
-        batch = operator.index(state["next_batch"])
-        if not 0 <= batch <= len(self._dataset):
-            raise IndexError(
-                f"state's next_batch is {batch}, out of range for {len(self._dataset)} batches; "
-                "it is of other data"
+    def get_state(self) -> dict[str, Any]:
+        data = self.feed.get_state()
+        state = {"step": self._step, "iterator_length": self._length}
+        return state if data == self._step else {**state, "data": data}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        for key in ("step", "iterator_length"):
+            if key not in state:
+                raise KeyError(f"state has no {key!r} but {sorted(state)}; give what get_state() returned")
+        if state["iterator_length"] != self._length:
+            raise ValueError(
+                f"state's iterator_length is {state['iterator_length']}, and this iterator's is "
+                f"{self._length}; it is of other data or another batch size"
             )
-        self.close()
-        self._next_batch = batch
+        step = operator.index(state["step"])
+        if step < 0 or (self._length is not None and step > self._length):
+            raise IndexError(f"state's step is {step}, out of range for {self._length} steps")
+        self.go_to(self.feed.at(state.get("data", step)), step)
 
-    def close(self) -> None:
-        source, self._source = self._source, None
-        if (close := getattr(source, "close", None)) is not None:
-            close()
+    def go_to(self, feed: BatchFeed, step: int) -> None:
+        if feed is not self.feed:
+            self.feed.close()
+        self.feed, self._step = feed, step
 
 
 class _Placement:
