@@ -203,7 +203,10 @@ class TestPadBatchMultiple:
         assert pytree_diff(padded, np.concatenate([np.atleast_1d(array) for array in batch])) is None
         assert padded.dtype == np.int64
         batch = [np.ones(shape, np.int32), np.full(shape, 0.5)]
-        assert pytree_diff(_pad_batch_multiple(batch, 2), np.concatenate(list(map(np.atleast_1d, batch)))) is None
+        assert (
+            pytree_diff(_pad_batch_multiple(batch, 2), np.concatenate(list(map(np.atleast_1d, batch))))
+            is None
+        )
 
     @pytest.mark.parametrize("shape", [(), (1,), (1, 4)])
     def test_a_batch_size_of_0_adds_no_rows(self, shape):

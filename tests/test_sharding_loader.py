@@ -113,7 +113,11 @@ def test_grains_checkpoint_helper(loader):
         ({"step": 1}, KeyError, r"state has no 'iterator_length' but \['step'\]"),
         ({"step": 1.5, "iterator_length": 4}, TypeError, "float"),
         ({"step": 1, "iterator_length": 5}, ValueError, "iterator_length is 5, and this iterator's is 4"),
-        ({"step": 1, "iterator_length": None}, ValueError, "iterator_length is None, and this iterator's is 4"),
+        (
+            {"step": 1, "iterator_length": None},
+            ValueError,
+            "iterator_length is None, and this iterator's is 4",
+        ),
     ],
 )
 def test_bad_states(loader, state, error, message):

@@ -13,7 +13,7 @@ given               2, and 3 once c is out
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 
 class BatchSequence(Protocol):
@@ -105,15 +105,14 @@ class BatchFeed(Iterator[Any]):
 
     def _open(self) -> Iterator[Any]:
         if self._is_sequence:
-            source: Any = iter(self._read(self._dataloader[self._given :]))
-            return source  # type: ignore[no-any-return]
-        source = iter(self._dataloader)
+            return iter(self._read(self._dataloader[self._given :]))
+        source: Any = iter(self._dataloader)
         if self._state is not None:
             source.set_state(copy.deepcopy(self._state))
         elif not self._is_iterator:
             for _ in islice(source, self._given):
                 pass
-        return source
+        return cast(Iterator[Any], source)
 
 
 def _one_by_one(batches: BatchSequence) -> Iterator[Any]:
