@@ -9,6 +9,7 @@ import grain
 import jax
 import numpy as np
 import pytest
+import tokenizers
 from grain.experimental import assert_equal_output_after_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -215,6 +216,42 @@ def test_what_a_request_becomes(mesh, tokenizer):
     )
     for name, part in vars(expected).items():
         assert np.asarray(getattr(batch, name)).tolist() == part, name
+
+
+class TestDeliberateDifferences:
+    """What docs/xlstm-jax.md says of results that differ from the original's."""
+
+    def test_a_tokenizers_own_special_tokens_are_not_added(self, mesh, tmp_path):
+        folder = write_tokenizer(tmp_path)
+        own = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json")
+        own.post_processor = tokenizers.processors.TemplateProcessing(
+            single="<bos> $A <eos>", special_tokens=[("<bos>", BOS), ("<eos>", EOS)]
+        )
+        own.save(f"{folder}/tokenizer.json")
+        assert own.encode("a").ids == [BOS, ord("a"), EOS]
+        (batch,) = pipeline(mesh, folder, [{"prefix": "a", "text": "bc"}], batch_size=1)
+        assert np.asarray(batch.inputs).tolist() == [[BOS, ord("a"), ord("b"), 0]]
+        assert np.asarray(batch.targets).tolist() == [[ord("a"), ord("b"), ord("c"), 0]]
+
+    def test_an_eos_inside_a_text_is_a_token_like_any_other(self, mesh, tokenizer):
+        (batch,) = pipeline(mesh, tokenizer, [{"prefix": "a<eos>", "text": "b<eos>c"}], batch_size=1)
+        a, b, c = b"abc"
+        expected = {
+            "inputs": [BOS, a, EOS, b, EOS, 0, 0, 0],
+            "targets": [a, EOS, b, EOS, c, 0, 0, 0],
+            "inputs_position": [0, 1, 2, 3, 4, 0, 0, 0],
+            "inputs_segmentation": [1, 1, 1, 1, 1, 0, 0, 0],
+            "targets_segmentation": [0, 0, 1, 1, 1, 0, 0, 0],
+            "_document_borders": [False] * 8,
+        }
+        assert {name: np.asarray(getattr(batch, name))[0].tolist() for name in expected} == expected
+
+    def test_requests_are_sorted_over_all_hosts(self, mesh, tokenizer):
+        longest_last = [{"prefix": "", "text": "a" * (1 + number)} for number in range(8)]
+        shares = [list(pipeline(mesh, tokenizer, longest_last, host, 2, 4)) for host in range(2)]
+        documents = [[np.asarray(batch.document_idx).tolist() for batch in share] for share in shares]
+        assert documents == [[[8, 7], [4, 3]], [[6, 5], [2, 1]]]
+        assert [[batch.inputs.shape for batch in share] for share in shares] == [[(2, 8), (2, 4)]] * 2
 
 
 @settings(max_examples=25, deadline=None)

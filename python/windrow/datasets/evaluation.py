@@ -1,4 +1,4 @@
-"""From requests to batches: the reference's pipeline, and the same flow with all that a plan can do."""
+"""From requests to batches: the drop-in pipeline, and the same flow with everything a plan can do."""
 
 import logging
 import os
@@ -32,45 +32,47 @@ def lmeval_preprocessing_pipeline(
     padding_multiple: int = 128,
     use_thread_prefetch: bool = False,
 ) -> MultiHostDataLoadIterator:
-    """Batches of log-likelihood requests, of either type, for models that take sequences of any length.
+    """Batches of log-likelihood requests, of either type, for models without a length limit.
 
-    Each request becomes one sequence: the BOS token (else EOS), the prefix and
-    the text, each encoded by itself and without further special tokens. The
-    model sees all of it but the last token; ``targets_segmentation`` is 1 where
-    the text is predicted, so that the prefix is not scored. Sequences are sorted
-    over all hosts, longest first; each batch is padded to a multiple, and only
-    the last one has rows of padding. Every host makes the same plan from the
-    same requests and gets as many batches, of the same shapes, as all others.
+    Each request becomes one sequence: the BOS token (else EOS), the prefix and the
+    text. Prefix and text are encoded separately, without the tokenizer's own
+    special tokens. The model sees all of the sequence but its last token;
+    ``targets_segmentation`` is 1 where a token of the text is predicted, so the
+    prefix is not scored. Sequences are sorted over all hosts, longest first, and
+    each batch is padded to a multiple; only the last one has rows of padding.
+    Every host makes the same plan from the same requests, and so has as many
+    batches as the others, of the same shapes.
 
     Args:
-        dataloading_host_index: Which host this is, as ``jax.process_index()``.
-        dataloading_host_count: How many there are, as ``jax.process_count()``.
-        global_mesh: The mesh; rows are split over all its axes. If it lies in
-            this process alone, batches are this host's rows only.
-        dataset: All requests, the same on every host: ``Instance``s, or
-            dictionaries of ``req`` or of ``prefix`` and ``text``, with an ``idx`` if it
-            is not the position. Anything with a length and ``__getitem__``.
+        dataloading_host_index: This host's index, as ``jax.process_index()``.
+        dataloading_host_count: The number of hosts, as ``jax.process_count()``.
+        global_mesh: The mesh; rows are split over all its axes. If its devices
+            are all of this process, batches hold only this host's rows.
+        dataset: All requests, the same on every host: ``Instance``s, of whose
+            arguments the first two count, or dictionaries with either ``req`` or
+            ``prefix`` and ``text``, and an ``idx`` if it is not the position. Anything
+            with a length and ``__getitem__``.
         global_batch_size: Rows of a batch over all hosts.
         tokenizer_path: A ``tokenizer.json``, a directory with one, or a name on
             the hub.
         hf_access_token: The access token for the hub.
         tokenizer_cache_dir: Where files from the hub are kept.
-        eos_token_id: The EOS token of a tokenizer that names none itself.
-        bos_token_id: The BOS token of a tokenizer that names none itself.
-        worker_count: How many workers make batches ahead; 0 makes each when it
-            is asked for.
+        eos_token_id: The EOS token, for a tokenizer that names none itself.
+        bos_token_id: The BOS token, for a tokenizer that names none itself.
+        worker_count: How many workers prepare batches ahead of time; with 0, each
+            is made when it is asked for.
         worker_buffer_size: How many finished batches each worker keeps.
         padding_multiple: Padded lengths are multiples of this.
         use_thread_prefetch: Workers are threads instead of processes.
 
     Returns:
         An iterator over global `LLMIndexedBatch`es, ``int32[global_batch_size, length]``;
-        ``document_idx`` is ``idx`` plus 1.
+        ``document_idx`` is ``idx`` plus 1. Without requests it is empty.
 
     Raises:
-        ValueError: ``dataset`` is empty; the hosts or the mesh do not divide
-            ``global_batch_size``; the tokenizer has neither BOS nor EOS and none
-            is given; a number is out of range; a request generates text.
+        ValueError: The hosts or the mesh do not divide ``global_batch_size``; the
+            tokenizer has neither BOS nor EOS and none is given; a number is out of
+            range; a request generates text.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
         TypeError: A request, or one of its texts, is something else.
@@ -103,32 +105,33 @@ def evaluation_dataset(
 ) -> HostBatchDataset:
     """Requests as a Grain ``MapDataset`` of planned host batches.
 
-    Requests become segments exactly as lm-eval's own backend makes them, and
-    batches as `BatchPolicy` says. Every host makes the same plan and collates
-    its own rows. The dataset can be sliced, mapped, repeated, read by worker
-    processes and checkpointed as Grain's own.
+    Requests become segments exactly as in lm-eval's own backend, and
+    `BatchPolicy` decides on the batches. Every host makes the same plan and
+    collates its own rows. The dataset can be sliced, mapped, repeated, read by
+    worker processes and checkpointed like Grain's own.
 
     Args:
         requests: All requests, the same on every host, in the forms that
-            `lmeval_preprocessing_pipeline` takes; all of one type.
-        tokenizer: A tokenizer, or what `load_tokenizer` takes.
+            `lmeval_preprocessing_pipeline` takes; all of one type, and with at most
+            two arguments.
+        tokenizer: A tokenizer, or anything `load_tokenizer` takes.
         max_length: The most tokens the model can see at once; ``None`` for no
             limit.
-        host_index: Which host this is.
-        host_count: How many hosts there are; each holds an equal run of rows.
-        row_multiple: Into how many groups, one for each device, the rows of a
-            batch are split; a multiple of ``host_count``, which it is by default.
+        host_index: This host's index.
+        host_count: The number of hosts; each holds an equal run of rows.
+        row_multiple: How many groups, one per device, the rows of a batch are split
+            into; a multiple of ``host_count``, which is the default.
         policy: The fields of `BatchPolicy`: ``batch_size`` or
             ``tokens_per_batch``, ``max_shapes``, ``padding_multiple``, ``share``,
             ``pack``.
 
     Returns:
         A dataset of `HostBatch`, with the plan as ``plan``; ``read_request``
-        counts requests as their ``idx`` does.
+        is a request's ``idx``.
 
     Raises:
-        ValueError: ``requests`` is empty or of several types; something is wrong
-            with a request; ``row_multiple`` or the policy cannot be followed.
+        ValueError: ``requests`` is empty or of several types; a request is faulty;
+            ``row_multiple`` or the policy cannot be followed.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
         TypeError: A request, or an argument, is something else.
@@ -149,7 +152,7 @@ def evaluation_dataset(
 
 
 def _first_token(tokenizer: Tokenizer, bos_token_id: int | None, eos_token_id: int | None) -> int:
-    """The token that every sequence begins with."""
+    """The first token of every sequence."""
     roles = (("bos", tokenizer.bos_token_id, bos_token_id), ("eos", tokenizer.eos_token_id, eos_token_id))
     for role, own, given in roles:
         if own is not None and given is not None and own != given:
