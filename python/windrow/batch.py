@@ -1,9 +1,9 @@
-"""Batches of token sequences, each one pytree: what a model sees, and what its scoring needs.
+"""Batches of token sequences as pytrees: what the model sees, and what scoring needs.
 
-Batches hold NumPy arrays on a host and JAX arrays on devices. They are frozen
-dataclasses registered with JAX, so ``jax.tree.map``, ``jax.jit`` and Grain take
-them as they are; two are equal if all their arrays are, in dtype, shape and
-values.
+Batches hold NumPy arrays on the host and JAX arrays on devices. They are frozen
+dataclasses registered with JAX, so ``jax.tree.map``, ``jax.jit`` and Grain work
+on them directly. Two batches are equal if all their arrays agree in dtype, shape
+and values.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = jax.Array | NDArray[Any]
-"""What a batch is made of."""
+"""The type of a batch's fields."""
 
 _SomeBatch = TypeVar("_SomeBatch", bound="_Batch")
 
 
 class _Batch:
-    """What all batches can do."""
+    """Equality and representation, shared by all batches."""
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -185,30 +185,30 @@ class LLMIndexedBatch(_Batch):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class HostBatch(_Batch):
-    """What a model sees of one batch, and where its scores are read.
+    """One batch as the model sees it, and where its scores are read.
 
-    Rows may be shared by requests and packed, so a score does not belong to a
-    row. The logits at a position predict the token after it: a *pick* is a
-    position whose logits are needed, a *read* one scored token. Rows come in
-    equal groups, one for each device; picks are counted within a group. All
+    Rows may be packed, and shared by several requests, so a score does not belong
+    to a row. The logits at a position predict the next token: a *pick* is a
+    position whose logits are needed, a *read* is one scored token. Rows come in
+    equal groups, one per device, and picks are numbered within their group. All
     batches of a shape have the same number of picks and reads.
 
     ```text
     logits    = model(inputs, positions, segment_ids)         [rows, length, vocab], of one group
     picked    = log_softmax(logits.reshape(-1, vocab)[pick_index])
-    scores    = picked[read_pick, read_target]                 one for each read
+    scores    = picked[read_pick, read_target]                 one per read
     ```
 
     Attributes:
-        inputs: Tokens that the model sees, ``int32[rows, length]``.
-        positions: Where in its segment each stands, from 0.
-        segment_ids: Which segment of its row each belongs to, from 1; 0 in
-            padding and filler.
+        inputs: Tokens the model sees, ``int32[rows, length]``.
+        positions: Each token's position in its segment, from 0.
+        segment_ids: Each token's segment within its row, from 1; 0 in padding and
+            filler.
         pick_index: Row times length plus position, ``int32[groups, picks]``.
-        read_pick: The pick whose logits score a token, ``int32[groups, reads]``.
-        read_target: That token, ``int32[groups, reads]``.
-        read_request: The request that it belongs to, ``int32[groups, reads]``; -1
-            for a read that stands for none.
+        read_pick: The pick whose logits score the token, ``int32[groups, reads]``.
+        read_target: The scored token, ``int32[groups, reads]``.
+        read_request: The request the token belongs to, ``int32[groups, reads]``; -1
+            in padding.
     """
 
     inputs: Array
@@ -221,7 +221,7 @@ class HostBatch(_Batch):
 
 
 def join_rows(batches: Sequence[_SomeBatch]) -> _SomeBatch:
-    """One batch of the rows, and groups, of several NumPy batches of the same length."""
+    """Several NumPy batches of one length, with their rows and groups concatenated."""
     joined: _SomeBatch = jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
     return joined
 
@@ -273,7 +273,7 @@ def _parts(batch: Any) -> list[Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two arrays are equal, as far as this process has them."""
+    """Whether two arrays are equal in the parts this process holds."""
     if isinstance(one, jax.Array) and isinstance(other, jax.Array) and not one.is_fully_addressable:
         shards = zip(one.addressable_shards, other.addressable_shards, strict=True)
         return one.shape == other.shape and all(_same(mine.data, others.data) for mine, others in shards)

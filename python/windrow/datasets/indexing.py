@@ -1,4 +1,4 @@
-"""How every dataset here reads an index: Grain's way, with epochs without end in both directions.
+"""How every dataset here interprets an index: as Grain does, with endless epochs in both directions.
 
 ```text
 five elements      index   -1   0   4   5   11
@@ -15,14 +15,14 @@ import grain
 
 
 def split_index(index: SupportsIndex, length: int, name: str) -> tuple[int, int]:
-    """The epoch and the position in it of ``index``, in a dataset of ``length`` elements called ``name``."""
+    """The epoch of ``index`` and the position in it, for a dataset ``name`` of ``length`` elements."""
     if length == 0:
         raise IndexError(f"index {index} is out of range: {name} is empty; give it a dataset with elements")
     return divmod(operator.index(index), length)
 
 
 def admit_dataset(dataset: Any, name: str, *, finite: bool = True) -> grain.MapDataset:
-    """``dataset`` itself, if ``name`` can be built upon it."""
+    """``dataset``, if ``name`` can be built on it."""
     if not isinstance(dataset, grain.MapDataset):
         raise TypeError(
             f"dataset must be a grain.MapDataset, not {type(dataset).__name__}; "
@@ -34,7 +34,7 @@ def admit_dataset(dataset: Any, name: str, *, finite: bool = True) -> grain.MapD
 
 
 def admit_count(argument: str, value: Any, least: int = 1) -> int:
-    """``value`` as an ``int``, if it is a whole number of at least ``least``."""
+    """``value`` as an ``int``, if it is an integer of at least ``least``."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{argument} must be a whole number, not {type(value).__name__}")
     if (count := operator.index(value)) < least:

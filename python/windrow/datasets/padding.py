@@ -1,8 +1,8 @@
-"""Full batches and common lengths, by padding.
+"""Padding to full batches and to common lengths.
 
-`PadBatchDataset` appends elements until batches are full;
-`PadSequenceInBatchDataset` pads the sequences of each batch's elements to one
-length, and leaves them single, so that a batch can be spread over devices.
+`PadBatchDataset` appends elements until all batches are full.
+`PadSequenceInBatchDataset` pads the sequences of each batch to one length but
+does not stack them, so that a batch can still be spread over devices.
 
 ```text
 batches of 2, multiples of 3      [3 1 5]  [2 4]    | [2 4 3 3]      [2 4]
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from windrow.datasets.indexing import admit_count, admit_dataset, split_index
 from windrow.datasets.shared import RecentReads
 
-_BATCHES_KEPT = 32  # more than the threads that read ahead at a time
+_BATCHES_KEPT = 32  # more than Grain has threads reading ahead
 
 
 def empty_llm_indexed_sample() -> dict[str, NDArray[Any]]:
-    """One padding element with all components of an `LLMIndexedBatch`: one token 0, segment 0, document 0.
+    """A padding element with all fields of an `LLMIndexedBatch`: a single token 0, segment 0, document 0.
 
     Returns:
         ``int32[1, 1]`` for tokens, positions and segments, ``bool[1, 1]`` for
@@ -47,17 +47,18 @@ def empty_llm_indexed_sample() -> dict[str, NDArray[Any]]:
 class PadBatchDataset(grain.MapDataset):
     """A dataset with ``pad_elem`` appended until all its batches are full.
 
-    Each epoch is padded by itself.
+    Each epoch is padded separately.
 
     Args:
         dataset: The dataset to pad.
-        multiple_of: The global batch size; the length becomes a multiple of it.
-        min_length: The least length; it is raised to a multiple too.
+        multiple_of: The global batch size; the length is raised to a multiple of it.
+        min_length: The minimum length, taken as it is: if it is larger than that
+            multiple, it is the length.
         pad_elem: The element to append, the same object each time.
 
     Raises:
-        TypeError: ``dataset`` is no ``MapDataset``.
-        ValueError: ``dataset`` has no end, ``multiple_of`` is below 1, or
+        TypeError: ``dataset`` is not a ``MapDataset``.
+        ValueError: ``dataset`` is infinite, ``multiple_of`` is below 1, or
             ``min_length`` below 0.
 
     >>> list(PadBatchDataset(grain.MapDataset.source([3, 1, 2]), multiple_of=4, min_length=0, pad_elem=0))
@@ -86,24 +87,24 @@ class PadBatchDataset(grain.MapDataset):
 
 
 class PadSequenceInBatchDataset(grain.MapDataset):
-    """Single elements, their sequences padded to one length for each batch of ``batch_size``.
+    """Single elements with their sequences padded to one length per batch.
 
-    Elements are flat dictionaries of arrays. Axis 1 is padded, for each key to
-    the batch's longest, raised to a multiple; arrays with fewer axes stay as
-    they are. The last batch of an epoch may be smaller. Each element is read
-    once, when its batch is first asked for; the batches read last are kept.
-    Elements that a ``filter`` took out (``None``) stay ``None``.
+    Elements are flat dictionaries of arrays. For each key, axis 1 is padded to the
+    longest in the batch, raised to a multiple; arrays with fewer axes are left
+    alone. The last batch of an epoch may be smaller. Each element is read once,
+    when its batch is first needed; the most recent batches are kept. Elements
+    removed by a ``filter`` (``None``) stay ``None``.
 
     Args:
         dataset: The dataset; its elements are dictionaries of arrays.
-        batch_size: How many elements, one after another, get one length.
-        multiple_of: What each length is a multiple of.
+        batch_size: How many consecutive elements share a length.
+        multiple_of: Lengths are multiples of this.
         pad_value: What to pad with, in all arrays.
 
     Raises:
-        TypeError: ``dataset`` is no ``MapDataset``, or an element no dictionary.
+        TypeError: ``dataset`` is not a ``MapDataset``, or an element not a dictionary.
         KeyError: Elements of a batch have different keys.
-        ValueError: ``batch_size`` or ``multiple_of`` is below 1, arrays of a key
+        ValueError: ``batch_size`` or ``multiple_of`` is below 1, the arrays under a key
             differ in rank, or ``pad_value`` does not fit an array's dtype.
 
     >>> [element["a"].tolist() for element in PadSequenceInBatchDataset(grain.MapDataset.source(
@@ -143,7 +144,7 @@ class PadSequenceInBatchDataset(grain.MapDataset):
 
 
 class _Batch:
-    """The elements of one batch and, for each key with sequences, the length to pad to."""
+    """The elements of one batch and, per key with sequences, the length to pad to."""
 
     def __init__(self, elements: Sequence[Mapping[str, Any] | None], start: int, multiple_of: int) -> None:
         self.elements = elements
@@ -166,7 +167,7 @@ class _Batch:
 
 
 def _check_alike(elements: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
-    """Refuses elements of one batch that are no dictionaries, or differ in keys or ranks."""
+    """Refuses elements of a batch that are not dictionaries, or differ in keys or ranks."""
     for index, element in elements:
         if not isinstance(element, Mapping):
             raise TypeError(
@@ -282,7 +283,7 @@ def _admit_axis(arrays: Sequence[NDArray[Any]], axis: int) -> int:
 
 
 def _fitting(pad_value: float, dtype: np.dtype[Any]) -> Any:
-    """``pad_value`` in ``dtype``, if that changes nothing."""
+    """``pad_value`` as ``dtype``, if that leaves its value unchanged."""
     with np.errstate(all="ignore"):
         value = np.asarray(pad_value).astype(dtype)
     if not np.array_equal(value, np.asarray(pad_value), equal_nan=value.dtype.kind in "fc"):

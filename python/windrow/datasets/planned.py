@@ -1,13 +1,13 @@
-"""Batches of a plan as Grain datasets: each element is one host's rows of one batch.
+"""A plan's batches as Grain datasets: each element is one host's rows of one batch.
 
-Nothing is read from another host: every host has the same segments, makes the
-same plan, and collates the rows that it holds. An element is filled when it is
-asked for, in one pass over each of its arrays.
+Hosts exchange nothing: each has the same segments, makes the same plan, and
+collates the rows it holds. An element is filled when it is requested, in one pass
+over each of its arrays.
 
 ```text
 tokens          [0 7 8 9    0 5 6]
-offsets         [0, 4, 7]           two segments; the model sees all of each but the last token
-score_starts    [3, 1]              9 is scored, and 5 and 6
+offsets         [0, 4, 7]           two segments; the model sees all but the last token of each
+score_starts    [3, 1]              scored: 9 in the first, 5 and 6 in the second
 requests        [0, 1]
 
 inputs                  [[0, 7, 8], [0, 5, 0]]
@@ -34,15 +34,15 @@ from windrow.sharding import HostShare
 
 
 class Sequences(NamedTuple):
-    """The token sequences that a plan's segments stand for.
+    """The token sequences behind a plan's segments.
 
     Attributes:
         tokens: All tokens, end to end, ``int32[t]``. The model sees all of a
             segment but its last token.
         offsets: Where each segment begins, and where the last ends, ``int64[n + 1]``.
         score_starts: Index within each segment of its first scored token,
-            ``int32[n]``; all from there on are scored, the last included.
-        requests: The request that each segment belongs to, from 0, ``int64[n]``.
+            ``int32[n]``; every token from there to the end is scored.
+        requests: The request each segment belongs to, from 0, ``int64[n]``.
     """
 
     tokens: NDArray[np.int32]
@@ -51,27 +51,26 @@ class Sequences(NamedTuple):
     requests: NDArray[np.int64]
 
     def lengths(self) -> NDArray[np.int32]:
-        """How many tokens of each segment the model sees, ``int32[n]``."""
+        """The number of tokens the model sees of each segment, ``int32[n]``."""
         return (np.diff(self.offsets) - 1).astype(np.int32)
 
 
 class PlannedDataset(grain.MapDataset):
-    """A plan's batches, in the order they run; elements are a host's rows of them.
+    """A plan's batches in the order they run; each element is one host's rows of a batch.
 
-    Pickled, it carries the sequences, and what the plan was made from, as arrays
-    that worker processes map; each worker makes the plan again, in 28 bytes a
-    segment.
+    When pickled, the sequences and the plan's inputs travel as arrays that worker
+    processes map into memory. Each worker rebuilds the plan, which takes 28 bytes
+    per segment.
 
     Args:
-        plan: The plan; all hosts have the same.
+        plan: The plan, the same on every host.
         sequences: The sequences of the plan's segments.
-        share: Which rows this host holds; all if not given.
+        share: The rows this host holds; all by default.
 
     Raises:
-        TypeError: An array has another dtype or rank than it must have.
+        TypeError: An array has the wrong dtype or rank.
         ValueError: Sequences and plan disagree, a request's number is negative or
-            leaves no room in ``int32``, or batches cannot be split into the share's
-            blocks.
+            does not fit ``int32``, or batches cannot be split into the share's blocks.
     """
 
     def __init__(self, plan: Plan, sequences: Sequences, share: HostShare | None = None) -> None:
@@ -95,7 +94,7 @@ class PlannedDataset(grain.MapDataset):
 
     @property
     def sequences(self) -> Sequences:
-        """The sequences; writing to them is refused."""
+        """The sequences, read-only."""
         return Sequences(*(shared.array for shared in self._arrays))
 
     def __len__(self) -> int:
@@ -117,18 +116,18 @@ class PlannedDataset(grain.MapDataset):
 
 
 class IndexedBatchDataset(PlannedDataset):
-    """A plan's batches as `LLMIndexedBatch`, one segment a row.
+    """A plan's batches as `LLMIndexedBatch`, one segment per row.
 
     The document of a row is its request, counted from 1.
 
     Args:
         plan: A plan that neither shares nor packs rows.
         sequences: The sequences of the plan's segments.
-        share: Which rows this host holds; all if not given.
+        share: The rows this host holds; all by default.
 
     Raises:
-        TypeError: As of `PlannedDataset`.
-        ValueError: The plan shares or packs rows, and as of `PlannedDataset`.
+        TypeError: See `PlannedDataset`.
+        ValueError: The plan shares or packs rows; else see `PlannedDataset`.
 
     >>> sequences = Sequences(np.array([0, 7, 8, 9, 0, 5, 6], np.int32), np.array([0, 4, 7]),
     ...                       np.array([3, 1], np.int32), np.array([0, 1]))
@@ -170,16 +169,17 @@ class HostBatchDataset(PlannedDataset):
 
     Args:
         plan: The plan.
-        sequences: The sequences of the plan's segments; of each at least one
-            token is scored.
-        share: Which rows this host holds; all if not given.
-        groups: Into how many groups, one for each device, a batch's rows are
-            split; a multiple of the share's blocks.
+        sequences: The sequences of the plan's segments; at least one token of each
+            is scored.
+        share: The rows this host holds; all by default.
+        groups: How many groups, one per device, a batch's rows are split into; a
+            multiple of the share's blocks.
 
     Raises:
-        TypeError: As of `PlannedDataset`.
-        ValueError: Batches cannot be split so, a segment's scores begin before its
-            second token or behind its last, and as of `PlannedDataset`.
+        TypeError: See `PlannedDataset`.
+        ValueError: Batches cannot be split into these groups, or a segment's scores
+            begin before its second token or after its last; else see
+            `PlannedDataset`.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class HostBatchDataset(PlannedDataset):
 
 
 def _check(plan: Plan, sequences: Sequences) -> None:
-    """Refuses sequences that the plan was not made from."""
+    """Refuses sequences the plan was not made from."""
     kinds = zip(Sequences._fields, sequences, (np.int32, np.int64, np.int32, np.int64), strict=True)
     for name, array, dtype in kinds:
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
@@ -243,7 +243,7 @@ def _check(plan: Plan, sequences: Sequences) -> None:
 
 
 def _spread(owners: NDArray[np.int64], spans: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """For each read the owner of the span that it lies in; -1 where there is none."""
+    """The owner of the span each read lies in; -1 where there is none."""
     of_read = np.full(shape, -1, np.int32)
     counts = spans[:, 1] - spans[:, 0]
     before = spans[:, 0] - (np.cumsum(counts) - counts)
@@ -252,7 +252,7 @@ def _spread(owners: NDArray[np.int64], spans: NDArray[np.int64], shape: tuple[in
 
 
 class _SharedPlan:
-    """A plan that is pickled as the name of a file, and made again from it."""
+    """A plan that pickles as the name of a file and is rebuilt from it."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

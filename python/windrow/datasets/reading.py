@@ -1,4 +1,4 @@
-"""Reading ahead: in worker processes, in threads, or not at all."""
+"""Preparing batches ahead of time: in worker processes, in threads, or not at all."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,21 @@ _SHARED_MEMORY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ReadAhead:
-    """Goes through batches that workers make ahead of time.
+    """Reads batches that workers prepare ahead of time.
 
     Each worker makes every ``worker_count``-th batch and keeps at most
-    ``worker_buffer_size`` finished ones. Neither order nor content depends on
-    that. Processes send arrays of a mebibyte and more through shared memory,
-    smaller ones through a pipe.
+    ``worker_buffer_size`` finished ones; neither the order nor the content of
+    batches depends on it. Processes send arrays of one mebibyte and more through
+    shared memory, smaller ones through a pipe.
 
     Attributes:
-        worker_count: How many workers; 0 makes each batch when it is asked for.
+        worker_count: The number of workers; with 0, each batch is made when it is
+            requested.
         worker_buffer_size: How many finished batches each worker keeps.
         use_thread_prefetch: Workers are threads instead of processes.
 
     Raises:
-        TypeError: A count is no whole number.
+        TypeError: A count is not an integer.
         ValueError: ``worker_count`` is below 0, or ``worker_buffer_size`` below 1.
     """
 
@@ -39,7 +40,7 @@ class ReadAhead:
 
     def __call__(self, batches: grain.MapDataset) -> grain.IterDataset:
         """A Grain dataset of ``batches`` in order."""
-        # A batch is made in less time than it takes to hand it to one of Grain's reading threads.
+        # Making a batch takes less time than handing it to one of Grain's reading threads.
         dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         if self.worker_count == 0:
             return dataset
@@ -47,7 +48,7 @@ class ReadAhead:
             return grain.experimental.multithread_prefetch(
                 dataset, self.worker_count, self.worker_buffer_size
             )
-        if not flags.FLAGS.is_parsed():  # Grain's workers ask for flags that only absl programs parse
+        if not flags.FLAGS.is_parsed():  # Grain's workers read flags that only absl programs parse
             flags.FLAGS.mark_as_parsed()
         options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_MEMORY_BYTES)
         dataset = grain.experimental.WithOptionsIterDataset(dataset, options)

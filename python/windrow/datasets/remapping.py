@@ -1,4 +1,4 @@
-"""An order in which each host's contiguous slice, batched, gives its part of the global batches."""
+"""Reordering, so that each host's contiguous slice, once batched, is its part of the global batches."""
 
 from typing import Any, SupportsIndex
 
@@ -10,12 +10,12 @@ from windrow.datasets.shared import SharedArray
 
 
 class MultihostSortedRemapDataset(grain.MapDataset):
-    """A sorted dataset, reordered so that hosts that take slices of it still batch what was sorted together.
+    """A sorted dataset, reordered so that hosts that slice it still batch neighbors together.
 
-    A host takes one contiguous slice of a dataset. In a sorted dataset that
-    would give one host the shortest elements and another the longest. After
-    this reordering the hosts' batches, put side by side, are the batches of the
-    sorted dataset:
+    Each host takes one contiguous slice of a dataset. From a sorted dataset, one
+    host would get the shortest elements and another the longest. After this
+    reordering, the hosts' batches side by side are the batches of the sorted
+    dataset:
 
     ```text
     sorted dataset              [1 2 3 4 5 6 7 8], global batches of 4, two hosts
@@ -24,18 +24,18 @@ class MultihostSortedRemapDataset(grain.MapDataset):
     global batches              [1 2 3 4]  [5 6 7 8]
     ```
 
-    Each epoch is reordered by itself. The order is ``int64[n]``, made at once.
+    Each epoch is reordered separately. The order, ``int64[n]``, is computed up front.
 
     Args:
         dataset: The (sorted) dataset; its length must be a multiple of
-            ``global_batch_size``, as `PadBatchDataset` makes it.
+            ``global_batch_size``, which `PadBatchDataset` ensures.
         global_batch_size: The rows of a batch over all hosts.
-        dataloader_host_count: How many hosts make up a global batch.
+        dataloader_host_count: How many hosts a global batch is split over.
 
     Raises:
-        TypeError: ``dataset`` is no ``MapDataset``.
-        ValueError: ``dataset`` has no end or is no whole number of global
-            batches, or the hosts do not divide the global batch size.
+        TypeError: ``dataset`` is not a ``MapDataset``.
+        ValueError: ``dataset`` is infinite, its length is not a multiple of the
+            global batch size, or the hosts do not divide that size.
 
     >>> list(MultihostSortedRemapDataset(
     ...     grain.MapDataset.source([1, 2, 3, 4, 5, 6, 7, 8]), global_batch_size=4, dataloader_host_count=2))

@@ -1,4 +1,4 @@
-"""From requests, in whatever form they come, to the token sequences of a plan."""
+"""From requests, in any of their forms, to the token sequences of a plan."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +14,7 @@ _MOST = np.iinfo(np.int32).max
 
 
 class Requests(Protocol):
-    """What requests are read from: a sequence, a data source, a Grain ``MapDataset``."""
+    """A source of requests: a sequence, a data source, a Grain ``MapDataset``."""
 
     def __len__(self) -> int: ...
 
@@ -26,8 +26,8 @@ class Texts(NamedTuple):
 
     Attributes:
         idx: The request's number, from 0.
-        prefix: What the model is given; nothing for a text that is scored whole.
-        text: What is scored.
+        prefix: The text before, which is not scored; empty for a text scored whole.
+        text: The scored text.
         rolling: Whether the text is scored window by window.
     """
 
@@ -114,7 +114,7 @@ def segments_of(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | 
     """Segments as lm-eval's own backend makes them; rolling requests are cut into windows.
 
     Raises:
-        ValueError: Requests are of both types, or something is wrong with one.
+        ValueError: Requests are of both types, or one is faulty.
     """
     rolling = {each.rolling for each in texts}
     if len(rolling) == 2:
@@ -129,6 +129,6 @@ def segments_of(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | 
 
 
 def sequences_of(segments: Segments, texts: Sequence[Texts]) -> Sequences:
-    """The sequences of segments, each with the number that its request carries."""
+    """The sequences of segments, with the ``idx`` of each one's request."""
     numbers = np.array([each.idx for each in texts], np.int64)
     return Sequences(segments.tokens, segments.offsets, segments.score_starts, numbers[segments.requests])

@@ -1,8 +1,8 @@
-"""What datasets hold between reads: arrays that pickle by name, and the reads that were made last.
+"""What datasets keep between reads: arrays that pickle as file names, and the most recent reads.
 
-Grain sends a dataset to each of its worker processes by pickling it. A
-`SharedArray` pickles as the name of a file that the workers map, so that its
-memory is there once, however many workers read it.
+Grain pickles a dataset to send it to its worker processes. A `SharedArray`
+pickles as the name of a file that the workers map, so it takes memory once,
+however many workers read it.
 """
 
 import contextlib
@@ -20,19 +20,18 @@ from numpy.typing import NDArray
 _Value = TypeVar("_Value")
 
 INLINE_BYTES = 1 << 18
-"""Smaller arrays travel inside the pickle: a file is not worth its trouble for them."""
+"""Smaller arrays travel inside the pickle; they are not worth a file."""
 
 
 class SharedArray:
     """A read-only array that worker processes map instead of receiving a copy.
 
-    Arrays of 256 KiB and more are written once, when they are first
-    pickled, to a file of the temporary directory; it goes with the array. Such
-    a pickle can be read as long as the array, or the process that made it,
-    lives.
+    Arrays of 256 KiB and more are written to a temporary file when they are first
+    pickled. The file is deleted with the array, so the pickle can be read only
+    while the array lives.
 
     Attributes:
-        array: The values; writing to them is refused.
+        array: The values, read-only.
     """
 
     def __init__(self, array: NDArray[Any]) -> None:
@@ -74,14 +73,14 @@ def _map_file(path: str) -> SharedArray:
 
 
 def _remove(path: str, owner: int) -> None:
-    if os.getpid() != owner:  # a forked child must not take the file from its parent
+    if os.getpid() != owner:  # a forked child must not delete its parent's file
         return
-    with contextlib.suppress(OSError):  # already gone, or open where open files cannot be removed
+    with contextlib.suppress(OSError):  # already gone, or on a system that cannot delete open files
         os.unlink(path)
 
 
 class RecentReads(Generic[_Value]):
-    """The values read last, by key; each is read once, however many threads ask for it at a time.
+    """A cache of the most recent values by key; concurrent requests for one key read it once.
 
     Copies and pickles start empty.
     """
@@ -92,7 +91,7 @@ class RecentReads(Generic[_Value]):
         self._slots: OrderedDict[Hashable, _Slot[_Value]] = OrderedDict()
 
     def get(self, key: Hashable, read: Callable[[], _Value]) -> _Value:
-        """The value kept for ``key``; if there is none, what ``read`` returns."""
+        """The value cached for ``key``, or else what ``read`` returns."""
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
             self._slots.move_to_end(key)

@@ -1,8 +1,8 @@
-"""A dataset in the order of its elements' keys.
+"""A dataset sorted by a key of its elements.
 
-The order is ``int64[n]``, made when the first element is asked for: each element
-is read once for its key and let go. Each epoch is sorted by itself, as a
-shuffled or randomly mapped dataset differs from epoch to epoch.
+The order, ``int64[n]``, is computed when the first element is requested: each
+element is read once for its key and not kept. Each epoch is sorted separately,
+since a shuffled or randomly mapped dataset differs from epoch to epoch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +16,14 @@ from windrow import planning
 from windrow.datasets.indexing import admit_dataset, split_index
 from windrow.datasets.shared import RecentReads, SharedArray
 
-_EPOCHS_KEPT = 2  # prefetching reads on in the next epoch while this one is not yet used up
+_EPOCHS_KEPT = 2  # prefetching reads the next epoch before this one is used up
 
 
 def token_length(item: Mapping[str, Any]) -> int:
-    """The token length of an element, to sort (and so to group) a dataset by.
+    """The token length of an element: a key to sort, and so to group, a dataset by.
 
     Args:
-        item: An element with ``inputs``, an array whose last axis counts tokens.
+        item: An element with ``inputs``, an array whose last axis is the sequence.
 
     Raises:
         KeyError: There is no ``inputs``.
@@ -42,24 +42,23 @@ def token_length(item: Mapping[str, Any]) -> int:
 
 
 class SortedDataset(grain.MapDataset):
-    """The elements of a dataset, sorted by a key; equal keys keep the order they came in.
+    """The elements of a dataset, stably sorted by a key.
 
-    Elements that a ``filter`` took out (``None``) come last, whichever way is
-    sorted, unless keys are given.
+    Elements removed by a ``filter`` (``None``) come last in either direction,
+    unless the keys themselves are given.
 
     Args:
         dataset: The dataset to sort.
-        key: What to sort by: a function of an element, or the keys themselves,
-            one for each element of an epoch of ``dataset`` (an array or a
-            sequence). Given keys spare reading the elements, and hold for every
-            epoch.
+        key: What to sort by: a function of an element, or the keys themselves (an
+            array or a sequence), one per element. Given keys save reading the
+            elements, and apply to every epoch.
         reverse: Sort in descending order. Ascending is the default.
 
     Raises:
-        TypeError: ``dataset`` is no ``MapDataset``; or, when the order is made,
+        TypeError: ``dataset`` is not a ``MapDataset``; or, when the order is computed,
             keys cannot be compared.
-        ValueError: ``dataset`` has no end, there are more or fewer keys than
-            elements, or, when the order is made, a key is not a number (NaN).
+        ValueError: ``dataset`` is infinite, the number of keys is not that of the
+            elements, or, when the order is computed, a key is NaN.
 
     >>> SortedDataset(grain.MapDataset.source([3, 1, 2]), lambda x: x)[0]
     1
@@ -98,12 +97,12 @@ class SortedDataset(grain.MapDataset):
         return f"SortedDataset(reverse={self.reverse})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the first epoch's order, so that no worker reads all elements for it; without given keys."""
+        """With the first epoch's order, which spares workers reading all elements; without given keys."""
         self._order(0, len(self))
         return self.__dict__ | ({} if callable(self.key) else {"key": None})
 
     def _order(self, epoch: int, size: int) -> NDArray[np.int64]:
-        """The order of an epoch; the first one is kept, and is that of all epochs if keys were given."""
+        """The order of an epoch. That of the first is kept, and serves all epochs if keys were given."""
         key = self.key
         if self._first is not None and (epoch == 0 or not callable(key)) and len(self._first.array) == size:
             return self._first.array
@@ -128,10 +127,10 @@ class SortedDataset(grain.MapDataset):
 
 
 def stable_order(keys: Sequence[Any] | NDArray[Any], reverse: bool) -> NDArray[np.int64]:
-    """The positions of ``keys`` in ascending, or descending, order; equal keys stay in order.
+    """The positions of ``keys`` in ascending or descending order; ties keep their order.
 
-    Whole numbers of 31 bits, such as lengths, are sorted by counting; other
-    numbers by NumPy; all else by comparing.
+    Integers of up to 31 bits, such as lengths, are sorted by counting, other
+    numbers by NumPy, and everything else by comparison.
     """
     array = _numbers(keys)
     if array is None:

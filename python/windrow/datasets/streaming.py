@@ -1,9 +1,9 @@
-"""Batches of a stream that does not fit in memory, sorted and bucketed within a window.
+"""Batches of a stream that does not fit in memory, sorted and bucketed within windows.
 
-All shapes are known beforehand. A window of requests is read, planned as any
-other requests, and given out batch by batch; then comes the next one. Only the
-last batch of a window has rows of padding, so with windows of a hundred batches
-they are fewer than one in a hundred.
+All shapes are known in advance. A window of requests is read, planned like any
+other set of requests, and yielded batch by batch; then the next window is read.
+Only the last batch of a window has rows of padding, so in windows of a hundred
+batches fewer than one row in a hundred is padding.
 
 ```text
 window of 4 requests, batches of 2, padded lengths [4, 8]
@@ -12,8 +12,8 @@ batches                    [7 4] [3 2]     [8 6] [5 1]     [2 -]
 their padded lengths       8     4         8     8         4
 ```
 
-A state is where the stream stood before the window, and how many of the window's
-batches have been given out: to resume, the window is read and planned again.
+A state holds the stream's state before the window and the number of the window's
+batches already yielded. To resume, the window is read and planned again.
 """
 
 import copy
@@ -34,25 +34,25 @@ from windrow.sharding import HostShare
 from windrow.tokens import Tokenizer, load_tokenizer
 
 Encode = Callable[[list[Any], int], Sequences]
-"""From a window's requests, and the number of its first, to their sequences."""
+"""Turns a window's requests, and the number of the first one, into their sequences."""
 
 
 class StreamedBatchDataset(grain.IterDataset):
     """The requests of a stream as `LLMIndexedBatch`, sorted within windows.
 
     Args:
-        requests: The stream; the same on every host.
-        encode: Makes the sequences of a window's requests.
+        requests: The stream, the same on every host.
+        encode: Turns a window's requests into sequences.
         window: How many requests are read at a time.
         batch_size: Rows of every batch over all hosts.
-        padded_lengths: The lengths that batches may have, ascending.
-        share: Which rows this host holds; all if not given.
+        padded_lengths: The lengths batches may have, ascending.
+        share: The rows this host holds; all by default.
 
     Raises:
-        TypeError: ``requests`` is no ``IterDataset``, or a number no whole number.
+        TypeError: ``requests`` is not an ``IterDataset``, or a number not an integer.
         ValueError: ``window`` is smaller than a batch, ``padded_lengths`` is empty
             or not ascending, ``batch_size`` cannot be split over the hosts, or,
-            when a window is read, a request is longer than all lengths.
+            when a window is read, a request is longer than every padded length.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class StreamedBatchDataset(grain.IterDataset):
         self.padded_lengths = [admit_count("padded_lengths", length) for length in padded_lengths]
         self._share = share or HostShare((0,), 1)
         self._encode = encode
-        self._plan(np.zeros(0, np.int32))  # refuses what no window could be planned with
+        self._plan(np.zeros(0, np.int32))  # refuses arguments no window could be planned with
         if window < batch_size:
             raise ValueError(
                 f"window is {window}, less than the {batch_size} rows of a batch; give several batches"
@@ -84,7 +84,7 @@ class StreamedBatchDataset(grain.IterDataset):
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Rows and length of all batches that there can be, over all hosts."""
+        """The possible shapes of batches over all hosts: rows and length."""
         return [(self.batch_size, length) for length in self.padded_lengths]
 
     def __iter__(self) -> grain.DatasetIterator:
@@ -125,7 +125,7 @@ class _StreamIterator(grain.DatasetIterator):
         self._requests = requests
         self._make = make
         self._window = window
-        self._before = copy.deepcopy(requests.get_state())  # where the stream stands before the window
+        self._before = copy.deepcopy(requests.get_state())  # the stream's state before the window
         self._first_request = 0
         self._next_batch = 0
         self._batches: IndexedBatchDataset | None = None
@@ -161,7 +161,7 @@ class _StreamIterator(grain.DatasetIterator):
         return f"StreamIterator(window={self._window})"
 
     def _open_window(self) -> None:
-        """Reads the window that begins where the stream stands."""
+        """Reads the window that begins at the stream's current position."""
         if self._batches is not None:
             self._pass_window()
         requests = list(islice(self._requests, self._window))
@@ -195,33 +195,34 @@ def evaluation_stream(
 ) -> StreamedBatchDataset:
     """A stream of requests as a Grain ``IterDataset`` of host batches, sorted and bucketed within windows.
 
-    For requests that do not fit in memory; those that do are planned better by
-    `evaluation_dataset`. Requests become segments exactly as lm-eval's own
-    backend makes them. Batches have the planned shapes and no others, and an
-    iterator can be checkpointed after any batch.
+    For requests that do not fit in memory; for those that do, `evaluation_dataset`
+    plans better. Requests become segments exactly as in lm-eval's own backend.
+    Batches have no other shapes than the planned ones, and an iterator can be
+    checkpointed after any batch.
 
     Args:
         requests: The stream, the same on every host, in the forms that
-            `lmeval_preprocessing_pipeline` takes; all of one type. Without a
-            tokenizer: dictionaries of ``tokens``, a whole sequence of which the
-            model sees all but the last, and, optional, ``score_start``, the index
-            of the first scored token (1), and ``idx``.
-        tokenizer: A tokenizer, or what `load_tokenizer` takes; ``None`` if requests
-            are tokens.
+            `lmeval_preprocessing_pipeline` takes; all of one type, and with at most
+            two arguments. Without a tokenizer: dictionaries of ``tokens``, a whole
+            sequence of which the model sees all but the last token, and optionally
+            ``score_start``, the index of the first scored token (default 1), and
+            ``idx``.
+        tokenizer: A tokenizer, or anything `load_tokenizer` takes; ``None`` if
+            requests are tokens.
         window: How many requests are sorted together.
         batch_size: Rows of every batch over all hosts.
-        padded_lengths: The lengths that batches may have, ascending.
+        padded_lengths: The lengths batches may have, ascending.
         max_length: The most tokens the model can see at once; ``None`` for no
             limit.
-        host_index: Which host this is.
-        host_count: How many hosts there are; each holds an equal run of rows.
+        host_index: This host's index.
+        host_count: The number of hosts; each holds an equal run of rows.
 
     Returns:
         A dataset of `LLMIndexedBatch`.
 
     Raises:
-        TypeError, ValueError: As of `StreamedBatchDataset`; and, when a window is
-            read, something is wrong with a request.
+        TypeError, ValueError: See `StreamedBatchDataset`; or, when a window is
+            read, a request is faulty.
         IndexError: There is no such host.
     """
     encode: Encode = _stack
@@ -238,7 +239,7 @@ def evaluation_stream(
 
 
 class _Encoder:
-    """Encodes a window's texts; pickled, it carries where its tokenizer is loaded from, if it knows that."""
+    """Encodes a window's texts; when pickled, it carries its tokenizer's source if that is known."""
 
     def __init__(self, source: Tokenizer | str | os.PathLike[str], max_length: int | None) -> None:
         self._source = source
@@ -254,7 +255,7 @@ class _Encoder:
 
 
 def _stack(requests: list[Mapping[str, Any]], first: int) -> Sequences:
-    """The sequences of requests that are tokens already."""
+    """The sequences of requests that are already tokens."""
     tokens = [_tokens(request, number) for number, request in enumerate(requests, first)]
     starts = [_score_start(request, number) for number, request in enumerate(requests, first)]
     numbers = [int(request.get("idx", number)) for number, request in enumerate(requests, first)]

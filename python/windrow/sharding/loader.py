@@ -1,7 +1,7 @@
 """From a host's rows to global arrays on a mesh.
 
-A batch's rows are split evenly over all axes of the mesh. Each host hands over
-the rows that its devices hold, and no data moves between hosts:
+A batch's rows are split evenly over all axes of the mesh. Each host provides the
+rows its devices hold, and no data moves between hosts:
 
 ```text
 8 rows, 4 devices on 2 hosts      rows 0-1   2-3   4-5   6-7
@@ -30,10 +30,10 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HostShare:
-    """Which rows of every batch a host holds: some of equally large blocks, in ascending order.
+    """Which rows of every batch a host holds, in blocks of equal size.
 
     Attributes:
-        blocks: The blocks that the host holds, ascending.
+        blocks: The blocks the host holds, ascending.
         block_count: How many blocks a batch's rows are split into.
 
     >>> HostShare((0, 1, 3), 4).row_ranges(8)
@@ -45,7 +45,7 @@ class HostShare:
 
     @classmethod
     def contiguous(cls, host_index: int, host_count: int) -> Self:
-        """The share of a host if each holds one block, in the order of the hosts."""
+        """The share of a host if each holds one block, in host order."""
         if host_count < 1:
             raise ValueError(f"host count is {host_count}; it must be at least 1")
         if not 0 <= host_index < host_count:
