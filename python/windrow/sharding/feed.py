@@ -29,14 +29,14 @@ Read = Callable[[Any], Iterable[Any]]
 
 
 class BatchFeed(Iterator[Any]):
-    """A dataloader's batches; opened, which may start workers, when the first is asked for.
+    """A dataloader's batches. It is opened, which may start workers, for the first batch.
 
     Args:
         dataloader: A `BatchSequence`, or anything that can be iterated.
-        read: How a slice of a sequence is iterated; one batch after the other by
+        read: How to iterate over a slice of a sequence; one batch after another by
             default.
-        given: How many batches to leave out.
-        state: Or the state in which the dataloader's own iterator begins.
+        given: How many batches to skip.
+        state: The state to restore in the dataloader's own iterator instead.
     """
 
     def __init__(self, dataloader: Any, read: Read | None, given: int = 0, state: Any = None) -> None:
@@ -50,12 +50,12 @@ class BatchFeed(Iterator[Any]):
 
     @property
     def is_at_start(self) -> bool:
-        """Whether no batch has been given or left out."""
+        """Whether no batch has been given or skipped."""
         return self._given == 0 and self._state is None
 
     @property
     def is_at_end(self) -> bool:
-        """Whether no batch is left, as far as that is known beforehand."""
+        """Whether a sequence has no batch left; of other dataloaders that is not known."""
         return self._is_sequence and self._given >= len(self._dataloader)
 
     def __next__(self) -> Any:
@@ -69,7 +69,7 @@ class BatchFeed(Iterator[Any]):
         return batch
 
     def get_state(self) -> Any:
-        """How many batches have been given, or the state of an iterator that keeps one."""
+        """The number of batches given, or the state of the dataloader's iterator if it keeps one."""
         if self._is_sequence or not hasattr(self._source, "get_state"):
             return self._given if self._state is None else self._state
         return copy.deepcopy(self._source.get_state())  # type: ignore[union-attr]
@@ -93,7 +93,7 @@ class BatchFeed(Iterator[Any]):
         return self.at(0)
 
     def pause(self) -> None:
-        """Ends a sequence's workers; they start again with the next batch."""
+        """Ends a sequence's workers; the next batch starts them again."""
         if self._is_sequence:
             self.close()
 

@@ -93,7 +93,7 @@ class HostShare:
         return cls(tuple(sorted(begin // block_size for begin in begins)), size // block_size)
 
     def row_ranges(self, rows: int) -> list[tuple[int, int]]:
-        """Where each run of neighbouring rows that the host holds of ``rows`` rows begins and ends."""
+        """The host's rows out of ``rows``, as ranges ``(start, stop)``; adjacent blocks are merged."""
         size = rows // self.block_count
         ranges: list[tuple[int, int]] = []
         for block in self.blocks:
@@ -107,11 +107,11 @@ class HostShare:
 class MultiHostDataLoadIterator:
     """The batches of a dataloader as global arrays, epoch by epoch.
 
-    Each ``iter()`` begins an epoch: with the dataloader's first batch, or, after
-    ``set_state``, where the state was taken. Only if the epoch before ended at
-    ``iterator_length`` while the dataloader had more, and ``reset_after_epoch`` is
-    off, does it go on from there. ``next()``, ``get_state()`` and ``set_state()`` work
-    on the epoch begun last.
+    Each ``iter()`` begins an epoch, normally at the dataloader's first batch. After
+    ``set_state`` it begins where the state was taken. After an epoch that stopped at
+    ``iterator_length`` with batches left over it continues with those, unless
+    ``reset_after_epoch`` is set. ``next()``, ``get_state()`` and ``set_state()`` act on
+    the latest epoch.
 
     A state depends neither on hosts nor on workers: written by four hosts with
     two workers each, it resumes on two hosts with none.
@@ -121,22 +121,20 @@ class MultiHostDataLoadIterator:
             axis counts rows (or whatever else is split over the devices). A
             sequence, a Grain dataset, or anything that can be iterated.
         global_mesh: The mesh over all hosts' devices.
-        iterator_length: Steps per epoch; by default as many as the dataloader
-            has batches. An epoch is shorter if the dataloader ends before, which is
-            logged as a warning.
-        dataset_size: How many elements the dataset has, for the caller's use.
-        reset_after_epoch: Whether each epoch begins with the first batch, even if
-            the one before left some.
-        read: How to go through a slice of a sequence, for example with worker
-            processes; one batch after the other by default.
+        iterator_length: Steps per epoch; by default the dataloader's length. If the
+            dataloader ends earlier, so does the epoch, and a warning is logged.
+        dataset_size: The number of elements in the dataset, for the caller's use.
+        reset_after_epoch: Whether every epoch starts at the first batch.
+        read: How to iterate over a slice of a sequence, for example with worker
+            processes; one batch after another by default.
 
     Attributes:
         sharding: Dimension 0 split over all axes of the mesh.
 
     Raises:
-        TypeError: ``global_mesh`` is no mesh, or ``iterator_length`` no whole number.
-        ValueError: ``iterator_length`` is negative; or, on a second way through, the
-            dataloader is a mere iterator, which cannot begin again.
+        TypeError: ``global_mesh`` is not a mesh, or ``iterator_length`` not an integer.
+        ValueError: ``iterator_length`` is negative; or a dataloader that is itself an
+            iterator would have to start over, which it cannot.
 
     >>> mesh = jax.make_mesh((4, 2), ("data", "tensor"))
     >>> loader = MultiHostDataLoadIterator([np.zeros((8, 2)), np.ones((8, 2))], mesh)
@@ -167,7 +165,7 @@ class MultiHostDataLoadIterator:
         self._resuming = False
 
     def __len__(self) -> int:
-        """Steps per epoch; ``sys.maxsize``, which is Grain's infinity, if there is no end in sight."""
+        """Steps per epoch; infinite (``sys.maxsize``, as in Grain) if the number is unknown."""
         return sys.maxsize if self.iterator_length is None else self.iterator_length
 
     def __iter__(self) -> "_Epoch":
@@ -183,39 +181,40 @@ class MultiHostDataLoadIterator:
         return next(self._epoch)
 
     def reset(self) -> None:
-        """Goes back to the first batch."""
+        """Starts over at the first batch."""
         self._epoch.go_to(self._epoch.feed.from_start(), 0)
         self._resuming = False
 
     def get_state(self) -> dict[str, Any]:
-        """Where the epoch begun last stands; ready for JSON.
+        """The position of the latest epoch: ``step`` and ``iterator_length``.
 
-        ``step`` and ``iterator_length``; and, if the dataloader stands elsewhere than
-        that many batches from its start, or keeps a state itself, ``data``.
+        There is a third key, ``data``, if an iterator of the dataloader has a state of
+        its own, or if earlier epochs have used batches of the same pass. Ready for
+        JSON, as far as that state is.
         """
         return self._epoch.get_state()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Lets the next epoch begin where the state was taken.
+        """Starts the next epoch where the state was taken.
 
         Raises:
-            KeyError: ``state`` is none of this class.
-            ValueError: It is of an iterator of another length.
-            IndexError: Its step is none of this iterator's.
+            KeyError: ``state`` lacks ``step`` or ``iterator_length``.
+            ValueError: ``state`` belongs to an iterator of another length.
+            IndexError: ``step`` is out of range.
         """
         self._epoch.set_state(state)
         self._resuming = True
 
     def close(self) -> None:
-        """Ends the epoch begun last, and its workers."""
-        self._epoch.feed.close()
+        """Ends the workers of the latest epoch."""
+        self._epoch.close()
 
     def _begin(self, feed: BatchFeed) -> "_Epoch":
         return _Epoch(feed, self._place, self.iterator_length)
 
 
 def _steps(dataloader: Any) -> int | None:
-    """How many batches a dataloader says it has; nothing if it does not say, or has no end."""
+    """The number of batches in a dataloader; ``None`` if it is infinite or unknown."""
     size = len(dataloader) if hasattr(dataloader, "__len__") else sys.maxsize
     return None if size == sys.maxsize else size
 
@@ -229,7 +228,7 @@ def _admit(iterator_length: Any) -> int:
 
 
 class _Epoch(Iterator[Any]):
-    """One epoch: so many steps of a feed, or as many as it has."""
+    """One epoch of a feed: ``length`` steps, or all the feed has."""
 
     def __init__(self, feed: BatchFeed, place: "_Placement", length: int | None) -> None:
         self.feed = feed
@@ -239,7 +238,7 @@ class _Epoch(Iterator[Any]):
 
     @property
     def is_complete(self) -> bool:
-        """Whether it ended at its length."""
+        """Whether all its steps are done."""
         return self._length is not None and 0 < self._length == self._step
 
     def __next__(self) -> Any:
@@ -263,7 +262,7 @@ class _Epoch(Iterator[Any]):
         except StopIteration:
             if not may_be_over:
                 raise
-        # The epoch before took exactly what there was, so this one begins from the start.
+        # The epoch before used up the dataloader to the last batch, so this one starts over.
         self.feed = self.feed.from_start()
         return next(self.feed)
 
@@ -290,6 +289,9 @@ class _Epoch(Iterator[Any]):
         if feed is not self.feed:
             self.feed.close()
         self.feed, self._step = feed, step
+
+    def close(self) -> None:
+        self.feed.close()
 
 
 class _Placement:
