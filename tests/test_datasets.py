@@ -126,7 +126,7 @@ def test_an_empty_dataset_has_no_elements():
         assert (len(dataset), list(dataset)) == (0, [])
         with pytest.raises(IndexError, match=r"index 0 is out of range: .* is empty"):
             dataset[0]
-    assert list(PadBatchDataset(empty, 4, 5, "x")) == 8 * ["x"]
+    assert list(PadBatchDataset(empty, 4, 5, "x")) == 5 * ["x"]
 
 
 def test_endless_datasets():
