@@ -99,7 +99,7 @@ class Programs:
         """Bytes that a program needs beside the parameters, slots included; waits until it is compiled."""
         self.ask(program)
         compiled, arrays = self._compiler.get(program), self._arrays(program)
-        return memory.need(compiled, arrays, in_a_chain=isinstance(program, Insert | Decode))
+        return memory.need(compiled, arrays)
 
     def dropping_unbegun(self) -> AbstractContextManager[None]:
         """Forgets at the end what was asked for and is not begun by then."""

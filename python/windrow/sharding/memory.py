@@ -5,14 +5,10 @@ arguments but the parameters, its outputs, its temporaries, less what outputs ta
 over from arguments. What there is, is told by the devices, or, for CPUs, by the
 machine or the caller.
 
-*Libraries on CPUs.* XLA hands some parts of a program to a library as a whole: the
-softmax of attention together with its product, the sum of a vocabulary's
-exponentials. What the library keeps in between is not in XLA's account, though it
-may be half of all. The program's text tells which parts these are: the exponentials
-of a softmax are kept, with a product's packed operand and its result where one
-follows. This is an estimate, as is that a vocabulary is worked through in pieces.
-Besides, the allocator keeps some of what is freed. Therefore only a part of a CPU's
-budget is planned for.
+On CPUs this leaves things out: XLA hands some parts of a program to libraries whose
+own memory is not in its account, temporaries of one program may overlap with the
+next one's, and the allocator keeps some of what is freed. Processes were seen to take
+up to 2.4 times what XLA says, so that only a part of a CPU's budget is planned for.
 """
 
 import os
@@ -35,24 +31,14 @@ from windrow.sizing import show_bytes
 DEVICE_SHARE = 0.9
 """How much of what a device has left is planned for; the rest is for its libraries and for gaps."""
 
-CPU_SHARE = 0.75
-"""How much of a CPU's budget is planned for."""
-
-CPU_ALLOWANCE = 32 << 20
-"""Bytes of a CPU's budget, besides, that are for stacks, and for what the allocator keeps."""
-
-CPU_OVERLAP = 32 << 20
-"""Of a program's temporaries, how many bytes at most are there twice on a CPU where the next one
-begins as soon as it has ended: it touches some of its own before the first ones are given back."""
+CPU_SHARE = 0.35
+"""The same for a CPU's budget, where programs take more than XLA's account of them."""
 
 AVAILABLE_SHARE = 0.5
 """Without a budget, how much of a machine's available memory the processes on it take together."""
 
 UNKNOWN_AVAILABLE = 4 << 30
 """What a machine is taken to have available where it does not tell."""
-
-_LIBRARY_PIECE = 1 << 15
-"""The longest stretch of a last axis that a library reduces at once."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +69,14 @@ class DeviceMemory:
     @property
     def room(self) -> int:
         """Bytes of the budget that are planned for."""
-        if self._on_cpu:
-            return max(0, int(self.budget * CPU_SHARE) - CPU_ALLOWANCE)
-        return int(self.budget * DEVICE_SHARE)
+        return int(self.budget * (CPU_SHARE if self._on_cpu else DEVICE_SHARE))
 
-    def need(self, program: Any, arrays: Any, in_a_chain: bool = False) -> int:
+    def need(self, program: Any, arrays: Any) -> int:
         """Bytes that a program needs beside the parameters, in the memory that the budget is of.
 
         Args:
             program: As ``jit(...).lower(params, *arrays).compile()`` gives it.
             arrays: A pytree of ``jax.ShapeDtypeStruct`` with shardings: all but the parameters.
-            in_a_chain: Whether it runs on what it gave before, again and again.
         """
         analysis = program.memory_analysis()
         if analysis is None:
@@ -103,11 +86,7 @@ class DeviceMemory:
             )
         given = sum(_shard_bytes(array) for array in jax.tree.leaves(arrays))
         made = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        needed = given + made + analysis.temp_size_in_bytes
-        if self._on_cpu:
-            needed += library_bytes(program.as_text())
-            needed += min(analysis.temp_size_in_bytes, CPU_OVERLAP) if in_a_chain else 0
-        return int(needed) * self._sharing
+        return int(given + made + analysis.temp_size_in_bytes) * self._sharing
 
     def largest_need(self, needs: list[int]) -> int:
         """The largest of all hosts' needs. Every host must call it, with as many."""
@@ -189,56 +168,6 @@ def _free_in_group() -> int | None:
         except (OSError, ValueError):
             continue
     return None
-
-
-def library_bytes(text: str) -> int:
-    """What libraries that a program hands parts of itself to keep beside XLA's own memory, about.
-
-    Args:
-        text: A compiled program's, as ``as_text()`` gives it.
-
-    Returns:
-        Bytes of what the neediest of these parts keeps.
-
-    >>> library_bytes('''
-    ... %part (x: f32[8,100]) -> f32[8] {
-    ...   %x = f32[8,100]{1,0} parameter(0)
-    ...   %e = f32[8,100]{1,0} exponential(%x)
-    ...   ROOT %sum = f32[8]{0} reduce(%e, %zero), dimensions={1}
-    ... }
-    ... ENTRY %main (x: f32[8,100]) -> f32[8] {
-    ...   %sum = f32[8]{0} fusion(%x), kind=kCustom, calls=%part
-    ... }
-    ... ''')
-    3200
-    """
-    called = set(re.findall(r"kind=kCustom, calls=%?([\w.\-]+)", text))
-    largest = 0
-    for name, body in re.findall(r"^%?([\w.\-]+) \(.*?\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
-        if name in called:
-            largest = max(largest, _kept(body))
-    return largest
-
-
-def _kept(body: str) -> int:
-    """A softmax's exponentials and the products beside it; the last one's operand is packed besides."""
-    made = re.findall(r"^\s+(ROOT )?%?\S+ = (\w+)\[([\d,]*)\]\S* ([\w\-]+)\(", body, re.MULTILINE)
-    with_product = any(operation == "dot" for *_, operation in made)
-    inner = products = 0
-    for root, dtype, dimensions, operation in made:
-        axes = [int(size) for size in dimensions.split(",") if size]
-        if operation == "dot":
-            products += prod(axes) * _item_bytes(dtype) * (2 if root else 1)
-        elif operation == "exponential" and not root:
-            if axes and not with_product:
-                axes[-1] = min(axes[-1], _LIBRARY_PIECE)
-            inner = max(inner, prod(axes) * _item_bytes(dtype))
-    return int(inner + products) if inner else 0
-
-
-def _item_bytes(dtype: str) -> int:
-    bits = re.search(r"\d+", dtype)
-    return max(1, int(bits[0]) // 8) if bits else 1
 
 
 def _shard_bytes(array: Any) -> int:
