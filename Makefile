@@ -28,13 +28,13 @@ setup: $(VENV)/.installed ## Make the virtual environment and build the package 
 demo: $(VENV)/.package ## Train a tiny model, evaluate it, show the tables
 	$(BIN)/windrow demo
 
-test: test-rust test-python ## Run every test
+test: $(if $(ARGS),,test-rust) test-python ## Run every test, or a part: make test ARGS=tests/test_plan.py
 
 test-rust:
 	cargo test --workspace --exclude windrow-py --quiet
 
 test-python: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup ## Run every bench
 	cargo bench

@@ -1,7 +1,13 @@
-"""What every test shares: several CPU devices, strict promotion, the evaluation material."""
+"""What every test shares: CPU devices, strict promotion, compiled programs, the evaluation material."""
 
+import os
 import warnings
 from pathlib import Path
+
+# Before JAX is loaded, and for the processes that tests start: what one of them has compiled, none
+# compiles again, nor does the next run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import pytest
