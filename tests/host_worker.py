@@ -236,7 +236,7 @@ def harness(options):
 def auto(options):
     """Batches and slots sized by memory, of which the processes have different amounts."""
     number = jax.process_index()
-    memory.available_bytes = lambda: (96 << 20) * (3 - number)
+    memory.available_bytes = lambda: (24 << 20) * (3 - number)
     sharding = shardings()["data"]
     parts = {"hidden": hidden, "head": head, "init_state": init_state, "step": step}
     model = prefix_model(258, width=256, max_length=64, **parts)

@@ -189,10 +189,10 @@ def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
 
 
 def test_too_small_a_budget_is_told(tokenizer):
-    lm = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="43MiB", mesh=MESHES[1]())
+    lm = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="700KiB", mesh=MESHES[1]())
     message = (
         r"a batch of 1 x \d\d tokens, the least that holds the longest request, needs \S+ [KM]iB beside the "
-        r"parameters, and \S+ KiB of the 43.0 MiB that there are can be planned for; "
+        r"parameters, and \S+ KiB of the 700.0 KiB that there are can be planned for; "
         "give a larger memory_budget"
     )
     with pytest.raises(ValueError, match=message):
@@ -219,9 +219,9 @@ def test_two_processes_choose_alike(tmp_path):
     first, second = results(tmp_path, "auto", 2)
     for name in ("report", "given", "texts"):
         assert first[name] == second[name]
-    # Each takes its share of half of what the poorer one has available: 192 MiB.
-    assert first["report"]["scoring"]["memory_budget"] == 48 * MIB
-    assert first["report"]["generation"]["memory_budget"] == 48 * MIB
+    # Each takes its share of half of what the poorer one has available: 48 MiB.
+    assert first["report"]["scoring"]["memory_budget"] == 12 * MIB
+    assert first["report"]["generation"]["memory_budget"] == 12 * MIB
     assert first["given"]["memory_budget"] == 120 * MIB
     assert first["given"]["tokens_per_batch"] > first["report"]["scoring"]["tokens_per_batch"]
     np.testing.assert_allclose([s for s, _ in first["scores"]], [s for s, _ in second["scores"]], atol=1e-5)
