@@ -5,7 +5,8 @@ mod seeds;
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use seeds::written;
+use seeds::trees::ragged;
+use seeds::{many_segments, written};
 use windrow_core::{Error, Result, ragged};
 
 fn token_lengths(offsets: &[i64]) -> Result<Vec<i32>> {
@@ -26,15 +27,6 @@ fn naive(tokens: &[i32], offsets: &[i64]) -> Vec<i64> {
     (0..).zip(segments).map(|(number, segment)| *seen.entry(segment).or_insert(number)).collect()
 }
 
-fn ragged(segments: &[Vec<i32>]) -> (Vec<i32>, Vec<i64>) {
-    let mut offsets = vec![0];
-    offsets.extend(segments.iter().scan(0, |end, segment| {
-        *end += segment.len() as i64;
-        Some(*end)
-    }));
-    (segments.concat(), offsets)
-}
-
 fn assert_laws(segments: &[Vec<i32>]) {
     let (tokens, offsets) = ragged(segments);
     let lengths = token_lengths(&offsets).unwrap();
@@ -49,21 +41,6 @@ fn assert_laws(segments: &[Vec<i32>]) {
         expected
     );
     assert_eq!(group_by(|tokens| tokens.iter().map(|&t| t as u64 & 3).sum(), &tokens, &offsets), expected);
-}
-
-/// Many segments of few tokens, many of them equal, enough for several threads and bins.
-fn many_segments(tokens: i32, longest: usize) -> Vec<Vec<i32>> {
-    let mut state = 7u64;
-    let mut random = move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 33) as i32
-    };
-    (0..100_003)
-        .map(|_| {
-            let length = random() as usize % (longest + 1);
-            (0..length).map(|_| random() % tokens).collect()
-        })
-        .collect()
 }
 
 proptest! {

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import gc
+import hashlib
 import json
 import pickle
 import threading
@@ -431,3 +432,72 @@ def test_arrays_that_another_thread_writes_to_do_no_harm():
     finally:
         stop.set()
         thread.join()
+
+
+STORED = [
+    (0, 9, None, {"batch_size": 4}, "cf6e618872016651", "77b93cb4b0e97142"),
+    (100, 50, None, {"batch_size": 8}, "d64b436e2d2b859c", "85399fc3f060cf21"),
+    (
+        100,
+        50,
+        None,
+        {"batch_size": 8, "pack": True, "shape_price": 0},
+        "b03c7a07763281b5",
+        "24a7b22683aa3751",
+    ),
+    (
+        100,
+        50,
+        4,
+        {"batch_size": 8, "row_multiple": 4, "max_shapes": 3},
+        "052a94522f23b8bf",
+        "13c7546fc6d15419",
+    ),
+    (
+        1000,
+        300,
+        3,
+        {"batch_size": 16, "max_shapes": None, "padding_multiple": 64},
+        "4b590c365de72e56",
+        "22e86c0241c53848",
+    ),
+    (
+        1000,
+        300,
+        None,
+        {"batch_size": 16, "padded_lengths": [100, 300], "longest_first": False},
+        "8e34d9ccba4ed289",
+        "7281a0b7c5acde1e",
+    ),
+    (999, 37, 2, {"batch_size": 5, "pack": True, "max_segments": 3}, "58557b53d44ce9c3", "44e2470d68a539ef"),
+    (64, 32, None, {"tokens_per_batch": 256, "padded_lengths": [32]}, "4d40edd9d5e642c0", "420f23783553624b"),
+    (
+        4096,
+        128,
+        None,
+        {"tokens_per_batch": 16384, "padded_lengths": [128]},
+        "f81c52a7b5d73edb",
+        "916842fe5f579d5e",
+    ),
+    (
+        128,
+        16,
+        None,
+        {"tokens_per_batch": 128, "row_multiple": 8, "padded_lengths": [16]},
+        "9eddc75f0827c106",
+        "d454fefddf0554f7",
+    ),
+]
+
+
+@pytest.mark.parametrize(("count", "most", "together", "policy", "fingerprint", "digest"), STORED)
+def test_stored_plans_stay_what_they_are(count, most, together, policy, fingerprint, digest):
+    """Should this fail, plans are no longer those that other hosts and stored bytes take them for."""
+    lengths = (np.arange(count) * 7919 % most + 1).astype(np.int32)
+    identities = None
+    if together:
+        identities = np.arange(count) // together * together
+        lengths = lengths[identities]
+    plan = Plan(lengths, identities, **policy)
+    stored = plan.__reduce__()[1][0]
+    assert (plan.fingerprint, hashlib.sha256(stored).hexdigest()[:16]) == (fingerprint, digest)

@@ -17,10 +17,12 @@ __all__ = [
     "pack_rows",
     "pad_rows",
     "pair_segments",
+    "prefix_order",
     "prompt_segments",
     "rolling_segments",
     "round_up",
     "token_lengths",
+    "tree_rows",
 ]
 
 @final
@@ -30,6 +32,8 @@ class Plan:
         lengths: NDArray[np.int32],
         identities: NDArray[np.int64] | None = None,
         *,
+        prefixes: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None,
+        row_prices: Sequence[int] | NDArray[np.int64] | None = None,
         batch_size: int | None = None,
         tokens_per_batch: int | None = None,
         row_multiple: int = 1,
@@ -53,6 +57,8 @@ class Plan:
     @property
     def packed(self) -> bool: ...
     @property
+    def trees(self) -> bool: ...
+    @property
     def shapes(self) -> NDArray[np.int32]: ...
     @property
     def batch_shapes(self) -> NDArray[np.int32]: ...
@@ -62,6 +68,10 @@ class Plan:
     def rows(self) -> NDArray[np.int32]: ...
     @property
     def starts(self) -> NDArray[np.int32]: ...
+    @property
+    def own(self) -> NDArray[np.int32]: ...
+    @property
+    def parents(self) -> NDArray[np.int32]: ...
     @property
     def lengths(self) -> NDArray[np.int32]: ...
     @property
@@ -95,6 +105,7 @@ class Plan:
         self, batch: int, row_start: int = 0, row_stop: int | None = None
     ) -> NDArray[np.int32]: ...
     def positions(self, batch: int, row_start: int = 0, row_stop: int | None = None) -> NDArray[np.int32]: ...
+    def reach(self, batch: int, row_start: int = 0, row_stop: int | None = None) -> NDArray[np.int32]: ...
     def row_lengths(
         self, batch: int, row_start: int = 0, row_stop: int | None = None
     ) -> NDArray[np.int32]: ...
@@ -181,5 +192,11 @@ def pack_rows(
 def pad_rows(
     tokens: NDArray[np.int32], offsets: NDArray[np.int64], rows: NDArray[np.int64], length: int, fill: int
 ) -> NDArray[np.int32]: ...
+def prefix_order(
+    tokens: NDArray[np.int32], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]: ...
 def round_up(lengths: NDArray[np.int32], multiple: int) -> NDArray[np.int32]: ...
 def token_lengths(offsets: NDArray[np.int64]) -> NDArray[np.int32]: ...
+def tree_rows(
+    lengths: NDArray[np.int32], order: NDArray[np.int64], shared: NDArray[np.int32], capacity: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]: ...

@@ -199,16 +199,22 @@ class HostBatch(_Batch):
     scores    = picked[read_pick, read_target]                 one per read
     ```
 
+    If rows hold prefix trees, segments share beginnings: a segment's tokens lie along
+    a path through its row, and ``reach`` says which token sees which.
+
     Attributes:
         inputs: Tokens the model sees, ``int32[rows, length]``.
-        positions: Each token's position in its segment, from 0.
-        segment_ids: Each token's segment within its row, from 1; 0 in padding and
-            filler.
+        positions: Each token's position in its segment, from 0; in a tree, its depth.
+        segment_ids: Each token's segment, or tree, within its row, from 1; 0 in padding
+            and filler.
         pick_index: Row times length plus position, ``int32[groups, picks]``.
         read_pick: The pick whose logits score the token, ``int32[groups, reads]``.
         read_target: The scored token, ``int32[groups, reads]``.
         read_request: The request the token belongs to, ``int32[groups, reads]``; -1
             in padding.
+        reach: ``int32[rows, length]``: token ``i`` of a row sees token ``j`` if
+            ``j <= i < reach[j]``. ``None`` if rows hold no trees: a token then sees the
+            earlier tokens of its segment.
     """
 
     inputs: Array
@@ -218,6 +224,7 @@ class HostBatch(_Batch):
     read_pick: Array
     read_target: Array
     read_request: Array
+    reach: Array | None = None
 
 
 def join_rows(batches: Sequence[_SomeBatch]) -> _SomeBatch:
@@ -277,6 +284,8 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, jax.Array) and isinstance(other, jax.Array) and not one.is_fully_addressable:
         shards = zip(one.addressable_shards, other.addressable_shards, strict=True)
         return one.shape == other.shape and all(_same(mine.data, others.data) for mine, others in shards)
+    if one is None or other is None:
+        return one is other
     one, other = np.asarray(one), np.asarray(other)
     return one.dtype == other.dtype and np.array_equal(one, other)
 

@@ -14,8 +14,10 @@ from windrow._rust import length_order as length_order
 from windrow._rust import multihost_remap as multihost_remap
 from windrow._rust import pack_rows as pack_rows
 from windrow._rust import pad_rows as pad_rows
+from windrow._rust import prefix_order as prefix_order
 from windrow._rust import round_up as round_up
 from windrow._rust import token_lengths as token_lengths
+from windrow._rust import tree_rows as tree_rows
 
 __all__ = [
     "Plan",
@@ -27,6 +29,8 @@ __all__ = [
     "multihost_remap",
     "pack_rows",
     "pad_rows",
+    "prefix_order",
     "round_up",
     "token_lengths",
+    "tree_rows",
 ]

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every test uses every seed")]
 
+pub mod trees;
+
 const MOST: i32 = i32::MAX;
 
 /// Few lengths: nothing, one, zeros, the greatest, runs, ties.
@@ -34,6 +36,21 @@ pub fn many_lengths() -> Vec<Vec<i32>> {
     let mut outlier = below(100);
     outlier[70_000] = MOST;
     vec![below(5), below(8192), below(1 << 20), below(MOST), outlier, vec![512; count as usize]]
+}
+
+/// Many segments of few tokens, many of them equal, enough for several threads and bins.
+pub fn many_segments(tokens: i32, longest: usize) -> Vec<Vec<i32>> {
+    let mut state = 7u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as i32
+    };
+    (0..100_003)
+        .map(|_| {
+            let length = random() as usize % (longest + 1);
+            (0..length).map(|_| random() % tokens).collect()
+        })
+        .collect()
 }
 
 /// The elements that `fill` writes.

@@ -165,7 +165,7 @@ class IndexedBatchDataset(PlannedDataset):
 
 
 class HostBatchDataset(PlannedDataset):
-    """A plan's batches as `HostBatch`: rows may be shared and packed.
+    """A plan's batches as `HostBatch`: rows may be shared and packed, and hold trees.
 
     Args:
         plan: The plan.
@@ -212,6 +212,7 @@ class HostBatchDataset(PlannedDataset):
             read_pick=read_pick,
             read_target=read_target,
             read_request=_spread(owners, spans, read_target.shape),
+            reach=plan.reach(batch, start, stop) if plan.trees else None,
         )
 
 

@@ -14,7 +14,9 @@
 mod line;
 
 mod batch;
+mod picks;
 mod reads;
+mod trees;
 
 use std::mem::MaybeUninit;
 
@@ -23,6 +25,7 @@ use line::{prefetch, write_line};
 
 pub use batch::{Sequences, inputs, positions, row_lengths, segment_ids, targets};
 pub use reads::{Groups, ReadArrays, read_capacities, read_spans, reads};
+pub use trees::reach;
 
 /// Stands for a row without a segment, which completes a batch.
 pub const FILLER: i64 = -1;

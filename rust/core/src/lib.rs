@@ -32,6 +32,7 @@ pub mod pack;
 mod parallel;
 mod place;
 pub mod plan;
+pub mod prefix;
 pub mod ragged;
 pub mod shard;
 

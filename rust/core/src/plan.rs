@@ -48,6 +48,7 @@ mod policy;
 mod shapes;
 mod sharing;
 mod statistics;
+mod trees;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -57,7 +58,8 @@ use crate::error::{Error, Result};
 pub use policy::{BatchRows, Packing, PaddedLengths, Policy, SHAPE_PRICE};
 pub use shapes::Stretch;
 pub(crate) use shapes::round_up;
-pub use statistics::Statistics;
+pub use statistics::{Statistics, TreeTokens};
+pub use trees::{Choice, Prefixes};
 
 /// An immutable plan; see the [module](self).
 #[derive(Clone, Debug)]
@@ -66,6 +68,8 @@ pub struct Plan {
     lengths: Vec<i32>,
     /// The first segment with the same input; nothing if no row is shared.
     firsts: Option<Vec<u32>>,
+    /// How segments share beginnings; nothing if they do not.
+    trees: Option<trees::Trees>,
     batches: Vec<i32>,
     rows: Vec<i32>,
     members: layout::Members,
@@ -108,11 +112,68 @@ impl Plan {
         let stretches = shapes::choose_stretches(&policy, &sorted.runs, row_count)?;
         statistics.add_batches(row_count, &stretches);
         let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
-        let members = layout::members(&rows, row_count, firsts.as_deref(), packed);
-        let (batches, rows) = layout::batches(&stretches, rows, policy.longest_first);
-        let places = [&batches, &rows, &members.starts].map(Vec::as_slice);
-        let fingerprint = bytes::fingerprint(&policy, &lengths, firsts.as_deref(), &stretches, places);
-        Ok(Plan { policy, lengths, firsts, batches, rows, members, stretches, statistics, fingerprint })
+        let is_packed = packed.is_some();
+        let starts = layout::starts(rows.len(), firsts.as_deref(), packed);
+        let members = layout::members(&rows, row_count, starts, is_packed);
+        Ok(Plan {
+            policy,
+            lengths,
+            firsts,
+            trees: None,
+            batches: Vec::new(),
+            rows: Vec::new(),
+            members,
+            stretches,
+            statistics,
+            fingerprint: 0,
+        }
+        .finish(rows))
+    }
+
+    /// Plans segments of these lengths whose shared beginnings stand once in each row.
+    ///
+    /// Rows are as long as the given padded lengths that cost the least, or else as
+    /// the longest segment, rounded up.
+    pub fn of_trees(lengths: &[i32], prefixes: Prefixes, policy: Policy) -> Result<Self> {
+        policy.check()?;
+        let lengths = sharing::admit_lengths(lengths)?;
+        layout::check_longest(&policy, &lengths)?;
+        let laid = trees::lay(&policy, &lengths, prefixes)?;
+        let (statistics, stretches, position) = (laid.statistics, laid.stretches, laid.position);
+        let rows: Vec<u32> = laid.rows.into_iter().map(|row| position[row as usize]).collect();
+        let members = layout::members(&rows, statistics.rows, laid.starts, true);
+        let (firsts, trees) = (None, Some(laid.trees));
+        Ok(Plan {
+            policy,
+            lengths,
+            firsts,
+            trees,
+            batches: Vec::new(),
+            rows: Vec::new(),
+            members,
+            stretches,
+            statistics,
+            fingerprint: 0,
+        }
+        .finish(rows))
+    }
+
+    /// With the batches of these sorted rows, and the fingerprint.
+    fn finish(mut self, rows: Vec<u32>) -> Self {
+        (self.batches, self.rows) = layout::batches(&self.stretches, rows, self.policy.longest_first);
+        let places = [&self.batches, &self.rows, &self.members.starts].map(Vec::as_slice);
+        self.fingerprint =
+            bytes::fingerprint(&self.policy, &self.lengths, self.shared(), &self.stretches, places);
+        self
+    }
+
+    /// Who shares with whom.
+    fn shared(&self) -> bytes::Shared<'_> {
+        match (&self.firsts, &self.trees) {
+            (None, None) => bytes::Shared::Nothing,
+            (Some(firsts), _) => bytes::Shared::Firsts(firsts),
+            (None, Some(trees)) => bytes::Shared::Trees(trees),
+        }
     }
 
     /// What the plan was asked for.
@@ -176,9 +237,40 @@ impl Plan {
         self.fingerprint
     }
 
+    /// Whether rows hold trees, in which segments share beginnings.
+    pub fn has_trees(&self) -> bool {
+        self.trees.is_some()
+    }
+
+    /// How the lengths of rows were chosen, where they hold trees.
+    pub fn choice(&self) -> Option<&Choice> {
+        self.trees.as_ref().map(|trees| &trees.choice)
+    }
+
+    /// How many of each segment's first tokens stand as those of its parent; nothing without trees.
+    pub fn all_own(&self) -> Option<&[i32]> {
+        self.trees.as_ref().map(|trees| &trees.own[..])
+    }
+
+    /// The parent of each segment, −1 for none; nothing without trees.
+    pub fn all_parents(&self) -> Option<&[i32]> {
+        self.trees.as_ref().map(|trees| &trees.parents[..])
+    }
+
+    /// How many of a segment's first tokens stand as those of its parent.
+    pub fn own(&self, segment: usize) -> usize {
+        self.trees.as_ref().map_or(0, |trees| trees.own[segment] as usize)
+    }
+
+    /// The segment whose tokens stand for those that are not a segment's own.
+    pub fn parent(&self, segment: usize) -> Option<usize> {
+        let parent = self.trees.as_ref()?.parents[segment];
+        usize::try_from(parent).ok()
+    }
+
     /// Whether rows may hold several segments.
     pub fn is_packed(&self) -> bool {
-        self.policy.packing.is_some()
+        self.policy.packing.is_some() || self.has_trees()
     }
 
     /// How many batches there are.
@@ -201,13 +293,20 @@ impl Plan {
 
     /// A few bytes from which [`Plan::from_bytes`] makes the same plan.
     pub fn to_bytes(&self) -> Vec<u8> {
-        bytes::write(&self.policy, &self.lengths, self.firsts.as_deref(), self.fingerprint)
+        bytes::write(&self.policy, &self.lengths, self.shared(), self.fingerprint)
     }
 
     /// The plan that was stored as these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (recipe, fingerprint) = bytes::read(bytes)?;
-        let plan = Plan::new(&recipe.lengths, recipe.identities.as_deref(), recipe.policy)?;
+        let (lengths, policy) = (&recipe.lengths, recipe.policy);
+        let plan = match &recipe.sharing {
+            bytes::Sharing::Nothing => Plan::new(lengths, None, policy)?,
+            bytes::Sharing::Identities(identities) => Plan::new(lengths, Some(identities), policy)?,
+            bytes::Sharing::Prefixes { order, shared, choice } => {
+                Plan::of_trees(lengths, Prefixes { order, shared, choice }, policy)?
+            }
+        };
         if plan.fingerprint != fingerprint {
             return Err(bytes::foreign(bytes));
         }
@@ -251,10 +350,11 @@ impl<'plan> Batch<'plan> {
         Ok(start as usize..stop as usize)
     }
 
-    /// The positions of its row that a segment fills.
+    /// The positions of its row that a segment's own tokens fill: in a row without trees, all of them.
     pub(crate) fn span(&self, segment: u32) -> Range<usize> {
-        let start = self.plan.members.starts[segment as usize] as usize;
-        start..start + self.plan.lengths[segment as usize] as usize
+        let segment = segment as usize;
+        let start = self.plan.members.starts[segment] as usize;
+        start..start + self.plan.lengths[segment] as usize - self.plan.own(segment)
     }
 
     /// The segments in these rows, by row, start and number.

@@ -11,10 +11,12 @@ mod bins;
 mod group;
 mod hash;
 mod pairs;
+mod segments;
 
 use std::mem::MaybeUninit;
 
 pub use group::{group_identical, group_identical_by};
+pub(crate) use segments::Segments;
 
 use crate::chunks::fill_chunks;
 use crate::error::{Error, Result};
@@ -59,7 +61,7 @@ pub(crate) fn segment_count(offsets: &[i64]) -> Result<usize> {
 
 /// The refusal of the first offset that descends or leaves a segment too long,
 /// `offsets` being those from segment `begin` on.
-fn refused_offset(offsets: &[i64], begin: usize) -> Error {
+pub(crate) fn refused_offset(offsets: &[i64], begin: usize) -> Error {
     for (segment, ends) in offsets.windows(2).enumerate() {
         let (first, value) = (ends[0], ends[1]);
         let expected = if value < first {

@@ -96,6 +96,24 @@ where
     Ok((one.0, other.0))
 }
 
+/// As [`filled_pair`], for two arrays of each type.
+///
+/// # Safety
+///
+/// As for [`filled`], for all of them.
+pub unsafe fn filled_pairs<T, U, F>(py: Python<'_>, size: usize, fill: F) -> PyResult<Pairs<'_, T, U>>
+where
+    T: Element + Send,
+    U: Element + Send,
+    F: FnOnce([&mut [MaybeUninit<T>]; 2], [&mut [MaybeUninit<U>]; 2]) -> windrow_core::Result<()> + Send,
+{
+    let mut ones = [Fresh::allocate(py, [size])?, Fresh::allocate(py, [size])?];
+    let mut others = [Fresh::allocate(py, [size])?, Fresh::allocate(py, [size])?];
+    let slots = (ones.each_mut().map(Fresh::slots), others.each_mut().map(Fresh::slots));
+    py.detach(|| fill(slots.0, slots.1)).map_err(crate::errors::raise)?;
+    Ok((ones.map(|array| array.0), others.map(|array| array.0)))
+}
+
 /// As [`filled`], for a matrix of `rows` × `columns` elements in C order.
 ///
 /// # Safety
@@ -159,6 +177,9 @@ pub unsafe fn lent<'py, T: Element>(
 
 /// Two vectors of the same size.
 pub type Pair<'py, T, U> = (Bound<'py, PyArray1<T>>, Bound<'py, PyArray1<U>>);
+
+/// Two vectors of each of two types, all of the same size.
+pub type Pairs<'py, T, U> = ([Bound<'py, PyArray1<T>>; 2], [Bound<'py, PyArray1<U>>; 2]);
 
 /// An array that nobody else has yet and whose elements are not written yet.
 struct Fresh<'py, T, D>(Bound<'py, PyArray<T, D>>);

@@ -10,6 +10,7 @@ mod order;
 mod pack;
 mod plan;
 mod policy;
+mod prefix;
 mod ragged;
 mod shard;
 mod tokens;
@@ -32,6 +33,8 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tokens::rolling_segments, module)?)?;
     module.add_class::<plan::Plan>()?;
     module.add_function(wrap_pyfunction!(pack::pack_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(prefix::prefix_order, module)?)?;
+    module.add_function(wrap_pyfunction!(prefix::tree_rows, module)?)?;
     module.add_function(wrap_pyfunction!(ragged::group_identical, module)?)?;
     module.add_function(wrap_pyfunction!(ragged::token_lengths, module)?)?;
     module.add_function(wrap_pyfunction!(shard::multihost_remap, module)?)?;

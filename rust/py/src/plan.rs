@@ -4,11 +4,12 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 use windrow_core::collate::{self, Groups, ReadArrays, Sequences};
-use windrow_core::plan::{Batch, Policy, SHAPE_PRICE};
+use windrow_core::plan::{Batch, Choice, Policy, Prefixes, SHAPE_PRICE};
 
 use crate::arrays::{admit, elements, filled, filled_matrices, filled_matrix, lent};
 use crate::errors::raise;
@@ -22,12 +23,23 @@ use crate::policy;
 /// row, rows are sorted longest first, and batches take them in that order, so
 /// that filler stands only in the last batch.
 ///
+/// With ``prefixes``, a row holds *trees*: several segments whose shared beginnings
+/// stand once, as ``tree_rows`` lays them, for models that are told by ``reach`` which
+/// token sees which. A segment's tokens from ``own`` on stand at ``starts``; those
+/// before are tokens of its parent.
+///
 /// Args:
 ///     lengths: Tokens that the model sees of each segment, ``int32[n]``, each at
 ///         least 0.
 ///     identities: For each segment the first one with the same input,
 ///         ``int64[n]``, as ``group_identical`` gives it. Without it no row is
 ///         shared.
+///     prefixes: The prefix tree of the inputs, ``(order, shared)`` as ``prefix_order``
+///         gives it. It tells which inputs are equal, too, so it takes the place of
+///         ``identities``, and rows are packed as it is.
+///     row_prices: With ``prefixes``: what a row of each of ``padded_lengths`` costs, in any
+///         unit, integers from 1 to 2**56 (or ``int64[k]``). By default a row costs its
+///         tokens.
 ///     batch_size: Rows of every batch, filler included. Give either this or
 ///         ``tokens_per_batch``.
 ///     tokens_per_batch: The most tokens in a batch, padding included. At the
@@ -42,9 +54,13 @@ use crate::policy;
 ///         multiples of ``padding_multiple`` that a row rounds up to.
 ///     padding_multiple: Padded lengths are multiples of this.
 ///     padded_lengths: The padded lengths to use, ascending: a list or
-///         ``int32[k]``. With it ``max_shapes`` and ``shape_price`` play no part.
-///     shape_price: What one more shape is charged, in tokens: the time that its
-///         compilation takes.
+///         ``int32[k]``. With it ``max_shapes`` and ``shape_price`` play no part, except
+///         with ``prefixes``: then at most ``max_shapes`` of these lengths are used, those
+///         that make the price of all batches and shapes least (of one or two lengths
+///         exactly so). Without it, rows of trees are as long as the longest segment,
+///         rounded up to a multiple of ``padding_multiple``.
+///     shape_price: What one more shape is charged, in tokens, or in the unit of
+///         ``row_prices``: the time that its compilation takes.
 ///     pack: Whether several segments may stand in one row, end to end, for
 ///         models that honour segment ids. Rows are packed up to the longest
 ///         padded length.
@@ -56,8 +72,8 @@ use crate::policy;
 ///     TypeError: An array is not one-dimensional or of another dtype, or a number
 ///         is not an integer.
 ///     ValueError: A number or an element is out of range (the message names it and
-///         what to pass), or not exactly one of ``batch_size`` and
-///         ``tokens_per_batch`` is given.
+///         what to pass), not exactly one of ``batch_size`` and
+///         ``tokens_per_batch`` is given, or ``prefixes`` with ``identities`` or ``pack``.
 ///
 /// >>> lengths = np.array([5, 1, 3, 5, 2], np.int32)
 /// >>> identities = np.array([0, 1, 2, 0, 4])
@@ -73,6 +89,24 @@ use crate::policy;
 /// array([0, 3, 2])
 /// >>> plan.statistics["device_tokens"]
 /// 14
+///
+/// Rows of trees: a b c d, a b c e f, a b g and h i.
+///
+/// >>> tokens = np.array([1, 2, 3, 4, 1, 2, 3, 5, 6, 1, 2, 7, 8, 9], np.int32)
+/// >>> offsets = np.array([0, 4, 9, 12, 14])
+/// >>> plan = Plan(token_lengths(offsets), prefixes=prefix_order(tokens, offsets),
+/// ...             padded_lengths=[8], batch_size=2)
+/// >>> plan.rows
+/// array([0, 0, 0, 1], dtype=int32)
+/// >>> plan.starts
+/// array([0, 4, 6, 0], dtype=int32)
+/// >>> plan.own
+/// array([0, 3, 2, 0], dtype=int32)
+/// >>> plan.parents
+/// array([-1,  0,  0, -1], dtype=int32)
+/// >>> plan.reach(0)
+/// array([[7, 7, 6, 4, 6, 6, 7, 8],
+///        [2, 2, 3, 4, 5, 6, 7, 8]], dtype=int32)
 #[pyclass(frozen, module = "windrow.planning")]
 pub struct Plan {
     core: windrow_core::plan::Plan,
@@ -88,13 +122,13 @@ impl Plan {
     #[new]
     #[pyo3(
         signature = (
-            lengths, identities = None, *, batch_size = None, tokens_per_batch = None,
-            row_multiple = Whole(1), max_shapes = Some(Whole(8)), padding_multiple = Whole(1),
+            lengths, identities = None, *, prefixes = None, row_prices = None, batch_size = None,
+            tokens_per_batch = None, row_multiple = Whole(1), max_shapes = Some(Whole(8)), padding_multiple = Whole(1),
             padded_lengths = None, shape_price = Whole(SHAPE_PRICE), pack = false, max_segments = None,
             longest_first = true
         ),
-        text_signature = "(lengths, identities=None, *, batch_size=None, tokens_per_batch=None, \
-            row_multiple=1, max_shapes=8, padding_multiple=1, padded_lengths=None, shape_price=8192, \
+        text_signature = "(lengths, identities=None, *, prefixes=None, row_prices=None, batch_size=None, \
+            tokens_per_batch=None, row_multiple=1, max_shapes=8, padding_multiple=1, padded_lengths=None, shape_price=8192, \
             pack=False, max_segments=None, longest_first=True)"
     )]
     #[expect(clippy::too_many_arguments, reason = "each is one of Python's keywords")]
@@ -102,6 +136,8 @@ impl Plan {
         py: Python<'_>,
         lengths: &Bound<'_, PyAny>,
         identities: Option<&Bound<'_, PyAny>>,
+        prefixes: Option<&Bound<'_, PyAny>>,
+        row_prices: Option<&Bound<'_, PyAny>>,
         batch_size: Option<Whole>,
         tokens_per_batch: Option<Whole>,
         row_multiple: Whole,
@@ -126,8 +162,20 @@ impl Plan {
             longest_first,
         };
         let lengths = admit::<i32>("lengths", lengths)?;
-        let identities = identities.map(|given| admit::<i64>("identities", given)).transpose()?;
         let lengths = elements(&lengths);
+        if let Some(prefixes) = prefixes {
+            if identities.is_some() || pack {
+                let message =
+                    "prefixes tell which inputs are equal and pack rows; give neither identities nor pack";
+                return Err(PyValueError::new_err(message));
+            }
+            let choice = policy::choice(row_prices, max_shapes, shape_price)?;
+            return Self::of_trees(py, lengths, prefixes, &choice, policy);
+        }
+        if row_prices.is_some() {
+            return Err(PyValueError::new_err("row_prices are for rows of trees; give prefixes too"));
+        }
+        let identities = identities.map(|given| admit::<i64>("identities", given)).transpose()?;
         let identities = identities.as_ref().map(elements);
         let plan = py.detach(|| windrow_core::plan::Plan::new(lengths, identities, policy));
         Ok(plan.map_err(raise)?.into())
@@ -188,6 +236,12 @@ impl Plan {
         self.core.is_packed()
     }
 
+    /// Whether rows hold trees, in which segments share beginnings.
+    #[getter]
+    fn trees(&self) -> bool {
+        self.core.has_trees()
+    }
+
     /// The distinct shapes, ``int32[s, 2]`` of rows and length, in the order they
     /// first run; not to be written to.
     #[getter]
@@ -215,11 +269,26 @@ impl Plan {
         unsafe { lent(slf.as_any(), slf.get().core.rows()) }
     }
 
-    /// Where in its row each segment begins, ``int32[n]``, not to be written to.
+    /// Where in its row each segment begins, ``int32[n]``, not to be written to; in a
+    /// row of trees, where the tokens begin that are its own.
     #[getter]
     fn starts<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
         unsafe { lent(slf.as_any(), slf.get().core.starts()) }
+    }
+
+    /// How many of each segment's first tokens are not its own but its parent's,
+    /// ``int32[n]``, not to be written to; 0 without trees.
+    #[getter]
+    fn own<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
+        Self::of_tree(slf, slf.get().core.all_own(), 0)
+    }
+
+    /// The segment whose tokens, or whose parent's, stand for those that are not a
+    /// segment's own, ``int32[n]``, not to be written to; -1 for none, as without trees.
+    #[getter]
+    fn parents<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
+        Self::of_tree(slf, slf.get().core.all_parents(), -1)
     }
 
     /// The lengths that the plan was made from, ``int32[n]``, not to be written to.
@@ -243,6 +312,10 @@ impl Plan {
     /// hold a row, ``shared_tokens`` of those that need none of their own,
     /// ``device_tokens`` that the device computes, ``padding_tokens`` of these that
     /// nobody needs, filler included; ``shapes``, a list of ``[rows, length]``.
+    ///
+    /// With trees also ``distinct_tokens`` of segments with different inputs,
+    /// ``tree_tokens`` if every shared beginning stood once, and ``repeated_tokens`` of
+    /// those that stand again in another row: ``row_tokens`` are both together.
     #[getter]
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = self.core.statistics();
@@ -257,6 +330,11 @@ impl Plan {
         dict.set_item("shared_tokens", statistics.shared_tokens())?;
         dict.set_item("padding_tokens", statistics.padding_tokens())?;
         dict.set_item("device_tokens", statistics.device_tokens)?;
+        if let Some(tree) = statistics.tree {
+            dict.set_item("distinct_tokens", tree.distinct)?;
+            dict.set_item("tree_tokens", tree.least)?;
+            dict.set_item("repeated_tokens", statistics.repeated_tokens())?;
+        }
         let shapes: Vec<_> = self.core.shapes().map(|shape| [shape.rows, shape.length]).collect();
         dict.set_item("shapes", shapes)?;
         Ok(dict)
@@ -265,7 +343,7 @@ impl Plan {
     /// The policy, the statistics and the fingerprint, ready for JSON.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        dict.set_item("policy", policy::policy_dict(py, self.core.policy())?)?;
+        dict.set_item("policy", policy::policy_dict(py, self.core.policy(), self.core.choice())?)?;
         dict.set_item("statistics", self.statistics(py)?)?;
         dict.set_item("fingerprint", self.fingerprint())?;
         Ok(dict)
@@ -389,8 +467,8 @@ impl Plan {
         }
     }
 
-    /// Which of its row's segments each position belongs to, counted from 1; 0 in
-    /// padding and filler. ``int32[row_stop - row_start, length]``.
+    /// Which of its row's segments, or trees, each position belongs to, counted from 1; 0
+    /// in padding and filler. ``int32[row_stop - row_start, length]``.
     #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn segment_ids<'py>(
@@ -405,7 +483,7 @@ impl Plan {
         unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::segment_ids(batch, rows, out)) }
     }
 
-    /// Where in its segment each position is; 0 in padding and filler.
+    /// Where in its segment each position is, in a tree its depth; 0 in padding and filler.
     /// ``int32[row_stop - row_start, length]``.
     #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
@@ -419,6 +497,26 @@ impl Plan {
         let (batch, rows) = self.part(batch, row_start, row_stop)?;
         // SAFETY: `positions` writes every element where it returns `Ok`.
         unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::positions(batch, rows, out)) }
+    }
+
+    /// Up to where each position is seen: token ``i`` of a row sees token ``j`` where
+    /// ``j <= i < reach[j]``.
+    ///
+    /// In a row of trees that ends behind the last of a token's branches; without trees,
+    /// with its segment. In padding and filler it is ``j + 1``.
+    /// ``int32[row_stop - row_start, length]``.
+    #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
+           text_signature = "($self, batch, row_start=0, row_stop=None)")]
+    fn reach<'py>(
+        &self,
+        py: Python<'py>,
+        batch: Whole,
+        row_start: Whole,
+        row_stop: Option<Whole>,
+    ) -> PyResult<Matrix<'py, i32>> {
+        let (batch, rows) = self.part(batch, row_start, row_stop)?;
+        // SAFETY: `reach` writes every element where it returns `Ok`.
+        unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::reach(batch, rows, out)) }
     }
 
     /// How many positions of each row are filled, ``int32[row_stop - row_start]``.
@@ -621,6 +719,45 @@ fn kept<'py>(
 }
 
 impl Plan {
+    /// What is known of each segment in a tree; `otherwise` for each where there are none.
+    fn of_tree<'py>(
+        slf: &Bound<'py, Self>,
+        known: Option<&[i32]>,
+        otherwise: i32,
+    ) -> PyResult<Vector<'py, i32>> {
+        if let Some(known) = known {
+            // SAFETY: a plan never changes.
+            return unsafe { lent(slf.as_any(), known) };
+        }
+        // SAFETY: every element is written.
+        let array = unsafe {
+            filled(slf.py(), slf.get().core.lengths().len(), |slots| {
+                slots.fill(MaybeUninit::new(otherwise));
+                Ok(())
+            })?
+        };
+        array.try_readwrite()?.make_nonwriteable();
+        Ok(array)
+    }
+
+    fn of_trees(
+        py: Python<'_>,
+        lengths: &[i32],
+        prefixes: &Bound<'_, PyAny>,
+        choice: &Choice,
+        policy: Policy,
+    ) -> PyResult<Self> {
+        let Ok((order, shared)) = prefixes.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
+            let kind = prefixes.get_type().name()?;
+            let message = format!("prefixes must be order and shared as prefix_order gives them, not {kind}");
+            return Err(PyTypeError::new_err(message));
+        };
+        let (order, shared) = (admit::<i64>("order", &order)?, admit::<i32>("shared", &shared)?);
+        let prefixes = Prefixes { order: elements(&order), shared: elements(&shared), choice };
+        let plan = py.detach(|| windrow_core::plan::Plan::of_trees(lengths, prefixes, policy));
+        Ok(plan.map_err(raise)?.into())
+    }
+
     /// A batch and the rows of it that are asked for.
     fn part(
         &self,

@@ -1,10 +1,10 @@
 //! Between Python's keywords and the core's policy.
 
-use numpy::PyUntypedArray;
+use numpy::{Element, PyUntypedArray, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use windrow_core::plan::{BatchRows, Packing, PaddedLengths, Policy};
+use windrow_core::plan::{BatchRows, Choice, Packing, PaddedLengths, Policy};
 
 use crate::arrays::{admit, elements};
 use crate::numbers::Whole;
@@ -49,20 +49,50 @@ pub fn padded_lengths(
 
 /// Padded lengths from an array or from any other sequence of integers.
 fn given_lengths(lengths: &Bound<'_, PyAny>) -> PyResult<Vec<i32>> {
-    if lengths.cast::<PyUntypedArray>().is_ok() {
-        return Ok(elements(&admit::<i32>("padded_lengths", lengths)?).to_vec());
-    }
-    let Ok(lengths) = lengths.extract::<Vec<Whole>>() else {
-        let kind = lengths.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "padded_lengths must be a sequence of integers or an int32 array, not {kind}"
-        )));
-    };
+    let lengths = numbers::<i32>("padded_lengths", lengths)?;
     lengths.into_iter().map(|length| length.within("padded_lengths")).collect()
 }
 
-/// The policy under the names of the arguments that decided it.
-pub fn policy_dict<'py>(py: Python<'py>, policy: &Policy) -> PyResult<Bound<'py, PyDict>> {
+/// Integers from an array of `T` or from any other sequence of them.
+fn numbers<T: Element + Copy + Into<i64>>(
+    argument: &'static str,
+    given: &Bound<'_, PyAny>,
+) -> PyResult<Vec<Whole>> {
+    if given.cast::<PyUntypedArray>().is_ok() {
+        return Ok(elements(&admit::<T>(argument, given)?)
+            .iter()
+            .map(|&number| Whole(number.into()))
+            .collect());
+    }
+    given.extract::<Vec<Whole>>().or_else(|_| {
+        let (kind, expected) = (given.get_type().name()?, dtype::<T>(given.py()));
+        Err(PyTypeError::new_err(format!(
+            "{argument} must be a sequence of integers or an {expected} array, not {kind}"
+        )))
+    })
+}
+
+/// How the lengths of rows of trees are chosen.
+pub fn choice(
+    row_prices: Option<&Bound<'_, PyAny>>,
+    max_shapes: Option<Whole>,
+    shape_price: Whole,
+) -> PyResult<Choice> {
+    let prices = row_prices.map(|prices| numbers::<i64>("row_prices", prices)).transpose()?;
+    Ok(Choice {
+        row_prices: prices.map(|prices| prices.into_iter().map(|Whole(price)| price).collect()),
+        max_shapes: max_shapes.map_or(i64::MAX, |Whole(most)| most),
+        shape_price: shape_price.0,
+    })
+}
+
+/// The policy under the names of the arguments that decided it; with how the lengths of rows of
+/// trees were chosen, where there are such.
+pub fn policy_dict<'py>(
+    py: Python<'py>,
+    policy: &Policy,
+    choice: Option<&Choice>,
+) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     match policy.rows {
         BatchRows::Fixed(rows) => dict.set_item("batch_size", rows)?,
@@ -86,5 +116,10 @@ pub fn policy_dict<'py>(py: Python<'py>, policy: &Policy) -> PyResult<Bound<'py,
         dict.set_item("max_segments", max_segments)?;
     }
     dict.set_item("longest_first", policy.longest_first)?;
+    if let Some(choice) = choice {
+        dict.set_item("max_shapes", choice.max_shapes)?;
+        dict.set_item("shape_price", choice.shape_price)?;
+        dict.set_item("row_prices", choice.row_prices.as_deref())?;
+    }
     Ok(dict)
 }

@@ -11,6 +11,9 @@
 //! positions    [0, 1, 2, 0, 1, 0]
 //! row_lengths   5
 //! ```
+//!
+//! In a row of trees a segment fills only the positions of its own tokens; see
+//! [`reach`](super::reach).
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -95,10 +98,12 @@ pub fn inputs(
     fill: i32,
     out: &mut [MaybeUninit<i32>],
 ) -> Result<()> {
-    fill_rows(batch, rows, fill, out, |slots, segment, _| copy(slots, sequences.tokens(segment)?))
+    fill_rows(batch, rows, fill, out, |slots, segment, _| {
+        copy(slots, &sequences.tokens(segment)?[batch.plan().own(segment as usize)..])
+    })
 }
 
-/// Writes the token after each input.
+/// Writes the token after each input; where several may follow, that of the segment whose own the input is.
 pub fn targets(
     batch: Batch,
     rows: Range<usize>,
@@ -106,11 +111,13 @@ pub fn targets(
     fill: i32,
     out: &mut [MaybeUninit<i32>],
 ) -> Result<()> {
-    fill_rows(batch, rows, fill, out, |slots, segment, _| copy(slots, &sequences.tokens(segment)?[1..]))
+    fill_rows(batch, rows, fill, out, |slots, segment, _| {
+        copy(slots, &sequences.tokens(segment)?[batch.plan().own(segment as usize) + 1..])
+    })
 }
 
-/// Writes which of its row's segments each position belongs to, counted from 1; 0
-/// where there is none. A segment without tokens has no number.
+/// Writes which of its row's segments, or trees, each position belongs to, counted
+/// from 1; 0 where there is none. A segment without tokens has no number.
 pub fn segment_ids(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
     fill_rows(batch, rows, 0, out, |slots, _, id| {
         slots.fill(MaybeUninit::new(id));
@@ -118,10 +125,10 @@ pub fn segment_ids(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>
     })
 }
 
-/// Writes where in its segment each position is; 0 where there is none.
+/// Writes where in its segment each position is, its depth in a tree; 0 where there is none.
 pub fn positions(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
-    fill_rows(batch, rows, 0, out, |slots, _, _| {
-        for (position, slot) in (0..).zip(slots) {
+    fill_rows(batch, rows, 0, out, |slots, segment, _| {
+        for (position, slot) in (batch.plan().own(segment as usize) as i32..).zip(slots) {
             slot.write(position);
         }
         Ok(())
@@ -146,7 +153,7 @@ fn copy(slots: &mut [MaybeUninit<i32>], tokens: &[i32]) -> Result<()> {
 }
 
 /// Has `write` fill the stretch of every segment that holds one, given the
-/// segment and its number in the row, and puts `fill` everywhere else.
+/// segment and the number of it, or of its tree, in the row, and puts `fill` everywhere else.
 fn fill_rows(
     batch: Batch,
     rows: Range<usize>,
@@ -163,7 +170,7 @@ fn fill_rows(
             if span.is_empty() {
                 continue;
             }
-            id += 1;
+            id += i32::from(batch.plan().own(shared[0] as usize) == 0);
             slots[filled..span.start].fill(MaybeUninit::new(fill));
             filled = span.end;
             write(&mut slots[span], shared[0], id)?;

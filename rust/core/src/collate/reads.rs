@@ -5,7 +5,8 @@
 //! one scored token; a *pick* is a position that some read needs. Segments that
 //! share a row have the same input and are scored from some token to the last, so
 //! the picks of a row are those of the segment that is scored longest, and fewer
-//! than its reads.
+//! than its reads. In a row of trees, segments read along their path, and no
+//! position is picked twice either.
 //!
 //! Picks are counted within a *group* of rows, the rows of one device, so that
 //! each device picks among its own positions. Every group has as many picks and
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Batch, Plan, round_up};
 
 use super::batch::{Sequences, check_size, sequence_begin};
+use super::picks::{Path, Picks};
 
 /// Some of a batch's rows, split into equal groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +126,9 @@ impl<'a> Scores<'a> {
 
     /// How many picks and reads a group has.
     fn count(&self, batch: Batch, rows: Range<usize>) -> Result<(usize, usize)> {
+        if self.plan.has_trees() {
+            return self.count_in_trees(batch, rows);
+        }
         let (mut picks, mut reads) = (0, 0);
         for shared in rows.flat_map(|row| batch.shared(row)) {
             let (longest, more) = self.shared(shared)?;
@@ -131,6 +136,23 @@ impl<'a> Scores<'a> {
             reads += more;
         }
         Ok((picks, reads))
+    }
+
+    fn count_in_trees(&self, batch: Batch, rows: Range<usize>) -> Result<(usize, usize)> {
+        let (mut picks, mut path) = (Picks::new(batch.length), Path::default());
+        let mut reads = 0;
+        for row in rows {
+            picks.next_row();
+            for &segment in batch.segments(row..row + 1) {
+                let scored = self.scored(segment)?;
+                reads += scored.len();
+                let read = scored.start - 1..scored.end - 1;
+                for position in path.positions(self.plan, segment, read).flatten() {
+                    picks.number(position, || Ok(()))?;
+                }
+            }
+        }
+        Ok((picks.count as usize, reads))
     }
 }
 
@@ -172,10 +194,14 @@ pub fn reads(
             read_picks: Cursor::new("read_capacity", &mut out.read_pick[of_group(read_capacity)]),
             targets: Cursor::new("read_capacity", &mut out.read_target[of_group(read_capacity)]),
         };
-        for (local_row, row) in rows.enumerate() {
-            for shared in batch.shared(row) {
-                let first = local_row * batch.length + batch.span(shared[0]).start;
-                group.add(first, shared, scores, sequences)?;
+        if batch.plan().has_trees() {
+            group.add_trees(batch, rows, scores, sequences)?;
+        } else {
+            for (local_row, row) in rows.enumerate() {
+                for shared in batch.shared(row) {
+                    let first = local_row * batch.length + batch.span(shared[0]).start;
+                    group.add(first, shared, scores, sequences)?;
+                }
             }
         }
         group.picks.finish();
@@ -221,6 +247,31 @@ impl Group<'_> {
         }
         Ok(())
     }
+
+    /// Adds rows in which segments share beginnings.
+    fn add_trees(
+        &mut self,
+        batch: Batch,
+        rows: Range<usize>,
+        scores: Scores,
+        sequences: Sequences,
+    ) -> Result<()> {
+        let (mut picks, mut path) = (Picks::new(batch.length), Path::default());
+        for (local_row, row) in rows.enumerate() {
+            picks.next_row();
+            let first = local_row * batch.length;
+            for &segment in batch.segments(row..row + 1) {
+                let scored = scores.scored(segment)?;
+                self.targets.extend(sequences.tokens(segment)?[scored.clone()].iter().copied())?;
+                let read = scored.start - 1..scored.end - 1;
+                for position in path.positions(batch.plan(), segment, read).flatten() {
+                    let pick = picks.number(position, || self.picks.push((first + position) as i32))?;
+                    self.read_picks.push(pick)?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A stretch of memory that is written from its beginning on.
@@ -243,6 +294,10 @@ impl<'a> Cursor<'a> {
         }
         self.used = end;
         Ok(())
+    }
+
+    fn push(&mut self, value: i32) -> Result<()> {
+        self.extend(std::iter::once(value))
     }
 
     /// Writes zeros into the rest.

@@ -1,7 +1,7 @@
 //! A plan as a few bytes, and as one number.
 //!
-//! A plan is decided by its policy and its segments' lengths and identities, so
-//! these are all that is stored; the rest is planned again. Numbers are stored
+//! A plan is decided by its policy and its segments' lengths and identities, or
+//! prefixes, so these are all that is stored; the rest is planned again. Numbers are stored
 //! in groups of 7 bits, least first, the eighth bit saying that more follow;
 //! most lengths take one byte or two.
 //!
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 use super::policy::Policy;
 use super::shapes::Stretch;
+use super::trees::{Choice, Trees};
 
 /// Changes whenever the bytes or the fingerprint do.
 const FORMAT: i64 = 1;
@@ -21,11 +22,37 @@ const FORMAT: i64 = 1;
 pub(super) struct Recipe {
     pub policy: Policy,
     pub lengths: Vec<i32>,
-    pub identities: Option<Vec<i64>>,
+    pub sharing: Sharing,
+}
+
+/// What is known of segments that are alike.
+pub(super) enum Sharing {
+    Nothing,
+    Identities(Vec<i64>),
+    Prefixes { order: Vec<i64>, shared: Vec<i32>, choice: Choice },
+}
+
+/// Who shares with whom, as a plan keeps it.
+#[derive(Clone, Copy)]
+pub(super) enum Shared<'a> {
+    Nothing,
+    Firsts(&'a [u32]),
+    Trees(&'a Trees),
+}
+
+impl Shared<'_> {
+    /// The number that tells which it is.
+    fn kind(self) -> u64 {
+        match self {
+            Shared::Nothing => 0,
+            Shared::Firsts(_) => 1,
+            Shared::Trees(_) => 2,
+        }
+    }
 }
 
 /// Writes what decides a plan.
-pub(super) fn write(policy: &Policy, lengths: &[i32], firsts: Option<&[u32]>, fingerprint: u64) -> Vec<u8> {
+pub(super) fn write(policy: &Policy, lengths: &[i32], shared: Shared, fingerprint: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(lengths.len() * 2 + 64);
     push(&mut bytes, FORMAT as u64);
     for word in policy.words() {
@@ -33,9 +60,19 @@ pub(super) fn write(policy: &Policy, lengths: &[i32], firsts: Option<&[u32]>, fi
     }
     push(&mut bytes, lengths.len() as u64);
     lengths.iter().for_each(|&length| push(&mut bytes, length as u64));
-    push(&mut bytes, firsts.is_some().into());
-    for (segment, &first) in firsts.unwrap_or_default().iter().enumerate() {
-        push(&mut bytes, (segment as u64) - u64::from(first));
+    push(&mut bytes, shared.kind());
+    match shared {
+        Shared::Nothing => {}
+        Shared::Firsts(firsts) => {
+            for (segment, &first) in firsts.iter().enumerate() {
+                push(&mut bytes, (segment as u64) - u64::from(first));
+            }
+        }
+        Shared::Trees(trees) => {
+            trees.order.iter().for_each(|&segment| push(&mut bytes, segment.into()));
+            trees.shared.iter().for_each(|&shared| push(&mut bytes, shared as u64));
+            trees.choice.words().into_iter().for_each(|word| push(&mut bytes, zigzag(word)));
+        }
     }
     bytes.extend(fingerprint.to_le_bytes());
     bytes
@@ -64,22 +101,27 @@ fn parse(bytes: &[u8]) -> Option<(Recipe, u64)> {
     let policy = Policy::from_words(|| pull(bytes).map(unzigzag))?;
     let count = usize::try_from(pull(bytes)?).ok().filter(|&count| count <= bytes.len())?;
     let lengths = (0..count).map(|_| pull(bytes)?.try_into().ok()).collect::<Option<Vec<i32>>>()?;
-    let identities = match pull(bytes)? {
-        0 => None,
+    let sharing = match pull(bytes)? {
+        0 => Sharing::Nothing,
         1 => {
             let first = |segment| i64::try_from(pull(bytes)?).ok().map(|back| segment as i64 - back);
-            Some((0..count).map(first).collect::<Option<Vec<i64>>>()?)
+            Sharing::Identities((0..count).map(first).collect::<Option<_>>()?)
         }
+        2 => Sharing::Prefixes {
+            order: (0..count).map(|_| pull(bytes)?.try_into().ok()).collect::<Option<_>>()?,
+            shared: (0..count).map(|_| pull(bytes)?.try_into().ok()).collect::<Option<_>>()?,
+            choice: Choice::from_words(|| pull(bytes).map(unzigzag))?,
+        },
         _ => return None,
     };
-    bytes.is_empty().then_some((Recipe { policy, lengths, identities }, u64::from_le_bytes(*fingerprint)))
+    bytes.is_empty().then_some((Recipe { policy, lengths, sharing }, u64::from_le_bytes(*fingerprint)))
 }
 
 /// The number that stands for a plan; `places` are its segments' batches, rows and starts.
 pub(super) fn fingerprint(
     policy: &Policy,
     lengths: &[i32],
-    firsts: Option<&[u32]>,
+    shared: Shared,
     stretches: &[Stretch],
     places: [&[i32]; 3],
 ) -> u64 {
@@ -88,8 +130,18 @@ pub(super) fn fingerprint(
     policy.words().into_iter().for_each(|word| mixer.add(word as u64));
     mixer.add(lengths.len() as u64);
     mixer.add_pairs(lengths, |length| length as u32);
-    mixer.add(firsts.is_some().into());
-    mixer.add_pairs(firsts.unwrap_or_default(), |first| first);
+    mixer.add(shared.kind());
+    match shared {
+        Shared::Nothing => {}
+        Shared::Firsts(firsts) => mixer.add_pairs(firsts, |first| first),
+        Shared::Trees(trees) => {
+            mixer.add_pairs(&trees.order, |segment| segment);
+            mixer.add_pairs(&trees.shared, |shared| shared as u32);
+            trees.choice.words().into_iter().for_each(|word| mixer.add(word as u64));
+            mixer.add_pairs(&trees.own, |own| own as u32);
+            mixer.add_pairs(&trees.parents, |parent| parent as u32);
+        }
+    }
     for stretch in stretches {
         [stretch.rows, stretch.length, stretch.batches].into_iter().for_each(|part| mixer.add(part as u64));
     }

@@ -149,7 +149,7 @@ pub(super) fn sorted_rows(
 }
 
 /// Where in its row each segment begins.
-fn starts(count: usize, firsts: Option<&[u32]>, packed: Option<Packed>) -> Vec<i32> {
+pub(super) fn starts(count: usize, firsts: Option<&[u32]>, packed: Option<Packed>) -> Vec<i32> {
     let Some(Packed { start, .. }) = packed else {
         return vec![0; count];
     };
@@ -167,14 +167,8 @@ fn starts(count: usize, firsts: Option<&[u32]>, packed: Option<Packed>) -> Vec<i
 }
 
 /// Gathers the segments of every row, sorted by start and number; `rows` are sorted rows.
-pub(super) fn members(
-    rows: &[u32],
-    row_count: usize,
-    firsts: Option<&[u32]>,
-    packed: Option<Packed>,
-) -> Members {
-    let is_packed = packed.is_some();
-    let starts = starts(rows.len(), firsts, packed);
+/// Where segments that start apart may stand in one row it is `packed`.
+pub(super) fn members(rows: &[u32], row_count: usize, starts: Vec<i32>, packed: bool) -> Members {
     // Each row's count stands two places on, so that after the running sum the place one on says where the
     // row begins, and, moved on by every segment put there, in the end where it ends.
     let mut ends = vec![0u32; row_count + 2];
@@ -193,7 +187,7 @@ pub(super) fn members(
         *slot += 1;
     }
     ends.pop();
-    if is_packed {
+    if packed {
         for borders in ends.windows(2) {
             segments[borders[0] as usize..borders[1] as usize]
                 .sort_unstable_by_key(|&segment| (starts[segment as usize], segment));

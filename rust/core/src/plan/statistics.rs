@@ -28,6 +28,17 @@ pub struct Statistics {
     pub row_tokens: u64,
     /// Rows × length of all batches, filler included: what the device computes.
     pub device_tokens: u64,
+    /// What is known where rows hold trees.
+    pub tree: Option<TreeTokens>,
+}
+
+/// Tokens of segments whose rows hold trees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeTokens {
+    /// Tokens of segments with different inputs.
+    pub distinct: u64,
+    /// Tokens if every shared beginning stood once in all: the size of the tree.
+    pub least: u64,
 }
 
 impl Statistics {
@@ -57,9 +68,32 @@ impl Statistics {
         self.device_tokens - self.row_tokens
     }
 
-    /// Tokens that need not be computed since equal segments share a row.
+    /// Tokens that need not be computed, since segments share rows or beginnings.
     pub fn shared_tokens(&self) -> u64 {
         self.real_tokens - self.row_tokens
+    }
+
+    /// Tokens of shared beginnings that stand again, in another row.
+    pub fn repeated_tokens(&self) -> u64 {
+        self.tree.map_or(0, |tree| self.row_tokens - tree.least)
+    }
+
+    /// How the segments' tokens come to be the device's, line by line.
+    fn lines(&self) -> Vec<(u64, &'static str)> {
+        let mut lines = vec![(self.real_tokens, "tokens in segments")];
+        match self.tree {
+            None => lines.push((self.shared_tokens(), "of them in rows that another segment holds")),
+            Some(tree) => lines.extend([
+                (self.real_tokens - tree.distinct, "of them in segments that are equal to another"),
+                (tree.distinct - tree.least, "of them in beginnings that another segment has"),
+                (self.repeated_tokens(), "tokens of beginnings that stand again in another row"),
+            ]),
+        }
+        lines.extend([
+            (self.padding_tokens(), "tokens of padding and filler"),
+            (self.device_tokens, "tokens on the device"),
+        ]);
+        lines
     }
 }
 
@@ -103,13 +137,9 @@ impl fmt::Display for Plan {
             grouped(statistics.rows as u64),
             grouped(statistics.batches as u64),
         )?;
-        writeln!(f, "  {}", self.policy())?;
-        for (tokens, what) in [
-            (statistics.real_tokens, "tokens in segments"),
-            (statistics.shared_tokens(), "of them in rows that another segment holds"),
-            (statistics.padding_tokens(), "tokens of padding and filler"),
-            (statistics.device_tokens, "tokens on the device"),
-        ] {
+        let trees = if self.has_trees() { ", trees in rows" } else { "" };
+        writeln!(f, "  {}{trees}", self.policy())?;
+        for (tokens, what) in statistics.lines() {
             writeln!(f, "  {:>18} {what}", grouped(tokens))?;
         }
         write!(f, "  {:>10} × {:<10} {:>10}", "rows", "length", "batches")?;

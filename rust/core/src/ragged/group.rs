@@ -18,9 +18,9 @@ use std::ops::Range;
 use super::bins::{BLOCK, Bins};
 use super::hash::{hash, mix};
 use super::pairs::{Number, pairs_by_hash};
-use super::segment_count;
+use super::segments::{Segments, refused};
 use crate::chunks::{on_threads, ranges};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::memory::prefetch;
 use crate::parallel::threads_for;
 
@@ -59,8 +59,8 @@ fn group(
     offsets: &[i64],
     first: &mut [MaybeUninit<i64>],
 ) -> Result<()> {
-    let segments = Segments { tokens, offsets };
-    segments.check_ends(first.len())?;
+    let segments = Segments::new(tokens, offsets)?;
+    segments.check_size("first", first.len())?;
     let number = Number::below(first.len());
     let by_hash = segments.by_hash(hash, number)?;
     let pairs = pairs_by_hash(by_hash, number, first.len());
@@ -69,38 +69,7 @@ fn group(
     Ok(())
 }
 
-/// The arguments. Others may write to them meanwhile, so offsets are never
-/// trusted: they only ever ask for tokens that may not be there.
-#[derive(Clone, Copy)]
-struct Segments<'a> {
-    tokens: &'a [i32],
-    offsets: &'a [i64],
-}
-
-impl<'a> Segments<'a> {
-    fn check_ends(self, firsts: usize) -> Result<()> {
-        let segments = segment_count(self.offsets)?;
-        if firsts != segments {
-            let because = "one for each segment";
-            return Err(Error::Size { argument: "first", size: firsts, expected: segments, because });
-        }
-        let end = self.offsets[segments];
-        if end != self.tokens.len() as i64 {
-            let expected = "the number of tokens, since the last segment ends there";
-            return Err(Error::Element { argument: "offsets", index: segments, value: end, expected });
-        }
-        Ok(())
-    }
-
-    fn ends(self, segment: usize) -> (i64, i64) {
-        (self.offsets[segment], self.offsets[segment + 1])
-    }
-
-    /// The tokens between two offsets, or nothing where there are none such.
-    fn between(self, (begin, end): (i64, i64)) -> Option<&'a [i32]> {
-        self.tokens.get(begin as usize..end as usize) // negative ones become too large
-    }
-
+impl Segments<'_> {
     /// How many threads to use for `segments` of the segments.
     fn threads(self, segments: usize) -> usize {
         threads_for(segments.max(self.tokens.len() / TOKENS_PER_STEP))
@@ -192,11 +161,6 @@ impl<'a> Segments<'a> {
             first[segment].write(named as i64);
         }
     }
-}
-
-fn refused(segment: usize, begin: i64, end: i64) -> Error {
-    let expected = if end < begin { "at least the offset before it" } else { "at most the number of tokens" };
-    Error::Element { argument: "offsets", index: segment + 1, value: end, expected }
 }
 
 /// Whether both are there and have the same tokens.

@@ -1,0 +1,27 @@
+//! Prefix trees: every shared beginning laid out once.
+//!
+//! Sorted lexicographically, segments that begin alike stand side by side, and how
+//! many first tokens each has in common with the one before it is the prefix tree,
+//! depth first. A run of neighbours fills one row: the first one whole, and of each
+//! other one only the tokens that are new.
+//!
+//! ```text
+//! segments    0: a b c e f    1: h i    2: a b c d    3: a b g    4: h i
+//! order       [2, 0, 3, 1, 4]
+//! shared      [0, 3, 2, 0, 2]           segments 0 and 2 begin with a b c, 4 is 1 again
+//!
+//! tree_rows in rows of 8
+//! row 0       a b c d e f g .           2 whole, e f of 0, g of 3
+//! row 1       h i . . . . . .
+//! row         [0, 1, 0, 0, 1]
+//! start       [4, 0, 0, 6, 0]           where each segment's own tokens stand
+//! own         [3, 0, 0, 2, 0]           how many tokens before them are another's
+//! parent      [2, −1, −1, 2, −1]        whose
+//! ```
+
+mod order;
+mod rows;
+
+pub use order::prefix_order;
+pub(crate) use rows::{Branch, Packed, Places, branches};
+pub use rows::{TreeRows, tree_rows};

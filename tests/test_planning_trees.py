@@ -1,0 +1,303 @@
+"""Prefix trees as Python has them: order, rows, plans, batches, and what is refused.
+
+The laws are tested beside the core, in ``prefix.rs`` and ``plan_trees.rs``; here it is what NumPy
+brings along, and the whole way from tokens to a scored batch.
+"""
+
+import json
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from windrow import Plan
+from windrow.datasets import HostBatchDataset, IndexedBatchDataset, Sequences
+from windrow.planning import group_identical, pack_rows, prefix_order, token_lengths, tree_rows
+from windrow.sharding import HostShare
+
+
+def i32(*values):
+    return np.array(values, np.int32)
+
+
+def i64(*values):
+    return np.array(values, np.int64)
+
+
+TOKENS, OFFSETS = i32(1, 2, 3, 5, 6, 8, 9, 1, 2, 3, 4, 1, 2, 7, 8, 9), i64(0, 5, 7, 11, 14, 16)
+"""a b c e f, h i, a b c d, a b g, h i."""
+LENGTHS, ORDER, SHARED = i32(5, 2, 4, 3, 2), i64(2, 0, 3, 1, 4), i32(0, 3, 2, 0, 2)
+
+ARRAYS = {
+    "prefix_order.tokens": (TOKENS, lambda array: prefix_order(array, OFFSETS)),
+    "prefix_order.offsets": (OFFSETS, lambda array: prefix_order(TOKENS, array)),
+    "tree_rows.lengths": (LENGTHS, lambda array: tree_rows(array, ORDER, SHARED, 8)),
+    "tree_rows.order": (ORDER, lambda array: tree_rows(LENGTHS, array, SHARED, 8)),
+    "tree_rows.shared": (SHARED, lambda array: tree_rows(LENGTHS, ORDER, array, 8)),
+    "Plan.lengths": (LENGTHS, lambda array: _plan(array, ORDER, SHARED)),
+    "Plan.order": (ORDER, lambda array: _plan(LENGTHS, array, SHARED)),
+    "Plan.shared": (SHARED, lambda array: _plan(LENGTHS, ORDER, array)),
+}
+arrays = pytest.mark.parametrize(
+    ("argument", "array", "call"),
+    [pytest.param(name.split(".")[1], *case, id=name) for name, case in ARRAYS.items()],
+)
+
+
+def _plan(lengths, order, shared):
+    plan = Plan(lengths, prefixes=(order, shared), padded_lengths=[8], batch_size=1)
+    return plan.batches, plan.starts, plan.own, plan.parents
+
+
+@arrays
+def test_arrays_are_admitted_as_they_lie_or_not_at_all(argument, array, call):
+    expected = call(array)
+    read_only = array.copy()
+    read_only.flags.writeable = False
+    for ours, theirs in zip(call(read_only), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    other = np.int64 if array.dtype == np.int32 else np.int32
+    with pytest.raises(TypeError, match=rf"^{argument} must have dtype {array.dtype}, not "):
+        call(array.astype(other))
+    with pytest.raises(TypeError, match=rf"^{argument} must be a NumPy array of {array.dtype}, not list"):
+        call(array.tolist())
+    with pytest.raises(TypeError, match=rf"^{argument} must have 1 dimension, not 2"):
+        call(array[None])
+    with pytest.raises(ValueError, match=rf"^{argument} must be contiguous and aligned"):
+        call(np.repeat(array, 2)[::2])
+    with pytest.raises(ValueError, match=rf"^{argument} must be contiguous and aligned"):
+        call(np.frombuffer(b"-" + array.tobytes(), array.dtype, offset=1))
+
+
+def test_results_are_fresh_arrays():
+    order, shared = prefix_order(TOKENS, OFFSETS)
+    assert (order.dtype, shared.dtype) == (np.int64, np.int32)
+    dtypes = [array.dtype for array in tree_rows(LENGTHS, ORDER, SHARED, 8)]
+    assert dtypes == [np.int64, np.int32, np.int32, np.int64]
+    assert all(array.flags.owndata and array.flags.writeable for array in (order, shared))
+
+
+def test_nothing_at_all():
+    order, shared = prefix_order(i32(), i64(0))
+    assert order.shape == shared.shape == (0,)
+    assert [array.shape for array in tree_rows(i32(), order, shared, 0)] == [(0,)] * 4
+    plan = Plan(i32(), prefixes=(order, shared), batch_size=4)
+    assert len(plan) == 0 and plan.trees
+
+
+def test_one_capacity_fits_all_integers():
+    for capacity in (8, np.int64(8), np.uint8(8)):
+        np.testing.assert_array_equal(tree_rows(LENGTHS, ORDER, SHARED, capacity)[0], [0, 1, 0, 0, 1])
+    for capacity in (8.0, "8", None):
+        with pytest.raises(TypeError, match=r"^capacity must be an integer, not "):
+            tree_rows(LENGTHS, ORDER, SHARED, capacity)
+    with pytest.raises(ValueError, match=r"^capacity is 2147483648; it must fit int32"):
+        tree_rows(LENGTHS, ORDER, SHARED, 2**31)
+    with pytest.raises(ValueError, match=r"^lengths\[0\] is 5; it must be at most capacity, which is 4"):
+        tree_rows(LENGTHS, ORDER, SHARED, 4)
+
+
+segments = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=30)
+
+
+def as_sequences(inputs):
+    """What the model sees of each, and one more token; the last two or so are scored."""
+    whole = [[*tokens, 50 + number] for number, tokens in enumerate(inputs)]
+    offsets = np.cumsum([0, *map(len, whole)])
+    starts = np.array([max(1, len(tokens) - number % 3) for number, tokens in enumerate(inputs)], np.int32)
+    return Sequences(np.concatenate(whole).astype(np.int32), offsets, starts, np.arange(len(inputs)))
+
+
+def flat(inputs):
+    return np.concatenate(inputs).astype(np.int32), np.cumsum([0, *map(len, inputs)])
+
+
+@given(segments)
+def test_prefix_order_sorts_as_python_does(inputs):
+    order, shared = prefix_order(*flat(inputs))
+    assert order.tolist() == sorted(range(len(inputs)), key=lambda segment: (inputs[segment], segment))
+    equal = np.r_[False, (shared[1:] == token_lengths(flat(inputs)[1])[order][1:])]
+    equal[1:] &= np.diff(token_lengths(flat(inputs)[1])[order]) == 0
+    first = group_identical(*flat(inputs))
+    np.testing.assert_array_equal(equal[1:], first[order][1:] == first[order][:-1])
+
+
+@given(segments, st.sampled_from([1, 2, 4]), st.booleans())
+def test_a_batch_scores_each_segment_along_its_path(inputs, groups, halves):
+    """A made-up model whose logits depend on every token that it sees and on where each stands."""
+    sequences = as_sequences(inputs)
+    prefixes = prefix_order(*flat(inputs))
+    plan = Plan(sequences.lengths(), prefixes=prefixes, padded_lengths=[9, 24], batch_size=4)
+    share = HostShare((0, 1), 2) if halves and groups > 1 else None
+    dataset = HostBatchDataset(plan, sequences, share, groups)
+    found = {}
+    for batch in dataset:
+        rows, length = batch.inputs.shape
+        i, j = np.arange(length)[:, None], np.arange(length)
+        sees = (j <= i) & (i < batch.reach[:, None, :])
+        seen = (batch.inputs + 3) * (batch.positions + 1) ** 2
+        assert (sees.sum(-1) == np.where(batch.segment_ids > 0, batch.positions + 1, 1)).all()
+        states = (sees * seen[:, None, :]).sum(-1).reshape(groups, -1)
+        for group in range(groups):
+            for pick, target, request in zip(
+                batch.read_pick[group], batch.read_target[group], batch.read_request[group], strict=True
+            ):
+                if request >= 0:
+                    score = states[group, batch.pick_index[group, pick]] * 100 + target
+                    found.setdefault(int(request), []).append(int(score))
+    for number, tokens in enumerate(inputs):
+        seen = np.cumsum((np.array(tokens) + 3) * np.arange(1, len(tokens) + 1) ** 2)
+        whole = [*tokens, 50 + number]
+        start = int(sequences.score_starts[number])
+        assert found[number] == [seen[at - 1] * 100 + whole[at] for at in range(start, len(whole))]
+
+
+def test_a_plan_of_trees_knows_itself():
+    plan = Plan(LENGTHS, prefixes=(ORDER, SHARED), padded_lengths=[8], tokens_per_batch=16)
+    assert plan.trees and plan.packed
+    for name, expected in (
+        ("batches", [0, 0, 0, 0, 0]),
+        ("rows", [0, 1, 0, 0, 1]),
+        ("starts", [4, 0, 0, 6, 0]),
+        ("own", [3, 0, 0, 2, 0]),
+        ("parents", [2, -1, -1, 2, -1]),
+    ):
+        array = getattr(plan, name)
+        assert array.dtype == np.int32 and not array.flags.writeable
+        np.testing.assert_array_equal(array, expected)
+    assert plan.statistics == {
+        "segments": 5,
+        "shared_segments": 1,
+        "rows": 2,
+        "filler_rows": 0,
+        "batches": 1,
+        "real_tokens": 16,
+        "row_tokens": 9,
+        "shared_tokens": 7,
+        "padding_tokens": 7,
+        "device_tokens": 16,
+        "distinct_tokens": 14,
+        "tree_tokens": 9,
+        "repeated_tokens": 0,
+        "shapes": [[2, 8]],
+    }
+    again = pickle.loads(pickle.dumps(plan))
+    assert again == plan and again.fingerprint == plan.fingerprint
+    np.testing.assert_array_equal(again.parents, plan.parents)
+    np.testing.assert_array_equal(plan.reach(0, 1), [[2, 2, 3, 4, 5, 6, 7, 8]])
+    assert json.loads(json.dumps(plan.to_dict()))["policy"]["row_prices"] is None
+    assert "trees in rows" in str(plan)
+
+
+def test_a_plan_without_trees_has_neither_parents_nor_own_tokens_apart():
+    plan = Plan(i32(3, 2), batch_size=2)
+    assert not plan.trees
+    np.testing.assert_array_equal(plan.own, [0, 0])
+    np.testing.assert_array_equal(plan.parents, [-1, -1])
+    np.testing.assert_array_equal(plan.reach(0), [[3, 3, 3], [2, 2, 3]])
+    assert "tree_tokens" not in plan.statistics
+
+
+def test_lengths_are_chosen_by_price():
+    """A tree of 30 and 40 small ones: long rows for the one, short ones for the others, if these are cheap."""
+    inputs = [[1] * 30 + [end] * 4 for end in range(2, 9)] + [[100 + first] * 8 for first in range(40)]
+    lengths, prefixes = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
+    common = {"prefixes": prefixes, "batch_size": 1, "padded_lengths": [8, 64, 128], "shape_price": 0}
+
+    def shapes(**keywords):
+        return sorted(Plan(lengths, **common | keywords).shapes[:, 1].tolist())
+
+    assert shapes(row_prices=[1, 64**2, 128**2]) == [8, 64]
+    assert shapes(row_prices=i64(1, 64**2, 128**2), max_shapes=1) == [64]
+    assert shapes(row_prices=[10**6, 1000, 1001]) == [128]
+    assert shapes(row_prices=[1, 64**2, 128**2], shape_price=10**9) == [64]
+    plan = Plan(lengths, **common, row_prices=[1, 64**2, 128**2])
+    assert plan.to_dict()["policy"]["row_prices"] == [1, 64**2, 128**2]
+    assert pickle.loads(pickle.dumps(plan)) == plan
+
+
+def test_wrong_arguments_are_refused():
+    prefixes = {"prefixes": (ORDER, SHARED), "batch_size": 1, "padded_lengths": [8]}
+    for keywords, error, message in (
+        ({"pack": True}, ValueError, "prefixes tell which inputs are equal and pack rows; give neither"),
+        ({"identities": np.arange(5)}, ValueError, "prefixes tell which inputs are equal"),
+        (
+            {"prefixes": ORDER},
+            TypeError,
+            "prefixes must be order and shared as prefix_order gives them, not nd",
+        ),
+        ({"prefixes": (ORDER,)}, TypeError, "prefixes must be order and shared"),
+        (
+            {"prefixes": None, "row_prices": [1]},
+            ValueError,
+            "row_prices are for rows of trees; give prefixes",
+        ),
+        (
+            {"row_prices": [1, 2]},
+            ValueError,
+            "row_prices has 2 elements; it must have 1, one for each of padded",
+        ),
+        ({"row_prices": [0]}, ValueError, r"row_prices\[0\] is 0; it must be at least 1"),
+        (
+            {"row_prices": [1.5]},
+            TypeError,
+            "row_prices must be a sequence of integers or an int64 array, not list",
+        ),
+        ({"row_prices": i32(1)}, TypeError, "row_prices must have dtype int64, not int32"),
+        ({"max_shapes": 0}, ValueError, "max_shapes is 0; it must be at least 1"),
+        (
+            {"padded_lengths": [4]},
+            ValueError,
+            r"lengths\[0\] is 5; it must be at most 4, the last of padded_",
+        ),
+        ({"prefixes": (ORDER[:4], SHARED)}, ValueError, "order has 4 elements; it must have 5, one for each"),
+        (
+            {"prefixes": (i64(2, 0, 3, 1, 1), SHARED)},
+            ValueError,
+            r"order\[4\] is 1; it must be a segment that",
+        ),
+        (
+            {"prefixes": (ORDER, i32(0, 5, 2, 0, 2))},
+            ValueError,
+            r"shared\[1\] is 5; it must be at least 0 and",
+        ),
+        ({"prefixes": (ORDER, i32(0, 3, -2, 0, 2))}, ValueError, r"shared\[2\] is -2; it must be at least 0"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            Plan(LENGTHS, **prefixes | keywords)
+
+
+def test_trees_are_no_indexed_batches():
+    sequences = as_sequences([[1, 2, 3], [1, 2, 4], [5]])
+    prefixes = prefix_order(*flat([[1, 2, 3], [1, 2, 4], [5]]))
+    plan = Plan(sequences.lengths(), prefixes=prefixes, batch_size=1)
+    with pytest.raises(ValueError, match=r"^plan shares or packs rows"):
+        IndexedBatchDataset(plan, sequences)
+
+
+def test_threads_get_the_same():
+    """The GIL is released, and every call has threads of its own."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(0, 4, 900_000).astype(np.int32)
+    offsets = np.arange(0, 900_001, 9)
+    expected = prefix_order(tokens, offsets)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(prefix_order(tokens, offsets))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    for order, shared in found:
+        np.testing.assert_array_equal(order, expected[0])
+        np.testing.assert_array_equal(shared, expected[1])
+
+
+def test_small_trees_are_packed_as_segments_are():
+    random = np.random.default_rng(1)
+    inputs = [[first, *random.integers(0, 9, random.integers(1, 60))] for first in range(300)]
+    lengths, (order, shared) = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
+    assert tree_rows(lengths, order, shared, 64)[0].max() == pack_rows(lengths, 64, 300)[0].max()
