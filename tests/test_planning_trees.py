@@ -273,7 +273,7 @@ def test_wrong_arguments_are_refused():
 def test_trees_are_no_indexed_batches():
     sequences = as_sequences([[1, 2, 3], [1, 2, 4], [5]])
     prefixes = prefix_order(*flat([[1, 2, 3], [1, 2, 4], [5]]))
-    plan = Plan(sequences.lengths(), prefixes=prefixes, batch_size=1)
+    plan = Plan(sequences.lengths(), prefixes=prefixes, padded_lengths=[8], batch_size=1)
     with pytest.raises(ValueError, match=r"^plan shares or packs rows"):
         IndexedBatchDataset(plan, sequences)
 

@@ -23,7 +23,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::chunks::{fill_chunks, on_threads, ranges};
+use crate::chunks::{fill_chunks, on_threads};
 use crate::error::{Error, Result};
 use crate::memory::prefetch;
 use crate::parallel::threads_for;
@@ -270,6 +270,7 @@ impl Sorter<'_> {
 
     /// Sorts a group by its pivot, writes what those with different keys share, and
     /// calls `push` for those that have the same.
+    #[inline]
     fn split(
         self,
         group: Group,
@@ -303,26 +304,24 @@ impl Sorter<'_> {
 
     /// Gives every entry its key.
     fn compare(self, entries: &mut [Entry], pivot: usize, depth: u32, threads: usize) {
-        let pivot_tokens = self.tokens(pivot, depth);
-        let mut parts = Vec::new();
-        let mut rest = entries;
-        for range in ranges(rest.len(), if threads == 1 { 1 } else { threads * PARTS_PER_THREAD }) {
-            let (part, after) = rest.split_at_mut(range.len());
-            rest = after;
-            parts.push(part);
-        }
-        on_threads(threads, parts, |part: &mut [Entry]| {
-            for at in 0..part.len() {
-                self.foresee(part, at, depth);
-                let segment = part[at].segment();
+        let tokens = self.tokens(pivot, depth);
+        let compare = |entries: &mut [Entry]| {
+            for at in 0..entries.len() {
+                self.foresee(entries, at, depth);
+                let segment = entries[at].segment();
                 // Whatever others write to the tokens meanwhile, the pivot leaves the group.
-                part[at] = if segment == pivot {
-                    part[at].equal()
+                entries[at] = if segment == pivot {
+                    entries[at].equal()
                 } else {
-                    part[at].by(self.tokens(segment, depth), pivot_tokens)
+                    entries[at].by(self.tokens(segment, depth), tokens)
                 };
             }
-        });
+        };
+        if threads == 1 {
+            return compare(entries);
+        }
+        let size = entries.len().div_ceil(threads * PARTS_PER_THREAD);
+        on_threads(threads, entries.chunks_mut(size).collect(), compare);
     }
 
     /// Asks memory for what the entries after this one need.
