@@ -85,7 +85,8 @@ def test_nothing_at_all():
     assert order.shape == shared.shape == (0,)
     assert [array.shape for array in tree_rows(i32(), order, shared, 0)] == [(0,)] * 4
     plan = Plan(i32(), prefixes=(order, shared), batch_size=4)
-    assert len(plan) == 0 and plan.trees
+    assert len(plan) == 0
+    assert plan.trees
 
 
 def test_one_capacity_fits_all_integers():
@@ -135,7 +136,7 @@ def test_a_batch_scores_each_segment_along_its_path(inputs, groups, halves):
     dataset = HostBatchDataset(plan, sequences, share, groups)
     found = {}
     for batch in dataset:
-        rows, length = batch.inputs.shape
+        length = batch.inputs.shape[1]
         i, j = np.arange(length)[:, None], np.arange(length)
         sees = (j <= i) & (i < batch.reach[:, None, :])
         seen = (batch.inputs + 3) * (batch.positions + 1) ** 2
@@ -157,7 +158,8 @@ def test_a_batch_scores_each_segment_along_its_path(inputs, groups, halves):
 
 def test_a_plan_of_trees_knows_itself():
     plan = Plan(LENGTHS, prefixes=(ORDER, SHARED), padded_lengths=[8], tokens_per_batch=16)
-    assert plan.trees and plan.packed
+    assert plan.trees
+    assert plan.packed
     for name, expected in (
         ("batches", [0, 0, 0, 0, 0]),
         ("rows", [0, 1, 0, 0, 1]),
@@ -166,7 +168,8 @@ def test_a_plan_of_trees_knows_itself():
         ("parents", [2, -1, -1, 2, -1]),
     ):
         array = getattr(plan, name)
-        assert array.dtype == np.int32 and not array.flags.writeable
+        assert array.dtype == np.int32
+        assert not array.flags.writeable
         np.testing.assert_array_equal(array, expected)
     assert plan.statistics == {
         "segments": 5,
@@ -185,7 +188,8 @@ def test_a_plan_of_trees_knows_itself():
         "shapes": [[2, 8]],
     }
     again = pickle.loads(pickle.dumps(plan))
-    assert again == plan and again.fingerprint == plan.fingerprint
+    assert again == plan
+    assert again.fingerprint == plan.fingerprint
     np.testing.assert_array_equal(again.parents, plan.parents)
     np.testing.assert_array_equal(plan.reach(0, 1), [[2, 2, 3, 4, 5, 6, 7, 8]])
     assert json.loads(json.dumps(plan.to_dict()))["policy"]["row_prices"] is None
@@ -202,7 +206,7 @@ def test_a_plan_without_trees_has_neither_parents_nor_own_tokens_apart():
 
 
 def test_lengths_are_chosen_by_price():
-    """A tree of 30 and 40 small ones: long rows for the one, short ones for the others, if these are cheap."""
+    """A tree of 30 tokens and more, and 40 small ones: cheap short rows take the small ones."""
     inputs = [[1] * 30 + [end] * 4 for end in range(2, 9)] + [[100 + first] * 8 for first in range(40)]
     lengths, prefixes = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
     common = {"prefixes": prefixes, "batch_size": 1, "padded_lengths": [8, 64, 128], "shape_price": 0}

@@ -55,6 +55,8 @@ pub fn prefix_order<'py>(
 }
 
 type Vector<'py, T> = Bound<'py, PyArray1<T>>;
+/// Row, start, own and parent of each segment.
+type Rows<'py> = (Vector<'py, i64>, Vector<'py, i32>, Vector<'py, i32>, Vector<'py, i64>);
 
 /// Segments laid into rows, depth first, so that a row holds every shared beginning once.
 ///
@@ -102,7 +104,7 @@ pub fn tree_rows<'py>(
     order: &Bound<'py, PyAny>,
     shared: &Bound<'py, PyAny>,
     capacity: &Bound<'py, PyAny>,
-) -> PyResult<(Vector<'py, i64>, Vector<'py, i32>, Vector<'py, i32>, Vector<'py, i64>)> {
+) -> PyResult<Rows<'py>> {
     let lengths = admit::<i32>("lengths", lengths)?;
     let order = admit::<i64>("order", order)?;
     let shared = admit::<i32>("shared", shared)?;
