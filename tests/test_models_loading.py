@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -15,6 +16,23 @@ from windrow.models.config import Fields
 
 QWEN2 = LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
 MISTRAL = LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+
+
+IGNORED_BY_ALL = {
+    "logit_scale": 0.5, "final_logit_softcapping": 0.1, "attn_logit_softcapping": 0.1, "scale_emb": 12,
+    "query_pre_attn_scalar": 7, "residual_multiplier": 0.3, "embedding_multiplier": 3.0,
+    "logits_scaling": 4.0, "attention_multiplier": 0.2, "partial_rotary_factor": 0.5, "rotary_pct": 0.25,
+    "rope_interleaved": True, "use_mrope": True, "use_qk_norm": True, "clip_qkv": 0.01,
+    "attention_chunk_size": 2, "alibi": True, "norm_eps": 0.5, "use_parallel_residual": True,
+    "num_local_experts": 4, "router_aux_loss_coef": 0.1, "pretraining_tp": 2, "attention_dropout": 0.5,
+    "auto_map": {"AutoModelForCausalLM": "modeling_x.X"},
+    "custom_field": "x", "is_decoder": False, "use_cache": False, "torch_dtype": "bfloat16",
+    "architectures": ["LlamaForSequenceClassification"], "num_layers": 1, "add_cross_attention": True,
+}  # fmt: skip
+IGNORED_BY_LLAMA = {"sliding_window": 2, "use_sliding_window": True, "layer_norm_epsilon": 0.5, "n_embd": 12}
+IGNORED_BY_QWEN2 = {"attention_bias": True, "mlp_bias": True, "sliding_window": 2, "max_window_layers": 1}
+IGNORED_BY_MAMBA = {"rms_norm": False, "is_causal": False, "attention_bias": True, "head_dim": 8}
+IGNORED_BY_GPT2 = {"rms_norm_eps": 0.5, "hidden_act": "relu", "head_dim": 8, "sliding_window": 2, "n_ctx": 5}
 
 
 @pytest.fixture
@@ -201,7 +219,7 @@ def test_damaged_index(save):
     refused(r"'weight_map' must map tensor names to file names", directory)
 
 
-ALL = r"LlamaForCausalLM \(llama\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*MambaFor.*factory=module:function"
+ALL = r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*MambaFor.*factory=module:function"
 
 
 @pytest.mark.parametrize(
@@ -209,9 +227,8 @@ ALL = r"LlamaForCausalLM \(llama\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*Mamb
     [
         (
             {"model_type": "retnet", "architectures": ["RetNetForCausalLM"]},
-            f"RetNetForCausalLM.*'retnet'.*{ALL}",
+            f"model_type 'retnet' is not known here.*{ALL}",
         ),
-        ({"architectures": ["LlamaForSequenceClassification"]}, f"LlamaForSequenceClassification.*{ALL}"),
         ({"model_type": None}, f"model_type None.*{ALL}"),
         (
             {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
@@ -223,15 +240,14 @@ ALL = r"LlamaForCausalLM \(llama\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*Mamb
         ),
         ({"rope_scaling": {"rope_type": "linear"}}, r"rope kind 'linear' needs 'factor'"),
         (
-            {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "beta_fast": 3}},
-            r"rope setting 'beta_fast' \(3\) is not known for kind 'linear'; known: factor",
+            {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}},
+            "partial_rotary_factor",
         ),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"rope_scaling": [1]}, "'rope_scaling' must be an object or null"),
         ({"hidden_act": "mish"}, r"'hidden_act' is 'mish'; known: silu, .*factory="),
-        ({"logit_scale": 0.5}, r"field 'logit_scale' \(0.5\) may change .*known: .*hidden_size.*factory="),
-        ({"quantization_config": {"bits": 4}}, "'quantization_config'"),
-        ({"final_logit_softcapping": 0}, "'final_logit_softcapping'"),
+        ({"quantization_config": {"bits": 4}}, "'quantization_config'.*changes what is computed.*factory="),
+        ({"per_layer_config": {"0": {"hidden_act": "relu"}}}, "'per_layer_config'"),
+        ({"is_causal": False}, r"'is_causal' is False; known: True.*factory="),
         ({"hidden_size": None}, "field 'hidden_size' is missing"),
         ({"num_hidden_layers": "3"}, r"'num_hidden_layers' must be a whole number of at least 1, not '3'"),
         ({"rms_norm_eps": 0}, r"'rms_norm_eps' must be a number above 0, not 0"),
@@ -251,10 +267,9 @@ def test_configurations(save, fields, pattern):
         (MISTRAL, {"layer_types": ["chunked_attention"] * 3}, "'chunked_attention'; known: full_attention"),
         (MISTRAL, {"layer_types": ["full_attention"]}, "'layer_types' must list a kind for each of 3 layers"),
         (QWEN2, {"layer_types": ["sliding_attention"] * 3}, "no 'sliding_window' is in use"),
-        (QWEN2, {"use_mrope": True}, "'use_mrope' is True; known: False"),
-        (GPT2, {"add_cross_attention": True}, "'add_cross_attention' is True; known: False"),
+        (GPT2, {"is_causal": False}, "'is_causal' is False; known: True"),
         (GPT2, {"n_head": 5}, r"n_embd \(24\) must be a multiple of n_head \(5\)"),
-        (MAMBA, {"rms_norm": False}, "'rms_norm' is False; known: True"),
+        (MAMBA, {"quantization_config": {"bits": 4}}, "'quantization_config'"),
     ],
 )
 def test_configurations_of_other_families(save, config, fields, pattern):
@@ -273,8 +288,73 @@ def test_a_window_whose_width_is_not_said(config, switches, windows):
     assert llama.read_config(Fields(config | switches, Path("config.json"))).windows == windows
 
 
-def test_fields_that_switch_nothing_on_pass(save):
-    load(save(LLAMA, {"logit_scale": None, "use_magic": False, "_name_or_path": "x", "pretraining_tp": 2}))
+def outcome(directory, **options):
+    """Logits for a few tokens, and how many parameters the model has."""
+    model = load(directory, **options)
+    tokens = np.array([[1, 5, 9, 33, 2, 7, 50, 3, 4, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]], np.int32)
+    positions, ids = np.arange(20, dtype=np.int32)[None], np.ones((1, 20), np.int32)
+    logits = np.asarray(model.apply(model.params, *map(jnp.asarray, (tokens, positions, ids))))
+    return logits, sum(leaf.size for leaf in jax.tree.leaves(model.params))
+
+
+@pytest.mark.parametrize(
+    ("config", "fields"),
+    [
+        (LLAMA, IGNORED_BY_LLAMA),
+        (MISTRAL, {"attention_bias": True, "mlp_bias": True}),
+        (QWEN2, IGNORED_BY_QWEN2),
+        (GPT2, IGNORED_BY_GPT2),
+        (MAMBA, IGNORED_BY_MAMBA),
+    ],
+    ids=["llama", "mistral", "qwen2", "gpt2", "mamba"],
+)
+def test_fields_that_transformers_ignores_are_ignored(save, config, fields):
+    """Each was tried there, by itself: the logits of transformers 5.24 do not change."""
+    expected, count = outcome(save(config))
+    logits, found = outcome(save(config, IGNORED_BY_ALL | fields))
+    np.testing.assert_array_equal(logits, expected)
+    assert found == count
+
+
+def test_gpt2_under_the_usual_names(save):
+    """As in transformers 5.24, where they outweigh GPT-2's own."""
+    names = {
+        "hidden_size": 24,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "max_position_embeddings": 64,
+    }
+    own = dict.fromkeys(("n_embd", "n_head", "n_layer", "n_positions"), 2)
+    np.testing.assert_array_equal(outcome(save(GPT2, own | names))[0], outcome(save(GPT2))[0])
+
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LINEAR = {"rope_type": "linear", "factor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "same_as"),
+    [
+        ({"rope_scaling": LINEAR | {"beta_fast": 3}}, {"rope_scaling": LINEAR}),
+        ({"rope_scaling": LINEAR, "rope_parameters": {"rope_theta": 7.0}}, {"rope_scaling": LINEAR}),
+        ({"rope_parameters": {"rope_theta": 100.0, "partial_rotary_factor": 0.5}}, {}),
+        (
+            {"rope_scaling": LLAMA3},
+            {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 64}},
+        ),
+        (
+            {
+                "rope_scaling": LLAMA3 | {"original_max_position_embeddings": 64},
+                "original_max_position_embeddings": 16,
+            },
+            {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 16}},
+        ),
+    ],
+    ids=str,
+)
+def test_what_counts_of_the_rope_settings(save, fields, same_as):
+    """As transformers 5.24 gives equal logits for the two."""
+    np.testing.assert_array_equal(outcome(save(LLAMA, fields))[0], outcome(save(LLAMA, same_as))[0])
 
 
 @pytest.mark.parametrize(
@@ -309,19 +389,78 @@ def test_a_tensor_missing_from_shards(save):
     refused("index.json: the tensor 'model.norm.weight'.* is missing", directory)
 
 
-def test_a_tied_head_that_is_stored_must_be_the_embedding(save):
-    tied = LLAMA | {"tie_word_embeddings": True}
-    embedding = random_tensors(tied)["model.embed_tokens.weight"]
-    load(save(tied, tensors={"lm_head.weight": embedding}))
-    other = embedding.copy()
-    other[-1, -1] += 1
-    refused("ties the head .*'lm_head.weight' differs", save(tied, tensors={"lm_head.weight": other}))
+HEADS = {"llama": LLAMA, "gpt2": GPT2, "mamba": MAMBA}
+EMBEDDINGS = {
+    "llama": "model.embed_tokens.weight",
+    "gpt2": "transformer.wte.weight",
+    "mamba": "backbone.embeddings.weight",
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_tied_head_that_is_stored(save, kind):
+    """transformers 5.24 uses a head that differs; lm_eval's HFLM ties once more and does not."""
+    free, tied = ({**HEADS[kind], "tie_word_embeddings": value} for value in (False, True))
+    tensors = random_tensors(free)
+    embedding, head = tensors[EMBEDDINGS[kind]], tensors["lm_head.weight"]
+    assert not np.array_equal(embedding, head)
+    own, whole = outcome(save(free))
+    shared, fewer = outcome(save(tied))
+    assert whole - fewer == embedding.size
+    other = save(tied, tensors={"lm_head.weight": head})
+    with pytest.warns(UserWarning, match="'lm_head.weight' differs from .*; each is used as it is stored"):
+        np.testing.assert_array_equal(outcome(other)[0], own)
+    with pytest.warns(UserWarning, match="'lm_head.weight' differs from .*; the embedding is used for both"):
+        logits, found = outcome(other, retie=True)
+    np.testing.assert_array_equal(logits, shared)
+    assert found == fewer
+    alone = save(tied, tensors={"lm_head.weight": embedding, EMBEDDINGS[kind]: None})
+    np.testing.assert_array_equal(outcome(alone)[0], shared)
+    np.testing.assert_array_equal(outcome(save(tied, tensors={"lm_head.weight": embedding}))[0], shared)
+
+
+DTYPES = {
+    "float32": ["float32", "float", "torch.float32", jnp.float32, np.float32, None],
+    "float16": ["float16", "half", "torch.half", "fp16"],
+    "bfloat16": ["bfloat16", "bf16", "torch.bfloat16", jnp.bfloat16, ml_dtypes.bfloat16],
+}
+
+
+@pytest.mark.parametrize("kind", DTYPES)
+def test_how_a_dtype_may_be_written(save, kind):
+    directory = save(LLAMA)
+    for written in DTYPES[kind]:
+        assert load(directory, dtype=written).params["norm"].dtype == kind
+
+
+def test_the_dtype_may_be_left_to_the_files(save):
+    """As with transformers 5.24: the configuration's, else that of the stored tensors."""
+    plain = {name: value for name, value in LLAMA.items() if name != "torch_dtype"}
+
+    def found(fields, stored=np.float32):
+        return (
+            load(save(plain | fields, tensors=random_tensors(LLAMA, dtype=stored)), dtype="auto")
+            .params["norm"]
+            .dtype
+        )
+
+    assert found({"torch_dtype": "bfloat16"}) == jnp.bfloat16
+    assert found({"dtype": "float16"}) == jnp.float16
+    assert found({}) == jnp.float32
+    assert found({}, ml_dtypes.bfloat16) == jnp.bfloat16
+    with pytest.raises(ValueError, match=r"not 'float64' \(by .*model\)"):
+        found({"dtype": "float64"})
 
 
 @pytest.mark.parametrize(
     ("options", "pattern", "error"),
     [
-        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, not 'float16'", ValueError),
+        (
+            {"dtype": "int8"},
+            "dtype must be auto or one of float32, bfloat16, float16, not 'int8'",
+            ValueError,
+        ),
+        ({"dtype": "double"}, "dtype must be auto or one of .*, not 'double'", ValueError),
         ({"mesh": "tensor"}, "mesh must be a jax.sharding.Mesh or None, not str", TypeError),
         ({"tensor_axis": "tensor"}, "tensor_axis='tensor' needs a mesh", ValueError),
         ({"max_length": 0}, "max_length must be a whole number of at least 1", ValueError),

@@ -60,6 +60,11 @@ class Checkpoint:
         """The names of all tensors."""
         return set(self._files)
 
+    @property
+    def first(self) -> str:
+        """The first tensor with floating-point numbers, or the first of all where there is none."""
+        return next(filter(self.is_float, self._files), next(iter(self._files)))
+
     def path(self, name: str) -> Path:
         """The file that holds a tensor."""
         return self._files[name][0]

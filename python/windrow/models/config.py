@@ -1,18 +1,17 @@
 """What a ``config.json`` says, taken field by field.
 
-A score is only worth something if every setting that changes the computation
-was obeyed. So a family's module *takes* each field it computes with, and when
-it is done, fields that nobody took and that are not known to be harmless are
-refused by name. A field that is null or false switches nothing on and passes.
+A family's module *takes* each field that the model's class in transformers computes
+with. All others are ignored, as they are there, but for a few that transformers
+itself heeds for every class: these are refused unless they change nothing.
 
 >>> fields = Fields({"model_type": "x", "width": 4, "twist": 0.5}, Path("config.json"))
 >>> fields.size("width")
 4
->>> fields.finish(harmless=("model_type",))
+>>> Fields({"quantization_config": {"bits": 4}}, Path("config.json")).refuse_unknown_changes()
 Traceback (most recent call last):
     ...
-ValueError: config.json: the field 'twist' (0.5) may change the computation and is not known here; known: \
-model_type, width. Remove it if it is harmless, or bring the model yourself with factory=module:function
+ValueError: config.json: the field 'quantization_config' ({'bits': 4}) changes what is \
+computed and is unknown here; bring the model yourself with factory=module:function
 """
 
 import json
@@ -27,27 +26,8 @@ WAY_OUT = "bring the model yourself with factory=module:function"
 
 _REQUIRED: Any = object()
 
-_FILE = """
-    architectures auto_map dtype torch_dtype model_type name_or_path transformers_version tokenizer_class
-    finetuning_task task_specific_params unsloth_version unsloth_fixed is_llama_config
-"""
-_TOKENS_AND_GENERATION = """
-    bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id decoder_start_token_id prefix
-    bad_words_ids begin_suppress_tokens do_sample diversity_penalty early_stopping
-    encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id
-    forced_eos_token_id length_penalty max_length max_new_tokens min_length no_repeat_ngram_size
-    num_beam_groups num_beams num_return_sequences output_scores remove_invalid_values
-    repetition_penalty return_dict_in_generate suppress_tokens temperature top_k top_p typical_p
-"""
-_TRAINING = """
-    attention_dropout attn_pdrop embd_pdrop resid_pdrop hidden_dropout initializer_range
-    gradient_checkpointing
-"""
-_RESULTS_AND_MEMORY = """
-    chunk_size_feed_forward id2label label2id num_labels output_attentions output_hidden_states pretraining_tp
-    problem_type return_dict torchscript use_bfloat16 use_cache
-"""
-_HARMLESS = frozenset((_FILE + _TOKENS_AND_GENERATION + _TRAINING + _RESULTS_AND_MEMORY).split())
+_CHANGES = ("quantization_config", "per_layer_config")
+"""Fields that transformers heeds whatever the model's class, where they hold anything."""
 
 _LENGTH_FIELDS = ("n_positions", "max_position_embeddings", "n_ctx")
 
@@ -87,7 +67,6 @@ class Fields:
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
         self.path = path
         self._values = values
-        self._taken: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         """Whether the file has the field, be it null."""
@@ -95,7 +74,6 @@ class Fields:
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
         """The field's value; ``default`` where it is absent or null."""
-        self._taken.add(name)
         value = self._values.get(name)
         if value is not None:
             return value
@@ -134,15 +112,10 @@ class Fields:
             raise ValueError(f"{self.path}: {name!r} is {value!r}; known: {listed}. Else {WAY_OUT}")
         return value
 
-    def finish(self, harmless: Collection[str] = ()) -> None:
-        """Refuses what nobody took, unless it is harmless, null, false or empty."""
-        known = self._taken | set(harmless) | _HARMLESS
-        for name, value in self._values.items():
-            off = value is None or value is False or value in ("", [], {})
-            if off or name in known or name.startswith(("_", "transformers")):
-                continue
-            listed = ", ".join(sorted({*self._taken, *harmless}))
+    def refuse_unknown_changes(self) -> None:
+        """Refuses fields that transformers heeds whatever the model's class."""
+        for name in filter(self._values.get, _CHANGES):
             raise ValueError(
-                f"{self.path}: the field {name!r} ({value!r}) may change the computation and is not known "
-                f"here; known: {listed}. Remove it if it is harmless, or {WAY_OUT}"
+                f"{self.path}: the field {name!r} ({self._values[name]!r}) changes what is computed "
+                f"and is unknown here; {WAY_OUT}"
             )

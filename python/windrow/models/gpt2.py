@@ -29,16 +29,6 @@ from windrow.models.parameters import Leaf
 
 PREFIX = "transformer."
 IGNORED = (".attn.bias", ".attn.masked_bias")  # causal masks, which old checkpoints hold as tensors
-HARMLESS = (
-    "max_position_embeddings",
-    "n_ctx",
-    "reorder_and_upcast_attn",  # attention weights are computed in float32 anyway
-    "summary_activation",
-    "summary_first_dropout",
-    "summary_proj_to_labels",
-    "summary_type",
-    "summary_use_proj",
-)
 
 
 @dataclass(frozen=True)
@@ -60,15 +50,15 @@ class Config:
 
 def read_config(fields: Fields) -> Config:
     """The configuration."""
-    width, heads = fields.size("n_embd"), fields.size("n_head")
+    width, heads = _size(fields, "n_embd", "hidden_size"), _size(fields, "n_head", "num_attention_heads")
     if width % heads:
         raise ValueError(f"{fields.path}: n_embd ({width}) must be a multiple of n_head ({heads})")
-    fields.choice("add_cross_attention", (False,), False)
+    fields.choice("is_causal", (True,), True)
     return Config(
         vocab=fields.size("vocab_size"),
-        places=fields.size("n_positions", 1024),
+        places=_size(fields, "n_positions", "max_position_embeddings", 1024),
         width=width,
-        layers=fields.size("n_layer"),
+        layers=_size(fields, "n_layer", "num_hidden_layers"),
         heads=heads,
         inner=fields.size("n_inner", 4 * width),
         activation=ACTIVATIONS[fields.choice("activation_function", ACTIVATIONS, "gelu_new")],
@@ -77,6 +67,12 @@ def read_config(fields: Fields) -> Config:
         scaled_by_layer=fields.flag("scale_attn_by_inverse_layer_idx", False),
         tied=fields.flag("tie_word_embeddings", True),
     )
+
+
+def _size(fields: Fields, name: str, usual: str, default: int | None = None) -> int:
+    """A size under GPT-2's own name, or under the usual one, which outweighs it."""
+    found = usual if fields.take(usual, None) is not None else name
+    return fields.size(found) if default is None else fields.size(found, default)
 
 
 def leaves(config: Config) -> dict[str, Any]:

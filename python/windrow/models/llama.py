@@ -32,7 +32,6 @@ from windrow.models.parameters import Leaf
 
 PREFIX = "model."
 IGNORED = (".rotary_emb.inv_freq",)  # old checkpoints hold it; it is computed here
-HARMLESS = ("max_position_embeddings",)
 
 _EVERYTHING = 2**30
 _WINDOW = 4096  # where the file says that there is one, or is Mistral's, but not how wide it is
@@ -73,9 +72,8 @@ def read_config(fields: Fields) -> Config:
             f"{fields.path}: num_attention_heads ({heads}) must be a multiple of num_key_value_heads "
             f"({key_heads}), and head_dim ({head_dim}) even"
         )
+    fields.choice("is_causal", (True,), True)
     bias = fields.flag("attention_bias", False) if kind in ("llama", "qwen3") else False
-    fields.choice("rope_interleaved", (False,), False)
-    fields.choice("use_mrope", (False,), False)
     return Config(
         vocab=fields.size("vocab_size"),
         width=width,

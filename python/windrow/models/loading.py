@@ -14,7 +14,11 @@ from windrow.models.checkpoint import Checkpoint
 from windrow.models.config import DEFAULT_MAX_LENGTH, WAY_OUT, Fields, read_json, stated_max_length
 
 _TENSOR_AXES = ("tensor", "model", "tp")
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+_SPELLINGS = {
+    "float": "float32", "fp32": "float32", "F32": "float32", "bf16": "bfloat16", "BF16": "bfloat16",
+    "half": "float16", "fp16": "float16", "F16": "float16",
+}  # fmt: skip
 
 
 class _Family(NamedTuple):
@@ -37,17 +41,21 @@ _FAMILIES = {
 def load(
     directory: str | PathLike[str],
     *,
-    dtype: str = "float32",
+    dtype: Any = "float32",
     mesh: Mesh | None = None,
     tensor_axis: str | None = None,
     max_length: int | str | None = "config",
+    retie: bool = False,
 ) -> LanguageModel:
     """Loads a model with all three levels: ``apply``, ``hidden`` and ``head``, ``init_state`` and ``step``.
 
     Args:
         directory: The folder with ``config.json`` and the safetensors files.
-        dtype: ``"float32"`` or ``"bfloat16"``: what parameters are cast to and layers compute in. Norms,
-            attention weights and recurrences are computed in float32 and logits given in it either way.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: what parameters are cast to and layers compute
+            in. Norms, attention weights and recurrences are computed in float32 and logits given in it either
+            way. ``"bf16"``, PyTorch's other spellings (``"half"``, ``"torch.bfloat16"``) and NumPy's and
+            JAX's types are understood. ``"auto"`` is the type that ``config.json`` names, else that of
+            the stored tensors.
         mesh: The devices to put the parameters on; each device's piece is read from the files by itself. The
             mesh's axes are taken as automatic. ``None`` puts everything on the default device.
         tensor_axis: The mesh axis that divides attention heads, the width inside a layer and the vocabulary,
@@ -57,6 +65,9 @@ def load(
             ``"config"`` takes the configuration's ``n_positions``, ``max_position_embeddings`` or ``n_ctx``,
             else 2048, also for recurrent models, whose numbers are then those of lm_eval's Hugging Face
             backend. ``"unbounded"`` or ``None`` lifts the limit, which only recurrent models allow.
+        retie: What becomes of a head in the files that differs from the embedding though ``config.json`` ties
+            them: transformers' ``from_pretrained`` uses it, and so does this by default; lm_eval's Hugging
+            Face backend ties once more after loading, as does ``retie=True``, so that it is not used.
 
     Returns:
         The model; its functions are pure and not yet compiled.
@@ -75,15 +86,14 @@ def load(
     family = _family(fields)
     module = family.module
     config = module.read_config(fields)
-    fields.finish(module.HARMLESS)
+    fields.refuse_unknown_changes()
     limit = _limit(max_length, values, family, fields.path)
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype!r}")
     mesh, axis = _check_mesh(mesh, tensor_axis)
     checkpoint = Checkpoint(folder, module.PREFIX)
-    leaves = module.leaves(config)
+    kind = _dtype(dtype, values, checkpoint)
+    leaves = parameters.settle_head(module.leaves(config), checkpoint, retie)
     parameters.check(leaves, checkpoint, config.layers, module.IGNORED)
-    params = parameters.place(leaves, checkpoint, config.layers, np.dtype(_DTYPES[dtype]), mesh, axis)
+    params = parameters.place(leaves, checkpoint, config.layers, kind, mesh, axis)
     model: LanguageModel = module.language_model(config, params, limit)
     return model
 
@@ -113,13 +123,34 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _family(fields: Fields) -> _Family:
-    kind, names = fields.take("model_type", None), fields.take("architectures", None) or []
-    known = ", ".join(f"{family.architecture} ({kind})" for kind, family in _FAMILIES.items())
+    """By ``model_type`` alone: which architecture the file names as well does not matter to transformers."""
+    kind = fields.take("model_type", None)
     family = _FAMILIES.get(kind) if isinstance(kind, str) else None
-    if family is None or not isinstance(names, list) or (names and family.architecture not in names):
-        found = f"architectures {names!r} with model_type {kind!r}"
-        raise ValueError(f"{fields.path}: {found} is not known here; known: {known}. Else {WAY_OUT}")
+    if family is None:
+        known = ", ".join(f"{kind} ({family.architecture})" for kind, family in _FAMILIES.items())
+        raise ValueError(
+            f"{fields.path}: model_type {kind!r} is not known here; known: {known}. Else {WAY_OUT}"
+        )
     return family
+
+
+def _dtype(asked: Any, values: dict[str, Any], checkpoint: Checkpoint) -> np.dtype[Any]:
+    """The type that is asked for; where that is left to the files, the configuration's, else the tensors'."""
+    found = asked
+    if asked == "auto":
+        found = values.get("dtype") or values.get("torch_dtype") or checkpoint.dtype(checkpoint.first)
+    if not isinstance(found, str | None):
+        try:
+            found = np.dtype(found).name
+        except TypeError:  # PyTorch's
+            found = str(found)
+    name = "float32" if found is None else found.removeprefix("torch.")
+    name = _SPELLINGS.get(name, name)
+    if name not in _DTYPES:
+        where = f" (by {checkpoint.directory})" if asked == "auto" else ""
+        raise ValueError(f"dtype must be auto or one of {', '.join(_DTYPES)}, not {found!r}{where}")
+    dtype: np.dtype[Any] = np.dtype(_DTYPES[name])
+    return dtype
 
 
 def _limit(asked: int | str | None, values: dict[str, Any], family: _Family, path: Path) -> int | None:

@@ -34,24 +34,6 @@ from windrow.models.parameters import Leaf
 
 PREFIX = "backbone."
 IGNORED: tuple[str, ...] = ()
-HARMLESS = (
-    # how parameters were drawn
-    "rescale_prenorm_residual",
-    "time_step_floor",
-    "time_step_init_scheme",
-    "time_step_max",
-    "time_step_min",
-    "time_step_scale",
-    # which kernel computes the same
-    "fused_add_norm",
-    "use_associative_scan",
-    "use_mambapy",
-    # sizes under the names of the original release, which Hugging Face's do not look at
-    "d_inner",
-    "d_model",
-    "n_layer",
-    "pad_vocab_size_multiple",
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +69,6 @@ def read_config(fields: Fields) -> Config:
     """The configuration."""
     width = fields.size("hidden_size")
     rank = fields.take("time_step_rank", "auto")
-    fields.choice("rms_norm", (True,), True)
     return Config(
         vocab=fields.size("vocab_size"),
         width=width,

@@ -14,7 +14,8 @@ device. Each device's piece is read from the files by itself, so that a host
 needs memory for its own devices' pieces of one leaf at a time.
 """
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
 from typing import Any
@@ -80,8 +81,7 @@ class Leaf:
 def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ...]) -> None:
     """Refuses missing, misshapen and superfluous tensors, and those that are not floating point.
 
-    Tensors whose names end in one of ``ignored`` may be there. So may a head that the configuration ties
-    to the embedding, if it is indeed the same.
+    Tensors whose names end in one of ``ignored`` may be there, and a head that is tied to the embedding.
     """
     wanted = set()
     for leaf in jax.tree.leaves(tree):
@@ -89,27 +89,42 @@ def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ..
             wanted.add(name)
             _check_tensor(name, leaf.stored_shape, checkpoint)
     for name in sorted(checkpoint.names - wanted):
-        if name == _HEAD:
-            _check_tied(tree["embedding"].tensor, checkpoint)
-        elif not name.endswith(ignored):
+        if name != _HEAD and not name.endswith(ignored):
             raise ValueError(
                 f"{checkpoint.path(name)}: the tensor {name!r}, {list(checkpoint.shape(name))}, is none that "
                 "this model has; config.json and the checkpoint do not belong together"
             )
 
 
-def _check_tied(embedding: str, checkpoint: Checkpoint) -> None:
+def settle_head(tree: dict[str, Any], checkpoint: Checkpoint, retie: bool) -> dict[str, Any]:
+    """The tree of a model whose head the configuration ties to the embedding, as the files have it.
+
+    As in transformers 5: a head that differs from the embedding is used as it is stored, unless it is tied
+    again after loading; where there is no embedding, the head is it. The first is warned of.
+    """
+    embedding = tree["embedding"]
+    if "head" in tree or _HEAD not in checkpoint.names:
+        return tree
+    if embedding.tensor not in checkpoint.names:
+        return {**tree, "embedding": replace(embedding, tensor=_HEAD)}
+    if _equal(_HEAD, embedding.tensor, checkpoint):
+        return tree
+    done = "the embedding is used for both, as by lm_eval" if retie else "each is used as it is stored"
+    warnings.warn(
+        f"{checkpoint.path(_HEAD)}: config.json ties the head to the embedding (tie_word_embeddings), but "
+        f"{_HEAD!r} differs from {embedding.tensor!r}; {done}",
+        stacklevel=3,
+    )
+    return tree if retie else {**tree, "head": replace(embedding, tensor=_HEAD)}
+
+
+def _equal(one: str, other: str, checkpoint: Checkpoint) -> bool:
     """Compares in blocks, so that no host needs memory for both."""
-    vocab = checkpoint.shape(embedding)[0]
-    same = checkpoint.shape(_HEAD) == checkpoint.shape(embedding)
-    for start in range(0, vocab if same else 0, _BLOCK):
-        rows = (slice(start, min(start + _BLOCK, vocab)), slice(None))
-        same = same and np.array_equal(checkpoint.read(_HEAD, rows), checkpoint.read(embedding, rows))
-    if not same:
-        raise ValueError(
-            f"{checkpoint.path(_HEAD)}: config.json ties the head to the embedding (tie_word_embeddings), "
-            f"but {_HEAD!r} differs from {embedding!r}"
-        )
+    if checkpoint.shape(one) != checkpoint.shape(other):
+        return False
+    length = checkpoint.shape(one)[0]
+    blocks = ((slice(start, min(start + _BLOCK, length)), slice(None)) for start in range(0, length, _BLOCK))
+    return all(np.array_equal(checkpoint.read(one, rows), checkpoint.read(other, rows)) for rows in blocks)
 
 
 def _check_tensor(name: str, shape: tuple[int, ...], checkpoint: Checkpoint) -> None:

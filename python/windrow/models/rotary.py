@@ -40,7 +40,7 @@ def read_frequencies(fields: Fields, head_dim: int) -> tuple[float, ...]:
     for name, value in (("rope_scaling", scaling), ("rope_parameters", together)):
         if not isinstance(value, Mapping):
             raise ValueError(f"{fields.path}: {name!r} must be an object or null, not {value!r}")
-    settings = dict(scaling) | dict(together)
+    settings = dict(scaling or together)
     theta = settings.pop("rope_theta", theta) or 10000.0
     kinds = [settings.pop(name, None) for name in ("rope_type", "type")]
     kind = next((each for each in kinds if each is not None), "default")
@@ -49,10 +49,12 @@ def read_frequencies(fields: Fields, head_dim: int) -> tuple[float, ...]:
             f"{fields.path}: the rope scaling kind (rope_type) is {kind!r}; known: "
             f"{', '.join(_KNOWN)}. Else {WAY_OUT}"
         )
-    if float(settings.pop("partial_rotary_factor", None) or 1.0) != 1.0:
+    if kind != "default" and float(settings.pop("partial_rotary_factor", None) or 1.0) != 1.0:
         raise ValueError(
             f"{fields.path}: a rope partial_rotary_factor other than 1 is not known here; {WAY_OUT}"
         )
+    if kind == "llama3":
+        _set_original_length(fields, settings)
     _check_settings(fields, kind, settings)
     return tuple(_frequencies(float(theta), head_dim, kind, settings).tolist())
 
@@ -71,19 +73,19 @@ def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
+def _set_original_length(fields: Fields, settings: dict[str, Any]) -> None:
+    """The first training length: the file's own field, else the setting, else the model's length."""
+    name = "original_max_position_embeddings"
+    stated = fields.take(name, settings.get(name))
+    settings[name] = fields.take("max_position_embeddings", None) if stated is None else stated
+
+
 def _check_settings(fields: Fields, kind: str, settings: Mapping[str, Any]) -> None:
     for name in _KNOWN[kind]:
         value = settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ValueError(
                 f"{fields.path}: rope kind {kind!r} needs {name!r}, a number above 0, not {value!r}"
-            )
-    for name, value in settings.items():
-        if name not in _KNOWN[kind] and value is not None and kind != "default":
-            known = ", ".join(_KNOWN[kind]) or "none"
-            raise ValueError(
-                f"{fields.path}: the rope setting {name!r} ({value!r}) is not known for kind {kind!r}; "
-                f"known: {known}. Else {WAY_OUT}"
             )
 
 
