@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import lm_eval
 import pytest
 
-from command import TESTS
+from command import TESTS, windrow
 from task_files import write_tasks
-from windrow.cli.endings import Ending
+from windrow.cli.endings import Ending, told
 
 SOON = 10
 """Seconds; it is one at most on a quiet machine."""
@@ -117,3 +119,58 @@ def test_nothing_of_the_listening_outlives_the_command():
             if failure:
                 raise failure
         assert threading.enumerate() == before
+
+
+def test_an_error_in_the_code_of_a_task_says_so_and_where(tmp_path):
+    """lm_eval's own code of tasks, reached with a template that asks for what a document does not have."""
+    write_tasks(tmp_path, 3)
+    task = tmp_path / "tasks" / "choices.yaml"
+    task.write_text(task.read_text().replace('"{{text}}"', '"{{nothing.deep}}"'))
+    words = ("--include_path", tmp_path / "tasks", "--tasks", "choices")
+    result = windrow(
+        "run", "--model_args", "factory=byte_model:make,prefix_token_id=0", *words, folder=tmp_path
+    )
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert re.search(
+        r"^windrow: lm_eval's own task code failed: UndefinedError: 'nothing' is undefined "
+        r"\(.*lm_eval/api/task\.py, line \d+, in \w+\); with WINDROW_TRACEBACK=1",
+        last,
+    ), result.stderr
+
+
+def test_an_error_in_a_task_of_ones_own_says_where(tmp_path):
+    write_tasks(tmp_path, 3)
+    task = tmp_path / "tasks" / "choices.yaml"
+    task.write_text(task.read_text() + "process_results: !function judge.judge\n")
+    (tmp_path / "tasks" / "judge.py").write_text("def judge(doc, results):\n    return doc['verdict']\n")
+    words = ("--include_path", tmp_path / "tasks", "--tasks", "choices")
+    result = windrow(
+        "run", "--model_args", "factory=byte_model:make,prefix_token_id=0", *words, folder=tmp_path
+    )
+    last = result.stderr.strip().splitlines()[-1]
+    assert re.search(r"^windrow: verdict \(.*tasks/judge\.py, line 2, in judge\)", last), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "told_so"),
+    [
+        ("tasks/some_task/utils.py", True),
+        ("api/task.py", True),
+        ("filters/extraction.py", True),
+        ("tasks/manager.py", False),
+        ("evaluator.py", False),
+    ],
+)
+def test_which_code_of_lm_eval_is_that_of_tasks(file, told_so):
+    path = Path(lm_eval.__file__).parent / file
+    code = compile("\n\ndef process(doc):\n    return doc['missing']\nprocess({})", str(path), "exec")
+    with pytest.raises(KeyError) as caught:
+        exec(code, {})
+    words = told(caught.value.with_traceback(caught.tb.tb_next))  # from the call of lm_eval on
+    if told_so:
+        assert words.startswith(
+            f"lm_eval's own task code failed: KeyError: missing ({path}, line 4, in process);"
+        )
+    else:
+        assert words == "missing"

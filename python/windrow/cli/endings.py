@@ -15,6 +15,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
@@ -30,6 +31,9 @@ GRACE = 0.5
 
 TRACEBACK = "WINDROW_TRACEBACK"
 """The environment variable that, set to anything, brings tracebacks back."""
+
+_PACKAGE = Path(__file__).parents[1]
+_TASK_FILES = {("api", name) for name in ("task.py", "metrics.py", "samplers.py", "filter.py")}
 
 _MISTAKES = (ValueError, TypeError, OSError, LookupError, ImportError, AssertionError)
 
@@ -110,7 +114,7 @@ def _say_unraisable(unraisable: Any) -> None:
 
 
 def told(error: Exception) -> str:
-    """What is wrong, in the error's own words, and where if that is in the caller's own code.
+    """What is wrong, in the error's own words, and where if that is the caller's code or a task's.
 
     >>> told(ValueError("--limit must be a number")), told(KeyError("no such task"))
     ('--limit must be a number', 'no such task')
@@ -121,6 +125,9 @@ def told(error: Exception) -> str:
     if "RESOURCE_EXHAUSTED" in words:
         words += "; ask for smaller batches: --batch_size, or tokens_per_batch= in --model_args"
     frame = _own_frame(error)
+    if frame is None and (frame := _task_frame(error)) is not None:
+        kind = f"{type(error).__name__}: "
+        words = f"lm_eval's own task code failed: {kind}{words.removeprefix(kind)}"
     if frame is None and error.__traceback__ and not str(error):
         frame = traceback.extract_tb(error.__traceback__)[-1]
     if frame is None and isinstance(error, _MISTAKES):
@@ -129,10 +136,33 @@ def told(error: Exception) -> str:
     return f"{words}{where}; with {TRACEBACK}=1 the traceback is shown"
 
 
-def _own_frame(error: Exception) -> traceback.FrameSummary | None:
-    """The innermost frame in code that is neither installed nor Python's own nor windrow's."""
-    installed = [*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1])]
+def _task_frame(error: Exception) -> traceback.FrameSummary | None:
+    """The innermost frame in lm_eval's code of tasks, unless that had called windrow."""
+    folder = _lm_eval()
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_file() and not frame.filename.startswith(tuple(installed)):
+        if Path(frame.filename).is_relative_to(_PACKAGE):
+            return None
+        if folder is not None and Path(frame.filename).is_relative_to(folder):
+            part, *inner = Path(frame.filename).relative_to(folder).parts
+            if part == "filters" or (part == "tasks" and len(inner) > 1) or (part, *inner) in _TASK_FILES:
+                return frame
+    return None
+
+
+def _own_frame(error: Exception) -> traceback.FrameSummary | None:
+    """The innermost frame in code that is neither installed nor Python's own nor lm_eval's nor windrow's."""
+    installed = [*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(_PACKAGE), str(_lm_eval())]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if not path.is_file() or {"site-packages", "dist-packages"} & set(path.parts):
+            continue
+        if not frame.filename.startswith(tuple(installed)):
             return frame
     return None
+
+
+def _lm_eval() -> Path | None:
+    """The folder of lm_eval's package; it may be a clone of its repository."""
+    package = find_spec("lm_eval")
+    places = package.submodule_search_locations if package is not None else None
+    return Path(places[0]) if places else None
