@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
 
 from small_model import head, hidden, init_state, prefix_model, step
@@ -54,7 +55,10 @@ def generated_pairs(count=300, seed=0):
 
 
 def instances(pairs):
-    return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+    return [
+        Instance("loglikelihood", {}, pair, index, ("questions", index, 1))
+        for index, pair in enumerate(pairs)
+    ]
 
 
 @cache
@@ -203,7 +207,7 @@ def feed(options):
     pairs = generated_pairs()
     feeds = [feed_of(lm, pairs) for lm in lms]
     for lm in lms:
-        lm._agreed("loglikelihood", pairs)
+        lm._agreed("loglikelihood", instances(pairs))
     print("agreed", flush=True)
     if jax.process_index() == 0:
         await_file(options.folder / "stopped")
@@ -217,6 +221,27 @@ def feed(options):
     made = feeds[0]
     Scorer(lms[0].model, lms[0].sharding, lms[0].clock).run(made.plan, made.segments)
     print("scored", flush=True)
+
+
+def caching(options):
+    """A cache serves its own model on all processes, even where only process 0 has it, and no other model."""
+    number, pairs = jax.process_index(), generated_pairs(8)
+
+    def cached(model=None):
+        lm = generated_lm(options.folder, shardings()["tensor"], model)
+        return lm, CachingLM(lm, str(options.folder / f"kept_rank{number}.db"))
+
+    scores = cached()[1].loglikelihood(instances(pairs))
+    if number:
+        os.remove(options.folder / f"kept_rank{number}.db")
+    lm, again = cached()
+    same = again.loglikelihood(instances(pairs)) == [tuple(score) for score in scores]
+    try:
+        cached(prefix_model(258, seed=1, hidden=hidden, head=head, max_length=64))
+        message = ""
+    except ValueError as error:
+        message = str(error)
+    write(options, {"process": number, "same": same, "ran": lm.report()["requests"], "message": message})
 
 
 def harness(options):

@@ -16,7 +16,7 @@ from lm_eval.utils import (
     make_table,
 )
 
-from command import windrow
+from command import is_one_line, windrow
 from task_files import write_tasks
 from windrow.cli.repairs import keep_tokenizers_parallel, read_settings, repaired, task_manager
 from windrow.report.files import find_reports, read_report
@@ -144,6 +144,18 @@ def test_a_cache_is_used_again(tmp_path):
     assert (first["requests"], second["requests"]) == (36, 0)
     tables = [json.loads(path.read_text())["results"] for path in (tmp_path / "out").rglob("results_*.json")]
     assert tables[0] == tables[1]
+
+
+def test_a_cache_of_another_model_ends_in_one_line(tmp_path):
+    words = ("--use_cache", tmp_path / "kept", "--trust_remote_code")
+    run(tmp_path, *words)
+    result = windrow(
+        *("run", "--model_args", "factory=byte_model:make,prefix_token_id=1"),
+        *("--include_path", tmp_path / "tasks", "--tasks", "choices", *words),
+        folder=tmp_path,
+    )
+    assert is_one_line(result), result.stderr
+    assert "kept_rank0.db was made with another tokenizer; name another one with use_cache" in result.stderr
 
 
 def test_predict_only_writes_samples_without_metrics(tmp_path):

@@ -3,18 +3,20 @@
 import json
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 import windrow
-from small_model import head, hidden, naive_logprobs, prefix_model
+from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.harness import JaxLM
 from windrow.policy import BatchPolicy, equal_inputs
-from windrow.tokens import Segments, TokenReport, load_tokenizer, loglikelihood_segments
+from windrow.tokens import load_tokenizer, loglikelihood_segments
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 
@@ -140,13 +142,184 @@ def test_report_counts_what_ran():
     assert set(report["seconds"]) == {"tokenize", "plan", "compile", "host", "device"}
 
 
-def test_non_finite_scores_name_the_requests():
-    model = windrow.LanguageModel(
-        np.float32(0), lambda p, tokens, *_: np.full((*tokens.shape, 256), np.nan, np.float32)
+def biased_lm(bias, arguments=None, **options):
+    """A model over bytes whose logits are the prefix model's plus ``bias(last byte)``, ``[256]``."""
+    model = prefix_model(256, max_length=64)
+
+    def biased(params, tokens, positions, segment_ids):
+        return model.apply(params, tokens, positions, segment_ids) + jax.vmap(jax.vmap(bias))(tokens)
+
+    return JaxLM(
+        windrow.LanguageModel(model.params, biased, max_length=64),
+        ByteTokenizer(),
+        **{"prefix_token_id": 0, "on_bad_request": "raise", **options},
     )
-    lm = JaxLM(model, ByteTokenizer(), prefix_token_id=0)
-    with pytest.raises(ValueError, match=r"not finite for 1 loglikelihood requests \(indexes 0\)"):
+
+
+def named_requests(request_type, *arguments):
+    return [
+        Instance(request_type, {}, args, index, ("animals", 10 + index, 1))
+        for index, args in enumerate(arguments)
+    ]
+
+
+SHARED_AND_PACKED = [{}, {"pack": True}, {"share": False}, {"batch_size": 8}]
+
+
+@pytest.mark.parametrize("options", SHARED_AND_PACKED, ids=str)
+def test_a_logit_of_minus_infinity_is_legal(options):
+    """As log_softmax has it: such a token's log-probability is minus infinity, the others' are as ever."""
+    banned = ord("z")
+    lm = biased_lm(lambda last: jnp.where(jnp.arange(256) == banned, -jnp.inf, 0.0), **options)
+    pairs = [("ab", "z"), ("ab", "c"), ("ab", "cz"), ("abc", "de"), ("ab", "zc")]
+    results = lm.loglikelihood(requests_of("loglikelihood", *pairs))
+    for (context, continuation), (total, greedy) in zip(pairs, results, strict=True):
+        if "z" in continuation:
+            assert (total, greedy) == (-np.inf, False)
+        else:
+            assert total == pytest.approx(expected_without(lm, banned, context, continuation), abs=1e-4)
+    totals = lm.loglikelihood_rolling(requests_of("loglikelihood_rolling", ("az",), ("ab",)))
+    assert totals[0] == -np.inf
+    assert np.isfinite(totals[1])
+    scores = windrow.score(lm.model, lm.tokenizer, pairs)
+    assert scores.log_likelihoods.tolist() == pytest.approx([total for total, _ in results], abs=1e-5)
+    assert scores.skipped.tolist() == []
+
+
+def expected_without(lm, banned, context, continuation):
+    """The continuation's log-likelihood where one token has probability 0."""
+    total, sequence = 0.0, list((context + continuation).encode())
+    for end in range(len(context), len(sequence)):
+        every = [naive_logprobs(lm.model.params, [*sequence[:end], token])[-1][0] for token in (banned,)]
+        total += naive_logprobs(lm.model.params, sequence[: end + 1])[-1][0] - np.log1p(-np.exp(every[0]))
+    return total
+
+
+def test_a_greedy_flag_stands_beside_minus_infinity():
+    """Where all logits but one are minus infinity that one is certain."""
+    lm = biased_lm(lambda last: jnp.where(jnp.arange(256) == last + 1, 0.0, -jnp.inf))
+    results = lm.loglikelihood(requests_of("loglikelihood", ("a", "b"), ("a", "bc"), ("a", "bd"), ("a", "x")))
+    assert results == [(0.0, True), (0.0, True), (-np.inf, False), (-np.inf, False)]
+
+
+def not_a_number(last):
+    return jnp.where(last == ord("!"), jnp.nan, 0.0) * jnp.ones(256)
+
+
+PAIRS = [("ab", "c"), ("oh!", "d"), ("ab", "d"), ("abcdef", "gh"), ("a", "b!c"), ("a", "b!")]
+
+
+@pytest.mark.parametrize("options", SHARED_AND_PACKED, ids=str)
+def test_a_request_without_a_number_is_named_and_the_others_are_done(options):
+    lm, kept = biased_lm(not_a_number, **options), {}
+
+    class Hook:
+        def add_partial(self, kind, arguments, result):
+            kept[tuple(arguments)] = result
+
+    lm.set_cache_hook(Hook())
+    message = (
+        r"(?s)^request 1 \(task animals, document 11\): the model's log-probability is not a number \(NaN\)"
+        r".*\nrequest 4 \(task animals, document 14\): .*on_bad_request=\"skip\"\.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        lm.loglikelihood(named_requests("loglikelihood", *PAIRS))
+    assert set(kept) == {pair for index, pair in enumerate(PAIRS) if index not in (1, 4)}
+    assert all(np.isfinite(total) for total, _ in kept.values())
+
+
+@pytest.mark.parametrize("options", SHARED_AND_PACKED, ids=str)
+def test_a_request_without_a_number_may_be_skipped(options):
+    good = biased_lm(lambda last: jnp.zeros(256)).loglikelihood(requests_of("loglikelihood", *PAIRS))
+    lm = biased_lm(not_a_number, on_bad_request="skip", **options)
+    with pytest.warns(UserWarning, match=r"as failures: request 1 \(task animals, document 11\), request 4"):
+        results = lm.loglikelihood(named_requests("loglikelihood", *PAIRS))
+    for index, (result, expected) in enumerate(zip(results, good, strict=True)):
+        assert result == (
+            (-np.inf, False) if index in (1, 4) else (pytest.approx(expected[0], abs=1e-4), expected[1])
+        )
+    assert lm.report()["skipped"] == 2
+    with pytest.warns(UserWarning, match="as failures: request 1"):
+        totals = lm.loglikelihood_rolling(requests_of("loglikelihood_rolling", ("ab",), ("a!b",), ("",)))
+    assert (np.isfinite(totals[0]), totals[1:]) == (True, [-np.inf, 0.0])
+
+
+def test_scores_that_are_no_numbers_are_named_or_listed():
+    lm = biased_lm(not_a_number)
+    with pytest.raises(ValueError, match=r"(?s)^request 1: the model's log-probability .*request 4: "):
+        windrow.score(lm.model, lm.tokenizer, PAIRS)
+    scores = windrow.score(lm.model, lm.tokenizer, PAIRS, on_bad_request="skip")
+    assert scores.skipped.tolist() == [1, 4]
+    assert scores.log_likelihoods[[1, 4]].tolist() == [-np.inf, -np.inf]
+    assert not scores.greedy[[1, 4]].any()
+    assert np.isfinite(scores.log_likelihoods[[0, 2, 3, 5]]).all()
+
+
+def test_a_model_that_knows_no_numbers_ends_the_run_early():
+    lm = biased_lm(lambda last: jnp.full(256, jnp.inf), batch_size=8, share=False)
+    pairs = [("a" * (1 + index % 30), "b") for index in range(400)]
+    with pytest.raises(ValueError, match=r"(?s)^request 22 \(task animals, document 32\): .*\nand 94 more\n"):
+        lm.loglikelihood(named_requests("loglikelihood", *pairs))
+    assert lm.report()["requests"] == 0
+
+
+def test_parameters_may_be_overwritten_once_the_model_is_made():
+    model = prefix_model(256, max_length=64)
+    arrays = {name: np.array(value) for name, value in model.params.items()}
+    first = requests_of("loglikelihood", ("ab", "cd"))
+    expected = JaxLM(model, ByteTokenizer(), prefix_token_id=0).loglikelihood(first)
+    lm = JaxLM(replace(model, params=arrays), ByteTokenizer(), prefix_token_id=0)
+    for array in arrays.values():
+        array[:] = 0
+    assert lm.loglikelihood(first) == expected
+    one = Mesh(np.array(jax.devices()[:1]), ("data",))  # where JAX would use NumPy's memory as it is
+    arrays = {name: aligned(value) for name, value in model.params.items()}
+    lm = JaxLM(replace(model, params=arrays), ByteTokenizer(), prefix_token_id=0, mesh=one)
+    for array in arrays.values():
+        array[:] = 0
+    assert lm.loglikelihood(first)[0][0] == pytest.approx(expected[0][0], abs=1e-5)
+
+
+def aligned(value):
+    """A NumPy array whose memory begins at a multiple of 64 bytes."""
+    memory = np.empty(value.nbytes + 64, np.uint8)
+    begin = -memory.ctypes.data % 64
+    array = memory[begin : begin + value.nbytes].view(np.float32).reshape(value.shape)
+    array[:] = value
+    return array
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_donated_parameters_are_named(devices):
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    model = prefix_model(256, hidden=hidden, head=head, init_state=init_state, step=step, max_length=64)
+    params = jax.device_put(model.params, NamedSharding(mesh, PartitionSpec()))
+    lm = JaxLM(replace(model, params=params), ByteTokenizer(), prefix_token_id=0, mesh=mesh)
+    trained = jax.jit(lambda params: jax.tree.map(lambda leaf: leaf * 2, params), donate_argnums=0)(params)
+    message = r"the parameter \['embedding'\] has been deleted: it was donated to a compiled function"
+    with pytest.raises(ValueError, match=message):
         lm.loglikelihood(requests_of("loglikelihood", ("ab", "c")))
+    with pytest.raises(ValueError, match=message):
+        lm.generate_until(requests_of("generate_until", ("ab", {"max_gen_toks": 2})))
+    with pytest.raises(ValueError, match=message):
+        JaxLM(replace(model, params=params), ByteTokenizer(), prefix_token_id=0, mesh=mesh)
+    lm = JaxLM(replace(model, params=trained), ByteTokenizer(), prefix_token_id=0, mesh=mesh)
+    assert np.isfinite(lm.loglikelihood(requests_of("loglikelihood", ("ab", "c")))[0][0])
+
+
+def test_errors_of_every_kind_of_request_name_task_and_document():
+    lm = byte_lm(
+        model=prefix_model(256, hidden=hidden, head=head, init_state=init_state, step=step, max_length=64)
+    )
+    where = r"request 1 \(task animals, document 11\): "
+    with pytest.raises(ValueError, match=where + "its continuation merges into the context"):
+        lm.loglikelihood(named_requests("loglikelihood", ("a", "b"), ("a", "")))
+    with pytest.raises(ValueError, match=where):
+        lm.loglikelihood_rolling(named_requests("loglikelihood_rolling", ("a",), (3,)))
+    for keywords in ({"max_gen_toks": 100}, {"max_gen_toks": -1}):
+        asked = [("a", {"max_gen_toks": 2}), ("a", keywords)]
+        with pytest.raises(ValueError, match=where):
+            lm.generate_until(named_requests("generate_until", *asked))
 
 
 def wrong_model(**parts):
@@ -191,21 +364,27 @@ def test_no_more_tokens_than_the_model_can_see(max_length):
     assert JaxLM(model, ByteTokenizer(), prefix_token_id=0, max_length="64").max_length == 64
 
 
-def test_a_vocabulary_smaller_than_the_tokenizers_is_refused():
+def test_a_tokenizer_may_have_more_tokens_than_the_model():
+    """Only those that are used must have logits; the reference fails on others, too (an index error)."""
+
     class Sized(ByteTokenizer):
-        vocab_size = 256
+        vocab_size = 257
 
-    with pytest.raises(ValueError, match="has 256 tokens, but the model's logits are for 200"):
-        JaxLM(prefix_model(200), Sized(), prefix_token_id=0)
-    with pytest.raises(ValueError, match="a request has the token 255, but the model's logits are for 200"):
-        JaxLM(prefix_model(200), ByteTokenizer(), prefix_token_id=0)._scorer.run(None, one_segment(255))
-
-
-def one_segment(token):
-    return Segments(
-        np.array([1, token], np.int32), np.array([0, 2]), np.ones(1, np.int32), np.zeros(1, np.int64), 1,
-        np.zeros(0, np.int64), TokenReport(1, 1, 2, 1, 1),
-    )  # fmt: skip
+    lm = JaxLM(prefix_model(200, max_length=64), Sized(), prefix_token_id=0)
+    pairs = [("ab", "c"), ("ab", "\u00ff"), ("ab", "d")]
+    smaller = naive_logprobs(lm.model.params, list(b"abc"))[-1][0]
+    assert lm.loglikelihood(requests_of("loglikelihood", pairs[0]))[0][0] == pytest.approx(smaller, abs=1e-4)
+    message = r"^request 1 \(task animals, document 11\): it has the token 255, .* logits are for 200 tokens"
+    wide = [("ab", "c"), ("ab", "\u00ff"), ("ab", "d")]
+    Sized.encode = lambda self, text: [min(ord(letter), 255) for letter in text]
+    with pytest.raises(ValueError, match=message):
+        lm.loglikelihood(named_requests("loglikelihood", *wide))
+    lm = JaxLM(prefix_model(200, max_length=64), Sized(), prefix_token_id=0, on_bad_request="skip")
+    results = lm.loglikelihood(named_requests("loglikelihood", *wide))
+    assert results[1] == (-np.inf, False)
+    assert results[0][0] == pytest.approx(smaller, abs=1e-4)
+    assert np.isfinite(results[2][0])
+    assert lm.report()["skipped"] == 1
 
 
 @pytest.mark.parametrize(

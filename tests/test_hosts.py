@@ -86,11 +86,11 @@ def test_disagreements_are_told_alike_on_all(tmp_path):
     first, second = results(tmp_path, "disagree", 2)
     assert first["messages"] == second["messages"]
     messages, pairs = first["messages"], generated_pairs(40)
-    assert "request 7 on process 1 is not process 0's" in messages["request"]
+    assert "request 7 (task questions, document 7) on process 1 is not process 0's" in messages["request"]
     assert repr(str(pairs[7]))[1:40] in messages["request"].replace("\\'", "'")
     assert "another question" in messages["request"]
     assert re.search(r"request 7 .* From byte 1\d\d on these are .*0.* and .*1", messages["late"])
-    assert "request 39 on process 1" in messages["fewer"]
+    assert "request 39 (task questions, document 39) on process 1" in messages["fewer"]
     assert "(no such request)" in messages["fewer"]
     assert "the setting request type on process 1" in messages["type"]
     # With the option, process 0's requests count on all.
@@ -189,6 +189,15 @@ def test_command_line_with_a_half_filled_cache_of_process_0(tmp_path, evals):
         filled = cached_results(f"{cache}_rank{rank}.db")
         assert filled.keys() == whole.keys()
         assert np.allclose([filled[name][0] for name in whole], [whole[name][0] for name in whole], atol=1e-4)
+
+
+def test_a_cache_of_another_model_is_refused_alike_on_all(tmp_path):
+    first, second = results(tmp_path, "caching", 2)
+    assert (first["same"], first["ran"]) == (second["same"], second["ran"]) == (True, 0)
+    assert re.search(
+        "kept_rank0.db was made with another parameters, another model function", first["message"]
+    )
+    assert first["message"] == second["message"]
 
 
 def test_simple_evaluate_gives_results_on_process_0_alone(tmp_path, evals):

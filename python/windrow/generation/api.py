@@ -13,7 +13,7 @@ from windrow.generation.generator import Generated, Generator
 from windrow.generation.settings import DEFAULT_NEW_TOKENS, Settings
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
-from windrow.scoring import Clock
+from windrow.scoring import Clock, known_tokens
 from windrow.sharding import RowSharding
 from windrow.tokens import Tokenizer, generation_prompts, load_tokenizer
 
@@ -128,6 +128,7 @@ def generate(
         seed=seed,
         chunk_length=chunk_length,
     )
+    segments = known_tokens(segments, generator.vocabulary, on_bad_request)
     results = [Generated("", (), "skipped")] * len(prompts)
 
     def one_finished(segment: int, generated: Generated) -> None:

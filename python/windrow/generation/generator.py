@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.generation.answer import ThinkEnd, read_answer
 from windrow.generation.batching import STEPS, Batcher, Batching
 from windrow.generation.defaults import GenerationDefaults
 from windrow.generation.endings import Growing, Reason, StopReader
@@ -32,9 +33,9 @@ from windrow.generation.sizing import DEFAULT_SLOTS, fit_slots
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, DeviceWatch
-from windrow.scoring.contract import check_chunk_length, check_tokens
+from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.contract import vocabulary as traced_vocabulary
-from windrow.sharding import DeviceMemory, RowSharding, place
+from windrow.sharding import DeviceMemory, RowSharding, check_alive, place
 from windrow.tokens import Segments, Tokenizer
 
 
@@ -69,6 +70,7 @@ class Generator:
         chunk_length: Where given, prompts are read in chunks of so many tokens.
         memory: What there is where the policy sizes itself; what it says of it by default.
         vocabulary: How many tokens the model's logits are for, where that is known already.
+        think_end: What ends a text's thoughts, which are left out; see `read_answer`.
 
     Attributes:
         vocabulary: How many tokens the model's logits are for.
@@ -93,12 +95,14 @@ class Generator:
         chunk_length: int | None = None,
         memory: DeviceMemory | None = None,
         vocabulary: int | None = None,
+        think_end: ThinkEnd = None,
     ) -> None:
         check_chunk_length(model, chunk_length)
+        self.think_end = think_end
         self.model, self.tokenizer, self.sharding, self.clock = model, tokenizer, sharding, clock
         self.defaults, self.policy = defaults, policy or BatchPolicy()
         self.seed, self.chunk_length = seed, chunk_length
-        params = sharding.put_params(model.params)
+        self.params = params = sharding.put_params(model.params)
         if vocabulary is None:
             with jax.set_mesh(sharding.mesh):
                 vocabulary = traced_vocabulary(model, params, sharding.groups)
@@ -135,7 +139,8 @@ class Generator:
         """
         if not len(prompts):
             return
-        check_tokens(prompts.tokens, self.vocabulary)
+        check_alive(self.params)
+        known_tokens(prompts, self.vocabulary)
         with self.clock.phase("plan"):
             batching = self._sized_batching(prompts, settings)
         self._slots = batching.begin.slots
@@ -316,7 +321,8 @@ class _Run:
         totals = self.generator._totals
         totals["generated_tokens"] += len(text.tokens)
         totals[text.reason] += 1
-        decoded = text.stops.cut(self.generator.tokenizer.decode(text.tokens))
+        answer = read_answer(text.tokens, self.generator.tokenizer.decode, self.generator.think_end)
+        decoded = text.stops.cut(answer)
         self.finished(request, Generated(decoded, tuple(text.tokens), text.reason))
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from windrow.bad_requests import BadRequestsError
 from windrow.generation import Generated, Generator, Settings, read_settings
+from windrow.scoring import known_tokens
 from windrow.sharding import is_first_host
 from windrow.tokens import Segments, Tokenizer, generation_prompts
-
-_LISTED = 10
 
 
 class TextRequests:
@@ -36,15 +36,16 @@ class TextRequests:
         self.arguments, self._generator = arguments, generator
         settings, bad = _read_all([keywords for _, keywords in arguments], generator)
         if bad and on_bad_request != "skip":
-            raise ValueError(_complaint(bad))
+            raise BadRequestsError(bad)
         good = list(settings)
-        self._prompts = _prompts(
+        prompts = _prompts(
             generator.tokenizer,
             [arguments[request][0] for request in good],
             [settings[request].max_new_tokens for request in good],
             max_length,
             on_bad_request,
         )
+        self._prompts = known_tokens(prompts, generator.vocabulary, on_bad_request)
         self._requests = [good[index] for index in self._prompts.requests]
         self._settings = [settings[request] for request in self._requests]
         self.skipped = len(arguments) - len(self._requests)
@@ -92,10 +93,3 @@ def _prompts(
     return generation_prompts(
         tokenizer, contexts, max_new_tokens=limits, max_length=max_length, on_bad_request=on_bad_request
     )
-
-
-def _complaint(bad: dict[int, str]) -> str:
-    lines = [f"request {request}: {reason}" for request, reason in list(bad.items())[:_LISTED]]
-    if len(bad) > _LISTED:
-        lines.append(f"and {len(bad) - _LISTED} more")
-    return "\n".join([*lines, 'Repair these requests, or leave them out with on_bad_request="skip".'])

@@ -1,8 +1,6 @@
 """The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from inspect import signature
 from typing import Any, Self
 
@@ -10,36 +8,32 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CacheHook
 from lm_eval.api.registry import register_model
-from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from windrow.generation import Generator, read_defaults
 from windrow.grouping import with_shifted_reads
+from windrow.harness.agreement import agreed
 from windrow.harness.arguments import (
     bad_request,
     batch_sizes,
-    find_model,
     flag,
     integer,
     length_limit,
-    load_checkpoint,
-    within_limit,
 )
+from windrow.harness.caching import Fingerprint, take_cache
+from windrow.harness.chat import Chat
+from windrow.harness.foreign import NAMES as FOREIGN_NAMES
+from windrow.harness.foreign import take_foreign, unknown
 from windrow.harness.generating import TextRequests
 from windrow.harness.made import tell_of
+from windrow.harness.requests import Requests
+from windrow.harness.scoring import Finished, ScoringJob
 from windrow.harness.seeding import evaluation_seed
-from windrow.harness.totals import Totals
+from windrow.harness.source import find_model, load_checkpoint, within_limit
+from windrow.harness.totals import Totals, run_report
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
-from windrow.scoring import Clock, Scorer, Scores
-from windrow.sharding import (
-    DeviceMemory,
-    RowSharding,
-    check_agreement,
-    host_count,
-    is_first_host,
-    share_from_first_host,
-)
+from windrow.scoring import Clock, Scorer, known_tokens
+from windrow.sharding import DeviceMemory, RowSharding
 from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
 
 
@@ -57,7 +51,8 @@ class JaxLM(LM):
             are loaded.
         factory: ``"module:function"``; the function takes no arguments and returns
             a model and a tokenizer.
-        dtype: The parameters' type for ``pretrained``: ``"float32"`` or ``"bfloat16"``.
+        dtype: The parameters' type for ``pretrained``: ``"float32"``, ``"bfloat16"`` or ``"float16"``, in any
+            of PyTorch's spellings; ``"auto"`` is what ``config.json`` says, else what the files hold.
         max_length: The most tokens the model may see at once, no more than a given ``model`` can;
             its own limit by default, ``"unbounded"`` for a recurrent model that is to have none.
         batch_size: Rows a batch. ``"auto"``, and lm_eval's ``"auto:N"``, is ``tokens_per_batch="auto"``,
@@ -90,9 +85,20 @@ class JaxLM(LM):
         requests_from_first_host: Whether process 0's requests are sent to all hosts and
             used there, whatever those were given. Results are then those of process 0's
             requests. Without it, hosts with other requests are refused.
+        subfolder: Where in ``pretrained`` the model and its tokenizer are.
+        revision: Recorded in lm_eval's results; a directory has no other.
+        logits_cache: Whether equal inputs that are split at different places are read as lm_eval's own
+            backend reads them with this argument, its default.
+        think_end_token: The token id or string behind which a generated answer begins; what stands before
+            it is left out.
+        enable_thinking: Given to the chat template; ``True`` needs ``think_end_token`` and refuses
+            log-likelihood requests.
+        chat_template_args: More for the chat template, by name, perhaps as JSON.
         max_batch_size: Accepted because lm_eval's command line passes it; not used.
         device: Accepted because lm_eval's command line passes it; not used, as JAX
             chooses its devices by itself.
+        hf_arguments: Other arguments of lm_eval's Hugging Face backend. Those that ask for something that
+            is not done here are warned of.
 
     Raises:
         TypeError, ValueError: An argument is not what it must be; the message names it.
@@ -105,7 +111,7 @@ class JaxLM(LM):
         *,
         pretrained: str | None = None,
         factory: str | None = None,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         max_length: int | str | None = None,
         batch_size: int | str | None = None,
         tokens_per_batch: int | str | None = None,
@@ -122,10 +128,19 @@ class JaxLM(LM):
         sharding: Any = None,
         mesh: Any = None,
         requests_from_first_host: bool | str = False,
+        subfolder: str | None = "",
+        revision: str | None = "main",
+        logits_cache: bool | str = True,
+        think_end_token: int | str | None = None,
+        enable_thinking: bool | str | None = None,
+        chat_template_args: dict[str, Any] | str | None = None,
         max_batch_size: int | str | None = None,  # noqa: ARG002
         device: str | None = None,  # noqa: ARG002
+        **hf_arguments: Any,
     ) -> None:
         super().__init__()
+        take_foreign(hf_arguments, _accepted(type(self)))
+        self._chat = Chat(chat_template_args, enable_thinking, think_end_token)
         if sharding is not None and mesh is not None:
             raise ValueError("give sharding or mesh, not both")
         self.on_bad_request = bad_request(on_bad_request)
@@ -147,12 +162,12 @@ class JaxLM(LM):
                 "the number of groups that the sharding splits rows into"
             )
         limit = length_limit(max_length)
-        found, source, self.source = find_model(model, tokenizer, pretrained, factory)
+        found, source, self.source = find_model(model, tokenizer, pretrained, factory, subfolder or "")
         self.tokenizer: Tokenizer = load_tokenizer(
             source,
             add_bos_token=None if add_bos_token is None else flag("add_bos_token", add_bos_token),
             prefix_token_id=integer("prefix_token_id", prefix_token_id, least=0),
-        )
+        ).with_padding()
         self.model = found or load_checkpoint(
             self.source, dtype, self.sharding.mesh, limit, self.tokenizer.model_max_length
         )
@@ -161,24 +176,22 @@ class JaxLM(LM):
         self._memory = DeviceMemory(self.sharding, self.policy.budget_bytes)
         chunk = integer("chunk_length", chunk_length)
         self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
-        size = self.tokenizer.vocab_size
-        if size is not None and size > self._scorer.vocabulary:
-            raise ValueError(
-                f"tokenizer {self.tokenizer.name!r} has {size} tokens, but the model's logits are for "
-                f"{self._scorer.vocabulary}; give the tokenizer that the model was trained with"
-            )
+        self.model = replace(self.model, params=self._scorer.params)
         self._generator = Generator(
-            replace(self.model, params=self._scorer.params),
+            self.model,
             self.tokenizer,
             self.sharding,
             self.clock,
-            read_defaults(pretrained or self.tokenizer.name, self.tokenizer.eos_token_id),
+            read_defaults(self.source if pretrained else self.tokenizer.name, self.tokenizer.eos_token_id),
             policy=self.policy,
             chunk_length=chunk,
             memory=self._memory,
             vocabulary=self._scorer.vocabulary,
+            think_end=self._chat.think_end,
         )
         self._seed = integer("seed", seed, least=0)
+        self.revision = str(revision)
+        self._shifted_reads = flag("logits_cache", logits_cache)
         self._totals = Totals()
         tell_of(self)
 
@@ -194,10 +207,10 @@ class JaxLM(LM):
         cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
     ) -> Self:
         """From a dictionary of arguments, which outweigh lm_eval's; unknown names are refused."""
-        accepted = [name for name in signature(cls.__init__).parameters if name != "self"]
+        accepted = _accepted(cls)
         for name in arg_dict:
-            if name not in accepted:
-                raise ValueError(f"unknown model argument {name!r}; accepted: {', '.join(accepted)}")
+            if name not in (*accepted, *FOREIGN_NAMES):
+                raise ValueError(unknown(name, accepted))
         extra = {name: value for name, value in (additional_config or {}).items() if value is not None}
         if "tokens_per_batch" in arg_dict:
             extra.pop("batch_size", None)
@@ -213,22 +226,28 @@ class JaxLM(LM):
             For each request the sum of its continuation's log-probabilities in nats,
             and whether every token of it is the most likely one.
         """
-        pairs = self._agreed("loglikelihood", [request.args for request in requests])
-        with self.clock.phase("tokenize"):
-            segments = loglikelihood_segments(
-                self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
+        asked = self._agreed("loglikelihood", requests)
+        self._chat.refuse_scoring(asked)
+        pairs = asked.arguments
+        with asked.named(), self.clock.phase("tokenize"):
+            segments = self._known(
+                loglikelihood_segments(
+                    self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
+                )
             )
-            joined, counted = with_shifted_reads(
-                segments,
-                lambda which: loglikelihood_segments(self.tokenizer, [pairs[index] for index in which]),
-            )
+            joined, counted = segments, np.ones(len(segments), np.bool_)
+            if self._shifted_reads:
+                joined, counted = with_shifted_reads(
+                    segments,
+                    lambda which: loglikelihood_segments(self.tokenizer, [pairs[index] for index in which]),
+                )
         results = [(-float("inf"), False)] * len(pairs)
 
         def finished(request: int, total: float, greedy: bool) -> None:
             results[request] = (total, greedy)
             self.cache_hook.add_partial("loglikelihood", pairs[request], results[request])
 
-        self._score(segments, joined, counted, "loglikelihood", finished)
+        self._score(ScoringJob(asked, segments, joined, counted), finished)
         return results
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -238,22 +257,24 @@ class JaxLM(LM):
             requests: Each one's ``args`` is ``(text,)``. A text that is longer than
                 the model's limit is scored in disjoint windows.
         """
-        texts = [
-            args[0] for args in self._agreed("loglikelihood_rolling", [request.args for request in requests])
-        ]
-        with self.clock.phase("tokenize"):
-            segments = rolling_segments(
-                self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
+        asked = self._agreed("loglikelihood_rolling", requests)
+        texts = [args[0] for args in asked.arguments]
+        with asked.named(), self.clock.phase("tokenize"):
+            segments = self._known(
+                rolling_segments(
+                    self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
+                )
             )
         results = [0.0] * len(texts)
-        for request in segments.skipped:
-            results[request] = -float("inf")
 
         def finished(request: int, total: float, _: bool) -> None:
             results[request] = total
             self.cache_hook.add_partial("loglikelihood_rolling", (texts[request],), total)
 
-        self._score(segments, segments, np.ones(len(segments), np.bool_), "loglikelihood_rolling", finished)
+        every = np.ones(len(segments), np.bool_)
+        failed = self._score(ScoringJob(asked, segments, segments, every), finished)
+        for request in [*segments.skipped, *failed]:
+            results[request] = -float("inf")
         return results
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
@@ -266,8 +287,9 @@ class JaxLM(LM):
             For each request its text, cut at the stop strings; empty for skipped ones.
         """
         self._generator.seed = self.seed
-        arguments = self._agreed("generate_until", [request.args for request in requests])
-        with self.clock.phase("tokenize"):
+        asked = self._agreed("generate_until", requests)
+        arguments = asked.arguments
+        with asked.named(), self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
         self._totals.add_generated(len(arguments), texts.truncated, texts.skipped)
         results = [""] * len(arguments)
@@ -305,25 +327,7 @@ class JaxLM(LM):
             ``memory_budget``, ``planned_bytes`` (the part of it that is planned for),
             ``predicted_bytes``, and what was chosen: ``tokens_per_batch`` or ``slots``.
         """
-        generation = self._generator.report()
-        devices = self.sharding.mesh.devices.flat
-        auto = self.policy.sizes_itself
-        choices = {"scoring": self._scorer.choice, "generation": self._generator.choice}
-        return {
-            **self._totals.told(),
-            "devices": {
-                "count": len(devices),
-                "kind": devices[0].device_kind,
-                "hosts": len({device.process_index for device in devices}),
-            },
-            "seconds": dict(self.clock.seconds),
-            "device_seconds": {
-                "scoring": asdict(self.clock.scoring),
-                "generation": asdict(self.clock.generation),
-            },
-            **({"generation": generation} if generation["requests"] else {}),
-            **({"auto": {name: choice for name, choice in choices.items() if choice}} if auto else {}),
-        }
+        return run_report(self._totals, self._scorer, self._generator)
 
     @property
     def tokenizer_name(self) -> str:
@@ -344,7 +348,7 @@ class JaxLM(LM):
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """The conversation as one string, by the tokenizer's own template."""
-        return self.tokenizer.apply_chat_template(chat_history, add_generation_prompt)
+        return self.tokenizer.apply_chat_template(chat_history, add_generation_prompt, **self._chat.variables)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The template's text, for lm_eval's records; ``None`` where none is asked for."""
@@ -354,25 +358,41 @@ class JaxLM(LM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Size, type and source of the model, for lm_eval's records."""
-        return {**self._scorer.describe(), "model_source": self.source}
+        revision = {"model_revision": self.revision, "model_sha": ""}
+        return {**self._scorer.describe(), **revision, "model_source": self.source}
+
+    @property
+    def batch_sizes(self) -> dict[str, int]:
+        """Rows of the batches that ran, by their shapes, where no batch size was asked for."""
+        if self.policy.batch_size is not None:
+            return {}
+        return {f"{rows}x{length}": rows for rows, length in self._totals.told()["shapes"]}
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Takes lm_eval's cache. What process 0 has in it counts: the other hosts' own are replaced by it."""
-        super().set_cache_hook(cache_hook)
-        known = getattr(cache_hook, "dbdict", None)
-        if known is None or host_count() == 1:
-            return
-        items = json.loads(share_from_first_host(json.dumps(dict(known)).encode()))
-        if not is_first_host():
-            known.clear()
-            known.update(
-                {name: tuple(item) if isinstance(item, list) else item for name, item in items.items()}
-            )
+        """Takes lm_eval's cache. What process 0 has in it counts: the other hosts' own are replaced by it.
 
-    def _agreed(self, request_type: str, arguments: list[Any]) -> list[Any]:
-        """The requests' arguments, the same on every host; work that is not the same on all is refused."""
+        Raises:
+            ValueError: Another model, or another setting that changes results, made what is in it.
+        """
+        take_cache(cache_hook, self._fingerprint)
+        super().set_cache_hook(cache_hook)
+
+    def _fingerprint(self) -> Fingerprint:
+        """What decides results."""
+        return {
+            **self._scorer.identity,
+            "tokenizer": self.tokenizer.fingerprint,
+            "max_length": str(self.max_length),
+            "generation config": str(self._generator.defaults),
+            "seed": str(self.seed),
+            "think_end_token": str(self._generator.think_end),
+            "logits_cache": str(self._shifted_reads),
+            "on_bad_request": self.on_bad_request,
+        }
+
+    def _agreed(self, kind: str, requests: list[Instance]) -> Requests:
+        """The requests, the same on every host; work that is not the same on all is refused."""
         settings = {
-            "request type": request_type,
             "tokenizer": self.tokenizer.fingerprint,
             "max_length": str(self.max_length),
             "batch policy": str(self.policy),
@@ -382,64 +402,21 @@ class JaxLM(LM):
             "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
             "requests_from_first_host": str(self.requests_from_first_host),
         }
-        if not self.requests_from_first_host:
-            check_agreement(arguments, settings)
-            return arguments
-        check_agreement([], settings)
-        return [tuple(each) for each in json.loads(share_from_first_host(json.dumps(arguments).encode()))]
+        return agreed(Requests.of(kind, requests), settings, self.requests_from_first_host)
 
-    def _score(
-        self,
-        own: Segments,
-        segments: Segments,
-        counted: NDArray[np.bool_],
-        request_type: str,
-        finished: Callable[[int, float, bool], None],
-    ) -> None:
-        """Scores segments and hands over each request's total as soon as it is known.
+    def _known(self, segments: Segments) -> Segments:
+        """The segments without those of tokens that the model does not know."""
+        return known_tokens(segments, self._scorer.vocabulary, self.on_bad_request)
 
-        Args:
-            own: The requests' own segments: the first of ``segments``.
-            segments: All that is to be scored.
-            counted: Which segments' log-likelihoods are parts of their requests'.
-            request_type: For the progress bar and errors.
-            finished: Called with a request's index, log-likelihood and greedy flag.
-        """
-        plan = self._scorer.plan(self.policy, segments, self._memory)
-        with self.clock.phase("plan"):
-            check_agreement([], {"plan": plan.fingerprint})
-        lengths = np.diff(segments.offsets) - 1
-        totals = np.zeros(segments.request_count)
-        greedy = np.ones(segments.request_count, np.bool_)
-        waiting = np.bincount(segments.requests, minlength=segments.request_count)
-        bar = tqdm(
-            total=int(lengths.sum()),
-            desc=f"Running {request_type} requests",
-            unit="tok",
-            unit_scale=True,
-            disable=not is_first_host(),
-        )
-
-        def fetched(which: NDArray[np.int64], scores: Scores) -> None:
-            requests, part = segments.requests[which], scores.only(which)
-            sums = part.sums()
-            if not np.isfinite(sums).all():
-                _refuse_scores(requests[~np.isfinite(sums)], request_type)
-            np.add.at(totals, requests, np.where(counted[which], sums, 0.0))
-            np.logical_and.at(greedy, requests, part.greedy() | (which >= len(own)))
-            np.subtract.at(waiting, requests, 1)
-            for request in np.unique(requests[waiting[requests] == 0]):
-                finished(int(request), float(totals[request]), bool(greedy[request]))
-            bar.update(int(lengths[which].sum()))
-
-        with bar:
-            self._scorer.run(plan, segments, fetched)
-        self._totals.add_scored(plan, own)
+    def _score(self, job: ScoringJob, finished: Finished) -> set[int]:
+        """Hands over each request's total as soon as it is known; gives the requests that failed."""
+        with job.requests.named():
+            plan = self._scorer.plan(self.policy, job.segments, self._memory)
+            failed = job.run(self._scorer, plan, self.on_bad_request, finished)
+        self._totals.add_scored(plan, job.own, len(failed))
+        return failed
 
 
-def _refuse_scores(requests: NDArray[np.int64], request_type: str) -> None:
-    shown = ", ".join(map(str, np.unique(requests)[:10]))
-    raise ValueError(
-        f"the model's log-probabilities are not finite for {len(np.unique(requests))} {request_type} "
-        f"requests (indexes {shown}); look for overflow in its parameters or activations"
-    )
+def _accepted(cls: type[JaxLM]) -> list[str]:
+    """The names of a model's own arguments."""
+    return [name for name in signature(cls.__init__).parameters if name not in ("self", "hf_arguments")]

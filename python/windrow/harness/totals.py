@@ -1,9 +1,12 @@
 """What a model's runs amount to, counted."""
 
+from dataclasses import asdict
 from typing import Any
 
+from windrow.generation import Generator
 from windrow.planning import Plan
 from windrow.policy import sharing
+from windrow.scoring import Scorer
 from windrow.tokens import Segments
 
 _COUNTS = (
@@ -19,19 +22,20 @@ class Totals:
         self._counts = dict.fromkeys(_COUNTS, 0)
         self._shapes: list[list[int]] = []
 
-    def add_scored(self, plan: Plan, own: Segments) -> None:
+    def add_scored(self, plan: Plan, own: Segments, failed: int = 0) -> None:
         """Adds a scoring run.
 
         Args:
             plan: What ran.
             own: The requests' own segments: the first of those in the plan.
+            failed: How many requests the model gave no number for.
         """
         statistics, counts = plan.statistics, self._counts
         counts["requests"] += own.request_count
         counts["segments"] += len(own)
         counts["real_tokens"] += len(own.tokens) - len(own)
         counts["truncated"] += len(own.report.truncated)
-        counts["skipped"] += len(own.skipped)
+        counts["skipped"] += len(own.skipped) + failed
         counts["shared"] += _shared(plan, len(own))
         for name in ("rows", "batches", "row_tokens", "padding_tokens", "device_tokens"):
             counts[name] += statistics[name]
@@ -46,6 +50,28 @@ class Totals:
     def told(self) -> dict[str, Any]:
         """All counts by name, and ``shapes``, ``[rows, length]`` each."""
         return {**self._counts, "shapes": [list(shape) for shape in self._shapes]}
+
+
+def run_report(totals: Totals, scorer: Scorer, generator: Generator) -> dict[str, Any]:
+    """What a model's runs so far did; see :meth:`windrow.JaxLM.report`."""
+    generation, clock, devices = generator.report(), scorer.clock, scorer.sharding.mesh.devices.flat
+    choices = {"scoring": scorer.choice, "generation": generator.choice}
+    return {
+        **totals.told(),
+        "devices": {
+            "count": len(devices),
+            "kind": devices[0].device_kind,
+            "hosts": len({device.process_index for device in devices}),
+        },
+        "seconds": dict(clock.seconds),
+        "device_seconds": {"scoring": asdict(clock.scoring), "generation": asdict(clock.generation)},
+        **({"generation": generation} if generation["requests"] else {}),
+        **(
+            {"auto": {name: choice for name, choice in choices.items() if choice}}
+            if generator.policy.sizes_itself
+            else {}
+        ),
+    }
 
 
 def _shared(plan: Plan, own: int) -> int:

@@ -1,11 +1,23 @@
 """Scores: log-probabilities and greedy flags of every scored token, in the order of the segments."""
 
 from windrow.scoring.compiler import Compiler as Compiler
+from windrow.scoring.contract import known_tokens as known_tokens
 from windrow.scoring.corpus import CorpusScores as CorpusScores
 from windrow.scoring.corpus import score as score
+from windrow.scoring.scorer import NOT_A_NUMBER as NOT_A_NUMBER
 from windrow.scoring.scorer import Clock as Clock
 from windrow.scoring.scorer import Scorer as Scorer
 from windrow.scoring.scorer import Scores as Scores
 from windrow.scoring.watch import DeviceWatch as DeviceWatch
 
-__all__ = ["Clock", "Compiler", "CorpusScores", "DeviceWatch", "Scorer", "Scores", "score"]
+__all__ = [
+    "NOT_A_NUMBER",
+    "Clock",
+    "Compiler",
+    "CorpusScores",
+    "DeviceWatch",
+    "Scorer",
+    "Scores",
+    "known_tokens",
+    "score",
+]

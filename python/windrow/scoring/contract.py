@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
+from windrow.bad_requests import BadRequestsError
 from windrow.model import LanguageModel
+from windrow.tokens import Segments
 
 LENGTH = 8
 
@@ -55,14 +56,30 @@ def vocabulary(model: LanguageModel, params: Any, rows: int) -> int:
     return int(sizes["apply"])
 
 
-def check_tokens(tokens: NDArray[np.int32], vocabulary: int) -> None:
-    """Refuses tokens that the model's logits are not for, which an embedding would take for others."""
-    largest = int(tokens.max(initial=0))
-    if largest >= vocabulary:
-        raise ValueError(
-            f"a request has the token {largest}, but the model's logits are for {vocabulary} "
-            "tokens; give the tokenizer that the model was trained with"
-        )
+def known_tokens(segments: Segments, vocabulary: int, on_bad_request: str = "raise") -> Segments:
+    """The segments of requests whose tokens all have logits; an embedding would take others for known ones.
+
+    Args:
+        segments: Any segments.
+        vocabulary: How many tokens the model's logits are for.
+        on_bad_request: ``"raise"``, or ``"skip"`` to leave the others out.
+
+    Raises:
+        BadRequestsError: A request has a token without logits.
+    """
+    if int(segments.tokens.max(initial=0)) < vocabulary:
+        return segments
+    lengths = np.diff(segments.offsets)
+    beyond = np.flatnonzero(segments.tokens >= vocabulary)
+    requests, first = np.unique(np.repeat(segments.requests, lengths)[beyond], return_index=True)
+    reasons = {
+        request: f"it has the token {token}, but the model's logits are for {vocabulary} tokens; "
+        "give the tokenizer that the model was trained with"
+        for request, token in zip(requests.tolist(), segments.tokens[beyond[first]].tolist(), strict=True)
+    }
+    if on_bad_request != "skip":
+        raise BadRequestsError(reasons)
+    return segments.without(reasons)
 
 
 def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:

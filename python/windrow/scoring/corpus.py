@@ -8,9 +8,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
+from windrow.bad_requests import BadRequestsError
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
-from windrow.scoring.scorer import Clock, Scorer
+from windrow.scoring.contract import known_tokens
+from windrow.scoring.scorer import NOT_A_NUMBER, Clock, Scorer
 from windrow.sharding import RowSharding
 from windrow.tokens import Segments, load_tokenizer, loglikelihood_segments, rolling_segments
 
@@ -25,9 +27,10 @@ class CorpusScores:
         token_counts: ``int64[n]``, how many tokens were scored.
         greedy: ``bool[n]``, whether greedy decoding would give every scored token.
         token_logprobs: ``float32[m]``, each scored token's log-probability, request
-            after request.
+            after request; NaN where the model gave no number.
         offsets: ``int64[n + 1]``, where each request's tokens begin in ``token_logprobs``.
-        skipped: ``int64[k]``, the requests that could not be scored.
+        skipped: ``int64[k]``, ascending: the requests that could not be scored, and those whose
+            log-likelihood is NaN.
     """
 
     log_likelihoods: NDArray[np.float64]
@@ -60,12 +63,12 @@ def score(
             it to the memory of the devices.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
             rows are split; all devices by default.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave such requests out.
+        on_bad_request: ``"raise"``, or ``"skip"`` to give such requests minus infinity and list them.
         chunk_length: See :class:`~windrow.JaxLM`.
 
     Raises:
         TypeError: The requests are neither all texts nor all pairs, or they are one string.
-        ValueError: A request cannot be scored; the message names it.
+        ValueError: A request cannot be scored, or its log-likelihood is NaN; the message names it.
 
     >>> import jax.numpy as jnp
     >>> class Bytes:
@@ -80,17 +83,22 @@ def score(
     segments = _segments(tokenizer, requests, model.max_length, on_bad_request)
     where = RowSharding.over(sharding)
     scorer = Scorer(model, where, Clock(), chunk_length)
+    segments = known_tokens(segments, scorer.vocabulary, on_bad_request)
     scores = scorer.run(scorer.plan(policy or BatchPolicy(), segments), segments)
     counts = np.zeros(segments.request_count, np.int64)
     np.add.at(counts, segments.requests, np.diff(scores.offsets))
     totals = np.zeros(segments.request_count)
     np.add.at(totals, segments.requests, scores.sums())
-    totals[segments.skipped] = -np.inf
+    failed = np.flatnonzero(np.isnan(totals))
+    if len(failed) and on_bad_request != "skip":
+        raise BadRequestsError(dict.fromkeys(failed.tolist(), NOT_A_NUMBER))
+    skipped = np.union1d(segments.skipped, failed)
+    totals[skipped] = -np.inf
     greedy = np.ones(segments.request_count, np.bool_)
     np.logical_and.at(greedy, segments.requests, scores.greedy())
-    greedy[segments.skipped] = False
+    greedy[skipped] = False
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return CorpusScores(totals, counts, greedy, scores.token_logprobs, offsets, segments.skipped)
+    return CorpusScores(totals, counts, greedy, scores.token_logprobs, offsets, skipped)
 
 
 def _segments(

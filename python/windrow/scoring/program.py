@@ -131,5 +131,7 @@ def _logits_as_they_are(picked: jax.Array) -> jax.Array:
 def _read(logits: jax.Array, pick: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
     logits = logits.astype(jnp.float32)
     normalizer = jax.nn.logsumexp(logits, axis=-1)
+    # A logit of plus infinity leaves no probabilities. One of minus infinity is a token that cannot come.
+    normalizer = jnp.where(normalizer == jnp.inf, jnp.nan, normalizer)
     best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     return logits[pick, target] - normalizer[pick], best[pick] == target

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -24,17 +24,23 @@ from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring.compiler import Compiler
-from windrow.scoring.contract import check_chunk_length, check_tokens, vocabulary
+from windrow.scoring.contract import check_chunk_length, known_tokens, vocabulary
 from windrow.scoring.feed import BatchShape, Feed
 from windrow.scoring.gathering import Fetched, Gatherer
+from windrow.scoring.identity import params_checksum, probe
 from windrow.scoring.program import score_batch
 from windrow.scoring.sizing import fit_plan
 from windrow.scoring.watch import DeviceSeconds, DeviceWatch
-from windrow.sharding import DeviceMemory, RowSharding
+from windrow.sharding import DeviceMemory, RowSharding, check_alive
 from windrow.tokens import Segments
 
 IN_FLIGHT = 4
 """How many batches may be dispatched before the oldest one's scores are fetched."""
+
+NOT_A_NUMBER = (
+    "the model's log-probability is not a number (NaN); look for overflow in its parameters or activations"
+)
+"""What is wrong with a request that the model gives NaN for."""
 
 T = TypeVar("T", bound=np.generic)
 
@@ -47,7 +53,7 @@ class Scores:
 
     Attributes:
         token_logprobs: ``float32[m]``, the log-probability of each scored token,
-            in nats, segment after segment.
+            in nats, segment after segment; NaN where the model's logits are.
         token_greedy: ``bool[m]``, whether the token has the highest logit of all.
         offsets: ``int64[n + 1]``, where each segment's scored tokens begin.
     """
@@ -158,6 +164,21 @@ class Scorer:
         types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         return {"model_num_parameters": sum(leaf.size for leaf in leaves), "model_dtype": types}
 
+    @cached_property
+    def identity(self) -> dict[str, str | list[float]]:
+        """What tells this model from others. Every host must ask for it.
+
+        ``parameters`` is a hash of all parameters; ``model function`` are the
+        log-probabilities of a few fixed tokens. The first takes a pass over the
+        parameters' memory, the second one short batch, and each a compilation.
+        """
+        segments = probe(self.vocabulary, self.model.max_length)
+        logprobs = self.run(BatchPolicy().plan(segments, self.sharding.groups), segments).token_logprobs
+        return {
+            "parameters": params_checksum(self.params, self.sharding),
+            "model function": logprobs.tolist(),
+        }
+
     def plan(self, policy: BatchPolicy, segments: Segments, memory: DeviceMemory | None = None) -> Plan:
         """The plan for these segments under the policy.
 
@@ -170,8 +191,10 @@ class Scorer:
             memory: What there is; what the policy says of it by default.
 
         Raises:
-            ValueError: Not even one row of the longest segment fits on each device.
+            ValueError: Not even one row of the longest segment fits on each device, or the parameters have
+                been deleted.
         """
+        check_alive(self.params)
         self.choice = {}
         with self.clock.phase("plan"):
             if not policy.sizes_itself or not len(segments):
@@ -199,8 +222,13 @@ class Scorer:
             segments: What the plan was made from.
             known: Called with segments and the scores so far each time a batch's
                 scores become known.
+
+        Raises:
+            BadRequestsError: A segment has a token that the model has no logits for.
+            ValueError: The parameters have been deleted.
         """
-        check_tokens(segments.tokens, self.vocabulary)
+        check_alive(self.params)
+        known_tokens(segments, self.vocabulary)
         scores = Scores.unknown(segments)
         feed, gatherer = Feed(plan, segments, self.sharding), Gatherer(self.sharding)
         pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()

@@ -13,6 +13,7 @@ from windrow.sharding.loader import HostShare as HostShare
 from windrow.sharding.loader import MultiHostDataLoadIterator as MultiHostDataLoadIterator
 from windrow.sharding.memory import DeviceMemory as DeviceMemory
 from windrow.sharding.rows import RowSharding as RowSharding
+from windrow.sharding.rows import check_alive as check_alive
 from windrow.sharding.rows import place as place
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MultiHostDataLoadIterator",
     "RowSharding",
     "check_agreement",
+    "check_alive",
     "gather_from_hosts",
     "host_count",
     "is_first_host",

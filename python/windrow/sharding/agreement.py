@@ -24,7 +24,11 @@ class HostsDifferError(ValueError):
     """Hosts were given different requests or settings. The message is the same on every host."""
 
 
-def check_agreement(requests: Sequence[Any], settings: Mapping[str, str]) -> None:
+def check_agreement(
+    requests: Sequence[Any],
+    settings: Mapping[str, str],
+    request_name: Callable[[int], str] = "request {}".format,
+) -> None:
     """Refuses, on every host alike, requests or settings that are not the same on all.
 
     Every host must call it, with the same names of settings. A single process
@@ -33,6 +37,7 @@ def check_agreement(requests: Sequence[Any], settings: Mapping[str, str]) -> Non
     Args:
         requests: What identifies each request, such as its text; ``str`` of it counts.
         settings: What else decides the run, by name.
+        request_name: How the error calls a request; process 0's counts.
 
     Raises:
         HostsDifferError: Names the hosts, and the first setting or request that differs.
@@ -54,7 +59,8 @@ def check_agreement(requests: Sequence[Any], settings: Mapping[str, str]) -> Non
     if (firsts < shared).any() or (counts != counts[0]).any():
         index = int(firsts.min())
         here = str(requests[index]) if index < len(requests) else "(no such request)"
-        _refuse(f"request {index}", (firsts == index) & (firsts < shared) | (counts != counts[0]), here)
+        called = share_from_first_host(request_name(index).encode()).decode()
+        _refuse(called, (firsts == index) & (firsts < shared) | (counts != counts[0]), here)
 
 
 def host_count() -> int:

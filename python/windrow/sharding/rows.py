@@ -81,14 +81,18 @@ class RowSharding:
     def put_params(self, params: object) -> object:
         """The parameters on this mesh: leaves of one device, and NumPy's, are copied to every device of it.
 
-        Leaves that lie on the mesh's devices stay as they are, without a copy.
+        Leaves that lie on the mesh's devices stay as they are, without a copy. NumPy arrays are always
+        copied, so they may be overwritten afterwards.
 
         Raises:
-            ValueError: A leaf lies on several devices that are not the mesh's.
+            ValueError: A leaf lies on several devices that are not the mesh's, or has been deleted.
         """
+        check_alive(params)
         return jax.tree.map_with_path(self._put, params)
 
     def _put(self, path: tuple[Any, ...], leaf: object) -> object:
+        if isinstance(leaf, np.ndarray):
+            leaf = leaf.copy()  # JAX on the CPU may use NumPy's memory as it is
         if not isinstance(leaf, jax.Array):
             return jax.device_put(leaf, self.replicated)
         lies = leaf.sharding
@@ -107,6 +111,21 @@ class RowSharding:
             f"and rows on {_names(self.sharding)}; give as sharding or mesh one with the parameters' devices "
             "in their order, or put the parameters on that of the rows"
         )
+
+
+def check_alive(params: object) -> None:
+    """Refuses parameters whose memory is gone.
+
+    Raises:
+        ValueError: A leaf has been deleted; the message names it.
+    """
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if isinstance(leaf, jax.Array) and leaf.is_deleted():
+            raise ValueError(
+                f"the parameter {jax.tree_util.keystr(path) or 'params'} has been deleted: it was donated "
+                "to a compiled function (donate_argnums), such as a training step, or delete() was called "
+                "on it; make a new model from the parameters as they are now"
+            )
 
 
 def _automatic(mesh: Any) -> Mesh:

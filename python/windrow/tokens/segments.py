@@ -9,14 +9,15 @@ each position score the token after it.
     score start  2                         25365 is scored, by the logits at 9875
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from windrow import _rust
+from windrow.bad_requests import BadRequestsError
 from windrow.tokens.report import TokenReport
 from windrow.tokens.tokenizer import Tokenizer
 
@@ -26,7 +27,7 @@ _SHOWN = 60
 """How many characters of a bad request's text an error shows."""
 
 _LISTED = 10
-"""How many bad requests an error lists, and long ones a report."""
+"""How many long requests a report lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,29 @@ class Segments:
     def __len__(self) -> int:
         """How many segments there are."""
         return len(self.requests)
+
+    def without(self, reasons: Mapping[int, str]) -> "Segments":
+        """The segments of all other requests; these count as skipped, for the reasons given."""
+        kept = ~np.isin(self.requests, list(reasons))
+        lengths = np.diff(self.offsets)
+        tokens = self.tokens[np.repeat(kept, lengths)]
+        report = self.report
+        return replace(
+            self,
+            tokens=tokens,
+            offsets=np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64),
+            score_starts=self.score_starts[kept],
+            requests=self.requests[kept],
+            skipped=np.union1d(self.skipped, np.array(list(reasons), np.int64)),
+            report=replace(
+                report,
+                segments=int(kept.sum()),
+                tokens=len(tokens),
+                truncated={each: cut for each, cut in report.truncated.items() if each not in reasons},
+                longest={each: length for each, length in report.longest.items() if each not in reasons},
+                skipped={**report.skipped, **reasons},
+            ),
+        )
 
 
 def loglikelihood_segments(
@@ -164,7 +188,7 @@ def generation_prompts(
         tokenizer.encoder,
         contexts,
         tokenizer.adds_special_tokens,
-        tokenizer.bos_text,
+        tokenizer.bos_token,
         _limit(max_length),
         new,
     )
@@ -185,7 +209,9 @@ def _finish(made: Any, given: Sequence[Any], texts_each: int, on_bad_request: Ba
         raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
     tokens, offsets, score_starts, requests, cuts, (encoded_texts, repeated_inputs), bad = made
     if bad and on_bad_request == "raise":
-        raise ValueError(_complaint(given, bad))
+        raise BadRequestsError(
+            {index: f"{reason}; it begins {_start(given[index])}" for index, reason in bad}
+        )
     lengths = np.diff(offsets)
     report = TokenReport(
         requests=len(given),
@@ -211,15 +237,6 @@ def _largest(values: NDArray[np.int64], requests: NDArray[np.int64], most: int) 
             break
         largest.setdefault(int(requests[segment]), int(values[segment]))
     return largest
-
-
-def _complaint(given: Sequence[Any], bad: list[tuple[int, str]]) -> str:
-    lines = [
-        f"request {index}: {reason}; it begins {_start(given[index])}" for index, reason in bad[:_LISTED]
-    ]
-    if len(bad) > _LISTED:
-        lines.append(f"and {len(bad) - _LISTED} more")
-    return "\n".join([*lines, 'Repair these requests, or leave them out with on_bad_request="skip".'])
 
 
 def _start(request: Any) -> str:

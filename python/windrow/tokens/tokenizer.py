@@ -49,6 +49,7 @@ class Tokenizer:
         self.bos_token_id, self.eos_token_id, self.pad_token_id = (
             parts.ids.get(role) for role in ("bos_token", "eos_token", "pad_token")
         )
+        self._pad_role = "pad_token"
         self.model_max_length = parts.model_max_length
         self.chat_template = parts.chat_template
         self.add_bos_token = add_bos_token
@@ -75,9 +76,28 @@ class Tokenizer:
         return self.add_bos_token is not False
 
     @property
-    def bos_text(self) -> str | None:
-        """The BOS token as it is spelled."""
+    def bos_token(self) -> str | None:
+        """The token that begins a text, as it is spelled."""
         return self._parts.texts.get("bos_token")
+
+    @property
+    def eos_token(self) -> str | None:
+        """The token that ends a text, as it is spelled."""
+        return self._parts.texts.get("eos_token")
+
+    @property
+    def pad_token(self) -> str | None:
+        """The token that pads, as it is spelled."""
+        return self._parts.texts.get(self._pad_role)
+
+    def with_padding(self) -> "Tokenizer":
+        """This tokenizer with a token that pads: its own, else the unknown token, else EOS, as in lm_eval."""
+        roles = ("pad_token", "unk_token", "eos_token")
+        chosen = object.__new__(Tokenizer)
+        vars(chosen).update(vars(self))
+        chosen._pad_role = next((role for role in roles if role in self._parts.ids), "pad_token")
+        chosen.pad_token_id = self._parts.ids.get(chosen._pad_role)
+        return chosen
 
     @cached_property
     def prefix_text(self) -> str | None:
@@ -89,7 +109,7 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all that decides how texts are encoded; equal on all hosts that encode alike."""
-        settings = (self._parts.identity, self.add_bos_token, self.prefix_token_id, self.bos_text)
+        settings = (self._parts.identity, self.add_bos_token, self.prefix_token_id, self.bos_token)
         return hashlib.sha256(repr(settings).encode()).hexdigest()
 
     def encode_batch(

@@ -1,0 +1,36 @@
+"""The error for requests that cannot be run, which says of each what is wrong with it."""
+
+from collections.abc import Callable, Mapping
+
+LISTED = 10
+"""How many bad requests an error lists."""
+
+REMEDY = 'Repair these requests, or leave them out with on_bad_request="skip".'
+
+
+class BadRequestsError(ValueError):
+    """Requests that cannot be run.
+
+    Attributes:
+        reasons: What is wrong with each, by its index.
+
+    >>> print(BadRequestsError({3: "the continuation is empty"}))
+    request 3: the continuation is empty
+    Repair these requests, or leave them out with on_bad_request="skip".
+    """
+
+    def __init__(
+        self,
+        reasons: Mapping[int, str],
+        remedy: str = REMEDY,
+        name: Callable[[int], str] = "request {}".format,
+    ) -> None:
+        self.reasons, self._remedy = dict(reasons), remedy
+        lines = [f"{name(request)}: {reason}" for request, reason in list(self.reasons.items())[:LISTED]]
+        if len(self.reasons) > LISTED:
+            lines.append(f"and {len(self.reasons) - LISTED} more")
+        super().__init__("\n".join([*lines, remedy]))
+
+    def named(self, name: Callable[[int], str]) -> "BadRequestsError":
+        """The same error with other names for the requests."""
+        return BadRequestsError(self.reasons, self._remedy, name)

@@ -1,0 +1,117 @@
+"""Log-likelihood requests: from their segments to each one's total, as soon as it is known."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from windrow.bad_requests import LISTED, BadRequestsError
+from windrow.harness.requests import Requests
+from windrow.planning import Plan
+from windrow.scoring import NOT_A_NUMBER, Scorer, Scores
+from windrow.sharding import check_agreement, is_first_host
+from windrow.tokens import Segments
+
+HOPELESS = 100
+"""After how many failed requests a run ends where no other has a number yet."""
+
+Finished = Callable[[int, float, bool], None]
+"""Called with a request's index, log-likelihood and greedy flag."""
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What is to be scored for some requests.
+
+    Attributes:
+        requests: The requests.
+        own: Their own segments.
+        segments: All segments: those of ``own``, then those that stand for reads at other positions.
+        counted: ``bool[n]``, which segments' log-likelihoods are parts of their requests'.
+    """
+
+    requests: Requests
+    own: Segments
+    segments: Segments
+    counted: NDArray[np.bool_]
+
+    def run(self, scorer: Scorer, plan: Plan, on_bad_request: str, finished: Finished) -> set[int]:
+        """Scores all segments and hands over each request's total.
+
+        A request whose log-likelihood is NaN fails by itself: the others are still scored and handed over.
+
+        Args:
+            scorer: Runs the model.
+            plan: Made from the segments.
+            on_bad_request: ``"raise"``, or ``"skip"`` to warn of requests that failed.
+            finished: Called as soon as a request is done, unless it failed.
+
+        Returns:
+            The requests that failed.
+
+        Raises:
+            BadRequestsError: Requests failed. All others are done, or none is and ``HOPELESS`` failed.
+        """
+        with scorer.clock.phase("plan"):
+            check_agreement([], {"plan": plan.fingerprint})
+        lengths, totals = np.diff(self.segments.offsets) - 1, _Totals(self)
+        skip = on_bad_request == "skip"
+
+        def known(which: NDArray[np.int64], scores: Scores) -> None:
+            for request in totals.add(which, scores):
+                finished(request, float(totals.sums[request]), bool(totals.greedy[request]))
+            if not (skip or totals.any_done) and len(totals.failed) >= HOPELESS:
+                raise _error(totals.failed)
+            bar.update(int(lengths[which].sum()))
+
+        with tqdm(
+            total=int(lengths.sum()),
+            desc=f"Running {self.requests.kind} requests",
+            unit="tok",
+            unit_scale=True,
+            disable=not is_first_host(),
+        ) as bar:
+            scorer.run(plan, self.segments, known)
+        if totals.failed and not skip:
+            raise _error(totals.failed)
+        self._warn_of(totals.failed)
+        return totals.failed
+
+    def _warn_of(self, failed: set[int]) -> None:
+        if failed and is_first_host():
+            listed = ", ".join(self.requests.name(request) for request in sorted(failed)[:LISTED])
+            more = f" and {len(failed) - LISTED} more" if len(failed) > LISTED else ""
+            warnings.warn(f"scored as failures: {listed}{more}; {NOT_A_NUMBER}", stacklevel=4)
+
+
+class _Totals:
+    """Requests' totals, added up as the scores of their segments become known."""
+
+    def __init__(self, job: ScoringJob) -> None:
+        count = job.segments.request_count
+        self._job = job
+        self._waiting = np.bincount(job.segments.requests, minlength=count)
+        self.sums, self.greedy = np.zeros(count), np.ones(count, np.bool_)
+        self.failed: set[int] = set()
+        self.any_done = False
+
+    def add(self, which: NDArray[np.int64], scores: Scores) -> list[int]:
+        """Adds the scores of some segments; gives the requests that are done with these."""
+        job, part = self._job, scores.only(which)
+        requests = job.segments.requests[which]
+        sums = np.where(job.counted[which], part.sums(), 0.0)
+        np.add.at(self.sums, requests, sums)
+        np.logical_and.at(self.greedy, requests, part.greedy() | (which >= len(job.own)))
+        np.subtract.at(self._waiting, requests, 1)
+        self.failed.update(requests[np.isnan(sums)].tolist())
+        complete = np.unique(requests[self._waiting[requests] == 0])
+        done = [request for request in complete.tolist() if request not in self.failed]
+        self.any_done = self.any_done or bool(done)
+        return done
+
+
+def _error(failed: set[int]) -> BadRequestsError:
+    return BadRequestsError(dict.fromkeys(sorted(failed), NOT_A_NUMBER))

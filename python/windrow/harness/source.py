@@ -1,0 +1,87 @@
+"""Where :class:`~windrow.JaxLM` gets its model: a given one, a checkpoint's, or a factory's."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from windrow.harness.arguments import Limit
+from windrow.model import LanguageModel
+from windrow.models.config import DEFAULT_MAX_LENGTH
+
+
+def find_model(
+    model: LanguageModel | str | None,
+    tokenizer: Any,
+    pretrained: str | None,
+    factory: str | None,
+    subfolder: str = "",
+) -> tuple[LanguageModel | None, Any, str]:
+    """The model, unless it is a checkpoint; what its tokenizer is loaded from; where both came from."""
+    if isinstance(model, str):
+        if factory not in (None, model):
+            raise ValueError(f"model and factory name two functions, {model!r} and {factory!r}; give one")
+        model, factory = None, model
+    if sum(one is not None for one in (model, pretrained, factory)) != 1:
+        raise ValueError(
+            "give one of model (with tokenizer), pretrained=DIRECTORY and factory=module:function"
+        )
+    if pretrained is not None:
+        directory = str(Path(pretrained, subfolder)) if subfolder else pretrained
+        if not Path(directory).is_dir():
+            raise ValueError(
+                f"pretrained must be a directory in the Hugging Face format; {directory!r} is none"
+            )
+        if isinstance(tokenizer, str) and subfolder and Path(tokenizer, subfolder).is_dir():
+            tokenizer = str(Path(tokenizer, subfolder))
+        return None, tokenizer or directory, directory
+    if factory is not None:
+        model, made = _call_factory(factory)
+        return model, made if tokenizer is None else tokenizer, factory
+    if not isinstance(model, LanguageModel):
+        raise TypeError(f"model must be a windrow.LanguageModel, not {type(model).__name__}")
+    if tokenizer is None:
+        raise ValueError(
+            "tokenizer is missing: give a path, a tokenizers.Tokenizer, or anything with encode()"
+        )
+    return model, tokenizer, "LanguageModel"
+
+
+def load_checkpoint(
+    directory: str, dtype: Any, mesh: Any, limit: Limit, tokenizer_limit: int | None
+) -> LanguageModel:
+    """The checkpoint's model on a mesh, with HFLM's limit unless another is asked for."""
+    from windrow.models import config_max_length, load
+
+    if limit is None:
+        limit = config_max_length(directory) or tokenizer_limit or DEFAULT_MAX_LENGTH
+    return load(directory, dtype=dtype, mesh=mesh, max_length=limit, retie=True)
+
+
+def within_limit(model: LanguageModel, asked: Limit) -> int | None:
+    """The most tokens the model may see at once: its own limit, or a lower one that is asked for."""
+    own = model.max_length
+    if own is not None and asked is not None and (asked == "unbounded" or asked > own):
+        raise ValueError(
+            f"max_length is {asked!r}, but the model can see only {own} tokens; give at most that, or a "
+            "LanguageModel whose own max_length is larger, or None where it has no limit"
+        )
+    return own if asked is None else None if asked == "unbounded" else asked
+
+
+def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
+    module, separator, function = factory.partition(":")
+    if not separator:
+        raise ValueError(f"factory must be module:function, not {factory!r}")
+    try:
+        make = getattr(import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"factory {factory} cannot be found: {error}; is its folder on PYTHONPATH?"
+        ) from error
+    made = make()
+    if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], LanguageModel)):
+        raise TypeError(
+            f"factory {factory} must return (LanguageModel, tokenizer), not {type(made).__name__}"
+        )
+    return made[0], made[1]

@@ -1,0 +1,92 @@
+"""What tells one model from another: a checksum of its parameters, and what it says of a few tokens.
+
+The checksum is exact: any bit of any parameter changes it. It is made where the
+parameters lie, in one pass over their memory, and does not depend on how they are
+divided over devices. What a model's functions compute cannot be read off them, so
+the log-probabilities of a short fixed text stand for them; they are compared with
+some tolerance, since they depend on the kind of device a little.
+"""
+
+from hashlib import sha256
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from windrow.sharding import RowSharding
+from windrow.tokens import Segments, TokenReport
+
+_SALTS = (0x9E3779B9, 0x85EBCA6B)
+_LENGTH = 16
+
+
+def params_checksum(params: Any, sharding: RowSharding) -> str:
+    """A hash of all parameters: their names, shapes, types and bits. Every host must call it.
+
+    It takes as long as reading the parameters once, after one compilation.
+
+    Args:
+        params: On the sharding's mesh.
+        sharding: Where they lie.
+    """
+    leaves = jax.tree.leaves_with_path(params)
+    told = repr([(jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)) for path, leaf in leaves])
+    with jax.set_mesh(sharding.mesh):
+        sums = jax.jit(_sums, out_shardings=sharding.replicated)([leaf for _, leaf in leaves])
+    return sha256(told.encode() + np.asarray(sums).astype("<u4").tobytes()).hexdigest()
+
+
+def probe(vocabulary: int, max_length: int | None) -> Segments:
+    """The fixed text: a few tokens from all over the vocabulary, as one segment.
+
+    >>> probe(100, 4).tokens.tolist()
+    [1, 54, 41, 62, 17]
+    """
+    length = min(_LENGTH, max_length or _LENGTH) + 1
+    tokens = np.array([(place * 0x9E3779B1 + 1) % vocabulary for place in range(length)], np.int32)
+    return Segments(
+        tokens,
+        offsets=np.array([0, length]),
+        score_starts=np.ones(1, np.int32),
+        requests=np.zeros(1, np.int64),
+        request_count=1,
+        skipped=np.zeros(0, np.int64),
+        report=TokenReport(requests=1, segments=1, tokens=length, texts=1, encoded_texts=1),
+    )
+
+
+def _sums(leaves: list[jax.Array]) -> jax.Array:
+    """``uint32[leaves, 2]``: the sum of each element's bits, mixed with its place."""
+    return jnp.stack([_sum(_words(leaf)) for leaf in leaves]) if leaves else jnp.zeros((0, 2), jnp.uint32)
+
+
+def _sum(words: jax.Array) -> jax.Array:
+    place = jnp.zeros(words.shape, jnp.uint32)
+    for axis, size in enumerate(words.shape):
+        place = place * jnp.uint32(size % 2**32) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+    mixed = [_mix(words ^ _mix(place + jnp.uint32(salt))) for salt in _SALTS]
+    return jnp.stack([jnp.sum(each, dtype=jnp.uint32) for each in mixed])
+
+
+def _mix(words: jax.Array) -> jax.Array:
+    """A permutation of 32-bit words under which neighbours have nothing in common (murmur3's last step)."""
+    words = (words ^ (words >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
+    words = (words ^ (words >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
+    mixed: jax.Array = words ^ (words >> jnp.uint32(16))
+    return mixed
+
+
+def _words(leaf: jax.Array) -> jax.Array:
+    """An array's bits as 32-bit words."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        leaf = jnp.stack([leaf.real, leaf.imag])
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf.astype(jnp.uint32)
+    if leaf.dtype.itemsize == 1:
+        leaf = leaf.astype(jnp.float32)  # exact, and of a size that can be read as bits
+    bits = min(8 * leaf.dtype.itemsize, 32)
+    words: jax.Array = jax.lax.bitcast_convert_type(leaf, f"uint{bits}").astype(jnp.uint32)
+    return words

@@ -1,0 +1,246 @@
+"""Arguments that people bring along from lm_eval's Hugging Face backend, and what results say of a model."""
+
+import json
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
+from safetensors.numpy import load_file, save_file
+
+import windrow
+from small_model import head, hidden, init_state, prefix_model, step
+from windrow.generation.answer import read_answer
+from windrow.harness import JaxLM, foreign
+
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
+
+
+class ByteTokenizer:
+    chat_template = "{{ messages[0].content }}|{{ enable_thinking }}|{{ date }}|"
+
+    def encode(self, text):
+        return list(text.encode())
+
+    def decode(self, tokens):
+        return bytes(tokens).decode(errors="replace")
+
+
+def byte_lm(**arguments):
+    model = prefix_model(256, hidden=hidden, head=head, init_state=init_state, step=step, max_length=64)
+    return JaxLM(model, ByteTokenizer(), **{"prefix_token_id": 0, **arguments})
+
+
+# The parameters of HFLM.__init__ in lm_eval 0.4.13, with their defaults.
+HFLM = {
+    "backend": "default", "revision": "main", "subfolder": "", "truncation": False, "logits_cache": True,
+    "max_length": None, "device": "cuda", "dtype": "auto", "softmax_dtype": None,
+    "mixed_precision_dtype": None, "batch_size": 8, "max_batch_size": 64, "trust_remote_code": False,
+    "use_fast_tokenizer": True, "add_bos_token": None, "prefix_token_id": 0, "parallelize": False,
+    "max_memory_per_gpu": None, "max_cpu_memory": None, "offload_folder": "./offload", "tp_plan": None,
+    "peft": None, "delta": None, "autogptq": False, "gptqmodel": False, "gguf_file": None,
+    "think_end_token": None, "enable_thinking": None, "chat_template_args": None,
+}  # fmt: skip
+
+
+def test_every_argument_of_the_hugging_face_backend_is_taken():
+    """Its defaults ask for nothing; whether they are written out or come as strings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "tokenizer .* encodes in Python")
+        byte_lm(**HFLM)
+        JaxLM.create_from_arg_obj(
+            {"model": prefix_model(256), "tokenizer": ByteTokenizer(), "trust_remote_code": "True", **HFLM}
+        )
+        written = {name: str(value) for name, value in HFLM.items() if name in foreign.NAMES}
+        byte_lm(**written, low_cpu_mem_usage=True, device_map=None)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("truncation", "True"),
+        ("parallelize", True),
+        ("device_map", "auto"),
+        ("peft", "some/adapter"),
+        ("attn_implementation", "sdpa"),
+        ("backend", "seq2seq"),
+        ("softmax_dtype", "bfloat16"),
+        ("load_in_8bit", True),
+        ("use_fast_tokenizer", False),
+        ("mixed_precision_dtype", "bfloat16"),
+    ],
+)
+def test_what_is_not_done_is_warned_of_once(argument, value):
+    with pytest.warns(UserWarning, match="without effect") as seen:
+        byte_lm(**{argument: value})
+    (said,) = [str(each.message) for each in seen if "without effect" in str(each.message)]
+    assert said.startswith(f"model arguments without effect: {argument}={value!r} (")
+
+
+def test_names_that_nobody_knows_are_refused():
+    with pytest.raises(TypeError, match="unknown model argument 'pretrain'; accepted: model, tokenizer"):
+        byte_lm(pretrain="somewhere")
+    with pytest.raises(ValueError, match="unknown model argument 'pretrain'; accepted: model, tokenizer"):
+        JaxLM.create_from_arg_string("pretrain=somewhere")
+
+
+def test_a_model_in_a_subfolder(evals, tmp_path):
+    (tmp_path / "inner").symlink_to(evals / "parity" / "tiny-gpt2")
+    lm = JaxLM.create_from_arg_string(
+        f"pretrained={tmp_path},subfolder=inner,trust_remote_code=True,dtype=bf16,revision=v2"
+    )
+    assert lm.tokenizer.vocab_size == 50257
+    assert lm.max_length == 512
+    assert lm.get_model_info()["model_dtype"] == "bfloat16"
+    assert lm.get_model_info()["model_revision"] == "v2"
+    with pytest.raises(ValueError, match=r"pretrained must be a directory .*outer' is none"):
+        JaxLM(pretrained=str(tmp_path), subfolder="outer")
+
+
+def test_equal_inputs_are_read_where_they_are_without_the_logits_cache():
+    """HFLM reads the shorter continuation at other positions only because it caches logits."""
+    pairs = [("abc", "xyz"), ("ab", "cxyz")]
+    requests = [Instance("loglikelihood", {}, pair, at) for at, pair in enumerate(pairs)]
+    together = byte_lm(logits_cache="false").loglikelihood(requests)
+    alone = [byte_lm().loglikelihood([request])[0] for request in requests]
+    assert [total for total, _ in together] == pytest.approx([total for total, _ in alone], abs=1e-4)
+    assert byte_lm().loglikelihood(requests)[0][0] != pytest.approx(alone[0][0], abs=1e-2)
+
+
+def test_the_chat_template_is_given_what_is_asked_for():
+    lm = byte_lm(enable_thinking="False", chat_template_args={"date": "today"})
+    assert lm.apply_chat_template([{"role": "user", "content": "Hi"}]) == "Hi|False|today|"
+    lm = byte_lm(chat_template_args='{"date": "today", "enable_thinking": true}')
+    assert lm.apply_chat_template([{"role": "user", "content": "Hi"}]) == "Hi|True|today|"
+    with pytest.raises(ValueError, match="chat_template_args must be a mapping, or one as JSON, not 'today'"):
+        byte_lm(chat_template_args="today")
+
+
+def test_thinking_needs_its_end_and_is_not_for_likelihoods():
+    with pytest.raises(ValueError, match="enable_thinking needs think_end_token"):
+        byte_lm(enable_thinking=True)
+    lm = byte_lm(enable_thinking=True, think_end_token="200")
+    request = Instance("loglikelihood", {}, ("a", "b"), 0, ("animals", 3, 1))
+    with pytest.raises(ValueError, match=r"enable_thinking=True is for tasks that generate .*: animals"):
+        lm.loglikelihood([request])
+
+
+def counting_lm(**arguments):
+    """Each token is followed by the next byte."""
+
+    def apply(params, tokens, positions, segment_ids):
+        return jax.nn.one_hot((tokens + 1) % 256, 256) + params
+
+    model = windrow.LanguageModel(jnp.zeros(()), apply, max_length=64)
+    return JaxLM(model, ByteTokenizer(), prefix_token_id=0, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("end", "until", "expected"),
+    [
+        (None, [], "bcdefghi"),
+        ("d", [], "efghi"),
+        (ord("d"), [], "efghi"),
+        (str(ord("d")), [], "efghi"),
+        ("z", [], "bcdefghi"),
+        ("d", ["g"], "ef"),
+        ("e", ["d"], "bc"),  # the stop string ends the text before the thoughts end
+        ("de", ["f", "i"], ""),
+    ],
+)
+def test_thoughts_are_left_out(end, until, expected):
+    lm = counting_lm(think_end_token=end)
+    request = Instance("generate_until", {}, ("a", {"until": until, "max_gen_toks": 8}), 0)
+    assert lm.generate_until([request]) == [expected]
+
+
+def test_answers_begin_without_white_space():
+    """As HFLM does: behind the last end; for a token id even where there is none."""
+
+    def decode(tokens):
+        return bytes(tokens).decode()
+
+    assert read_answer(list(b" a. b. c"), decode, ".") == "c"
+    assert read_answer(list(b" a. b. c"), decode, ord(".")) == "c"
+    assert read_answer(list(b" a"), decode, ".") == "a"
+    assert read_answer(list(b" a"), decode, ord(".")) == "a"
+    assert read_answer(list(b" a"), decode, None) == " a"
+    assert read_answer(list(b" a"), decode, "") == " a"
+
+
+# What HFLM's results say of each model: lm_eval 0.4.13, transformers 5.24, dtype="float32", batch_size=1.
+RESULTS = {
+    "tiny-llama": (1787008, 256, ("<s>", 0), ("</s>", 1), ("<pad>", 2)),
+    "tiny-gpt2": (3349312, 512, *[("<|endoftext|>", 50256)] * 3),
+    "tiny-mamba": (745344, 2048, ("<s>", 0), ("</s>", 1), ("<pad>", 2)),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_say_of_the_model_what_those_of_the_reference_say(evals, name):
+    size, length, *tokens = RESULTS[name]
+    results = simple_evaluate(
+        "windrow",
+        model_args={"pretrained": str(evals / "parity" / name), "tokens_per_batch": 2048},
+        tasks=["local_arc_easy"],
+        task_manager=TaskManager(include_path=str(evals / "tasks"), include_defaults=False),
+        limit=2,
+        bootstrap_iters=0,
+    )
+    for role, (text, number) in zip(("bos", "eos", "pad"), tokens, strict=True):
+        assert results[f"tokenizer_{role}_token"] == [text, str(number)]
+    assert (results["eot_token_id"], results["max_length"]) == (tokens[1][1], length)
+    config = results["config"]
+    assert (config["model_num_parameters"], config["model_dtype"]) == (size, "float32")
+    assert (config["model_revision"], config["model_sha"]) == ("main", "")
+    rows = config["batch_sizes"]
+    assert rows
+    assert all(isinstance(each, int) and each % jax.device_count() == 0 for each in rows)
+
+
+def test_batch_sizes_that_were_asked_for_are_not_repeated():
+    """HFLM records those that it found by itself."""
+    lm = byte_lm(batch_size=16)
+    lm.loglikelihood([Instance("loglikelihood", {}, ("a", "b"), 0)])
+    assert lm.batch_sizes == {}
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (None, " of the number of ma"),
+        (434, "of ma"),
+        ("434", "of ma"),
+        ("the", "number of ma"),
+        ("zzz", "of the number of ma"),
+        (4000, "of the number of ma"),
+    ],
+)
+def test_answers_are_those_of_the_reference(evals, end, expected):
+    """What HFLM of lm_eval 0.4.13 gives with this ``think_end_token``."""
+    lm = JaxLM(pretrained=str(evals / "parity" / "tiny-llama"), think_end_token=end, batch_size=8)
+    keywords = {"until": ["\n\n\n"], "max_gen_toks": 12}
+    assert lm.generate_until([Instance("generate_until", {}, ("The cow", keywords), 0)]) == [expected]
+
+
+def test_a_head_beside_a_tied_embedding_scores_as_in_the_reference(evals, tmp_path):
+    """HFLM of lm_eval 0.4.13 scores with the embedding, whatever the head in the file is."""
+    source = evals / "parity" / "tiny-llama"
+    for file in source.iterdir():
+        if file.suffix != ".safetensors" and file.name != "config.json":
+            (tmp_path / file.name).symlink_to(file.resolve())
+    config = json.loads((source / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tensors = load_file(source / "model.safetensors")
+    tensors["lm_head.weight"] = np.roll(tensors["model.embed_tokens.weight"], 1, axis=0)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.warns(UserWarning, match="the embedding is used for both, as by lm_eval"):
+        lm = JaxLM(pretrained=str(tmp_path))
+    pairs = [("The cow", " eats grass"), ("A", " b")]
+    results = lm.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in pairs])
+    assert [total for total, _ in results] == pytest.approx([-25.905754, -8.660360], abs=1e-3)
