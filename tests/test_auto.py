@@ -17,6 +17,7 @@ from small_tokenizer import write_tokenizer
 from test_hosts import results
 from windrow import BatchPolicy, JaxLM
 from windrow.harness.arguments import batch_sizes
+from windrow.scoring.compiler import STORE
 from windrow.sharding import DeviceMemory, RowSharding
 from windrow.sharding.memory import CPU_SHARE, available_bytes
 from windrow.sizing import largest_fitting, read_bytes, show_bytes
@@ -182,6 +183,7 @@ def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
     for size in (None, "auto"):
         lm = JaxLM(wide_model(), tokenizer, batch_size=size, mesh=MESHES[1]())
         lowered.clear()
+        STORE.clear()  # what other tests have compiled
         lm.loglikelihood(instances(generated_pairs()))
         counts.append(len(lowered))
         assert len(lowered) == len(lm.report()["shapes"])
@@ -192,7 +194,7 @@ def test_too_small_a_budget_is_told(tokenizer):
     lm = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="700KiB", mesh=MESHES[1]())
     message = (
         r"a batch of 1 x \d\d tokens, the least that holds the longest request, needs \S+ [KM]iB beside the "
-        r"parameters, and \S+ KiB of the 700.0 KiB that there are can be planned for; "
+        r"parameters, and \S+ KiB of the 700.0 KiB that memory_budget allows can be planned for; "
         "give a larger memory_budget"
     )
     with pytest.raises(ValueError, match=message):

@@ -11,6 +11,9 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 PRINTED = {
+    "checkpoints": r"(?s)step 0: 0\.[0-6]\d right, [1-9]\d* programs compiled for it"
+    r".*step 15: \d\.\d\d right, 0 programs.*step 30: \d\.\d\d right, 0 programs"
+    r".*step 45: (0\.9\d|1\.00) right, 0 programs compiled for it",
     "equinox_model": r"5\.\d+ nats a byte; an even guess costs 5\.549\nthe same packed as one to a row",
     "flax_linen": r"(?s)Make hay while the sun shines\..*the same with a head of its own as without",
     "flax_nnx": r"right: 0\.[0-5]\d before training, (0\.9\d|1\.00) after it",
@@ -22,7 +25,12 @@ PRINTED = {
 }
 """What each example prints, as a regular expression."""
 
-FRAMEWORKS = {"equinox_model": ["equinox"], "flax_linen": ["flax"], "flax_nnx": ["flax", "optax"]}
+FRAMEWORKS = {
+    "checkpoints": ["optax", "orbax"],
+    "equinox_model": ["equinox"],
+    "flax_linen": ["flax"],
+    "flax_nnx": ["flax", "optax"],
+}
 
 
 def test_no_example_is_left_out():

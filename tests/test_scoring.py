@@ -153,8 +153,9 @@ def test_other_settings_make_another_program():
     compiler = Compiler(MESHES["one device"]())
 
     def made():
-        compiler.ask("zero", lambda: jax.jit(lambda: jax.numpy.zeros((), int)).lower())
-        return compiler.get("zero")().dtype
+        with compiler.one_run():
+            compiler.ask("zero", jax.jit(lambda: jax.numpy.zeros((), int)))
+            return compiler.get("zero")().dtype
 
     assert made() == np.int32
     with jax.enable_x64(True):
@@ -165,16 +166,17 @@ def test_other_settings_make_another_program():
 def test_what_could_not_be_compiled_is_tried_anew():
     compiler, errors = Compiler(MESHES["one device"]()), [RuntimeError("out of luck")]
 
-    def lower():
+    def zero():
         if errors:
             raise errors.pop()
-        return jax.jit(lambda: jax.numpy.zeros(())).lower()
+        return jax.numpy.zeros(())
 
-    compiler.ask("zero", lower)
-    with pytest.raises(RuntimeError, match="out of luck"):
-        compiler.get("zero")
-    compiler.ask("zero", lower)
-    assert compiler.get("zero")() == 0
+    with compiler.one_run():
+        compiler.ask("zero", jax.jit(zero))
+        with pytest.raises(RuntimeError, match="out of luck"):
+            compiler.get("zero")
+        compiler.ask("zero", jax.jit(zero))
+        assert compiler.get("zero")() == 0
 
 
 CACHED = """

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from threading import Event, Thread
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from windrow.scoring import Clock
 from windrow.scoring.watch import DeviceSeconds, DeviceWatch, Work
 
 moments = st.lists(st.integers(0, 60), min_size=4, max_size=4).map(sorted)
@@ -139,3 +141,24 @@ def test_an_error_during_work_ends_python_as_any_error_does():
     """A thread that waits for a device while Python ends takes the whole process down."""
     ended = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stderr) == (7, "")
+
+
+def test_phases_of_several_threads_add_up():
+    """One thread is within a phase while another goes through one within another: nothing is taken twice."""
+    clock, within, go_on = Clock(), Event(), Event()
+
+    def other():
+        with clock.phase("plan"):
+            within.set()
+            go_on.wait()
+
+    thread = Thread(target=other)
+    thread.start()
+    within.wait()
+    with clock.phase("tokenize"), clock.phase("compile"):
+        time.sleep(0.3)
+    go_on.set()
+    thread.join()
+    assert clock.seconds["compile"] >= 0.29
+    assert 0 <= clock.seconds["tokenize"] < 0.2
+    assert clock.seconds["plan"] >= clock.seconds["compile"]

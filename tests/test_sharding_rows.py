@@ -11,7 +11,7 @@ from test_scoring import VOCAB, random_segments
 from windrow import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer
-from windrow.sharding import RowSharding
+from windrow.sharding import RowSharding, put_params
 
 EXPLICIT = (AxisType.Explicit,) * 2
 
@@ -65,7 +65,7 @@ def test_parameters_stay_where_they_lie(mesh):
     params_on = {"embedding": on(mesh, None, "tensor"), "head": on(mesh, "tensor", None)}
     assert_scores(on(mesh, "data"), params_on)
     leaf = jax.device_put(np.zeros((4, 8), np.float32), params_on["embedding"])
-    put = RowSharding.over(mesh).put_params({"embedding": leaf})["embedding"]
+    put = put_params({"embedding": leaf}, RowSharding.over(mesh))["embedding"]
     assert put.sharding.is_equivalent_to(leaf.sharding, 2)
     pointers = [
         [shard.data.unsafe_buffer_pointer() for shard in array.addressable_shards] for array in (put, leaf)
@@ -85,11 +85,9 @@ def test_parameters_on_other_devices_are_refused(devices, shown):
     here = Mesh(np.array(jax.devices()[:4]), ("data",))
     there = Mesh(np.array(jax.devices())[devices], ("data",))
     leaf = jax.device_put(np.zeros(8, np.float32), on(there, "data"))
-    message = (
-        rf"parameter \['layer'\] lies on the devices {shown}, and rows on \[0, 1, 2, 3\]; give as sharding"
-    )
+    message = rf"params\['layer'\] lies on the devices {shown}, and rows on \[0, 1, 2, 3\]; give as sharding"
     with pytest.raises(ValueError, match=message):
-        RowSharding.over(here).put_params({"layer": leaf})
+        put_params({"layer": leaf}, RowSharding.over(here))
 
 
 def test_what_is_no_sharding_is_refused():

@@ -71,6 +71,8 @@ class LanguageModel:
             part = getattr(self, name)
             if not (callable(part) or (part is None and name != "apply")):
                 raise TypeError(f"{name} must be a function, not {type(part).__name__}")
+            if part is not None:
+                _check_parameters(name, part)
         for one, other in (("hidden", "head"), ("init_state", "step")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 raise ValueError(f"{one} and {other} belong together: give both or neither")
@@ -141,3 +143,28 @@ def visible(segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array
     if reach is None:
         return not_later & (segment_ids[:, :, None] == segment_ids[:, None, :])
     return not_later & (at[None, :, None] < reach[:, None, :])
+
+
+_PARAMETERS = {
+    "apply": ("params", "tokens", "positions", "segment_ids"),
+    "hidden": ("params", "tokens", "positions", "segment_ids"),
+    "head": ("params", "picked"),
+    "init_state": ("params", "rows"),
+    "step": ("params", "state", "tokens", "positions", "segment_ids"),
+}
+"""What each function is called with, by position."""
+
+
+def _check_parameters(name: str, function: Callable[..., Any]) -> None:
+    """Refuses a function that cannot be called as it will be."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some of those that are not written in Python have none
+        return
+    given: dict[str, Any] = {known: None for known in ("length", "reach") if known in signature.parameters}
+    try:
+        signature.bind(*_PARAMETERS[name], **given)
+    except TypeError:
+        raise TypeError(
+            f"{name} is called as {name}({', '.join(_PARAMETERS[name])}), but it takes {signature}"
+        ) from None

@@ -1,6 +1,7 @@
 """How segments are to be batched, and the plan that follows from it."""
 
 from dataclasses import dataclass, replace
+from math import lcm
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,9 @@ from windrow.tokens import Segments
 
 DEFAULT_TOKENS_PER_BATCH = 8192
 """Tokens a batch where neither ``batch_size`` nor ``tokens_per_batch`` is given."""
+
+SAMPLE_LENGTH = 8
+"""How many tokens a row has, where that is possible, in the batch that functions are tried in."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,20 @@ class BatchPolicy:
         if self.tokens_per_batch is not None:
             return {"tokens_per_batch": self.tokens_per_batch}
         return {"tokens_per_batch": max(DEFAULT_TOKENS_PER_BATCH, self._longest(lengths) * row_multiple)}
+
+    def split(self, parts: int) -> "BatchPolicy":
+        """The same policy, with padded lengths that so many devices can share equally."""
+        return replace(self, padding_multiple=lcm(self.padding_multiple, parts))
+
+    def sample_shape(self, row_multiple: int, max_length: int | None) -> tuple[int, int]:
+        """``(rows, length)`` of some short batch under this policy, to try functions in.
+
+        >>> BatchPolicy(batch_size=4, padding_multiple=128).sample_shape(2, 1024)
+        (4, 128)
+        """
+        rows = -(-(self.batch_size or 1) // row_multiple) * row_multiple
+        length = min(SAMPLE_LENGTH, max_length or SAMPLE_LENGTH)
+        return rows, -(-length // self.padding_multiple) * self.padding_multiple
 
     def longest(self, segments: Segments) -> int:
         """The padded length of the longest segment's input."""

@@ -87,7 +87,8 @@ def generate(
         policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most tokens that all
             hold; ``"auto"``: as many slots as the devices have memory for.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
-            rows are split; all devices by default.
+            rows are split. By default the mesh of ``jax.set_mesh``, that of the parameters,
+            or all devices.
         on_bad_request: ``"raise"``, or ``"skip"`` to leave such prompts out.
         chunk_length: Where given, prompts are read in chunks of so many tokens.
         finished: Called with a prompt's index and its text as soon as it is known.
@@ -119,7 +120,7 @@ def generate(
     generator = Generator(
         model,
         tokenizer,
-        RowSharding.over(sharding),
+        RowSharding.over(sharding, model.params),
         Clock(),
         GenerationDefaults(_several("end_tokens", "token ids", end_tokens))
         if end_tokens is not None

@@ -83,8 +83,8 @@ class Batcher:
         self, lengths: NDArray[np.int32], limits: NDArray[np.int32], choice: Choice, slots: int
     ) -> Batching:
         totals = lengths + limits
-        padded = choose_lengths(totals, RECOMPUTED_LENGTHS)
-        memories = [Recomputing(self.model, int(totals.max()), int(length)) for length in padded]
+        padded = choose_lengths(totals, RECOMPUTED_LENGTHS, self.policy.padding_multiple)
+        memories = [Recomputing(self.model, int(padded[-1]), int(length)) for length in padded]
         begin, longest = Begin(memories[-1], slots), int(lengths.max())
         inserts = (Insert(begin, self._entering(slots, longest), longest),)
         decodes = tuple(self._decode(begin, memory, choice) for memory in memories)

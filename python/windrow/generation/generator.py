@@ -12,7 +12,7 @@ The cost: a request that ends early is noticed after at most two dispatches of
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -33,9 +33,9 @@ from windrow.generation.sizing import DEFAULT_SLOTS, fit_slots
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, DeviceWatch
+from windrow.scoring.axes import tried
 from windrow.scoring.contract import check_chunk_length, known_tokens
-from windrow.scoring.contract import vocabulary as traced_vocabulary
-from windrow.sharding import DeviceMemory, RowSharding, check_alive, place
+from windrow.sharding import DeviceMemory, RowSharding, check_alive, place, put_params, telling_of_memory
 from windrow.tokens import Segments, Tokenizer
 
 
@@ -102,10 +102,11 @@ class Generator:
         self.model, self.tokenizer, self.sharding, self.clock = model, tokenizer, sharding, clock
         self.defaults, self.policy = defaults, policy or BatchPolicy()
         self.seed, self.chunk_length = seed, chunk_length
-        self.params = params = sharding.put_params(model.params)
-        if vocabulary is None:
-            with jax.set_mesh(sharding.mesh):
-                vocabulary = traced_vocabulary(model, params, sharding.groups)
+        self.params = params = put_params(model.params, sharding)
+        self.policy = self.policy.split(sharding.length_multiple)
+        self._functions = replace(model, params=None)
+        if vocabulary is None or sharding.explicit:
+            self._functions, vocabulary = tried(model, params, sharding, self.policy)
         self.vocabulary, self._programs = vocabulary, Programs(params, sharding)
         self._stops = StopReader(tokenizer)
         self._totals = Counter[str]()
@@ -141,22 +142,23 @@ class Generator:
             return
         check_alive(self.params)
         known_tokens(prompts, self.vocabulary)
-        with self.clock.phase("plan"):
-            batching = self._sized_batching(prompts, settings)
-        self._slots = batching.begin.slots
-        self._totals["requests"] += len(prompts)
-        self._totals["prompt_tokens"] += len(prompts.tokens)
-        with self._programs.dropping_unbegun(), DeviceWatch(self.clock.generation) as watch:
+        with self._programs.one_run():
+            with self.clock.phase("plan"):
+                batching = self._sized_batching(prompts, settings)
+            self._slots = batching.begin.slots
+            self._totals["requests"] += len(prompts)
+            self._totals["prompt_tokens"] += len(prompts.tokens)
             for program in batching.programs:
                 self._programs.ask(program)
-            _Run(self, batching, prompts, settings, finished, watch).loop()
+            with DeviceWatch(self.clock.generation) as watch:
+                _Run(self, batching, prompts, settings, finished, watch).loop()
 
     def _sized_batching(self, prompts: Segments, settings: Sequence[Settings]) -> Batching:
         """The batching with as many slots as the policy says, or as the devices have memory for."""
         lengths = np.diff(prompts.offsets).astype(np.int32)
         longest = int((lengths + [one.max_new_tokens for one in settings]).max())
         groups, policy = self.sharding.groups, self.policy
-        batcher = Batcher(self.model, policy, groups, self.defaults.end_tokens, self.chunk_length)
+        batcher = Batcher(self._functions, policy, groups, self.defaults.end_tokens, self.chunk_length)
         if policy.sizes_itself:
             made, self.choice = fit_slots(
                 self.memory,
@@ -212,7 +214,7 @@ class _Run:
 
     def loop(self) -> None:
         """Until every text has ended."""
-        slots = self._get(self.batching.begin)()
+        slots = self._call(self.batching.begin)
         pending: deque[tuple[jax.Array, list[int]]] = deque()
         while self.schedule.waiting or self.schedule.busy:
             while entries := self.schedule.enter(self.limits):
@@ -225,9 +227,13 @@ class _Run:
         while pending:
             self._look(*pending.popleft())
 
-    def _get(self, program: Program) -> Any:
-        with self.clock.phase("compile"), self.watch.compiling():
-            return self.programs.get(program)
+    def _call(self, program: Program, *arrays: Any) -> Any:
+        """Hands a program's work to the devices."""
+        with telling_of_memory(str(program)):
+            with self.clock.phase("compile"), self.watch.compiling():
+                compiled = self.programs.get(program)
+            self.watch.handing_over()
+            return compiled(*arrays)
 
     def _insert(self, slots: Any, entries: list[Entry]) -> Any:
         longest = max(self.lengths[entry.request] for entry in entries)
@@ -238,10 +244,8 @@ class _Run:
                 for array in self._arrays(insert, entries)
             ]
         self.stopped.difference_update(entry.slot for entry in entries)
-        program = self._get(insert)
         # Its output is the next program's to take: it is watched together with the tokens made after it.
-        self.watch.handing_over()
-        return program(slots, *arrays)
+        return self._call(insert, slots, *arrays)
 
     def _arrays(self, insert: Insert, entries: list[Entry]) -> tuple[NDArray[Any], ...]:
         held = self.schedule.slots // self.schedule.groups
@@ -274,7 +278,7 @@ class _Run:
         self.decodes = last[1:]
         self.stopped.clear()
         which = np.array(taken, np.int32)
-        return self._get(last[0])(slots, place(which.shape, self.sharding.by_rows, partial(_part, which)))
+        return self._call(last[0], slots, place(which.shape, self.sharding.by_rows, partial(_part, which)))
 
     def _decode(self, slots: Any) -> Any:
         needed = max(
@@ -296,15 +300,15 @@ class _Run:
         with self.clock.phase("host"):
             stopped = place(mask.shape, self.sharding.by_rows, partial(_part, mask))
         self.generator._totals["slot_tokens"] += self.schedule.slots * STEPS
-        program = self._get(decode)
-        self.watch.handing_over()
-        slots, emitted = program(slots, stopped)
+        slots, emitted = self._call(decode, slots, stopped)
         self.watch.watch(emitted)
+        with self.clock.phase("compile"):
+            self.programs.advance()
         return slots, emitted
 
     def _look(self, emitted: jax.Array, owners: list[int]) -> None:
-        with self.clock.phase("device"):
-            tokens = np.asarray(emitted).tolist()
+        with self.clock.phase("device"), telling_of_memory(str(self.decodes[-1])):
+            tokens = jax.device_get(emitted).tolist()
         for slot, request in enumerate(owners):
             if request == FREE or self.texts[request].reason is not None:
                 continue

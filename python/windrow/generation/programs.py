@@ -1,6 +1,7 @@
 """Compiled programs: few shapes, each compiled once and ahead of its first use."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -29,6 +30,9 @@ class Begin:
     memory: Memory
     slots: int
 
+    def __str__(self) -> str:
+        return f"making {self.slots} slots for generated texts"
+
 
 @dataclass(frozen=True)
 class Insert:
@@ -38,6 +42,9 @@ class Insert:
     rows: int
     length: int
 
+    def __str__(self) -> str:
+        return f"reading {self.rows} prompts of {self.length} tokens into {self.begin.slots} slots"
+
 
 @dataclass(frozen=True)
 class Move:
@@ -45,6 +52,9 @@ class Move:
 
     begin: Begin
     fewer: Begin
+
+    def __str__(self) -> str:
+        return f"moving rows from {self.begin.slots} slots to {self.fewer.slots}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,9 @@ class Decode:
     steps: int
     choice: Choice
     end_tokens: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"generating {self.steps} tokens in each of {self.begin.slots} slots"
 
 
 Program = Begin | Insert | Move | Decode
@@ -81,8 +94,12 @@ class Programs:
         return len(self._compiler)
 
     def ask(self, program: Program) -> None:
-        """Begins to compile a program, unless that was asked for before."""
-        self._compiler.ask(program, partial(self._lower, program))
+        """Takes note of a program that will be needed."""
+        self._compiler.ask(program, self._jitted(program), self._params, *self._arrays(program))
+
+    def advance(self) -> None:
+        """Traces the next program that was asked for, so that it is compiled by the time it is needed."""
+        self._compiler.advance()
 
     def get(self, program: Program) -> Any:
         """A compiled program; the parameters are its first argument already."""
@@ -101,12 +118,14 @@ class Programs:
         compiled, arrays = self._compiler.get(program), self._arrays(program)
         return memory.need(compiled, arrays)
 
-    def dropping_unbegun(self) -> AbstractContextManager[None]:
-        """Forgets at the end what was asked for and is not begun by then."""
-        return self._compiler.dropping_unbegun()
-
-    def _lower(self, program: Program) -> Any:
-        return self._jitted(program).lower(self._params, *self._arrays(program))
+    @contextmanager
+    def one_run(self) -> Iterator[None]:
+        """A run: at its end what was asked for is forgotten, and what is not begun is not compiled."""
+        with self._compiler.one_run():
+            try:
+                yield
+            finally:
+                self._slots.cache_clear()
 
     def _arrays(self, program: Program) -> tuple[Any, ...]:
         """What a program is given besides the parameters."""
@@ -128,23 +147,26 @@ class Programs:
 
     def _jitted(self, program: Program) -> Any:
         by_rows, groups = self._sharding.by_rows, self._sharding.groups
+        function: Any
+        options: dict[str, Any] = {"out_shardings": by_rows}
         match program:
             case Begin():
-                return jax.jit(partial(empty_slots, program.memory, program.slots), out_shardings=by_rows)
+                function = partial(empty_slots, program.memory, program.slots)
             case Insert():
-                inserting = partial(insert_rows, program.begin.memory, groups)
-                return jax.jit(inserting, donate_argnums=1, out_shardings=by_rows)
+                function = partial(insert_rows, program.begin.memory, groups)
+                options["donate_argnums"] = 1
             case Move():
-                return jax.jit(partial(move_rows, groups), out_shardings=by_rows, keep_unused=True)
+                function = partial(move_rows, groups)
             case Decode():
-                decoding = partial(
+                function = partial(
                     decode_tokens, program.memory, program.steps, program.choice, program.end_tokens
                 )
-                outputs = (by_rows, self._sharding.replicated)
-                return jax.jit(decoding, donate_argnums=1, out_shardings=outputs)
+                options = {"out_shardings": (by_rows, self._sharding.replicated), "donate_argnums": 1}
+        return jax.jit(function, keep_unused=True, **options)
 
     def _slots_of(self, begin: Begin) -> Slots:
-        shapes = jax.eval_shape(partial(empty_slots, begin.memory, begin.slots), self._params)
+        with jax.set_mesh(self._sharding.mesh):
+            shapes = jax.eval_shape(partial(empty_slots, begin.memory, begin.slots), self._params)
         for leaf in jax.tree.leaves(shapes):
             if leaf.ndim == 0 or leaf.shape[0] != begin.slots:
                 raise ValueError(

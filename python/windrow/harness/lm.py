@@ -1,5 +1,6 @@
 """The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
 
+from copy import copy
 from dataclasses import replace
 from inspect import signature
 from typing import Any, Self
@@ -33,7 +34,7 @@ from windrow.harness.totals import Totals, run_report
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer, known_tokens
-from windrow.sharding import DeviceMemory, RowSharding
+from windrow.sharding import DeviceMemory, RowSharding, put_like
 from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
 
 
@@ -80,7 +81,8 @@ class JaxLM(LM):
             ``torch_random_seed`` of ``lm_eval.simple_evaluate``, ``--seed`` on the command line;
             0 where the model is called directly.
         sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
-            whose axes rows are split; all devices by default.
+            whose axes rows are split. By default the mesh of ``jax.set_mesh``, that of the
+            parameters, or all devices.
         mesh: The same as ``sharding``, for a mesh.
         requests_from_first_host: Whether process 0's requests are sent to all hosts and
             used there, whatever those were given. Results are then those of process 0's
@@ -155,14 +157,15 @@ class JaxLM(LM):
             pack=flag("pack", pack),
             memory_budget=None if memory_budget == "None" else memory_budget,
         )
-        self.sharding = RowSharding.over(sharding if sharding is not None else mesh)
+        limit = length_limit(max_length)
+        found, source, self.source = find_model(model, tokenizer, pretrained, factory, subfolder or "")
+        where = sharding if sharding is not None else mesh
+        self.sharding = RowSharding.over(where, found and found.params)
         if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:
             raise ValueError(
                 f"batch_size is {self.policy.batch_size}; it must be a multiple of {self.sharding.groups}, "
                 "the number of groups that the sharding splits rows into"
             )
-        limit = length_limit(max_length)
-        found, source, self.source = find_model(model, tokenizer, pretrained, factory, subfolder or "")
         self.tokenizer: Tokenizer = load_tokenizer(
             source,
             add_bos_token=None if add_bos_token is None else flag("add_bos_token", add_bos_token),
@@ -172,28 +175,57 @@ class JaxLM(LM):
             self.source, dtype, self.sharding.mesh, limit, self.tokenizer.model_max_length
         )
         self.max_length = within_limit(self.model, limit)
-        self.clock = Clock()
         self._memory = DeviceMemory(self.sharding, self.policy.budget_bytes)
-        chunk = integer("chunk_length", chunk_length)
-        self._scorer = Scorer(self.model, self.sharding, self.clock, chunk)
+        self._chunk_length = integer("chunk_length", chunk_length)
+        self._seed = integer("seed", seed, least=0)
+        self._defaults = read_defaults(
+            self.source if pretrained else self.tokenizer.name, self.tokenizer.eos_token_id
+        )
+        self.revision = str(revision)
+        self._shifted_reads = flag("logits_cache", logits_cache)
+        self._begin()
+        tell_of(self)
+
+    def _begin(self) -> None:
+        """Makes what runs the model; nothing has run yet."""
+        self.clock, self._totals = Clock(), Totals()
+        self._scorer = Scorer(self.model, self.sharding, self.clock, self._chunk_length, self.policy)
         self.model = replace(self.model, params=self._scorer.params)
         self._generator = Generator(
             self.model,
             self.tokenizer,
             self.sharding,
             self.clock,
-            read_defaults(self.source if pretrained else self.tokenizer.name, self.tokenizer.eos_token_id),
+            self._defaults,
             policy=self.policy,
-            chunk_length=chunk,
+            chunk_length=self._chunk_length,
             memory=self._memory,
             vocabulary=self._scorer.vocabulary,
             think_end=self._chat.think_end,
         )
-        self._seed = integer("seed", seed, least=0)
-        self.revision = str(revision)
-        self._shifted_reads = flag("logits_cache", logits_cache)
-        self._totals = Totals()
-        tell_of(self)
+
+    def with_params(self, params: Any) -> Self:
+        """The same model with other parameters: the next checkpoint, evaluated without compiling again.
+
+        Args:
+            params: As the model's own: the same structure, shapes and dtypes. Each leaf is moved to
+                where the model's own lies, from NumPy or from other devices.
+
+        Returns:
+            A model of its own, with an empty report and without lm_eval's cache of results.
+
+        Raises:
+            TypeError, ValueError: Something is not as in the model's own parameters; the message names it.
+
+        >>> lm = JaxLM(model, tokenizer)  # doctest: +SKIP
+        >>> for step, params in checkpoints:  # doctest: +SKIP
+        ...     results = lm_eval.simple_evaluate(lm.with_params(params), tasks=["arc_easy"])
+        """
+        other = copy(self)
+        other.model = replace(self.model, params=put_like(params, self._scorer.params))
+        other.cache_hook = CacheHook(None)
+        other._begin()
+        return other
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:

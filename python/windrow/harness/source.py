@@ -1,11 +1,10 @@
 """Where :class:`~windrow.JaxLM` gets its model: a given one, a checkpoint's, or a factory's."""
 
-from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from windrow.harness.arguments import Limit
+from windrow.harness.factory import call_factory
 from windrow.model import LanguageModel
 from windrow.models.config import DEFAULT_MAX_LENGTH
 
@@ -36,7 +35,7 @@ def find_model(
             tokenizer = str(Path(tokenizer, subfolder))
         return None, tokenizer or directory, directory
     if factory is not None:
-        model, made = _call_factory(factory)
+        model, made = call_factory(factory)
         return model, made if tokenizer is None else tokenizer, factory
     if not isinstance(model, LanguageModel):
         raise TypeError(f"model must be a windrow.LanguageModel, not {type(model).__name__}")
@@ -67,21 +66,3 @@ def within_limit(model: LanguageModel, asked: Limit) -> int | None:
             "LanguageModel whose own max_length is larger, or None where it has no limit"
         )
     return own if asked is None else None if asked == "unbounded" else asked
-
-
-def _call_factory(factory: str) -> tuple[LanguageModel, Any]:
-    module, separator, function = factory.partition(":")
-    if not separator:
-        raise ValueError(f"factory must be module:function, not {factory!r}")
-    try:
-        make = getattr(import_module(module), function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(
-            f"factory {factory} cannot be found: {error}; is its folder on PYTHONPATH?"
-        ) from error
-    made = make()
-    if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], LanguageModel)):
-        raise TypeError(
-            f"factory {factory} must return (LanguageModel, tokenizer), not {type(made).__name__}"
-        )
-    return made[0], made[1]

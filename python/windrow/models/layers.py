@@ -17,6 +17,15 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 """Activation functions by the names that configurations use."""
 
 
+def along(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """A weight for the last axes of ``x``, with its other axes written out: no rank is promoted.
+
+    >>> along(jnp.ones(4), jnp.ones((2, 3, 4))).shape
+    (1, 1, 4)
+    """
+    return jax.lax.expand_dims(weight, range(x.ndim - weight.ndim))
+
+
 def contract(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
     """``einsum`` that adds up in float32 and gives it back in float32.
 
@@ -33,7 +42,7 @@ def contract(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
 def linear(formula: str, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """A linear map with an optional bias, in the dtype of ``x``."""
     y = contract(formula, x, weight)
-    return (y if bias is None else y + bias.astype(y.dtype)).astype(x.dtype)
+    return (y if bias is None else y + along(bias, y).astype(y.dtype)).astype(x.dtype)
 
 
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
@@ -43,7 +52,7 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     """
     wide = x.astype(jnp.float32)
     wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
-    return wide.astype(weight.dtype) * weight
+    return wide.astype(weight.dtype) * along(weight, wide)
 
 
 def layer_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
@@ -54,4 +63,5 @@ def layer_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> 
     wide = x.astype(jnp.float32)
     wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
     wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
-    return (wide * weight.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
+    weight, bias = (along(part, wide).astype(jnp.float32) for part in (weight, bias))
+    return (wide * weight + bias).astype(x.dtype)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from windrow.model import LanguageModel
 from windrow.models.config import Fields
-from windrow.models.layers import ACTIVATIONS, contract, linear, rms_norm
+from windrow.models.layers import ACTIVATIONS, along, contract, linear, rms_norm
 from windrow.models.parameters import Leaf
 
 PREFIX = "backbone."
@@ -202,7 +202,7 @@ def _mix(
     dt, b, c = jnp.split(picked, [config.rank, config.rank + config.size], axis=-1)
     dt = jax.nn.softplus(linear("rls,is->rli", dt, weights["dt"], weights["dt_bias"]))
     mixed, memory = _recur(weights, before.memory, (u, dt, b, c), positions, real)
-    mixed = (mixed + u * weights["d"]) * config.activation(gate)
+    mixed = (mixed + u * along(weights["d"], u)) * config.activation(gate)
     return linear("rli,wi->rlw", mixed, weights["out"], weights.get("out_bias")), State(recent, memory)
 
 
@@ -227,13 +227,13 @@ def _convolve(
     def take(places: jax.Array) -> jax.Array:
         return jnp.take_along_axis(close, places[:, :, None], axis=1, mode="clip")
 
-    taps = weights["conv"][:, 0]
-    y = u * taps[:, kept]
+    taps = jnp.moveaxis(weights["conv"], 2, 0)[:, None, None, :, 0]  # [taps, 1, 1, inner]
+    y = u * taps[kept]
     for back in range(1, config.taps):
-        y = y + jnp.where((positions >= back)[:, :, None], take(place - back), 0) * taps[:, kept - back]
+        y = y + jnp.where((positions >= back)[:, :, None], take(place - back), 0) * taps[kept - back]
     count = jnp.sum(real, axis=1, keepdims=True, dtype=jnp.int32)
-    y = y + weights["conv_bias"] if config.bias_conv else y
-    return y, take(count + jnp.arange(kept, dtype=jnp.int32))
+    y = y + along(weights["conv_bias"], y) if config.bias_conv else y
+    return y, take(count + jnp.arange(kept, dtype=jnp.int32)[None])
 
 
 def _recur(
@@ -244,7 +244,7 @@ def _recur(
     real: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """The recurrence in float32: ``[rows, length, inner]``, and the memory after the last token."""
-    a = -jnp.exp(weights["a_log"].astype(jnp.float32))
+    a = -jnp.exp(weights["a_log"].astype(jnp.float32))[None]
 
     def token(memory: jax.Array, now: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         u, dt, b, c, first, moves = now

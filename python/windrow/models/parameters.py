@@ -21,11 +21,11 @@ from math import prod
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from windrow.models.checkpoint import Checkpoint
+from windrow.sharding import from_host
 
 Index = tuple[slice, ...]
 
@@ -150,7 +150,9 @@ def place(
     def array(leaf: Leaf) -> jax.Array:
         shape = leaf.shape(layers)
         if mesh is None:
-            return jnp.asarray(_read(leaf, checkpoint, shape, (slice(None),) * len(shape), dtype))
+            whole = _read(leaf, checkpoint, shape, (slice(None),) * len(shape), dtype)
+            placed: jax.Array = jax.device_put(whole)
+            return placed
         pieces: dict[tuple[tuple[int, int, int], ...], np.ndarray] = {}
 
         def piece(index: Index | None) -> np.ndarray[Any, Any]:
@@ -160,7 +162,7 @@ def place(
                 pieces[key] = _read(leaf, checkpoint, shape, index, dtype)
             return pieces[key]
 
-        return jax.make_array_from_callback(shape, NamedSharding(mesh, leaf.spec(mesh, axis)), piece)
+        return from_host(shape, NamedSharding(mesh, leaf.spec(mesh, axis)), piece)
 
     return jax.tree.map(array, tree)
 

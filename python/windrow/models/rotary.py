@@ -61,7 +61,8 @@ def read_frequencies(fields: Fields, head_dim: int) -> tuple[float, ...]:
 
 def rotation(frequencies: tuple[float, ...], positions: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cosines and sines, ``float32[rows, 1, length, head_dim / 2]``, for ``int32[rows, length]``."""
-    angles = positions[:, None, :, None].astype(jnp.float32) * jnp.asarray(frequencies, jnp.float32)
+    turns = jnp.asarray(frequencies, jnp.float32)[None, None, None]
+    angles = positions[:, None, :, None].astype(jnp.float32) * turns
     return jnp.cos(angles), jnp.sin(angles)
 
 

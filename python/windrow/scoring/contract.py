@@ -11,37 +11,45 @@ from windrow.bad_requests import BadRequestsError
 from windrow.model import LanguageModel
 from windrow.tokens import Segments
 
-LENGTH = 8
 
-
-def vocabulary(model: LanguageModel, params: Any, rows: int) -> int:
+def vocabulary(model: LanguageModel, params: Any, shape: tuple[int, int], rows: int = 1) -> int:
     """How many tokens the model's logits are for, every function it offers having been checked.
 
-    Nothing is computed: functions are traced for ``rows`` rows of a few tokens.
+    Nothing is computed: functions are traced.
+
+    Args:
+        model: The model.
+        params: Its parameters.
+        shape: ``(rows, length)`` of the batch that functions are traced for, such as batches of the run have.
+        rows: How many rows the head is traced for.
 
     Raises:
+        TypeError: A function returns something other than an array.
         ValueError: A function gives another shape or type than the contract asks
             for, or two functions disagree about the vocabulary.
 
     >>> model = LanguageModel(jnp.zeros((5, 7)), lambda params, tokens, positions, ids: params[tokens])
-    >>> vocabulary(model, model.params, 2)
+    >>> vocabulary(model, model.params, (2, 8))
     7
     """
-    batch = [jax.ShapeDtypeStruct((rows, LENGTH), jnp.int32)] * 3
-    found = {"apply": _traced("apply", model.apply, (rows, LENGTH), params, *batch)}
+    batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
+    found = {"apply": _traced("apply", model.apply, shape, params, *batch)}
     width = None
     if model.hidden is not None and model.head is not None:
-        hidden = _traced("hidden", model.hidden, (rows, LENGTH), params, *batch)
+        hidden = _traced("hidden", model.hidden, shape, params, *batch)
         picked = jax.ShapeDtypeStruct((rows, hidden.shape[-1]), hidden.dtype)
         found["head"] = _traced("head", model.head, (rows,), params, picked)
         width = hidden.shape[-1]
     if model.init_state is not None and model.step is not None:
         step = model.step
 
-        def first_step(params: Any, *batch: jax.Array) -> jax.Array:
-            return step(params, model.state_for(params, rows, LENGTH), *batch)[1]
+        def first_step(params: Any, *batch: jax.Array) -> Any:
+            made: Any = step(params, model.state_for(params, *shape), *batch)
+            if not isinstance(made, tuple) or len(made) != 2:
+                return _Wrong(f"step returned {_described(made)}; return (state, {_output(model)})")
+            return made[1]
 
-        output = _traced("step", first_step, (rows, LENGTH), params, *batch)
+        output = _traced("step", first_step, shape, params, *batch)
         if width is None:
             found["step"] = output
         elif output.shape[-1] != width:
@@ -92,13 +100,54 @@ def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:
         raise ValueError("chunk_length needs a model with init_state and step")
 
 
+class _Wrong(str):
+    """What is wrong with what a function returned."""
+
+    __slots__ = ()
+
+
 def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *given: Any) -> Any:
     """What a function gives, which must have the axes ``leading`` and one more."""
-    output = jax.eval_shape(function, *given)
-    shape = getattr(output, "shape", None)
-    if shape is None or len(shape) != len(leading) + 1 or tuple(shape[:-1]) != leading:
-        asked = ", ".join([*map(str, leading), "size"])
-        raise ValueError(f"{name} gives shape {shape}; it must give [{asked}] here")
+    wrong: list[_Wrong] = []
+
+    def traced(*arguments: Any) -> Any:
+        output = function(*arguments)
+        if isinstance(output, jax.Array | np.ndarray):
+            return output
+        if not isinstance(output, _Wrong):
+            what = "step's second part is" if name == "step" else f"{name} returned"
+            alone = "one array" if name in ("hidden", "step") else "the logits alone"
+            output = _Wrong(f"{what} {_described(output)}; return {alone}, [{_axes(leading)}]")
+        wrong.append(output)
+        return None
+
+    output = jax.eval_shape(traced, *given)
+    if wrong:  # raised here, since JAX adds lines of its own to what is raised while it traces
+        raise TypeError(wrong[0])
+    shape = tuple(output.shape)
+    if len(shape) != len(leading) + 1 or shape[:-1] != leading:
+        raise ValueError(f"{name} gives shape {shape}; it must give [{_axes(leading)}] here")
     if not jnp.issubdtype(output.dtype, jnp.floating):
         raise ValueError(f"{name} gives {output.dtype}; it must give floating-point numbers")
     return output
+
+
+def _axes(leading: tuple[int, ...]) -> str:
+    return ", ".join([*map(str, leading), "size"])
+
+
+def _output(model: LanguageModel) -> str:
+    return "logits" if model.head is None else "what head reads"
+
+
+def _described(output: Any) -> str:
+    """What came, in a few words."""
+    if output is None:
+        return "None"
+    if isinstance(output, jax.Array | np.ndarray):
+        return f"an array {list(output.shape)}"
+    if isinstance(output, dict):
+        return f"a dict with {', '.join(map(repr, list(output)[:8])) or 'nothing'}"
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"

@@ -62,7 +62,8 @@ def score(
         policy: How requests are batched; ``BatchPolicy(tokens_per_batch="auto")`` leaves
             it to the memory of the devices.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
-            rows are split; all devices by default.
+            rows are split. By default the mesh of ``jax.set_mesh``, that of the parameters,
+            or all devices.
         on_bad_request: ``"raise"``, or ``"skip"`` to give such requests minus infinity and list them.
         chunk_length: See :class:`~windrow.JaxLM`.
 
@@ -81,10 +82,10 @@ def score(
     """
     tokenizer = load_tokenizer(tokenizer)
     segments = _segments(tokenizer, requests, model.max_length, on_bad_request)
-    where = RowSharding.over(sharding)
-    scorer = Scorer(model, where, Clock(), chunk_length)
+    policy = policy or BatchPolicy()
+    scorer = Scorer(model, RowSharding.over(sharding, model.params), Clock(), chunk_length, policy)
     segments = known_tokens(segments, scorer.vocabulary, on_bad_request)
-    scores = scorer.run(scorer.plan(policy or BatchPolicy(), segments), segments)
+    scores = scorer.run(scorer.plan(policy, segments), segments)
     counts = np.zeros(segments.request_count, np.int64)
     np.add.at(counts, segments.requests, np.diff(scores.offsets))
     totals = np.zeros(segments.request_count)

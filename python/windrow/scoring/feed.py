@@ -31,6 +31,9 @@ class BatchShape:
     reads: int
     packed: bool
 
+    def __str__(self) -> str:
+        return f"a batch of {self.rows} x {self.length} tokens with {self.reads} scored in each group"
+
 
 class Feed:
     """The batches of a plan as the arguments of the compiled programs.

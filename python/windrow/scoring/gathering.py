@@ -55,9 +55,10 @@ class Gatherer:
 
     def _own_groups(self, output: jax.Array) -> NDArray[Any]:
         if output.is_fully_addressable:
-            return np.asarray(output)
+            whole: NDArray[Any] = jax.device_get(output)
+            return whole
         parts = {shard.index[0].start or 0: shard.data for shard in output.addressable_shards}
-        return np.concatenate([np.asarray(parts[first]) for first in sorted(parts)])
+        return np.concatenate(jax.device_get([parts[first] for first in sorted(parts)]))
 
     def _everywhere(self, parts: list[NDArray[Any]], most: int) -> list[NDArray[Any]]:
         """Every part with all groups, from the groups that each process holds of it."""

@@ -75,7 +75,7 @@ def score_batch(
     head = partial(model.head, params) if model.head is not None else _logits_as_they_are
     groups, picks = pick_index.shape
     source = source.reshape(groups, -1, source.shape[-1])
-    vocab = jax.eval_shape(head, jax.ShapeDtypeStruct((1, source.shape[-1]), source.dtype)).shape[-1]
+    vocab = jax.eval_shape(head, jax.ShapeDtypeStruct((groups, source.shape[-1]), source.dtype)).shape[-1]
     chunk = min(picks, MOST_PICKS, max(1, CHUNK_BYTES // (4 * vocab)))
     pick_index = jnp.pad(pick_index, ((0, 0), (0, -picks % chunk)))
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from threading import Lock, local
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -23,15 +24,16 @@ from numpy.typing import NDArray
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
+from windrow.scoring.axes import tried
 from windrow.scoring.compiler import Compiler
-from windrow.scoring.contract import check_chunk_length, known_tokens, vocabulary
+from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.feed import BatchShape, Feed
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.identity import params_checksum, probe
 from windrow.scoring.program import score_batch
 from windrow.scoring.sizing import fit_plan
 from windrow.scoring.watch import DeviceSeconds, DeviceWatch
-from windrow.sharding import DeviceMemory, RowSharding, check_alive
+from windrow.sharding import DeviceMemory, RowSharding, check_alive, put_params, telling_of_memory
 from windrow.tokens import Segments
 
 IN_FLIGHT = 4
@@ -99,10 +101,10 @@ class Scores:
 
 
 class Clock:
-    """Seconds, added up over runs.
+    """Seconds, added up over runs, which may be in several threads.
 
     Attributes:
-        seconds: By phase of the host's main thread; those of a phase within another are its own alone.
+        seconds: By phase, those of all threads that run something; a phase within another counts by itself.
         scoring: What the devices did while scores were made.
         generation: What they did while texts were generated.
     """
@@ -110,18 +112,27 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.scoring, self.generation = DeviceSeconds(), DeviceSeconds()
-        self._inner = 0.0
+        self._lock, self._thread = Lock(), _Inner()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Adds the time spent inside to the phase's seconds."""
-        start, outer, self._inner = perf_counter(), self._inner, 0.0
+        thread = self._thread
+        start, outer, thread.seconds = perf_counter(), thread.seconds, 0.0
         try:
             yield
         finally:
             whole = perf_counter() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner
-            self._inner = outer + whole
+            with self._lock:
+                self.seconds[name] = self.seconds.get(name, 0.0) + whole - thread.seconds
+            thread.seconds = outer + whole
+
+
+class _Inner(local):
+    """The seconds of the phases within the one that a thread is in."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
 
 
 class Scorer:
@@ -133,6 +144,7 @@ class Scorer:
         clock: Where the seconds of each phase are added up.
         chunk_length: Where given, rows run through the model's ``step`` in chunks of
             this many tokens, the state carried from one to the next.
+        policy: How batches will be planned: functions are tried in a shape that it allows.
 
     Attributes:
         vocabulary: How many tokens the model's logits are for.
@@ -145,16 +157,21 @@ class Scorer:
     """
 
     def __init__(
-        self, model: LanguageModel, sharding: RowSharding, clock: Clock, chunk_length: int | None = None
+        self,
+        model: LanguageModel,
+        sharding: RowSharding,
+        clock: Clock,
+        chunk_length: int | None = None,
+        policy: BatchPolicy | None = None,
     ) -> None:
         check_chunk_length(model, chunk_length)
         self.model = model
         self.chunk_length = chunk_length
         self.sharding = sharding
         self.clock = clock
-        self.params = sharding.put_params(model.params)
-        with jax.set_mesh(sharding.mesh):
-            self.vocabulary = vocabulary(model, self.params, sharding.groups)
+        self.params = put_params(model.params, sharding)
+        self._policy = (policy or BatchPolicy()).split(sharding.length_multiple)
+        self._functions, self.vocabulary = tried(model, self.params, sharding, self._policy)
         self.choice: dict[str, int] = {}
         self._compiler = Compiler(sharding.mesh)
 
@@ -172,8 +189,9 @@ class Scorer:
         log-probabilities of a few fixed tokens. The first takes a pass over the
         parameters' memory, the second one short batch, and each a compilation.
         """
-        segments = probe(self.vocabulary, self.model.max_length)
-        logprobs = self.run(BatchPolicy().plan(segments, self.sharding.groups), segments).token_logprobs
+        segments, policy = probe(self.vocabulary, self.model.max_length), self._policy
+        fixed = BatchPolicy(policy.batch_size, padding_multiple=policy.padding_multiple)
+        logprobs = self.run(fixed.plan(segments, self.sharding.groups), segments).token_logprobs
         return {
             "parameters": params_checksum(self.params, self.sharding),
             "model function": logprobs.tolist(),
@@ -195,7 +213,7 @@ class Scorer:
                 been deleted.
         """
         check_alive(self.params)
-        self.choice = {}
+        self.choice, policy = {}, policy.split(self.sharding.length_multiple)
         with self.clock.phase("plan"):
             if not policy.sizes_itself or not len(segments):
                 sized = policy.sized(1) if policy.sizes_itself else policy
@@ -207,7 +225,7 @@ class Scorer:
 
     def _needs(self, memory: DeviceMemory, feed: Feed, shapes: Sequence[BatchShape]) -> list[int]:
         """What memory the programs of some shapes need."""
-        self._compile_ahead(feed, shapes)
+        self._ask(feed, shapes)
         with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
             programs = [self._compiler.get(shape) for shape in shapes]
         return [
@@ -234,20 +252,24 @@ class Scorer:
         pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
 
         def fetch() -> None:
-            with self.clock.phase("device"):
-                whole = list(gatherer.add(*pending.popleft()))
+            batch, outputs = pending.popleft()
+            with self.clock.phase("device"), telling_of_memory(str(feed.shapes[batch])):
+                whole = list(gatherer.add(batch, outputs))
             self._spread(plan, scores, whole, known)
 
-        with self._compiler.dropping_unbegun(), DeviceWatch(self.clock.scoring) as watch:
-            self._compile_ahead(feed, feed.shapes)
+        with self._compiler.one_run(), DeviceWatch(self.clock.scoring) as watch:
+            self._ask(feed, feed.shapes)
             for batch, shape in enumerate(feed.shapes):
-                with self.clock.phase("compile"), watch.compiling():
-                    program = self._compiler.get(shape)
-                with self.clock.phase("host"):
-                    arrays = feed.arrays(batch)
-                watch.handing_over()
-                pending.append((batch, program(self.params, *arrays)))
+                with telling_of_memory(str(shape)):
+                    with self.clock.phase("compile"), watch.compiling():
+                        program = self._compiler.get(shape)
+                    with self.clock.phase("host"):
+                        arrays = feed.arrays(batch)
+                    watch.handing_over()
+                    pending.append((batch, program(self.params, *arrays)))
                 watch.watch(pending[-1][1])
+                with self.clock.phase("compile"):
+                    self._compiler.advance()
                 if len(pending) > IN_FLIGHT:
                     fetch()
             while pending:
@@ -255,15 +277,16 @@ class Scorer:
         self._spread(plan, scores, gatherer.flush(), known)
         return scores
 
-    def _compile_ahead(self, feed: Feed, shapes: Sequence[BatchShape]) -> None:
+    def _ask(self, feed: Feed, shapes: Sequence[BatchShape]) -> None:
+        """Asks for the programs of some shapes, in the order in which they are needed."""
         for shape in dict.fromkeys(shapes):
-            self._compiler.ask(shape, partial(self._lower, feed.structs(shape)))
-
-    def _lower(self, structs: list[jax.ShapeDtypeStruct]) -> Any:
-        program = jax.jit(
-            partial(score_batch, self.model, self.chunk_length), out_shardings=self.sharding.by_rows
-        )
-        return program.lower(self.params, *structs)
+            # Each time anew: JAX knows a traced function again, but not what the caller has set meanwhile.
+            program = jax.jit(
+                partial(score_batch, self._functions, self.chunk_length),
+                out_shardings=self.sharding.by_rows,
+                keep_unused=True,
+            )
+            self._compiler.ask(shape, program, self.params, *feed.structs(shape))
 
     def _spread(self, plan: Plan, scores: Scores, batches: Iterable[Fetched], known: Report | None) -> None:
         """Puts fetched batches' outputs where their segments' scores belong."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from time import perf_counter
 from typing import Any, Self
 
@@ -56,12 +56,16 @@ class DeviceSeconds:
     waiting_for_host: float = 0.0
     waiting_for_compiler: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Runs of several threads add to the same seconds."""
+        self._lock = Lock()
+
     @contextmanager
     def compiling_ahead(self) -> Iterator[None]:
         """While the host waits for the compiler before a run, to find out how large batches may be."""
         start = perf_counter()
         yield
-        self.waiting_for_compiler += perf_counter() - start
+        self._add(0.0, 0.0, perf_counter() - start)
 
     def add(self, begin: float, pieces: Sequence[Work]) -> None:
         """Adds a run that began at ``begin``, its pieces in the order in which they were handed over.
@@ -71,17 +75,24 @@ class DeviceSeconds:
         >>> seconds
         DeviceSeconds(running=2.5, waiting_for_host=1.25, waiting_for_compiler=0.25)
         """
-        free = begin
+        free, running, for_host, for_compiler = begin, 0.0, 0.0, 0.0
         for work in pieces:
             handed = max(work.handed, free)
             before, between = (
                 sum(max(0.0, min(stop, last) - max(start, first)) for start, stop in work.compiling)
                 for first, last in ((free, handed), (handed, work.ready))
             )
-            self.waiting_for_compiler += before + between
-            self.waiting_for_host += handed - free - before
-            self.running += max(0.0, work.ready - handed - between)
+            for_compiler += before + between
+            for_host += handed - free - before
+            running += max(0.0, work.ready - handed - between)
             free = max(free, work.ready)
+        self._add(running, for_host, for_compiler)
+
+    def _add(self, running: float, for_host: float, for_compiler: float) -> None:
+        with self._lock:
+            self.running += running
+            self.waiting_for_host += for_host
+            self.waiting_for_compiler += for_compiler
 
 
 class DeviceWatch:

@@ -12,9 +12,14 @@ from windrow.sharding.launch import leaving_at_once as leaving_at_once
 from windrow.sharding.loader import HostShare as HostShare
 from windrow.sharding.loader import MultiHostDataLoadIterator as MultiHostDataLoadIterator
 from windrow.sharding.memory import DeviceMemory as DeviceMemory
+from windrow.sharding.memory import telling_of_memory as telling_of_memory
+from windrow.sharding.parameters import check_alive as check_alive
+from windrow.sharding.parameters import name_of as name_of
+from windrow.sharding.parameters import put_like as put_like
+from windrow.sharding.parameters import put_params as put_params
+from windrow.sharding.placing import from_host as from_host
+from windrow.sharding.placing import place as place
 from windrow.sharding.rows import RowSharding as RowSharding
-from windrow.sharding.rows import check_alive as check_alive
-from windrow.sharding.rows import place as place
 
 __all__ = [
     "DeviceMemory",
@@ -25,10 +30,15 @@ __all__ = [
     "RowSharding",
     "check_agreement",
     "check_alive",
+    "from_host",
     "gather_from_hosts",
     "host_count",
     "is_first_host",
     "leaving_at_once",
+    "name_of",
     "place",
+    "put_like",
+    "put_params",
     "share_from_first_host",
+    "telling_of_memory",
 ]

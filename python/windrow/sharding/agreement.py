@@ -16,6 +16,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
+from windrow.sharding.placing import from_host
+
 EXCERPT_BYTES = 64
 """How much of a differing text or value each host shows the others: its start, and where it differs."""
 
@@ -136,12 +138,13 @@ def _between_hosts(array: NDArray[Any], combine: Callable[[jax.Array], jax.Array
         first.setdefault(device.process_index, device)
     mesh = Mesh(np.array([first[process] for process in sorted(first)]), ("hosts",))
     everywhere = NamedSharding(mesh, PartitionSpec())
-    whole = jax.make_array_from_callback(
+    whole = from_host(
         (len(first), *array.shape), NamedSharding(mesh, PartitionSpec("hosts")), lambda _: array[None]
     )
     with jax.set_mesh(mesh):
         combined = jax.jit(combine, out_shardings=everywhere)(whole)
-    return np.asarray(combined.addressable_data(0))
+    gathered: NDArray[Any] = jax.device_get(combined.addressable_data(0))
+    return gathered
 
 
 def _as_it_is(whole: jax.Array) -> jax.Array:

@@ -23,7 +23,8 @@ from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
 from windrow.sharding.feed import BatchFeed, BatchSequence, Read
-from windrow.sharding.rows import RowSharding, place
+from windrow.sharding.placing import from_host, place
+from windrow.sharding.rows import RowSharding
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -313,7 +314,7 @@ class _Placement:
                 "devices of this process, so it must be a multiple of that"
             )
         if held == self._share.block_count:
-            return jax.make_array_from_callback(mine.shape, self._sharding, mine.__getitem__)
+            return from_host(mine.shape, self._sharding, mine.__getitem__)
         size = len(mine) // held
 
         def fill(start: int, stop: int) -> NDArray[Any]:

@@ -14,6 +14,8 @@ up to 2.4 times what XLA says, so that only a part of a CPU's budget is planned 
 import os
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -78,10 +80,11 @@ class DeviceMemory:
             program: As ``jit(...).lower(params, *arrays).compile()`` gives it.
             arrays: A pytree of ``jax.ShapeDtypeStruct`` with shardings: all but the parameters.
         """
-        analysis = program.memory_analysis()
-        if analysis is None:
+        analyse = getattr(program, "memory_analysis", None)
+        if analyse is None or (analysis := analyse()) is None:
+            reason = "jax.disable_jit() is on" if analyse is None else "this backend does not tell"
             raise ValueError(
-                "this backend does not tell what memory a compiled program needs, which 'auto' follows; "
+                f"'auto' follows what memory compiled programs need, and {reason}; "
                 "give batch_size or tokens_per_batch as a number"
             )
         given = sum(_shard_bytes(array) for array in jax.tree.leaves(arrays))
@@ -95,9 +98,12 @@ class DeviceMemory:
 
     def refusal(self, what: str, need: int, remedy: str) -> ValueError:
         """An error that says that not even the least fits."""
+        there = f"{show_bytes(self.budget)} that there are"
+        if self.asked is not None:
+            there = f"{show_bytes(self.asked)} that memory_budget allows"
         return ValueError(
             f"{what} needs {show_bytes(need)} beside the parameters, and {show_bytes(self.room)} of the "
-            f"{show_bytes(self.budget)} that there are can be planned for; {remedy}"
+            f"{there} can be planned for; {remedy}"
         )
 
     @cached_property
@@ -134,6 +140,28 @@ class DeviceMemory:
                 "give memory_budget, or batch_size or tokens_per_batch as a number"
             )
         return int(min(left))
+
+
+@contextmanager
+def telling_of_memory(what: str) -> Iterator[None]:
+    """Makes of JAX's error where memory runs out one that says for what, and what helps.
+
+    Args:
+        what: What was to run, with its shape.
+
+    Raises:
+        MemoryError: In place of a ``RESOURCE_EXHAUSTED`` of JAX.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(
+            f"out of memory in {what}; give a smaller batch_size or tokens_per_batch, "
+            "tokens_per_batch='auto' (with a memory_budget, if other work needs memory, too), or a smaller "
+            f"max_length. JAX says: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def available_bytes() -> int:

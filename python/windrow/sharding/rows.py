@@ -5,7 +5,6 @@ hold. It fills exactly those and hands them to
 :func:`jax.make_array_from_callback`, which moves nothing between hosts.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -14,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -25,23 +23,34 @@ class RowSharding:
     on one device, or on several that hold copies of it (tensor parallelism).
 
     Attributes:
-        sharding: The sharding of an array ``[rows, length]``.
+        sharding: The sharding of an array ``[rows, length]``. All axes of its mesh are automatic.
+        explicit: Which axes of the caller's own mesh are explicit: a model's functions are traced
+            under a mesh on which they are.
     """
 
     sharding: NamedSharding
+    explicit: tuple[str, ...] = ()
 
     @classmethod
-    def over(cls, where: NamedSharding | Mesh | None = None) -> "RowSharding":
-        """Rows under a given sharding, over all axes of a mesh, or over all devices.
+    def over(cls, where: NamedSharding | Mesh | None = None, params: Any = None) -> "RowSharding":
+        """Rows under a given sharding, over all axes of a mesh, or where the caller works.
 
-        The devices may be in any order. Axes that are explicit, as those of
-        ``jax.make_mesh`` are by default, are taken as automatic ones of the same devices.
+        Args:
+            where: A sharding for ``[rows, length]``, or a mesh. The devices may be in any order. Where
+                ``None``, the mesh of ``jax.set_mesh`` counts, then that of the parameters, then one of
+                all devices.
+            params: A model's parameters. On a mesh that was not given as ``where``, rows are split over
+                the axes that no parameter is split over, or over all if there are none.
+
+        Raises:
+            TypeError: ``where`` is neither a ``NamedSharding`` nor a ``Mesh`` of devices.
+            ValueError: It is for more axes than two, or leaves open where rows lie.
 
         >>> RowSharding.over(Mesh(np.array(jax.devices()[:1]), ("data",))).groups
         1
         """
         if where is None:
-            where = Mesh(np.array(jax.devices()), ("data",))
+            where = _where_the_caller_works(params)
         if isinstance(where, Mesh):
             where = NamedSharding(where, PartitionSpec(where.axis_names))
         if not isinstance(where, NamedSharding):
@@ -50,18 +59,30 @@ class RowSharding:
             )
         if len(where.spec) > 2:
             raise ValueError(f"sharding must be for [rows, length], but its spec {where.spec} has more axes")
-        return cls(NamedSharding(_automatic(where.mesh), where.spec))
+        if PartitionSpec.UNCONSTRAINED in where.spec:
+            raise ValueError(
+                f"sharding's spec {where.spec} leaves open where rows lie; name the mesh axes that each "
+                "dimension is split over, or None for none"
+            )
+        return cls(NamedSharding(automatic(where.mesh), where.spec), explicit_axes(where.mesh))
 
     @cached_property
     def mesh(self) -> Mesh:
         """The mesh of devices, whose axes are all automatic."""
-        return _automatic(self.sharding.mesh)
+        return automatic(self.sharding.mesh)
 
     @cached_property
     def row_axes(self) -> tuple[str, ...]:
         """The mesh axes that rows are split over."""
-        axes = self.sharding.spec[0] if len(self.sharding.spec) else None
-        return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
+        return self._axes(0)
+
+    @cached_property
+    def length_multiple(self) -> int:
+        """Into how many parts each row is split; padded lengths must be a multiple of it."""
+        return prod(self.sharding.mesh.shape[axis] for axis in self._axes(1))
+
+    def _axes(self, dimension: int) -> tuple[str, ...]:
+        return _axes_at(self.sharding.spec, dimension)
 
     @cached_property
     def groups(self) -> int:
@@ -78,57 +99,36 @@ class RowSharding:
         """The sharding of an array that every device holds whole."""
         return NamedSharding(self.sharding.mesh, PartitionSpec())
 
-    def put_params(self, params: object) -> object:
-        """The parameters on this mesh: leaves of one device, and NumPy's, are copied to every device of it.
 
-        Leaves that lie on the mesh's devices stay as they are, without a copy. NumPy arrays are always
-        copied, so they may be overwritten afterwards.
-
-        Raises:
-            ValueError: A leaf lies on several devices that are not the mesh's, or has been deleted.
-        """
-        check_alive(params)
-        return jax.tree.map_with_path(self._put, params)
-
-    def _put(self, path: tuple[Any, ...], leaf: object) -> object:
-        if isinstance(leaf, np.ndarray):
-            leaf = leaf.copy()  # JAX on the CPU may use NumPy's memory as it is
-        if not isinstance(leaf, jax.Array):
-            return jax.device_put(leaf, self.replicated)
-        lies = leaf.sharding
-        if isinstance(lies, NamedSharding) and _order(lies.mesh) == _order(self.sharding.mesh):
-            if (mesh := _automatic(lies.mesh)) is lies.mesh:
-                return leaf
-            parts = [shard.data for shard in leaf.addressable_shards]
-            sharding = NamedSharding(mesh, lies.spec, memory_kind=lies.memory_kind)
-            return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
-        if len(lies.device_set) == 1 and leaf.is_fully_addressable:
-            return jax.device_put(leaf, self.replicated)
-        if lies.device_set == self.sharding.device_set and not isinstance(lies, NamedSharding):
-            return leaf
-        raise ValueError(
-            f"the parameter {jax.tree_util.keystr(path) or 'params'} lies on the devices {_names(lies)}, "
-            f"and rows on {_names(self.sharding)}; give as sharding or mesh one with the parameters' devices "
-            "in their order, or put the parameters on that of the rows"
-        )
+def _where_the_caller_works(params: Any) -> NamedSharding:
+    """Rows on the mesh in force, on that of the parameters, or on all devices."""
+    lies = [leaf.sharding for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
+    placed = [sharding for sharding in lies if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1]
+    mesh: Any = jax.sharding.get_mesh()
+    if mesh.empty:
+        mesh = placed[0].mesh if placed else Mesh(np.array(jax.devices()), ("data",))
+    taken = {
+        axis
+        for sharding in placed
+        for at in range(len(sharding.spec))
+        for axis in _axes_at(sharding.spec, at)
+    }
+    free = tuple(axis for axis in mesh.axis_names if axis not in taken)
+    return NamedSharding(mesh, PartitionSpec(free or mesh.axis_names))
 
 
-def check_alive(params: object) -> None:
-    """Refuses parameters whose memory is gone.
-
-    Raises:
-        ValueError: A leaf has been deleted; the message names it.
-    """
-    for path, leaf in jax.tree.leaves_with_path(params):
-        if isinstance(leaf, jax.Array) and leaf.is_deleted():
-            raise ValueError(
-                f"the parameter {jax.tree_util.keystr(path) or 'params'} has been deleted: it was donated "
-                "to a compiled function (donate_argnums), such as a training step, or delete() was called "
-                "on it; make a new model from the parameters as they are now"
-            )
+def _axes_at(spec: PartitionSpec, dimension: int) -> tuple[str, ...]:
+    axes = spec[dimension] if dimension < len(spec) else None
+    return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
 
-def _automatic(mesh: Any) -> Mesh:
+def explicit_axes(mesh: Any) -> tuple[str, ...]:
+    """The names of a mesh's explicit axes."""
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return tuple(name for name, kind in kinds if kind is AxisType.Explicit)
+
+
+def automatic(mesh: Any) -> Mesh:
     """The mesh with automatic axes: itself, or one of the same devices."""
     if not isinstance(mesh, Mesh):
         raise TypeError(f"the sharding's mesh must be a jax.sharding.Mesh of devices, not {mesh}")
@@ -137,37 +137,6 @@ def _automatic(mesh: Any) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names)
 
 
-def _order(mesh: Any) -> list[Any]:
+def device_order(mesh: Any) -> list[Any]:
+    """A mesh's devices, one after the other; none if it is abstract."""
     return list(mesh.devices.flat) if isinstance(mesh, Mesh) else []
-
-
-def _names(sharding: jax.sharding.Sharding) -> str:
-    """The ids of a sharding's devices, in their order where it has one; only the first of many."""
-    devices = _order(sharding.mesh) if isinstance(sharding, NamedSharding) else list(sharding.device_set)
-    ids = [str(device.id) for device in devices]
-    return f"[{', '.join(ids[:16])}{', ...' if len(ids) > 16 else ''}]"
-
-
-def place(
-    shape: tuple[int, ...], sharding: NamedSharding, fill: Callable[[int, int], NDArray[np.generic]]
-) -> jax.Array:
-    """A global array of which this host fills only what its devices hold.
-
-    Args:
-        shape: The global shape.
-        sharding: Its sharding.
-        fill: ``fill(start, stop)`` gives a new array with ``start:stop`` of the
-            leading axis and all of the others. It is called once for each
-            distinct range, however many devices hold it, and what it returns
-            must not be written again: JAX may use that memory as it is.
-    """
-    filled: dict[tuple[int, int], NDArray[np.generic]] = {}
-
-    def part(index: tuple[slice, ...] | None) -> NDArray[np.generic]:
-        assert index is not None
-        start, stop, _ = index[0].indices(shape[0])
-        if (start, stop) not in filled:
-            filled[start, stop] = fill(start, stop)
-        return filled[start, stop][(slice(None), *index[1:])]
-
-    return jax.make_array_from_callback(shape, sharding, part)

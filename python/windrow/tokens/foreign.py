@@ -1,6 +1,7 @@
 """Tokenizers of other libraries: anything with ``encode(text)`` that gives token ids."""
 
 import inspect
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from windrow.tokens.parts import Decode, Encode, Parts, sane_limit
 
 _ROLES = ("bos_token", "eos_token", "pad_token")
+
+_SHOWN = 80
+"""How much of what a tokenizer gave is shown in an error."""
 
 _PROBES = ("a", "Plain text, 0123.", " before", "after ", "\n\n", "na\u00efve, \u65e5\u672c\u8a9e \U0001f642")
 """What tells one tokenizer from another."""
@@ -76,9 +80,18 @@ def _encode_function(tokenizer: Any) -> Encode:
     def encode(texts: list[str], add_special_tokens: bool) -> list[list[int]]:
         options = {"add_special_tokens": add_special_tokens} if told else {}
         rows = (tokenizer.encode(text, **options) for text in texts)
-        return [[int(token) for token in getattr(row, "ids", row)] for row in rows]
+        return [_ids(getattr(row, "ids", row)) for row in rows]
 
     return encode
+
+
+def _ids(row: Any) -> list[int]:
+    try:
+        return [operator.index(token) for token in row]
+    except TypeError:
+        shown = repr(row)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        raise TypeError(f"tokenizer.encode gave {shown}; it must give token ids, whole numbers") from None
 
 
 def _decode_function(tokenizer: Any, special: set[int]) -> Decode | None:

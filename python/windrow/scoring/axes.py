@@ -1,0 +1,112 @@
+"""A model's functions on the caller's mesh, with its own kinds of axes.
+
+windrow traces its own part with automatic axes: the compiler decides where intermediate arrays lie. A
+model that is written for explicit axes (``out_sharding=``, ``jax.sharding.reshard``) must see its mesh as
+it is. So each of its functions is entered as :func:`jax.sharding.explicit_axes` does it: parameters come
+in as they lie, rows as they are split, a state as ``init_state`` made it.
+
+The axes of ``jax.make_mesh`` are explicit by default, and most models are not written for them. Which kind
+a model is of shows when its functions are tried: those that cannot be traced with explicit axes, but can
+with automatic ones, get automatic ones. The numbers are the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import jax
+from jax.sharding import PartitionSpec, reshard
+
+from windrow.model import LanguageModel
+from windrow.policy import BatchPolicy
+from windrow.scoring.contract import vocabulary
+from windrow.sharding import RowSharding
+
+
+def tried(
+    model: LanguageModel, params: Any, sharding: RowSharding, policy: BatchPolicy
+) -> tuple[LanguageModel, int]:
+    """The model's functions, without its parameters, to be called under ``sharding.mesh``; its vocabulary.
+
+    Args:
+        model: The model.
+        params: Its parameters on ``sharding.mesh``.
+        sharding: How rows are split.
+        policy: How batches will be planned: functions are tried in a shape that it allows.
+
+    Raises:
+        TypeError, ValueError: See :func:`windrow.scoring.contract.vocabulary`.
+    """
+    shape = policy.sample_shape(sharding.groups, model.max_length)
+
+    def on(functions: LanguageModel) -> tuple[LanguageModel, int]:
+        with jax.set_mesh(sharding.mesh):
+            return functions, vocabulary(functions, params, shape, sharding.groups)
+
+    automatic = replace(model, params=None)
+    if not sharding.explicit:
+        return on(automatic)
+    try:
+        return on(on_own_axes(model, params, sharding))
+    except Exception as error:
+        try:
+            return on(automatic)
+        except Exception:
+            raise error from None
+
+
+def on_own_axes(model: LanguageModel, params: Any, sharding: RowSharding) -> LanguageModel:
+    """The model's functions for a mesh with explicit axes, to be called under ``sharding.mesh``."""
+    axes, rows = sharding.explicit, _only(sharding.by_rows.spec, sharding.explicit)
+    batch = (_only(sharding.sharding.spec, axes),) * 3
+    placed = jax.tree.map(lambda leaf: _only(_spec(leaf), axes), params)
+
+    def entered(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            arrays = {name: value for name, value in named.items() if isinstance(value, jax.Array)}
+
+            def inside(arrays: dict[str, jax.Array], *first: Any) -> Any:
+                return function(*first, *arguments[len(specs) :], **{**named, **arrays})
+
+            enter = jax.sharding.explicit_axes(inside, axes=axes, in_sharding=(batch[0], *specs))
+            return enter(arrays, *arguments[: len(specs)])
+
+        return call
+
+    def step(params: Any, state: Any, tokens: jax.Array, *others: jax.Array) -> Any:
+        assert model.step is not None
+        first = jax.eval_shape(lambda params: model.state_for(params, *tokens.shape), params)
+        state = jax.tree.map(lambda leaf, as_made: reshard(leaf, _state_spec(as_made, rows)), state, first)
+        return model.step(params, state, tokens, *others)
+
+    return replace(
+        model,
+        params=None,
+        apply=entered(model.apply, placed, *batch),
+        hidden=model.hidden and entered(model.hidden, placed, *batch),
+        head=model.head and entered(model.head, placed, rows),
+        init_state=model.init_state and entered(model.init_state, placed),
+        step=model.step and entered(step, placed, rows, *batch),
+    )
+
+
+def _spec(leaf: jax.Array) -> PartitionSpec:
+    spec = getattr(leaf.sharding, "spec", None)
+    return spec if isinstance(spec, PartitionSpec) else PartitionSpec()
+
+
+def _only(spec: PartitionSpec, axes: tuple[str, ...]) -> PartitionSpec:
+    """A spec with only those mesh axes that are explicit: the others are the compiler's."""
+
+    def kept(entry: Any) -> Any:
+        names = (entry,) if isinstance(entry, str) else tuple(entry or ())
+        return tuple(name for name in names if name in axes) or None
+
+    return PartitionSpec(*map(kept, spec))
+
+
+def _state_spec(leaf: Any, rows: PartitionSpec) -> PartitionSpec:
+    """How ``init_state`` made a leaf, its rows split as all rows are."""
+    return PartitionSpec(*rows, *tuple(leaf.sharding.spec)[1:])

@@ -1,0 +1,190 @@
+"""A model's parameters on the mesh that rows are on."""
+
+from hashlib import blake2b
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from numpy.typing import NDArray
+
+from windrow.sharding.agreement import check_agreement
+from windrow.sharding.placing import from_host
+from windrow.sharding.rows import RowSharding, automatic, device_order
+
+
+def put_params(params: Any, rows: RowSharding) -> Any:
+    """The parameters on the mesh of ``rows``: leaves of one device, and NumPy's, are copied to all of it.
+
+    Leaves that lie on the mesh's devices stay as they are, without a copy. NumPy arrays are always copied,
+    so they may be overwritten afterwards. With several hosts, all must
+    call it; what each brings by itself must be the same.
+
+    Raises:
+        TypeError: A leaf is not an array.
+        ValueError: A leaf was deleted, or lies on several devices that are not the mesh's.
+        HostsDifferError: Hosts have different values.
+    """
+    check_alive(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        _check_leaf(name_of(path), leaf)
+    if jax.process_count() > 1:
+        check_agreement([], _digests(params))
+    return jax.tree.map_with_path(lambda path, leaf: _put(path, leaf, rows), params)
+
+
+def check_alive(params: Any) -> None:
+    """Refuses parameters whose memory is gone.
+
+    Raises:
+        ValueError: A leaf has been deleted; the message names it.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if isinstance(leaf, jax.Array) and leaf.is_deleted():
+            raise ValueError(
+                f"{name_of(path)} has been deleted: it was donated to a compiled function (donate_argnums), "
+                "such as a training step, or delete() was called on it; make a new model from the "
+                "parameters as they are now"
+            )
+
+
+def put_like(params: Any, known: Any) -> Any:
+    """Parameters in place of others: each leaf where the other's lies.
+
+    Args:
+        params: The new parameters, anywhere.
+        known: Those that :func:`put_params` gave before, of the same structure, shapes and dtypes.
+
+    Raises:
+        ValueError: They are not. The message names the first leaf.
+    """
+    check_alive(params)
+    new, old = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (params, known))
+    for path in dict.fromkeys([*old, *new]):
+        if path not in new or path not in old:
+            which = "missing" if path not in new else "new"
+            raise ValueError(f"{name_of(path)} is {which}; the parameters must be those of the same model")
+        _check_leaf(name_of(path), new[path])
+        shapes = [_shape(leaf) for leaf in (new[path], old[path])]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{name_of(path)} is {shapes[0]}, and it was {shapes[1]}; the parameters must be those of "
+                "the same model, in the same dtype"
+            )
+    leaves = [_moved(new[path], leaf) for path, leaf in old.items()]
+    return jax.tree.unflatten(jax.tree.structure(known), leaves)
+
+
+def _moved(leaf: Any, known: jax.Array) -> jax.Array:
+    own = not isinstance(leaf, jax.Array) or _is_local(leaf)
+    if jax.process_count() > 1 and own and not _is_keys(leaf):
+        host = _on_host(leaf)
+        where: Any = known.sharding
+        return from_host(host.shape, where, lambda index: np.asarray(host[index]))
+    moved: jax.Array = jax.device_put(_owned(leaf), known.sharding)
+    return moved
+
+
+def _shape(leaf: Any) -> str:
+    array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    dtype = array.dtype if _is_keys(array) else jax.dtypes.canonicalize_dtype(array.dtype)
+    return f"{dtype}{list(array.shape)}"
+
+
+def name_of(path: tuple[Any, ...]) -> str:
+    """A leaf of the parameters as Python would write it: ``params['layers'][0]``."""
+    return f"params{jax.tree_util.keystr(path)}"
+
+
+def _put(path: tuple[Any, ...], leaf: Any, rows: RowSharding) -> jax.Array:
+    if not isinstance(leaf, jax.Array):
+        return _copied(leaf, rows)
+    lies = leaf.sharding
+    if isinstance(lies, NamedSharding) and device_order(lies.mesh) == device_order(rows.mesh):
+        if (mesh := automatic(lies.mesh)) is lies.mesh:
+            return leaf
+        parts = [shard.data for shard in leaf.addressable_shards]
+        sharding = NamedSharding(mesh, lies.spec, memory_kind=lies.memory_kind)
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
+    if _is_local(leaf):
+        return _copied(leaf, rows)
+    if lies.device_set == rows.sharding.device_set and not isinstance(lies, NamedSharding):
+        return leaf
+    raise ValueError(
+        f"{name_of(path)} lies on the devices {_names(lies)}, and rows on {_names(rows.sharding)}; "
+        "give as sharding or mesh one with the parameters' devices in their order, or put the parameters "
+        "on that of the rows"
+    )
+
+
+def _copied(leaf: Any, rows: RowSharding) -> jax.Array:
+    """The leaf on every device. ``device_put`` would ask for equally many devices on each host."""
+    if jax.process_count() == 1 or _is_keys(leaf):
+        copied: jax.Array = jax.device_put(_owned(leaf), rows.replicated)
+        return copied
+    host = _on_host(leaf)
+    return from_host(host.shape, rows.replicated, lambda index: np.asarray(host[index]))
+
+
+def _on_host(leaf: Any) -> NDArray[Any]:
+    if _is_keys(leaf):
+        leaf = jax.random.key_data(leaf)
+    host = np.asarray(jax.device_get(_owned(leaf)))
+    return host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
+
+
+def _digests(params: Any) -> dict[str, str]:
+    """What identifies the values of leaves that each host brings by itself."""
+    told = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not isinstance(leaf, jax.Array) or _is_local(leaf):
+            host = _on_host(leaf)
+            digest = blake2b(host.tobytes(), digest_size=16).hexdigest()
+            told[name_of(path)] = f"{host.dtype}{list(host.shape)} with the hash {digest}"
+    return told
+
+
+def _check_leaf(name: str, leaf: Any) -> None:
+    if isinstance(leaf, jax.Array):
+        return
+    if isinstance(leaf, np.ndarray):
+        if leaf.dtype.kind in "OUSMm":
+            raise TypeError(f"{name} is a NumPy array of {leaf.dtype}; parameters must be arrays of numbers")
+        return
+    if not isinstance(leaf, int | float | complex | np.generic):
+        raise TypeError(
+            f"{name} is {_kind(leaf)}; keep arrays alone in params, and let the model's functions hold the "
+            "rest, as equinox.partition and flax.nnx.split divide them"
+        )
+
+
+def _kind(leaf: Any) -> str:
+    kind = type(leaf).__name__
+    if callable(leaf) and hasattr(leaf, "__name__"):
+        return f"the function {leaf.__name__}"
+    return f"{'an' if kind[0].lower() in 'aeio' else 'a'} {kind}"
+
+
+def _owned(leaf: Any) -> Any:
+    """The leaf, a copy where it is NumPy's: JAX on the CPU may use that memory as it is."""
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _is_keys(leaf: Any) -> bool:
+    """Whether it is an array of random keys."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _is_local(leaf: jax.Array) -> bool:
+    """Whether it lies on one device, which is this process's."""
+    return len(leaf.sharding.device_set) == 1 and leaf.is_fully_addressable
+
+
+def _names(sharding: jax.sharding.Sharding) -> str:
+    """The ids of a sharding's devices, in their order where it has one; only the first of many."""
+    devices = (
+        device_order(sharding.mesh) if isinstance(sharding, NamedSharding) else list(sharding.device_set)
+    )
+    ids = [str(device.id) for device in devices]
+    return f"[{', '.join(ids[:16])}{', ...' if len(ids) > 16 else ''}]"

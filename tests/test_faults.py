@@ -1,0 +1,233 @@
+"""What is wrong with a model, its parameters or the memory is said in one line, mostly at the start."""
+
+import re
+import sys
+from dataclasses import replace
+
+import equinox
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import windrow
+from small_model import head, hidden, init_state, prefix_model, step
+from test_harness import ByteTokenizer
+from windrow.tokens import load_tokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
+
+ALL_PARTS = {"hidden": hidden, "head": head, "init_state": init_state, "step": step}
+BATCH = "params, tokens, positions, segment_ids"
+
+
+class Bytes(ByteTokenizer):
+    def encode(self, text):
+        return super().encode(text)
+
+
+def scored(model, tokenizer=None):
+    return windrow.score(model, tokenizer or Bytes(), [("a", "b")])
+
+
+def returning(output):
+    model = prefix_model(256)
+    return replace(model, apply=lambda *given: output(model.apply(*given)))
+
+
+CALLED = {
+    "apply": (
+        lambda: replace(prefix_model(9), apply=lambda params, tokens: tokens),
+        BATCH,
+        "(params, tokens)",
+    ),
+    "hidden": (lambda: prefix_model(9, hidden=lambda x: x, head=head), BATCH, "(x)"),
+    "head": (
+        lambda: prefix_model(9, hidden=hidden, head=lambda picked: picked),
+        "params, picked",
+        "(picked)",
+    ),
+    "init_state": (lambda: prefix_model(9, init_state=lambda: 0, step=step), "params, rows", "()"),
+    "step": (
+        lambda: prefix_model(9, init_state=init_state, step=hidden),
+        "params, state, tokens, positions, segment_ids",
+        f"({BATCH})",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_functions_with_other_parameters(name):
+    make, called, takes = CALLED[name]
+    message = f"{name} is called as {name}({called}), but it takes {takes}"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        make()
+
+
+RETURNED = {
+    "a tuple of 2": lambda logits: (logits, None),
+    "a list of 1": lambda logits: [logits],
+    "a dict with 'logits', 'cache'": lambda logits: {"logits": logits, "cache": logits},
+    "None": lambda logits: None,
+}
+
+
+@pytest.mark.parametrize("shown", RETURNED)
+def test_apply_that_returns_something_else(shown):
+    message = f"apply returned {shown}; return the logits alone, [8, 8, size]"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        scored(returning(RETURNED[shown]))
+
+
+def test_parts_that_return_something_else():
+    message = "hidden returned a tuple of 2; return one array, [8, 8, size]"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        scored(prefix_model(256, hidden=lambda *given: (hidden(*given), 0), head=head))
+    message = "head returned None; return the logits alone, [8, size]"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        scored(prefix_model(256, hidden=hidden, head=lambda params, picked: None))
+    message = "step returned an array [8, 8, 8]; return (state, what head reads)"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        scored(prefix_model(256, **{**ALL_PARTS, "step": lambda *given: step(*given)[1]}))
+
+
+def with_leaf(leaf):
+    model = prefix_model(256)
+    return replace(model, params={**model.params, "extra": [leaf]})
+
+
+LEAVES = {
+    "a str": "tiny",
+    "the function relu": jax.nn.relu,
+    "an object": object(),
+    "a NumPy array of <U4": np.array(["tiny"]),
+}
+
+
+@pytest.mark.parametrize("shown", LEAVES)
+def test_parameters_that_are_no_arrays(shown):
+    with pytest.raises(TypeError, match=rf"^params\['extra'\]\[0\] is {shown}[,;] "):
+        scored(with_leaf(LEAVES[shown]))
+
+
+def test_whole_modules_as_parameters():
+    """Equinox's have their functions beside their arrays; those of Flax and its states are arrays alone."""
+    whole = equinox.nn.MLP(4, 256, 8, 1, key=jax.random.key(0))
+    with pytest.raises(
+        TypeError, match=r"params\.(final_)?activation is the function .*keep arrays alone in params"
+    ):
+        scored(windrow.LanguageModel(whole, lambda params, tokens, *_: jax.vmap(jax.vmap(params))(tokens)))
+    arrays, others = equinox.partition(whole, equinox.is_array)
+
+    def apply(params, tokens, *_):
+        module = equinox.combine(params, others)
+        return jax.vmap(jax.vmap(module))(jax.nn.one_hot(tokens % 4, 4))
+
+    assert np.isfinite(scored(windrow.LanguageModel(arrays, apply)).log_likelihoods).all()
+    definition, state = nnx.split(nnx.Linear(4, 256, rngs=nnx.Rngs(0)))
+
+    def merged(params, tokens, *_):
+        return nnx.merge(definition, params)(jax.nn.one_hot(tokens % 4, 4))
+
+    assert np.isfinite(scored(windrow.LanguageModel(state, merged)).log_likelihoods).all()
+
+
+def test_parameters_that_are_gone():
+    model = prefix_model(256)
+    jax.tree.leaves(model.params)[0].delete()
+    with pytest.raises(ValueError, match=r"params\['embedding'\] has been deleted: it was donated"):
+        scored(model)
+
+
+def test_encode_that_gives_words():
+    class Words(Bytes):
+        def encode(self, text):
+            return text.split()
+
+    with pytest.raises(TypeError, match=r"tokenizer.encode gave \['.*'\.*.*\]; it must give token ids"):
+        load_tokenizer(Words()).encode(["a b"])
+
+
+def hungry(params, tokens, *_):
+    """Sorts 16 TiB for each batch of more than 8 tokens: it compiles and cannot run."""
+    size = 1 << 44 if tokens.shape[1] > 8 else 1 << 4
+    wide = jax.lax.sort(jax.lax.iota(jnp.int8, size) + tokens[0, 0].astype(jnp.int8), is_stable=False)
+    return params[tokens] + wide[-1].astype(jnp.float32)
+
+
+def test_where_memory_runs_out():
+    table = jax.random.normal(jax.random.key(0), (256, 256))
+    model = windrow.LanguageModel(table, hungry)
+    settings = (
+        "give a smaller batch_size or tokens_per_batch, tokens_per_batch='auto' .* or a smaller max_length"
+    )
+    with pytest.raises(MemoryError, match=rf"^out of memory in a batch of 64 x 12 tokens .*; {settings}"):
+        windrow.score(model, Bytes(), [("abc" * 4, "d")], policy=windrow.BatchPolicy(batch_size=64))
+    with pytest.raises(
+        MemoryError, match=rf"^out of memory in generating 4 tokens in each of 8 slots; {settings}"
+    ):
+        windrow.generate(model, Bytes(), ["abcd" * 3], max_new_tokens=4, end_tokens=[])
+
+
+def test_a_budget_is_told_as_it_was_given():
+    policy = windrow.BatchPolicy(tokens_per_batch="auto", memory_budget="1KB")
+    with pytest.raises(
+        ValueError, match="0 bytes of the 1000 bytes that memory_budget allows can be planned"
+    ):
+        windrow.score(prefix_model(256), Bytes(), [("a", "b")], policy=policy)
+
+
+FACTORIES = {
+    "swapped": (TypeError, "must return (LanguageModel, tokenizer), not (Bytes, LanguageModel)"),
+    "model_alone": (TypeError, "must return (LanguageModel, tokenizer), not LanguageModel"),
+    "stumbling": (RuntimeError, "raised KeyError: 'params' ({file}, line 14)"),
+    "asking": (TypeError, "takes (folder); it must be a function without arguments"),
+    "NUMBER": (TypeError, "is not a function, but of type int"),
+    "swaped": (ValueError, "cannot be found: {module} has no 'swaped'; it has swapped, Bytes, model_alone, "),
+}
+
+FACTORY_MODULE = """
+from small_model import prefix_model
+
+class Bytes:
+    def encode(self, text): return list(text.encode())
+
+def swapped():
+    return Bytes(), prefix_model(256)
+
+def model_alone():
+    return prefix_model(256)
+
+def stumbling():
+    return {}["params"]
+
+def asking(folder):
+    return prefix_model(256), Bytes()
+
+NUMBER = 3
+"""
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_factories(name, tmp_path, monkeypatch):
+    module = "factories_of_a_newcomer"
+    file = tmp_path / f"{module}.py"
+    file.write_text(FACTORY_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    error, message = FACTORIES[name]
+    whole = f"factory {module}:{name} {message.format(file=file, module=module)}"
+    with pytest.raises(error, match=f"^{re.escape(whole)}"):
+        windrow.JaxLM(factory=f"{module}:{name}")
+
+
+def test_a_factorys_module_that_cannot_be_imported(tmp_path, monkeypatch):
+    (tmp_path / "needs_another.py").write_text("import no_such_module_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = (
+        "importing needs_another for factory needs_another:make raised ModuleNotFoundError: No module named "
+        f"'no_such_module_anywhere' ({tmp_path / 'needs_another.py'}, line 1)"
+    )
+    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
+        windrow.JaxLM(factory="needs_another:make")
