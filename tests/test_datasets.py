@@ -133,6 +133,8 @@ def test_endless_datasets():
     endless = grain.MapDataset.source(rows([3, 1])).repeat()
     for make in (
         lambda: SortedDataset(endless, length_of),
+        lambda: SortedDataset(endless[::2], length_of),
+        lambda: PadBatchDataset(endless.batch(8), 2, 0, 0),
         lambda: PadBatchDataset(endless, 2, 0, 0),
         lambda: MultihostSortedRemapDataset(endless, 2, 1),
     ):

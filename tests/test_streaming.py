@@ -125,6 +125,109 @@ def test_worker_processes(tmp_path):
     iterator.close()
 
 
+def windows_of(batches):
+    """Which windows of eight requests the batches' documents are from, in order."""
+    return [{(document - 1) // 8 for document in documents([batch])} for batch in batches]
+
+
+def test_several_worker_processes_number_documents_by_their_place_in_the_stream():
+    lengths = [1 + number * 5 % 8 for number in range(53)]
+    dataset = stream(lengths, window=8, batch_size=4)
+    flags.FLAGS.mark_as_parsed()
+    iterator = iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=2)))
+    batches = [next(iterator) for _ in range(5)]
+    state = iterator.get_state()
+    batches += list(iterator)
+    assert sorted(documents(batches)) == list(range(1, 54))
+    for batch in batches:
+        assert (batch.inputs == batch.document_idx[:, None] * batch.inputs_segmentation).all()
+    alone = {tuple(documents([batch])): batch for batch in dataset}
+    for batch in batches:
+        assert batch == alone.pop(tuple(documents([batch])))
+    assert not alone
+    assert windows_of(batches)[:4] == [{0}, {1}, {0}, {1}]  # both had something to do
+    iterator.set_state(state)
+    assert list(iterator) == batches[5:]
+    iterator.close()
+
+
+@given(st.lists(st.integers(0, 8), max_size=40), st.integers(1, 5), st.integers(2, 6))
+def test_windows_of_all_workers(lengths, workers, window):
+    """Together the workers have the batches of a single reader, none twice."""
+    found = []
+    for worker in range(workers):
+        part = stream(lengths, window=window)
+        part.set_slice(slice(worker, None, workers))
+        found += list(part)
+    expected = list(stream(lengths, window=window))
+    assert sorted(map(documents, ([each] for each in found))) == sorted(
+        map(documents, ([each] for each in expected))
+    )
+
+
+def test_workers_can_be_checkpointed():
+    for worker in range(3):
+        part = stream([3, 7, 2, 4, 1, 6, 5, 8, 2, 1, 1, 1, 5], window=2)
+        part.set_slice(slice(worker, None, 3))
+        assert_equal_output_after_checkpoint(part)
+
+
+GOOD = {"prefix": "a", "text": "bc"}
+
+
+def texts(tmp_path, requests, **options):
+    source = grain.MapDataset.source(requests).to_iter_dataset()
+    options = {"window": 4, "batch_size": 2, "padded_lengths": [4], "max_length": 4, **options}
+    return evaluation_stream(source, write_tokenizer(tmp_path), **options)
+
+
+def test_a_bad_request_is_called_by_its_place_in_the_stream(tmp_path):
+    requests = [GOOD] * 9 + [{"prefix": "a", "text": ""}, {"prefix": "ab", "text": "cdefg"}]
+    with pytest.raises(ValueError, match="its continuation merges into the context") as raised:
+        list(texts(tmp_path, requests))
+    first, second, last = str(raised.value).splitlines()
+    assert first.startswith("request 9: its continuation merges")
+    assert first.endswith("; it begins 'a'")
+    assert second.startswith("request 10: its continuation has 5 tokens, and the model can see only 4")
+    assert last == 'Repair these requests, or leave them out with on_bad_request="skip".'
+    requests[9] |= {"idx": 70}
+    with pytest.raises(ValueError, match="request 70: its continuation merges"):
+        list(texts(tmp_path, requests))
+
+
+def test_bad_requests_are_left_out(tmp_path, caplog):
+    requests = [GOOD] * 11
+    requests[2] = {"prefix": "a", "text": ""}
+    requests[4:6] = [{"prefix": "a"}, {"prefix": "a", "text": 5}]
+    requests[8] = {"prefix": "a" * 8, "text": "b"}
+    with caplog.at_level("WARNING"):
+        kept = documents(texts(tmp_path, requests, max_length=None, on_bad_request="skip"))
+    assert kept == [1, 2, 4, 7, 8, 10, 11]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3  # one of each window
+    assert "request 2: its continuation merges into the context" in said[0]
+    assert "request 4 has no 'text'" in said[1]
+    assert "text of request 5 is a int" in said[1]
+    assert "request 8: the model would see 8 tokens, more than 4, the last of padded_lengths" in said[2]
+
+
+def test_bad_tokens_are_left_out(caplog):
+    requests = [
+        {"tokens": [1, 2]},
+        {"tokens": []},
+        {"text": "a"},
+        5,
+        {"tokens": np.arange(12)},
+        {"tokens": [3, 4]},
+    ]
+    source = grain.MapDataset.source(requests).to_iter_dataset()
+    options = {"window": 6, "batch_size": 2, "padded_lengths": [4], "on_bad_request": "skip"}
+    assert documents(evaluation_stream(source, None, **options)) == [1, 6]
+    assert "request 3 is a int; it must be a dictionary of tokens" in caplog.text
+    all_bad = grain.MapDataset.source(requests[1:5] * 3).to_iter_dataset()
+    assert list(evaluation_stream(all_bad, None, **options)) == []
+
+
 def test_an_endless_stream():
     endless = grain.MapDataset.source([{"tokens": np.arange(3)}]).repeat().to_iter_dataset()
     dataset = evaluation_stream(endless, None, window=10, batch_size=4, padded_lengths=[2])
@@ -146,6 +249,7 @@ def test_an_empty_stream_has_no_batches():
         ({"padded_lengths": [0, 4]}, ValueError, "padded_lengths is 0"),
         ({"host_count": 3}, ValueError, "batch_size"),
         ({"host_index": 1}, IndexError, "host index is 1"),
+        ({"on_bad_request": "drop"}, ValueError, "on_bad_request must be 'raise' or 'skip', not 'drop'"),
     ],
 )
 def test_bad_arguments(options, error, message):
@@ -159,7 +263,7 @@ def test_bad_arguments(options, error, message):
         (
             {"tokens": np.arange(10), "idx": 5},
             ValueError,
-            "request 5 .* 9 tokens, more than 8, the last of padded",
+            "request 5: the model would see 9 tokens, more than 8, the last of padded",
         ),
         ({"text": "a"}, KeyError, r"request 0 has no 'tokens' but \['text'\]; give tokens, or a tokenizer"),
         ({"tokens": []}, ValueError, "tokens of request 0 are"),
@@ -183,8 +287,11 @@ def test_bad_requests(request_, error, message):
 
 
 def test_bad_streams_and_states():
+    options = {"window": 2, "batch_size": 2, "padded_lengths": [4]}
     with pytest.raises(TypeError, match=r"requests must be a grain.IterDataset, not SourceMapDataset"):
-        evaluation_stream(grain.MapDataset.source([1]), None, window=2, batch_size=2, padded_lengths=[4])
+        evaluation_stream(grain.MapDataset.source([1]), None, **options)
+    with pytest.raises(TypeError, match=r"not generator; wrap the sequence .* grain.MapDataset.source\(seq"):
+        evaluation_stream((request for request in [1]), None, **options)
     iterator = iter(stream([1, 2, 3]))
     with pytest.raises(KeyError, match="state has no 'before_window' but"):
         iterator.set_state({"next_index": 3})

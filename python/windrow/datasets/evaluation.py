@@ -12,6 +12,7 @@ from windrow.datasets.requests import Requests, all_texts, segments_of, sequence
 from windrow.policy import BatchPolicy
 from windrow.sharding import HostShare, Mesh, MultiHostDataLoadIterator, RowSharding
 from windrow.tokens import Tokenizer, load_tokenizer
+from windrow.tokens.segments import BadRequest
 
 LOGGER = logging.getLogger("windrow.lmeval_pipeline")
 
@@ -70,12 +71,14 @@ def lmeval_preprocessing_pipeline(
         ``document_idx`` is ``idx`` plus 1. Without requests it is empty.
 
     Raises:
-        ValueError: The hosts or the mesh do not divide ``global_batch_size``; the
+        ValueError: ``dataset`` has no end; the hosts or the mesh do not divide
+            ``global_batch_size``; the
             tokenizer has neither BOS nor EOS and none is given; a number is out of
             range; a request generates text.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
-        TypeError: A request, or one of its texts, is something else.
+        TypeError: ``dataset`` is no sequence, as a generator or a ``DataLoader``; or a
+            request, or one of its texts, is something else.
     """
     read_ahead = ReadAhead(worker_count, worker_buffer_size, use_thread_prefetch)
     global_batch_size = admit_count("global_batch_size", global_batch_size)
@@ -83,7 +86,7 @@ def lmeval_preprocessing_pipeline(
     _check_division(global_batch_size, dataloading_host_count, global_mesh, share)
     tokenizer = load_tokenizer(tokenizer_path, hf_access_token=hf_access_token, cache_dir=tokenizer_cache_dir)
     first_token = _first_token(tokenizer, bos_token_id, eos_token_id)
-    texts = all_texts(dataset, most=None)
+    texts = all_texts("dataset", dataset, most=None)
     sequences = sequences_apart(tokenizer, texts, first_token)
     plan = planning.Plan(
         sequences.lengths(), batch_size=global_batch_size, max_shapes=None, padding_multiple=padding_multiple
@@ -101,6 +104,7 @@ def evaluation_dataset(
     host_index: int = 0,
     host_count: int = 1,
     row_multiple: int | None = None,
+    on_bad_request: BadRequest = "raise",
     **policy: Any,
 ) -> HostBatchDataset:
     """Requests as a Grain ``MapDataset`` of planned host batches.
@@ -121,6 +125,8 @@ def evaluation_dataset(
         host_count: The number of hosts; each holds an equal run of rows.
         row_multiple: How many groups, one per device, the rows of a batch are split
             into; a multiple of ``host_count``, which is the default.
+        on_bad_request: ``"raise"``, or ``"skip"`` to leave out requests that cannot be
+            scored, with a warning.
         policy: The fields of `BatchPolicy`: ``batch_size`` or
             ``tokens_per_batch``, ``max_shapes``, ``padding_multiple``, ``share``,
             ``pack``.
@@ -130,11 +136,12 @@ def evaluation_dataset(
         is a request's ``idx``.
 
     Raises:
-        ValueError: ``requests`` is empty or of several types; a request is faulty;
+        ValueError: ``requests`` is empty, has no end, or is of several types; a request is faulty;
             ``row_multiple`` or the policy cannot be followed.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
-        TypeError: A request, or an argument, is something else.
+        TypeError: ``requests`` is no sequence, as a generator or a ``DataLoader``; or a
+            request, or an argument, is something else.
     """
     batch_policy = BatchPolicy(**policy)
     share = HostShare.contiguous(host_index, host_count)
@@ -143,9 +150,9 @@ def evaluation_dataset(
         raise ValueError(f"row_multiple is {groups}; it must be a multiple of host_count, {host_count}")
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = load_tokenizer(tokenizer)
-    if not (texts := all_texts(requests)):
+    if not (texts := all_texts("requests", requests)):
         raise ValueError("dataset is empty; give it at least one request")
-    segments = segments_of(tokenizer, texts, max_length)
+    segments = segments_of(tokenizer, texts, max_length, on_bad_request)
     plan = batch_policy.plan(segments, groups)
     LOGGER.info("%s", plan)
     return HostBatchDataset(plan, sequences_of(segments, texts), share, groups)

@@ -8,10 +8,11 @@ five elements      index   -1   0   4   5   11
 """
 
 import operator
-import sys
 from typing import Any, SupportsIndex
 
 import grain
+
+from windrow.admission import is_endless
 
 
 def split_index(index: SupportsIndex, length: int, name: str) -> tuple[int, int]:
@@ -28,7 +29,7 @@ def admit_dataset(dataset: Any, name: str, *, finite: bool = True) -> grain.MapD
             f"dataset must be a grain.MapDataset, not {type(dataset).__name__}; "
             "wrap a sequence with grain.MapDataset.source(sequence)"
         )
-    if finite and len(dataset) == sys.maxsize:
+    if finite and is_endless(dataset):
         raise ValueError(f"dataset has no end; put {name} before .repeat(), not behind it")
     return dataset
 

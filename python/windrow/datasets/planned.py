@@ -54,6 +54,16 @@ class Sequences(NamedTuple):
         """The number of tokens the model sees of each segment, ``int32[n]``."""
         return (np.diff(self.offsets) - 1).astype(np.int32)
 
+    def only(self, kept: NDArray[np.bool_]) -> "Sequences":
+        """The sequences of some segments, ``bool[n]``."""
+        counts = np.diff(self.offsets)
+        return Sequences(
+            self.tokens[np.repeat(kept, counts)],
+            np.concatenate([[0], np.cumsum(counts[kept])]).astype(np.int64),
+            self.score_starts[kept],
+            self.requests[kept],
+        )
+
 
 class PlannedDataset(grain.MapDataset):
     """A plan's batches in the order they run; each element is one host's rows of a batch.

@@ -1,16 +1,23 @@
 """From requests, in any of their forms, to the token sequences of a plan."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from windrow.admission import admit_requests
+from windrow.bad_requests import LISTED, BadRequestsError
 from windrow.datasets.planned import Sequences
 from windrow.tokens import Segments, Tokenizer, loglikelihood_segments, rolling_segments
+from windrow.tokens.segments import BadRequest
 from windrow.transforms import request_texts
+
+LOGGER = logging.getLogger("windrow.datasets")
 
 _ROLLING = "loglikelihood_rolling"
 _MOST = np.iinfo(np.int32).max
+_SHOWN = 60
 
 
 class Requests(Protocol):
@@ -59,11 +66,14 @@ def read_texts(requests: Iterable[Any], first: int = 0, most: int | None = 2) ->
             or its ``idx`` does not fit ``int32``.
     """
     return [
-        _texts(request, number, most) for number, request in enumerate(requests, first) if request is not None
+        texts_of(request, number, most)
+        for number, request in enumerate(requests, first)
+        if request is not None
     ]
 
 
-def _texts(request: Any, number: int, most: int | None) -> Texts:
+def texts_of(request: Any, number: int, most: int | None = 2) -> Texts:
+    """The texts of one request, as `read_texts` reads them."""
     if not isinstance(request, Mapping):
         return Texts(number, *request_texts(request, number, most), request.request_type == _ROLLING)
     item: Mapping[str, Any] = {"idx": number, **request}
@@ -86,8 +96,13 @@ def _texts(request: Any, number: int, most: int | None) -> Texts:
     return Texts(int(item["idx"]), item["prefix"], item["text"], rolling)
 
 
-def all_texts(requests: Requests, most: int | None = 2) -> list[Texts]:
-    """The texts of all requests of a sequence, as `read_texts` reads them."""
+def all_texts(argument: str, requests: Requests, most: int | None = 2) -> list[Texts]:
+    """The texts of all requests of a sequence, as `read_texts` reads them.
+
+    Raises:
+        TypeError, ValueError: Also where ``argument`` is no sequence, or has no end.
+    """
+    admit_requests(argument, requests)
     return read_texts((requests[index] for index in range(len(requests))), most=most)
 
 
@@ -110,21 +125,66 @@ def sequences_apart(tokenizer: Tokenizer, texts: Sequence[Texts], first_token: i
     )
 
 
-def segments_of(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | None) -> Segments:
+def segments_of(
+    tokenizer: Tokenizer,
+    texts: Sequence[Texts],
+    max_length: int | None,
+    on_bad_request: BadRequest = "raise",
+) -> Segments:
     """Segments as lm-eval's own backend makes them; rolling requests are cut into windows.
 
     Raises:
-        ValueError: Requests are of both types, or one is faulty.
+        ValueError: Requests are of both types, or some cannot be scored and
+            ``on_bad_request`` is ``"raise"``; these are called by their ``idx``.
     """
+    if on_bad_request not in ("raise", "skip"):
+        raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
+    segments = _segments(tokenizer, texts, max_length)
+    bad = {}
+    for at, reason in segments.report.skipped.items():
+        begin = (texts[at].prefix + texts[at].text)[:_SHOWN]
+        bad[texts[at].idx] = f"{reason}; it begins {begin!r}"
+    leave_out(bad, on_bad_request)
+    return segments
+
+
+def leave_out(bad: Mapping[int, str], on_bad_request: BadRequest) -> None:
+    """Refuses bad requests, or warns that they are left out.
+
+    Args:
+        bad: What is wrong with each, by its number.
+        on_bad_request: ``"raise"``, or ``"skip"`` to leave them out.
+
+    Raises:
+        BadRequestsError: A ``ValueError``, where bad requests are not left out.
+    """
+    if bad and on_bad_request == "raise":
+        raise BadRequestsError(bad)
+    warn_of([f"request {number}: {reason}" for number, reason in bad.items()])
+
+
+def warn_of(lines: Sequence[str]) -> None:
+    """Warns of requests that are left out, with what is wrong with each."""
+    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    if lines:
+        LOGGER.warning("requests left out: %d\n%s", len(lines), "\n".join([*lines[:LISTED], *more]))
+
+
+def _segments(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | None) -> Segments:
+    """The segments of all requests that can be scored."""
     rolling = {each.rolling for each in texts}
     if len(rolling) == 2:
         raise ValueError(
             "requests are of both types, loglikelihood and loglikelihood_rolling; make a dataset of each"
         )
     if rolling == {True}:
-        return rolling_segments(tokenizer, [each.text for each in texts], max_length=max_length)
+        whole = [each.text for each in texts]
+        return rolling_segments(tokenizer, whole, max_length=max_length, on_bad_request="skip")
     return loglikelihood_segments(
-        tokenizer, [(each.prefix, each.text) for each in texts], max_length=max_length
+        tokenizer,
+        [(each.prefix, each.text) for each in texts],
+        max_length=max_length,
+        on_bad_request="skip",
     )
 
 

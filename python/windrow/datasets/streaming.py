@@ -14,13 +14,17 @@ their padded lengths       8     4         8     8         4
 
 A state holds the stream's state before the window and the number of the window's
 batches already yielded. To resume, the window is read and planned again.
+
+With several Grain workers, each reads the whole stream but plans only its share of
+the windows, in turn. Windows and request numbers are those of a single reader.
 """
 
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
@@ -28,10 +32,13 @@ import numpy as np
 from windrow.batch import LLMIndexedBatch
 from windrow.datasets.indexing import admit_count
 from windrow.datasets.planned import IndexedBatchDataset, Sequences
-from windrow.datasets.requests import read_texts, segments_of, sequences_of
+from windrow.datasets.requests import leave_out, segments_of, sequences_of, texts_of, warn_of
 from windrow.planning import Plan
 from windrow.sharding import HostShare
 from windrow.tokens import Tokenizer, load_tokenizer
+from windrow.tokens.segments import BadRequest
+
+T = TypeVar("T")
 
 Encode = Callable[[list[Any], int], Sequences]
 """Turns a window's requests, and the number of the first one, into their sequences."""
@@ -47,6 +54,8 @@ class StreamedBatchDataset(grain.IterDataset):
         batch_size: Rows of every batch over all hosts.
         padded_lengths: The lengths batches may have, ascending.
         share: The rows this host holds; all by default.
+        on_bad_request: ``"raise"``, or ``"skip"`` to leave out requests longer than
+            every padded length, with a warning.
 
     Raises:
         TypeError: ``requests`` is not an ``IterDataset``, or a number not an integer.
@@ -64,13 +73,14 @@ class StreamedBatchDataset(grain.IterDataset):
         batch_size: int,
         padded_lengths: Sequence[int],
         share: HostShare | None = None,
+        on_bad_request: BadRequest = "raise",
     ) -> None:
-        if not isinstance(requests, grain.IterDataset):
-            raise TypeError(
-                f"requests must be a grain.IterDataset, not {type(requests).__name__}; "
-                "use .to_iter_dataset() of a MapDataset, or windrow.evaluation_dataset"
-            )
+        _admit_stream(requests)
+        if on_bad_request not in ("raise", "skip"):
+            raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
         super().__init__(requests)
+        self._on_bad_request = on_bad_request
+        self._worker, self._workers = 0, 1
         self.window = admit_count("window", window)
         self.batch_size = admit_count("batch_size", batch_size)
         self.padded_lengths = [admit_count("padded_lengths", length) for length in padded_lengths]
@@ -88,7 +98,17 @@ class StreamedBatchDataset(grain.IterDataset):
         return [(self.batch_size, length) for length in self.padded_lengths]
 
     def __iter__(self) -> grain.DatasetIterator:
-        return _StreamIterator(self.parents[0].__iter__(), self._batches, self.window)
+        requests = self.parents[0].__iter__()
+        return _StreamIterator(requests, self._batches, self.window, self._worker, self._workers)
+
+    def set_slice(self, sl: slice, sequential_slice: bool = False) -> None:  # noqa: ARG002  Grain's protocol
+        """Restricts this dataset to one worker's windows; Grain calls it on each worker's copy.
+
+        Args:
+            sl: ``slice(worker, None, workers)``.
+            sequential_slice: Has no effect: a stream's end is not known in advance.
+        """
+        self._worker, self._workers = sl.start or 0, sl.step or 1
 
     def __str__(self) -> str:
         return f"StreamedBatchDataset(window={self.window}, shapes={self.shapes})"
@@ -96,14 +116,16 @@ class StreamedBatchDataset(grain.IterDataset):
     def _batches(self, requests: list[Any], first: int) -> IndexedBatchDataset:
         """The batches of one window."""
         sequences = self._encode(requests, first)
-        lengths = sequences.lengths()
-        if len(lengths) and lengths.max() > self.padded_lengths[-1]:
-            longest = lengths.argmax()
-            raise ValueError(
-                f"request {sequences.requests[longest]} shows the model {lengths[longest]} tokens, more than "
-                f"{self.padded_lengths[-1]}, the last of padded_lengths; add a length, or give max_length"
-            )
-        return IndexedBatchDataset(self._plan(lengths), sequences, self._share)
+        lengths, most = sequences.lengths(), self.padded_lengths[-1]
+        if (long := lengths > most).any():
+            bad = {
+                int(number): f"the model would see {length} tokens, more than {most}, the last of "
+                "padded_lengths; add a length, or give max_length"
+                for number, length in zip(sequences.requests[long], lengths[long], strict=True)
+            }
+            leave_out(bad, self._on_bad_request)
+            sequences = sequences.only(~np.isin(sequences.requests, list(bad)))
+        return IndexedBatchDataset(self._plan(sequences.lengths()), sequences, self._share)
 
     def _plan(self, lengths: np.ndarray[Any, np.dtype[np.int32]]) -> Plan:
         return Plan(
@@ -120,11 +142,13 @@ class _StreamIterator(grain.DatasetIterator):
         requests: grain.DatasetIterator,
         make: Callable[[list[Any], int], IndexedBatchDataset],
         window: int,
+        worker: int,
+        workers: int,
     ) -> None:
         super().__init__(requests)
         self._requests = requests
         self._make = make
-        self._window = window
+        self._window, self._worker, self._workers = window, worker, workers
         self._before = copy.deepcopy(requests.get_state())  # the stream's state before the window
         self._first_request = 0
         self._next_batch = 0
@@ -161,11 +185,13 @@ class _StreamIterator(grain.DatasetIterator):
         return f"StreamIterator(window={self._window})"
 
     def _open_window(self) -> None:
-        """Reads the window that begins at the stream's current position."""
+        """Reads this worker's next window."""
         if self._batches is not None:
             self._pass_window()
-        requests = list(islice(self._requests, self._window))
-        self._read = len(requests)
+        requests = self._read_window()
+        while requests and self._first_request // self._window % self._workers != self._worker:
+            self._pass_window()
+            requests = self._read_window()
         if not requests and self._next_batch == 0:
             raise StopIteration
         self._batches = self._make(requests, self._first_request)
@@ -174,6 +200,11 @@ class _StreamIterator(grain.DatasetIterator):
                 f"state's next_batch is {self._next_batch}, but its window has {len(self._batches)} batches; "
                 "it is of another stream or another policy"
             )
+
+    def _read_window(self) -> list[Any]:
+        requests = list(islice(self._requests, self._window))
+        self._read = len(requests)
+        return requests
 
     def _pass_window(self) -> None:
         self._before = copy.deepcopy(self._requests.get_state())
@@ -192,6 +223,7 @@ def evaluation_stream(
     max_length: int | None = None,
     host_index: int = 0,
     host_count: int = 1,
+    on_bad_request: BadRequest = "raise",
 ) -> StreamedBatchDataset:
     """A stream of requests as a Grain ``IterDataset`` of host batches, sorted and bucketed within windows.
 
@@ -199,6 +231,11 @@ def evaluation_stream(
     plans better. Requests become segments exactly as in lm-eval's own backend.
     Batches have no other shapes than the planned ones, and an iterator can be
     checkpointed after any batch.
+
+    A request without an ``idx`` is numbered by its place in the stream, from 0. Behind
+    ``mp_prefetch``, each worker reads the whole stream, but encodes and plans only
+    every so many windows. Put ``mp_prefetch`` behind this dataset, not before it:
+    Grain's workers change the order of what they read.
 
     Args:
         requests: The stream, the same on every host, in the forms that
@@ -216,18 +253,20 @@ def evaluation_stream(
             limit.
         host_index: This host's index.
         host_count: The number of hosts; each holds an equal run of rows.
+        on_bad_request: ``"raise"``, or ``"skip"`` to leave out requests that cannot be
+            scored, with a warning; others keep their numbers.
 
     Returns:
         A dataset of `LLMIndexedBatch`.
 
     Raises:
         TypeError, ValueError: See `StreamedBatchDataset`; or, when a window is
-            read, a request is faulty.
+            read, a request cannot be scored. Errors call requests by number.
         IndexError: There is no such host.
     """
-    encode: Encode = _stack
+    encode: Encode = partial(_stack, on_bad_request=on_bad_request)
     if tokenizer is not None:
-        encode = _Encoder(tokenizer, max_length)
+        encode = _Encoder(tokenizer, max_length, on_bad_request)
     return StreamedBatchDataset(
         requests,
         encode,
@@ -235,36 +274,76 @@ def evaluation_stream(
         batch_size=batch_size,
         padded_lengths=padded_lengths,
         share=HostShare.contiguous(host_index, host_count),
+        on_bad_request=on_bad_request,
     )
 
 
 class _Encoder:
     """Encodes a window's texts; when pickled, it carries its tokenizer's source if that is known."""
 
-    def __init__(self, source: Tokenizer | str | os.PathLike[str], max_length: int | None) -> None:
+    def __init__(
+        self,
+        source: Tokenizer | str | os.PathLike[str],
+        max_length: int | None,
+        on_bad_request: BadRequest,
+    ) -> None:
         self._source = source
         self._max_length = max_length
+        self._on_bad_request = on_bad_request
         self._tokenizer = source if isinstance(source, Tokenizer) else load_tokenizer(source)
 
     def __call__(self, requests: list[Any], first: int) -> Sequences:
-        texts = read_texts(requests, first)
-        return sequences_of(segments_of(self._tokenizer, texts, self._max_length), texts)
+        texts = _readable(requests, first, texts_of, self._on_bad_request)
+        segments = segments_of(self._tokenizer, texts, self._max_length, self._on_bad_request)
+        return sequences_of(segments, texts)
 
     def __reduce__(self) -> tuple[type["_Encoder"], tuple[Any, ...]]:
-        return _Encoder, (self._source, self._max_length)
+        return _Encoder, (self._source, self._max_length, self._on_bad_request)
 
 
-def _stack(requests: list[Mapping[str, Any]], first: int) -> Sequences:
+def _admit_stream(requests: Any) -> None:
+    if isinstance(requests, grain.IterDataset):
+        return
+    advice = "wrap the sequence it reads from: grain.MapDataset.source(sequence).to_iter_dataset()"
+    if isinstance(requests, grain.MapDataset):
+        advice = "use .to_iter_dataset(), or windrow.evaluation_dataset"
+    raise TypeError(f"requests must be a grain.IterDataset, not {type(requests).__name__}; {advice}")
+
+
+def _readable(
+    requests: list[Any], first: int, read: Callable[[Any, int], T], on_bad_request: BadRequest
+) -> list[T]:
+    """What is read of each request, given with its number; those that cannot be read may be left out."""
+    good, bad = [], []
+    for number, request in enumerate(requests, first):
+        try:
+            if request is not None:
+                good.append(read(request, number))
+        except (KeyError, TypeError, ValueError) as error:
+            if on_bad_request == "raise":
+                raise
+            bad.append(str(error.args[0]))
+    warn_of(bad)
+    return good
+
+
+def _stack(requests: list[Any], first: int, on_bad_request: BadRequest) -> Sequences:
     """The sequences of requests that are already tokens."""
-    tokens = [_tokens(request, number) for number, request in enumerate(requests, first)]
-    starts = [_score_start(request, number) for number, request in enumerate(requests, first)]
-    numbers = [int(request.get("idx", number)) for number, request in enumerate(requests, first)]
+    read = _readable(requests, first, _read_tokens, on_bad_request)
+    tokens = [each for each, _, _ in read]
     return Sequences(
         np.concatenate([np.zeros(0, np.int32), *tokens]),
         np.cumsum([0, *map(len, tokens)]).astype(np.int64),
-        np.array(starts, np.int32),
-        np.array(numbers, np.int64),
+        np.array([start for _, start, _ in read], np.int32),
+        np.array([number for _, _, number in read], np.int64),
     )
+
+
+def _read_tokens(request: Any, number: int) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int, int]:
+    """A request's tokens, where scoring starts, and its own number, if it has one."""
+    if not isinstance(request, Mapping):
+        raise TypeError(f"request {number} is a {type(request).__name__}; it must be a dictionary of tokens")
+    return _tokens(request, number), _score_start(request, number), int(request.get("idx", number))
 
 
 def _tokens(request: Mapping[str, Any], number: int) -> np.ndarray[Any, np.dtype[np.int32]]:

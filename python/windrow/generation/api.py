@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
+from windrow.admission import admit_requests
 from windrow.generation.defaults import GenerationDefaults, read_defaults
 from windrow.generation.generator import Generated, Generator
 from windrow.generation.settings import DEFAULT_NEW_TOKENS, Settings
@@ -94,7 +95,7 @@ def generate(
         finished: Called with a prompt's index and its text as soon as it is known.
 
     Raises:
-        TypeError: The prompts are one string, or ``stop`` or ``end_tokens`` is no sequence.
+        TypeError: The prompts are one string or no sequence, or ``stop`` or ``end_tokens`` is no sequence.
         ValueError: A prompt is empty and there is no BOS, or nothing is left of it beside what is
             generated; or an argument is not what it must be. The message names it.
 
@@ -103,6 +104,7 @@ def generate(
     tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
     if isinstance(prompts, str):
         raise TypeError("prompts must be a sequence of strings, not one string; give [prompt]")
+    admit_requests("prompts", prompts)
     given: Any = max_new_tokens
     each = given if isinstance(given, Sequence | np.ndarray) else [given] * len(prompts)
     limits = [int(limit) if isinstance(limit, np.integer) else limit for limit in each]

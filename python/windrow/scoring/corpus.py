@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
+from windrow.admission import admit_requests
 from windrow.bad_requests import BadRequestsError
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
@@ -68,7 +69,7 @@ def score(
         chunk_length: See :class:`~windrow.JaxLM`.
 
     Raises:
-        TypeError: The requests are neither all texts nor all pairs, or they are one string.
+        TypeError: The requests are neither all texts nor all pairs, or they are one string or no sequence.
         ValueError: A request cannot be scored, or its log-likelihood is NaN; the message names it.
 
     >>> import jax.numpy as jnp
@@ -110,6 +111,7 @@ def _segments(
 ) -> Segments:
     if isinstance(requests, str):
         raise TypeError("requests must be a sequence of texts or pairs, not one string; give [text]")
+    admit_requests("requests", requests)
     options: dict[str, Any] = {"max_length": max_length, "on_bad_request": on_bad_request}
     texts = [request for request in requests if isinstance(request, str)]
     pairs = [request for request in requests if not isinstance(request, str)]

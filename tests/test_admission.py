@@ -1,0 +1,65 @@
+"""Requests without an end, or that can only be read one by one, are refused wherever requests are taken."""
+
+import grain
+import jax
+import pytest
+
+from small_model import prefix_model
+from small_tokenizer import write_tokenizer
+from windrow import evaluation_dataset, generate, score
+from windrow.lmeval_pipeline import lmeval_preprocessing_pipeline
+
+PAIR = {"prefix": "a", "text": "b"}
+
+
+def loader(requests):
+    sampler = grain.samplers.IndexSampler(len(requests), grain.sharding.NoSharding(), num_epochs=1)
+    return grain.DataLoader(data_source=requests, sampler=sampler)
+
+
+def evaluate(requests, folder):
+    return len(evaluation_dataset(requests, write_tokenizer(folder), batch_size=2).plan.rows)
+
+
+def pipeline(requests, folder):
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+    options = {"tokenizer_path": write_tokenizer(folder), "worker_count": 0}
+    return lmeval_preprocessing_pipeline(0, 1, mesh, requests, 2, **options).dataset_size
+
+
+def scored(requests, folder):
+    return len(score(prefix_model(258), write_tokenizer(folder), requests).log_likelihoods)
+
+
+def generated(requests, folder):
+    made = generate(prefix_model(258), write_tokenizer(folder), requests, max_new_tokens=1, end_tokens=[])
+    return len(made.texts)
+
+
+WAYS = [
+    (evaluate, "requests", PAIR),
+    (pipeline, "dataset", PAIR),
+    (scored, "requests", ("a", "b")),
+    (generated, "prompts", "a"),
+]
+
+
+@pytest.mark.parametrize(("run", "argument", "request_"), WAYS)
+def test_endless_and_one_way_sources(tmp_path, run, argument, request_):
+    source = grain.MapDataset.source([request_] * 4)
+    assert run(source, tmp_path) == 4
+    assert run(source.repeat(2), tmp_path) == 8
+    for endless in (source.repeat(), source.repeat()[::3], source.repeat().shuffle(seed=1).map(lambda x: x)):
+        with pytest.raises(ValueError, match=rf"^{argument} has no end, .*leave out .repeat\(\)"):
+            run(endless, tmp_path)
+    one_way = {
+        "generator": (request_ for _ in range(4)),
+        "DataLoader": loader([request_] * 4),
+        "set": {1, 2},
+        "PrefetchIterDataset": source.to_iter_dataset(),
+    }
+    for name, given in one_way.items():
+        with pytest.raises(
+            TypeError, match=f"^{argument} must be a sequence with a length and an index, not a {name}"
+        ):
+            run(given, tmp_path)
