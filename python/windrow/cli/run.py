@@ -7,7 +7,7 @@ What that command line does by itself and would spoil a run is undone: see
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -52,29 +52,34 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
     import lm_eval.models  # noqa: F401  before windrow's harness: lm_eval's own models vanish otherwise
     from lm_eval.__main__ import cli_evaluate
 
+    from windrow.cli.output import Output
     from windrow.cli.repairs import keep_tokenizers_parallel, repaired, task_manager
     from windrow.harness.made import telling
-    from windrow.report.files import results_in, write_report
     from windrow.report.run import make_report, summary
     from windrow.sharding import is_first_host
 
     models: list[Any] = []
     ending.farewell = lambda: farewell(models, settings["use_cache"])
-    output = settings["output_path"]
-    known = results_in(output)
+    output = Output(settings["output_path"]) if settings["output_path"] and is_first_host() else None
+    words = repaired(settings, arguments)
     with (
-        _called(repaired(settings, arguments), {"TaskManager": task_manager(settings)}),
+        output or nullcontext(),
+        _called(
+            words if output is None else [*words, *output.words], {"TaskManager": task_manager(settings)}
+        ),
         keep_tokenizers_parallel() as keep,
         telling(lambda _: keep()),
         telling(models.append),
     ):
         cli_evaluate()
-    if not models or not is_first_host():
+    if not is_first_host():
         return
-    told = make_report(models[-1].report(), models[-1].source, perf_counter() - begin, arguments)
-    print(summary(told))
+    told = None
+    if models:
+        told = make_report(models[-1].report(), models[-1].source, perf_counter() - begin, arguments)
+        print(summary(told))
     if output is not None:
-        print(f"\n{write_report(told, output, known)}")
+        print("", *output.deliver(told), sep="\n")
 
 
 @contextmanager

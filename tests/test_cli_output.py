@@ -1,0 +1,152 @@
+"""Where results are to be written: tried before a run, and not lost where writing fails after it."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command import TESTS, is_one_line, windrow
+from task_files import write_tasks
+from windrow.cli.output import TRIAL_BYTES, Output
+
+RUN = ("run", "--model_args", "factory=byte_model:make,prefix_token_id=0", "--tasks", "choices")
+
+
+def test_a_path_below_a_file_is_refused_before_the_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = windrow(
+        *RUN, "--include_path", write_tasks(tmp_path), "--output_path", tmp_path / "file" / "out"
+    )
+    assert is_one_line(result), result.stderr
+    assert f"{tmp_path}/file is a file, not a directory; give another directory" in result.stderr
+    assert "Running loglikelihood requests" not in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "tasks", "texts.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/out/results.json"])
+def test_a_file_is_no_directory(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        OSError, match=f"--output_path '{tmp_path}/{name}' cannot be written: .*/file is a file"
+    ):
+        Output(str(tmp_path / name))
+
+
+def test_a_file_system_without_write_access():
+    with pytest.raises(
+        OSError, match=r"--output_path '/proc/out' cannot be written: .* in /proc; give another"
+    ):
+        Output("/proc/out")
+
+
+@pytest.fixture
+def small_files():
+    """No file may have more bytes than this: what a full disk does to a write, this does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_without_room(tmp_path, small_files):
+    small_files(TRIAL_BYTES // 2)
+    with pytest.raises(OSError, match=r"cannot be written: File too large in"):
+        Output(str(tmp_path / "not" / "yet"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def saved(output, name="results_2026.json", text='{"results": {}}'):
+    """As lm_eval saves a file."""
+    folder = Path(output.words[1]) / "model"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_files_come_as_a_whole_or_not_at_all(tmp_path, small_files):
+    output = Output(str(tmp_path / "out"))
+    results = saved(output)
+    saved(output, "samples_none_2026.jsonl", "")
+    samples = saved(output, "samples_choices_2026.jsonl", "{}\n" * 1000)
+    small_files(2000)
+    with pytest.raises(OSError, match=r"cannot be written any more: .*File too large") as raised:
+        output.deliver({"windrow": "a report"})
+    stage = Path(re.search(r"; the results are in (.*)$", str(raised.value))[1])
+    assert {results, samples} <= set((stage / "model").iterdir())
+    assert json.loads(next(stage.rglob("windrow_report_2026.json")).read_text()) == {"windrow": "a report"}
+    assert [path.name for path in (tmp_path / "out" / "model").iterdir()] == ["results_2026.json"]
+
+
+def test_nothing_temporary_is_left(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    output = Output(str(tmp_path / "out"))
+    saved(output)
+    names = [path.name for path in output.deliver({"windrow": "a report"})]
+    assert names == ["results_2026.json", "windrow_report_2026.json"]
+    assert sorted(path.name for path in (tmp_path / "out" / "model").iterdir()) == names
+    with pytest.raises(RuntimeError), Output(str(tmp_path / "out")):
+        raise RuntimeError("the run fails")
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_what_lm_eval_could_not_save_is_named(tmp_path):
+    output = Output(str(tmp_path))
+    saved(output)
+    saved(output, "samples_choices_2026.jsonl", '{}\n{"torn"')
+    with pytest.raises(OSError, match=r"lm_eval could not save samples_choices_2026\.jsonl as a whole"):
+        output.deliver(None)
+    with pytest.raises(OSError, match="lm_eval could not save its results"):
+        Output(str(tmp_path)).deliver({"windrow": "a report"})
+
+
+TAKEN_AWAY = """
+import os, sys
+from pathlib import Path
+from windrow.cli import main
+
+class Bytes:
+    def encode(self, text):
+        if not place.exists():  # the run has begun: somebody puts a file where results were to go
+            place.write_text("")
+        return list(text.encode())
+
+    def decode(self, tokens):
+        return bytes(tokens).decode(errors="replace")
+
+def make():
+    from small_model import prefix_model
+    return prefix_model(256), Bytes()
+
+place = Path(sys.argv.pop())
+sys.modules["taken_away"] = sys.modules["__main__"]
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_run_whose_place_is_gone_says_where_its_results_are(tmp_path):
+    place = tmp_path / "out"
+    words = ["run", "--model_args", "factory=taken_away:make,prefix_token_id=0", "--tasks", "choices"]
+    words += ["--include_path", write_tasks(tmp_path), "--output_path", place, "--log_samples"]
+    result = subprocess.run(
+        [sys.executable, "-c", TAKEN_AWAY, *map(str, words), str(place)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )
+    assert is_one_line(result), result.stderr
+    stage = Path(
+        re.search(r"cannot be written any more: .*; the results are in (.*)$", result.stderr.strip())[1]
+    )
+    names = sorted(path.name.split("_2")[0] for path in stage.rglob("*") if path.is_file())
+    assert names == ["results", "samples_choices", "windrow_report"]
+    assert "|choices|" in result.stdout
