@@ -1,0 +1,127 @@
+"""Which rows the inputs of a run go into: each into its own, or trees of inputs that begin alike.
+
+Both plans are made, priced, and the cheaper one is taken. A row is priced by XLA's own account
+of the model's forward pass, which is lowered for a short row and for a long one and not
+compiled; where a backend gives no account, by its tokens. Each shape after the first is
+charged what :data:`SHAPE_PRICE` says, for its compilation. Prices are the same on every host.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from windrow.model import LanguageModel
+from windrow.planning import Plan
+from windrow.policy import BatchPolicy
+from windrow.tokens import Segments
+
+SHAPE_PRICE = 8192
+"""What a shape's compilation is charged, in tokens of a short row."""
+
+EXPONENTIAL = 64
+"""How many floating-point operations an exponential stands for, with the passes over memory that come with a
+softmax. Measured on a CPU, for rows of 128 and 512 tokens of a small Llama."""
+
+SHORT, LONG = 128, 2048
+
+
+class Price(Protocol):
+    """What a row of some length costs, in tokens of a short row."""
+
+    def __call__(self, length: int) -> float: ...
+
+
+@dataclass(frozen=True)
+class RowPrice:
+    """A price that goes with the length and, by attention, with its square.
+
+    Attributes:
+        growth: By how much a token costs more for each token that its row is longer, as a
+            part of what a token costs in a row of :data:`SHORT` tokens.
+
+    >>> price = RowPrice(0.001)
+    >>> price(128), price(1128)
+    (128.0, 2256.0)
+    """
+
+    growth: float = 0.0
+
+    def __call__(self, length: int) -> float:
+        """What a row of this length costs; never less than half of its tokens."""
+        return length * max(0.5, 1 + self.growth * (length - SHORT))
+
+    @classmethod
+    def of(cls, model: LanguageModel, params: Any, rows: int) -> "RowPrice":
+        """The price of rows of a model, of which at least so many are computed at once.
+
+        To be called under the mesh that the model's functions are traced on.
+        """
+        short, long = (_operations(model, params, (rows, length)) for length in (SHORT, LONG))
+        if short is None or long is None:
+            return cls()
+        return cls((long * SHORT / (short * LONG) - 1) / (LONG - SHORT))
+
+
+def _operations(model: LanguageModel, params: Any, shape: tuple[int, int]) -> float | None:
+    """What XLA counts for one forward pass; ``None`` where it does not tell, or the model refuses the shape."""
+    batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * (4 if model.takes_reach else 3)
+    try:
+        account = jax.jit(model.forward).lower(params, *batch).cost_analysis()
+    except Exception:  # whatever it is, the run itself will tell
+        return None
+    account = account[0] if isinstance(account, list) and account else account
+    if not isinstance(account, Mapping) or not account.get("flops", 0) > 0:
+        return None
+    return float(account["flops"] + EXPONENTIAL * max(0.0, account.get("transcendentals", 0.0)))
+
+
+def cost(plan: Plan, price: Price) -> int:
+    """What a plan costs, in tokens of a short row: all its rows, filler too, and its shapes.
+
+    >>> plan = Plan(np.array([5, 1, 3, 5, 2], np.int32), batch_size=2, padded_lengths=[8])
+    >>> cost(plan, RowPrice())
+    48
+    """
+    shapes, batches = np.unique(plan.batch_shapes, axis=0, return_counts=True)
+    rows = sum(
+        int(count) * int(rows) * price(int(length))
+        for (rows, length), count in zip(shapes, batches, strict=True)
+    )
+    return round(rows + SHAPE_PRICE * max(0, len(shapes) - 1))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A plan, and what decided for it.
+
+    Attributes:
+        plan: The plan.
+        costs: By the value of ``share`` that asks for it, what each plan that was looked at
+            costs, in tokens of a short row.
+    """
+
+    plan: Plan
+    costs: dict[str, int]
+
+
+def choose_plan(policy: BatchPolicy, segments: Segments, row_multiple: int, price: Price | None) -> Chosen:
+    """The cheapest plan under a policy.
+
+    Args:
+        policy: With a size.
+        segments: What is to be planned.
+        row_multiple: Rows of a batch are a multiple of this.
+        price: What rows cost a model that can run tree rows; ``None`` for another model.
+    """
+    if price is None or policy.share not in ("auto", "trees") or not len(segments):
+        return Chosen(policy.plan(segments, row_multiple), {})
+    trees = policy.tree_plan(segments, row_multiple, price)
+    if policy.share == "trees":
+        return Chosen(trees, {"trees": cost(trees, price)})
+    equal = policy.plan(segments, row_multiple)
+    costs = {"trees": cost(trees, price), "equal": cost(equal, price)}
+    return Chosen(trees if costs["trees"] < costs["equal"] else equal, costs)

@@ -1,0 +1,91 @@
+"""Whether a model that takes ``reach`` honours it: a few random inputs, as a tree and end to end.
+
+The batch has the shape of one that the run has anyway, so nothing is compiled for it:
+
+    as a tree      s s s s a a a b b b c c d d d d
+    end to end     s s s s a a a | s s s s a a a b b b | s s s s a a a c c | s s s s d d d d
+
+Both lie in the same batch. A model that ignores ``reach``, that counts positions by place in
+the row, or hides what should be seen, gives other log-probabilities for the two.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.planning import Plan
+from windrow.tokens import Segments, TokenReport
+
+_STEM = 4
+_SHARED = (0, 7, 7, 4)
+LONGEST = 10
+"""How many tokens the longest of the inputs has."""
+
+READS = 2 * 22
+"""How many tokens are scored."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Log-probabilities of the same token in the two layouts, where they differ most; in nats."""
+
+    in_tree: float
+    alone: float
+    allowed: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether they are equal, but for rounding."""
+        gap = abs(self.in_tree - self.alone)
+        return self.in_tree == self.alone or bool(gap <= self.allowed * (1 + abs(self.alone)))
+
+
+def trial(vocabulary: int, shape: tuple[int, int], row_multiple: int) -> tuple[Plan, Segments]:
+    """The plan for one batch of a shape, and its segments: those of the tree, then the same ones alone.
+
+    Args:
+        vocabulary: How many tokens the model knows.
+        shape: Rows and length; at least :data:`LONGEST` tokens long.
+        row_multiple: Rows are a multiple of this.
+    """
+    inputs = _inputs(vocabulary)
+    ends = np.cumsum([len(tokens) for tokens in inputs])
+    segments = Segments(
+        np.concatenate(inputs),
+        np.concatenate([[0], ends]).astype(np.int64),
+        np.full(len(inputs), _STEM, np.int32),
+        np.arange(len(inputs)),
+        len(inputs),
+        np.zeros(0, np.int64),
+        TokenReport(len(inputs), len(inputs), int(ends[-1]), 0, 0),
+    )
+    lengths = (np.diff(segments.offsets) - 1).astype(np.int32)
+    shared = np.array([*_SHARED, *[0] * len(_SHARED)], np.int32)
+    plan = Plan(
+        lengths,
+        prefixes=(np.arange(len(inputs)), shared),
+        padded_lengths=[shape[1]],
+        batch_size=shape[0],
+        row_multiple=row_multiple,
+    )
+    return plan, segments
+
+
+def difference(logprobs: NDArray[np.float32], allowed: float) -> Difference:
+    """Where the two halves of a trial's log-probabilities differ most."""
+    in_tree, alone = np.split(logprobs.astype(np.float64), 2)
+    same = (in_tree == alone) | (np.isnan(in_tree) & np.isnan(alone))
+    gaps = np.where(same, 0.0, np.nan_to_num(np.abs(in_tree - alone), nan=np.inf))
+    worst = int(np.argmax(gaps / (1 + np.nan_to_num(np.abs(alone)))))
+    return Difference(float(in_tree[worst]), float(alone[worst]), allowed)
+
+
+def _inputs(vocabulary: int) -> list[NDArray[np.int32]]:
+    """The inputs, each with the token that follows, twice."""
+    rng = np.random.default_rng(0)
+    stem, a, b, c, d, *targets = (
+        rng.integers(0, vocabulary, count).astype(np.int32) for count in (_STEM, 3, 3, 2, 4, 1, 1, 1, 1)
+    )
+    paths = [(stem, a), (stem, a, b), (stem, a, c), (stem, d)]
+    return [np.concatenate([*path, target]) for path, target in zip(paths, targets, strict=True)] * 2
