@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from windrow.demo.text import questions
-from windrow.planning import Plan, group_identical
+from windrow.planning import Plan, group_identical, prefix_order
 
 FOLDER = Path(__file__).parent / "pictures"
 
@@ -186,10 +186,52 @@ def draw_shapes(folder: Path) -> None:
     drawing.save(folder, "shapes.svg")
 
 
+def few_shot() -> tuple[list[list[str]], Plan]:
+    """The words of twelve few-shot requests, three questions with four answers each, and a plan for one row."""
+    *examples, first, second, third = questions(5, seed=33)
+    shots = " ".join(f"{each['query']} {each['choices'][each['gold']]}." for each in examples)
+    texts = [
+        f"{shots} {each['query']} {choice} ." for each in (first, second, third) for choice in each["choices"]
+    ]
+    words = [re.findall(r"\w+|[^\w\s]", text) for text in texts]
+    numbers = {word: number for number, word in enumerate(sorted({word for each in words for word in each}))}
+    tokens = np.array([numbers[word] for each in words for word in each], np.int32)
+    offsets = np.concatenate([[0], np.cumsum([len(each) for each in words])])
+    plan = Plan(
+        np.diff(offsets).astype(np.int32),
+        prefixes=prefix_order(tokens, offsets),
+        padded_lengths=[256],
+        batch_size=1,
+    )
+    return words, plan
+
+
+def draw_tree(folder: Path) -> None:
+    """One row that holds a task's examples once, its questions under them, and their answers."""
+    words, plan = few_shot()
+    drawing = Drawing(860, 200, "A row that holds twelve requests as a prefix tree")
+    reach, positions = plan.reach(0)[0], plan.positions(0)[0]
+    used = int(plan.row_lengths(0)[0])
+    across, levels = 840 / used, ("the examples", "the questions", "their answers")
+    begins = [0, *(at for at in range(1, used) if reach[at] != reach[at - 1]), used]
+    for begin, end in zip(begins, begins[1:], strict=False):
+        above = [at for at in begins[:-1] if at < begin and reach[at] >= reach[begin]]
+        top = 34 + 34 * len(above)
+        drawing.rect("real", 10 + begin * across, top, max(1.0, (end - begin) * across - 1.5), 20)
+        whole = (reach[begin] - begin) * across - 1.5
+        drawing.rect("bar", 10 + begin * across, top + 22, max(1.0, whole), 3)
+    drawing.text("one row; each box holds tokens, and the bar under it shows who sees them", 10, 18)
+    alone = sum(len(each) for each in words)
+    drawing.text(f"{used} tokens instead of {alone}; the deepest has position {positions.max()}", 10, 192)
+    for level, name in enumerate(levels):
+        drawing.text(name, 850, 48 + 34 * level, "end" if level else "end")
+    drawing.save(folder, "tree.svg")
+
+
 def main(folder: Path = FOLDER) -> None:
     """Draws all pictures into a folder."""
     folder.mkdir(exist_ok=True)
-    for draw in (draw_rows, draw_lengths, draw_shapes):
+    for draw in (draw_rows, draw_lengths, draw_shapes, draw_tree):
         draw(folder)
 
 
