@@ -188,11 +188,9 @@ def draw_shapes(folder: Path) -> None:
 
 def few_shot() -> tuple[list[list[str]], Plan]:
     """The words of twelve few-shot requests, three questions with four answers each, and a plan for one row."""
-    *examples, first, second, third = questions(5, seed=33)
-    shots = " ".join(f"{each['query']} {each['choices'][each['gold']]}." for each in examples)
-    texts = [
-        f"{shots} {each['query']} {choice} ." for each in (first, second, third) for choice in each["choices"]
-    ]
+    example, *asked = questions(4, seed=33)
+    shot = f"{example['query']} {example['choices'][example['gold']]}."
+    texts = [f"{shot} {each['query']} {choice} ." for each in asked for choice in each["choices"]]
     words = [re.findall(r"\w+|[^\w\s]", text) for text in texts]
     numbers = {word: number for number, word in enumerate(sorted({word for each in words for word in each}))}
     tokens = np.array([numbers[word] for each in words for word in each], np.int32)
@@ -200,7 +198,7 @@ def few_shot() -> tuple[list[list[str]], Plan]:
     plan = Plan(
         np.diff(offsets).astype(np.int32),
         prefixes=prefix_order(tokens, offsets),
-        padded_lengths=[256],
+        padded_lengths=[512],
         batch_size=1,
     )
     return words, plan
@@ -209,10 +207,10 @@ def few_shot() -> tuple[list[list[str]], Plan]:
 def draw_tree(folder: Path) -> None:
     """One row that holds a task's examples once, its questions under them, and their answers."""
     words, plan = few_shot()
-    drawing = Drawing(860, 200, "A row that holds twelve requests as a prefix tree")
-    reach, positions = plan.reach(0)[0], plan.positions(0)[0]
+    drawing = Drawing(860, 170, "A row that holds twelve requests as a prefix tree")
+    reach = plan.reach(0)[0]
     used = int(plan.row_lengths(0)[0])
-    across, levels = 840 / used, ("the examples", "the questions", "their answers")
+    across, levels = 745 / used, ("the example", "questions", "answers")
     begins = [0, *(at for at in range(1, used) if reach[at] != reach[at - 1]), used]
     for begin, end in zip(begins, begins[1:], strict=False):
         above = [at for at in begins[:-1] if at < begin and reach[at] >= reach[begin]]
@@ -220,11 +218,11 @@ def draw_tree(folder: Path) -> None:
         drawing.rect("real", 10 + begin * across, top, max(1.0, (end - begin) * across - 1.5), 20)
         whole = (reach[begin] - begin) * across - 1.5
         drawing.rect("bar", 10 + begin * across, top + 22, max(1.0, whole), 3)
-    drawing.text("one row; each box holds tokens, and the bar under it shows who sees them", 10, 18)
+    drawing.text("one row, left to right; under each box, the part of the row that sees it", 10, 18)
     alone = sum(len(each) for each in words)
-    drawing.text(f"{used} tokens instead of {alone}; the deepest has position {positions.max()}", 10, 192)
+    drawing.text(f"12 requests in {used} tokens instead of {alone:,}", 10, 158)
     for level, name in enumerate(levels):
-        drawing.text(name, 850, 48 + 34 * level, "end" if level else "end")
+        drawing.text(name, 850, 48 + 34 * level, "end")
     drawing.save(folder, "tree.svg")
 
 
