@@ -8,6 +8,7 @@ background, so that they can be read on a page that does not.
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -187,7 +188,7 @@ def draw_shapes(folder: Path) -> None:
 
 
 def few_shot() -> tuple[list[list[str]], Plan]:
-    """The words of twelve few-shot requests, three questions with four answers each, and a plan for one row."""
+    """The words of twelve requests, three questions with four answers each, and a plan for one row."""
     example, *asked = questions(4, seed=33)
     shot = f"{example['query']} {example['choices'][example['gold']]}."
     texts = [f"{shot} {each['query']} {choice} ." for each in asked for choice in each["choices"]]
@@ -212,7 +213,7 @@ def draw_tree(folder: Path) -> None:
     used = int(plan.row_lengths(0)[0])
     across, levels = 745 / used, ("the example", "questions", "answers")
     begins = [0, *(at for at in range(1, used) if reach[at] != reach[at - 1]), used]
-    for begin, end in zip(begins, begins[1:], strict=False):
+    for begin, end in pairwise(begins):
         above = [at for at in begins[:-1] if at < begin and reach[at] >= reach[begin]]
         top = 34 + 34 * len(above)
         drawing.rect("real", 10 + begin * across, top, max(1.0, (end - begin) * across - 1.5), 20)

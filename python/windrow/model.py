@@ -102,18 +102,56 @@ class LanguageModel:
         return self.init_state(params, rows, length=most)
 
     @property
+    def forward(self) -> Inputs:
+        """What scoring runs: ``hidden`` where there is one, else ``apply``."""
+        return self.apply if self.hidden is None else self.hidden
+
+    @property
     def takes_reach(self) -> bool:
-        """Whether the function that scoring calls has a parameter ``reach``, so that it can run tree rows."""
-        forward = self.hidden or self.apply
-        try:
-            return "reach" in inspect.signature(forward).parameters
-        except (TypeError, ValueError):  # a callable that tells nothing about itself
-            return False
+        """Whether the function that scoring runs has a parameter ``reach``, so that it can run tree rows."""
+        return _reach_parameter(self.forward) is not None
 
     @property
     def state_takes_length(self) -> bool:
         """Whether ``init_state`` has a parameter ``length``."""
         return self.init_state is not None and "length" in inspect.signature(self.init_state).parameters
+
+
+def run_forward(
+    function: Inputs,
+    params: Params,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    reach: jax.Array | None = None,
+) -> jax.Array:
+    """Calls ``apply`` or ``hidden``, with ``reach`` if it takes that.
+
+    Without ``reach``, rows hold no trees. A function whose parameter has no default
+    is then told that each token is seen up to the end of its segment.
+    """
+    parameter = _reach_parameter(function)
+    if parameter is None or (reach is None and parameter.default is not parameter.empty):
+        return function(params, tokens, positions, segment_ids)
+    if reach is None:
+        reach = _segment_ends(segment_ids)
+    return function(params, tokens, positions, segment_ids, reach=reach)  # type: ignore[call-arg]
+
+
+def _reach_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:
+    try:
+        return inspect.signature(function).parameters.get("reach")
+    except (TypeError, ValueError):  # a callable that tells nothing about itself
+        return None
+
+
+def _segment_ends(segment_ids: jax.Array) -> jax.Array:
+    """The reach in rows without trees; padding is seen by itself alone."""
+    length = segment_ids.shape[1]
+    after = jnp.pad(segment_ids[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
+    places = jax.lax.broadcasted_iota(jnp.int32, segment_ids.shape, 1) + 1
+    is_end = (segment_ids != after) | (segment_ids == 0)
+    return jax.lax.cummin(jnp.where(is_end, places, length), axis=1, reverse=True)
 
 
 def visible(segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array:

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.generation.sampling import Choice, choose_tokens
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, run_forward
 from windrow.scoring.program import row_layout
 
 WHOLE = ("length", "slot", "limit", "top_k", "key", "key")
@@ -151,8 +151,7 @@ class Recomputing:
         memory = memory.at[rows, position].set(jnp.where(active, token, memory[rows, position]))
         parts = row_layout(jnp.where(active, position + 1, 0), self.length)
         inside = jnp.minimum(position, self.length - 1)
-        forward = self.model.apply if self.model.hidden is None else self.model.hidden
-        last = forward(params, memory[:, : self.length], *parts)[rows, inside]
+        last = run_forward(self.model.forward, params, memory[:, : self.length], *parts)[rows, inside]
         return memory, last if self.model.head is None else self.model.head(params, last)
 
 

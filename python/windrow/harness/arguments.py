@@ -39,6 +39,16 @@ def integer(name: str, value: int | str | None, least: int = 1) -> int | None:
     return number
 
 
+def share_mode(value: bool | str | None) -> bool | str:
+    """What of the inputs is computed once, from an argument that may come from a command line."""
+    if isinstance(value, str) and value.lower() in ("auto", "trees", "equal"):
+        return value.lower()
+    try:
+        return flag("share", value) and "auto"
+    except ValueError:
+        raise ValueError(f"share must be 'auto', 'trees', 'equal' or False, not {value!r}") from None
+
+
 def flag(name: str, value: bool | str | int) -> bool:
     """True or false, perhaps as a string."""
     flags = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

@@ -19,6 +19,7 @@ from windrow.harness.arguments import (
     flag,
     integer,
     length_limit,
+    share_mode,
 )
 from windrow.harness.caching import Fingerprint, take_cache
 from windrow.harness.chat import Chat
@@ -64,7 +65,9 @@ class JaxLM(LM):
             is given, 8,192.
         max_shapes: The most distinct batch shapes, each of which is one compilation.
         padding_multiple: Padded lengths are multiples of this.
-        share: Whether requests with equal inputs share a row.
+        share: What of the requests is computed once. ``"auto"``: every shared beginning where the
+            model takes ``reach`` and that costs less, else equal inputs. ``"trees"``: every shared
+            beginning. ``"equal"``: equal inputs alone. ``False``: nothing.
         pack: Whether several requests share a row; only for models that honour
             segment ids and positions.
         memory_budget: For ``"auto"``: how many bytes batches may take beside the
@@ -119,7 +122,7 @@ class JaxLM(LM):
         tokens_per_batch: int | str | None = None,
         max_shapes: int | str | None = 8,
         padding_multiple: int | str = 1,
-        share: bool | str = True,
+        share: bool | str = "auto",
         pack: bool | str = False,
         memory_budget: int | str | None = None,
         on_bad_request: str = "raise",
@@ -153,7 +156,7 @@ class JaxLM(LM):
             tokens_per_batch=tokens,
             max_shapes=integer("max_shapes", max_shapes),
             padding_multiple=integer("padding_multiple", padding_multiple) or 1,
-            share=flag("share", share),
+            share=share_mode(share),
             pack=flag("pack", pack),
             memory_budget=None if memory_budget == "None" else memory_budget,
         )

@@ -8,13 +8,14 @@ charged what :data:`SHAPE_PRICE` says, for its compilation. Prices are the same 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, run_forward
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.tokens import Segments
@@ -32,7 +33,9 @@ SHORT, LONG = 128, 2048
 class Price(Protocol):
     """What a row of some length costs, in tokens of a short row."""
 
-    def __call__(self, length: int) -> float: ...
+    def __call__(self, length: int) -> float:
+        """The cost of one row."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,18 @@ class RowPrice:
 
         To be called under the mesh that the model's functions are traced on.
         """
-        short, long = (_operations(model, params, (rows, length)) for length in (SHORT, LONG))
+        longer = max(2 * SHORT, min(LONG, model.max_length or LONG))
+        short, long = (_operations(model, params, (rows, length)) for length in (SHORT, longer))
         if short is None or long is None:
             return cls()
-        return cls((long * SHORT / (short * LONG) - 1) / (LONG - SHORT))
+        return cls((long * SHORT / (short * longer) - 1) / (longer - SHORT))
 
 
 def _operations(model: LanguageModel, params: Any, shape: tuple[int, int]) -> float | None:
-    """What XLA counts for one forward pass; ``None`` where it does not tell, or the model refuses the shape."""
-    batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * (4 if model.takes_reach else 3)
+    """What XLA counts for a forward pass; ``None`` where it does not tell or the model refuses the shape."""
+    batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
     try:
-        account = jax.jit(model.forward).lower(params, *batch).cost_analysis()
+        account = jax.jit(partial(run_forward, model.forward)).lower(params, *batch).cost_analysis()
     except Exception:  # whatever it is, the run itself will tell
         return None
     account = account[0] if isinstance(account, list) and account else account
@@ -125,3 +129,17 @@ def choose_plan(policy: BatchPolicy, segments: Segments, row_multiple: int, pric
     equal = policy.plan(segments, row_multiple)
     costs = {"trees": cost(trees, price), "equal": cost(equal, price)}
     return Chosen(trees if costs["trees"] < costs["equal"] else equal, costs)
+
+
+def check_share(share: bool | str, model: LanguageModel, chunk_length: int | None) -> None:
+    """Refuses trees for a model that cannot run them."""
+    if share != "trees":
+        return
+    if chunk_length is not None:
+        raise ValueError("share='trees' and chunk_length exclude each other: step takes no reach")
+    if not model.takes_reach:
+        name = "apply" if model.hidden is None else "hidden"
+        raise ValueError(
+            f"share='trees' needs a model whose {name} has a parameter 'reach' and masks by it, as "
+            "windrow.visible does; use share='equal' for this one"
+        )

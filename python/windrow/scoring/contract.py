@@ -1,6 +1,7 @@
 """Whether a model keeps its contract, found by tracing shapes before anything runs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from windrow.bad_requests import BadRequestsError
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, run_forward
 from windrow.tokens import Segments
 
 
@@ -33,10 +34,10 @@ def vocabulary(model: LanguageModel, params: Any, shape: tuple[int, int], rows: 
     7
     """
     batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
-    found = {"apply": _traced("apply", model.apply, shape, params, *batch)}
+    found = {"apply": _traced("apply", partial(run_forward, model.apply), shape, params, *batch)}
     width = None
     if model.hidden is not None and model.head is not None:
-        hidden = _traced("hidden", model.hidden, shape, params, *batch)
+        hidden = _traced("hidden", partial(run_forward, model.hidden), shape, params, *batch)
         picked = jax.ShapeDtypeStruct((rows, hidden.shape[-1]), hidden.dtype)
         found["head"] = _traced("head", model.head, (rows,), params, picked)
         width = hidden.shape[-1]

@@ -7,6 +7,8 @@ one segment, the rows' lengths stand for positions and segment ids.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +31,16 @@ class BatchShape:
     length: int
     picks: int
     reads: int
-    packed: bool
+    layout: Literal["rows", "packed", "trees"]
 
     def __str__(self) -> str:
         return f"a batch of {self.rows} x {self.length} tokens with {self.reads} scored in each group"
+
+
+def _layout(plan: Plan) -> Literal["rows", "packed", "trees"]:
+    if plan.trees:
+        return "trees"
+    return "packed" if plan.packed else "rows"
 
 
 class Feed:
@@ -42,51 +50,59 @@ class Feed:
         plan: Made from the segments' input lengths (each one's tokens but the last).
         segments: What the plan was made from.
         sharding: How rows are split over devices.
+        like: The shape that all batches are to have, where it is not found from the plan.
 
     Attributes:
         shapes: ``batch -> BatchShape``, a list.
     """
 
-    def __init__(self, plan: Plan, segments: Segments, sharding: RowSharding) -> None:
+    def __init__(
+        self, plan: Plan, segments: Segments, sharding: RowSharding, like: BatchShape | None = None
+    ) -> None:
         self.plan = plan
         self.segments = segments
         self.sharding = sharding
+        if like is not None:
+            self.shapes = [like] * len(plan.batch_shapes)
+            return
         capacities = plan.read_capacities(
             segments.offsets, segments.score_starts, sharding.groups, CAPACITY_MULTIPLE
         )
-        packed = plan.to_dict()["policy"]["pack"]
+        layout = _layout(plan)
         distinct = {
-            (rows, length): BatchShape(rows, length, picks, reads, packed)
+            (rows, length): BatchShape(rows, length, picks, reads, layout)
             for (rows, length), (picks, reads) in zip(plan.shapes.tolist(), capacities.tolist(), strict=True)
         }
         self.shapes = [distinct[rows, length] for rows, length in plan.batch_shapes.tolist()]
 
-    def structs(self, shape: BatchShape) -> list[jax.ShapeDtypeStruct]:
+    def structs(self, shape: BatchShape) -> list[Any]:
         """Shapes and shardings of a batch's arrays: tokens, layout, and where scores are read."""
         matrix, by_rows, groups = self.sharding.sharding, self.sharding.by_rows, self.sharding.groups
-        layout = ((shape.rows, shape.length), matrix) if shape.packed else ((shape.rows,), by_rows)
-        sizes = [
-            ((shape.rows, shape.length), matrix),
-            layout,
-            ((groups, shape.picks), by_rows),
-            ((groups, shape.reads), by_rows),
-            ((groups, shape.reads), by_rows),
-        ]
-        return [jax.ShapeDtypeStruct(size, jnp.int32, sharding=sharding) for size, sharding in sizes]
 
-    def arrays(self, batch: int) -> list[jax.Array]:
+        def struct(*size: int, over: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(size, jnp.int32, sharding=over)
+
+        tokens = struct(shape.rows, shape.length, over=matrix)
+        layouts = {"rows": struct(shape.rows, over=by_rows), "packed": tokens, "trees": (tokens,) * 3}
+        reads = struct(groups, shape.reads, over=by_rows)
+        return [tokens, layouts[shape.layout], struct(groups, shape.picks, over=by_rows), reads, reads]
+
+    def arrays(self, batch: int) -> list[Any]:
         """A batch's arrays, of which this host fills what its devices hold."""
         shape, plan, segments = self.shapes[batch], self.plan, self.segments
-        lay = plan.segment_ids if shape.packed else plan.row_lengths
-        fills: list[Callable[[int, int], NDArray[np.int32]]] = [
-            lambda first, last: plan.inputs(batch, segments.tokens, segments.offsets, first, last),
-            lambda first, last: lay(batch, first, last),
+        layouts: dict[str, Any] = {
+            "rows": partial(plan.row_lengths, batch),
+            "packed": partial(plan.segment_ids, batch),
+            "trees": tuple(partial(lay, batch) for lay in (plan.segment_ids, plan.positions, plan.reach)),
+        }
+        fills = [
+            partial(plan.inputs, batch, segments.tokens, segments.offsets),
+            layouts[shape.layout],
             *self._reads(batch),
         ]
-        return [
-            place(struct.shape, struct.sharding, fill)
-            for struct, fill in zip(self.structs(shape), fills, strict=True)
-        ]
+        return jax.tree.map(
+            lambda struct, fill: place(struct.shape, struct.sharding, fill), self.structs(shape), fills
+        )
 
     def _reads(self, batch: int) -> list[Callable[[int, int], NDArray[np.int32]]]:
         """Fills of the three arrays that say where scores are read; a range of groups is made once."""

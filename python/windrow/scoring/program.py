@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, run_forward
 
 CHUNK_BYTES = 1 << 26
 """How many bytes of float32 logits the head makes at a time for each group of rows."""
@@ -48,7 +48,7 @@ def score_batch(
     chunk_length: int | None,
     params: Any,
     tokens: jax.Array,
-    layout: jax.Array,
+    layout: jax.Array | tuple[jax.Array, ...],
     pick_index: jax.Array,
     read_pick: jax.Array,
     read_target: jax.Array,
@@ -60,7 +60,8 @@ def score_batch(
         chunk_length: Where given, rows run through ``step`` in chunks of this length.
         params: Its parameters.
         tokens: ``int32[rows, length]``.
-        layout: See :func:`row_layout`.
+        layout: See :func:`row_layout`; of rows that hold trees, segment ids, positions
+            and reach, ``int32[rows, length]`` each.
         pick_index: ``int32[groups, picks]``, the scored positions in each group's
             rows laid end to end.
         read_pick: ``int32[groups, reads]``, which pick each scored token is read at.
@@ -70,8 +71,14 @@ def score_batch(
         ``float32[groups, reads]`` and ``bool[groups, reads]``; what stands beyond
         a group's own reads has no meaning.
     """
-    positions, segment_ids = row_layout(layout, tokens.shape[1])
-    source = _last_layer(model, params, tokens, positions, segment_ids, chunk_length)
+    if isinstance(layout, tuple):
+        segment_ids, positions, reach = layout
+    else:
+        (positions, segment_ids), reach = row_layout(layout, tokens.shape[1]), None
+    if chunk_length is None:
+        source = run_forward(model.forward, params, tokens, positions, segment_ids, reach)
+    else:
+        source = _by_chunks(model, params, tokens, positions, segment_ids, chunk_length)
     head = partial(model.head, params) if model.head is not None else _logits_as_they_are
     groups, picks = pick_index.shape
     source = source.reshape(groups, -1, source.shape[-1])
@@ -96,18 +103,15 @@ def score_batch(
     return scores
 
 
-def _last_layer(
+def _by_chunks(
     model: LanguageModel,
     params: Any,
     tokens: jax.Array,
     positions: jax.Array,
     segment_ids: jax.Array,
-    chunk_length: int | None,
+    chunk_length: int,
 ) -> jax.Array:
-    """What the head reads, or logits where there is no head: ``[rows, length, width]``."""
-    if chunk_length is None:
-        forward = model.apply if model.hidden is None else model.hidden
-        return forward(params, tokens, positions, segment_ids)
+    """What ``step`` gives for the head, or logits where there is no head: ``[rows, length, width]``."""
     rows, length = tokens.shape
     assert model.step is not None
 

@@ -11,13 +11,14 @@ pass over the vocabulary; memory for that is bounded by ``CHUNK_BYTES``.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from threading import Lock, local
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring.axes import tried
+from windrow.scoring.choice import RowPrice, check_share, choose_plan
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.feed import BatchShape, Feed
@@ -32,6 +34,7 @@ from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.identity import params_checksum, probe
 from windrow.scoring.program import score_batch
 from windrow.scoring.sizing import fit_plan
+from windrow.scoring.trial import difference, trial
 from windrow.scoring.watch import DeviceSeconds, DeviceWatch
 from windrow.sharding import DeviceMemory, RowSharding, check_alive, put_params, telling_of_memory
 from windrow.tokens import Segments
@@ -151,6 +154,8 @@ class Scorer:
         choice: What decided the last plan's size where that was left to the memory of
             the devices: ``memory_budget``, ``planned_bytes`` of it, ``predicted_bytes``
             and ``tokens_per_batch``; empty elsewhere.
+        costs: What each way of sharing would have cost that the last plan was chosen from, in tokens
+            of a short row; see :func:`windrow.scoring.choice.choose_plan`.
 
     Raises:
         ValueError: The model does not keep the contract of `LanguageModel`.
@@ -173,6 +178,9 @@ class Scorer:
         self._policy = (policy or BatchPolicy()).split(sharding.length_multiple)
         self._functions, self.vocabulary = tried(model, self.params, sharding, self._policy)
         self.choice: dict[str, int] = {}
+        self.costs: dict[str, int] = {}
+        self._price: RowPrice | None = None
+        self._trees_sound: bool | None = None
         self._compiler = Compiler(sharding.mesh)
 
     def describe(self) -> dict[str, int | str]:
@@ -201,7 +209,8 @@ class Scorer:
         """The plan for these segments under the policy.
 
         Where the policy sizes itself, the plan's programs are compiled here, to see
-        what memory they need, and run as they are. Nothing runs on the devices.
+        what memory they need, and run as they are. Before rows hold trees for the first
+        time, one small batch shows whether the model honours ``reach``; nothing else runs.
 
         Args:
             policy: How segments are batched.
@@ -209,19 +218,67 @@ class Scorer:
             memory: What there is; what the policy says of it by default.
 
         Raises:
-            ValueError: Not even one row of the longest segment fits on each device, or the parameters have
-                been deleted.
+            ValueError: Not even one row of the longest segment fits on each device, the parameters have
+                been deleted, or trees are asked for and the model cannot run them.
         """
         check_alive(self.params)
-        self.choice, policy = {}, policy.split(self.sharding.length_multiple)
+        policy = policy.split(self.sharding.length_multiple)
+        check_share(policy.share, self.model, self.chunk_length)
+        if self._trees_sound is False:
+            policy = replace(policy, share="equal")
+        plan = self._planned(policy, segments, memory)
+        if plan.trees and not self._honours_reach(plan, segments, policy.share):
+            plan = self._planned(replace(policy, share="equal"), segments, memory)
+        return plan
+
+    def _planned(self, policy: BatchPolicy, segments: Segments, memory: DeviceMemory | None) -> Plan:
+        self.choice = {}
         with self.clock.phase("plan"):
+            plan_with = partial(self._choose, segments, self._row_price(policy))
             if not policy.sizes_itself or not len(segments):
-                sized = policy.sized(1) if policy.sizes_itself else policy
-                return sized.plan(segments, self.sharding.groups)
+                return plan_with(policy.sized(1) if policy.sizes_itself else policy)
             memory = memory or DeviceMemory(self.sharding, policy.budget_bytes)
-            fitted = fit_plan(policy, segments, memory, partial(self._needs, memory))
+            fitted = fit_plan(policy, segments, memory, partial(self._needs, memory), plan_with)
         self.choice = fitted.choice
         return fitted.plan
+
+    def _choose(self, segments: Segments, price: RowPrice | None, policy: BatchPolicy) -> Plan:
+        chosen = choose_plan(policy, segments, self.sharding.groups, price)
+        self.costs = chosen.costs
+        return chosen.plan
+
+    def _row_price(self, policy: BatchPolicy) -> RowPrice | None:
+        """What rows cost, if they may hold trees."""
+        if policy.share not in ("auto", "trees") or policy.pack:
+            return None
+        if self.chunk_length is not None or not self.model.takes_reach:
+            return None
+        if self._price is None:
+            rows, _ = policy.sample_shape(self.sharding.groups, self.model.max_length)
+            with jax.set_mesh(self.sharding.mesh):
+                self._price = RowPrice.of(self._functions, self.params, rows)
+        return self._price
+
+    def _honours_reach(self, plan: Plan, segments: Segments, share: bool | str) -> bool:
+        """Whether the model gives the same for a tree as for its inputs end to end; tried once.
+
+        Raises:
+            ValueError: It does not, and trees were asked for.
+        """
+        if self._trees_sound is None:
+            feed = Feed(plan, segments, self.sharding)
+            shape = min(feed.shapes, key=lambda shape: shape.rows * shape.length)
+            tried_plan, tried_segments = trial(
+                self.vocabulary, (shape.rows, shape.length), self.sharding.groups
+            )
+            scores = self._run(
+                tried_plan, tried_segments, Feed(tried_plan, tried_segments, self.sharding, like=shape)
+            )
+            found = difference(scores.token_logprobs, _rounding(self.params))
+            self._trees_sound = found.is_sound
+            if not found.is_sound and share == "trees":
+                raise ValueError(f"share='trees' is not possible with this model: {found}")
+        return self._trees_sound
 
     def _needs(self, memory: DeviceMemory, feed: Feed, shapes: Sequence[BatchShape]) -> list[int]:
         """What memory the programs of some shapes need."""
@@ -247,8 +304,10 @@ class Scorer:
         """
         check_alive(self.params)
         known_tokens(segments, self.vocabulary)
-        scores = Scores.unknown(segments)
-        feed, gatherer = Feed(plan, segments, self.sharding), Gatherer(self.sharding)
+        return self._run(plan, segments, Feed(plan, segments, self.sharding), known)
+
+    def _run(self, plan: Plan, segments: Segments, feed: Feed, known: Report | None = None) -> Scores:
+        scores, gatherer = Scores.unknown(segments), Gatherer(self.sharding)
         pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
 
         def fetch() -> None:
@@ -301,3 +360,10 @@ class Scorer:
             scores.token_greedy[positions] = greedy[filled]
             if known is not None:
                 known(segments, scores)
+
+
+def _rounding(params: Any) -> float:
+    """By which part log-probabilities may differ that are computed in another order."""
+    types = {leaf.dtype for leaf in jax.tree.leaves(params)}
+    wide = all(jnp.finfo(dtype).bits >= 32 for dtype in types if jnp.issubdtype(dtype, jnp.floating))
+    return 1e-3 if wide else 3e-2

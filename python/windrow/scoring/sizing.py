@@ -44,7 +44,13 @@ class SizedPlan:
     choice: dict[str, int]
 
 
-def fit_plan(policy: BatchPolicy, segments: Segments, memory: DeviceMemory, needs: Needs) -> SizedPlan:
+def fit_plan(
+    policy: BatchPolicy,
+    segments: Segments,
+    memory: DeviceMemory,
+    needs: Needs,
+    plan_with: Callable[[BatchPolicy], Plan],
+) -> SizedPlan:
     """The plan with the largest batches that fit.
 
     Args:
@@ -52,6 +58,7 @@ def fit_plan(policy: BatchPolicy, segments: Segments, memory: DeviceMemory, need
         segments: What is to be planned.
         memory: What there is.
         needs: Compiles shapes and tells what they need.
+        plan_with: Plans the segments under a policy that has a size.
 
     Raises:
         ValueError: Not even one row of the longest length on each device fits.
@@ -65,7 +72,7 @@ def fit_plan(policy: BatchPolicy, segments: Segments, memory: DeviceMemory, need
         return max(most, least) if rows >= most // least else rows * least
 
     def look(rows: int) -> int:
-        plan = policy.sized(tokens(rows)).plan(segments, sharding.groups)
+        plan = plan_with(policy.sized(tokens(rows)))
         feed = Feed(plan, segments, sharding)
         shapes = list(dict.fromkeys(feed.shapes))
         longest, others = shapes[:1], shapes[1:]

@@ -34,6 +34,12 @@ class Difference:
     alone: float
     allowed: float
 
+    def __str__(self) -> str:
+        return (
+            f"a token's log-probability is {self.in_tree:.4f} in a row that holds a prefix tree, and "
+            f"{self.alone:.4f} where its input stands by itself; it must follow 'reach' and 'positions' alone"
+        )
+
     @property
     def is_sound(self) -> bool:
         """Whether they are equal, but for rounding."""
