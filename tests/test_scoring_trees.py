@@ -1,0 +1,184 @@
+"""Scores from rows that hold prefix trees: the recorded numbers, any devices, and models without them."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from lm_eval.api.instance import Instance
+
+import windrow
+from windrow import BatchPolicy, JaxLM, LanguageModel, visible
+from windrow.scoring.choice import RowPrice, cost
+
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
+
+DEVICES = {
+    "1": lambda: Mesh(np.array(jax.devices()[:1]), ("data",)),
+    "8": lambda: Mesh(np.array(jax.devices()), ("data",)),
+    "data x tensor": lambda: NamedSharding(
+        jax.make_mesh((2, 4), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2),
+        PartitionSpec("data"),
+    ),
+}
+
+
+def recorded(evals, name, kind):
+    text = (evals / "parity" / f"{name}.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.rstrip("\n").split("\n")]
+    return [line for line in lines if line["type"] == kind]
+
+
+def assert_equal_to_recorded(lm, lines, kind):
+    requests = [Instance(kind, {}, tuple(line["args"]), index) for index, line in enumerate(lines)]
+    for found, line in zip(getattr(lm, kind)(requests), lines, strict=True):
+        value, greedy = found if isinstance(found, tuple) else (found, None)
+        expected, flag = line["result"] if isinstance(line["result"], list) else (line["result"], None)
+        assert value == pytest.approx(expected, rel=1e-5, abs=1e-3), line["args"]
+        assert greedy == flag, line["args"]
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_few_shot_requests_score_as_recorded(evals, devices):
+    """Requests that share beginnings at three levels: examples, questions, answers."""
+    lm = JaxLM(
+        pretrained=str(evals / "parity" / "tiny-llama_long"), share="trees", sharding=DEVICES[devices]()
+    )
+    assert_equal_to_recorded(lm, recorded(evals, "llama_long", "loglikelihood"), "loglikelihood")
+    report = lm.report()
+    assert report["device_tokens"] < 0.4 * report["real_tokens"]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["loglikelihood", "loglikelihood_rolling"])
+def test_every_request_scores_as_recorded(evals, name, kind):
+    """Without examples: truncated ones, equal inputs, shifted reads; and the windows of long texts."""
+    lm = JaxLM(pretrained=str(evals / "parity" / f"tiny-{name}"), share="trees")
+    assert_equal_to_recorded(lm, recorded(evals, name, kind), kind)
+
+
+def test_trees_are_chosen_where_they_cost_less(evals):
+    lines = recorded(evals, "llama_long", "loglikelihood")[:60]
+    lm = JaxLM(pretrained=str(evals / "parity" / "tiny-llama_long"))
+    assert_equal_to_recorded(lm, lines, "loglikelihood")
+    report = lm.report()
+    costs = report["layout"]["costs"]
+    assert costs["trees"] < costs["equal"]
+    assert report["layout"]["share"] == "trees"
+    assert report["device_tokens"] < report["real_tokens"] / 2
+    unrelated = [Instance("loglikelihood", {}, (str(n), " more"), n) for n in range(10)]
+    lm.loglikelihood(unrelated)
+    assert lm.report()["layout"]["share"] in ("trees", "equal")
+
+
+class Bytes:
+    encode = staticmethod(lambda text: list(text.encode()))
+    decode = staticmethod(lambda tokens: bytes(tokens).decode(errors="replace"))
+
+
+PAIRS = [
+    (f"Question {number // 4}: which of the four? Answer:", f" the one called {number % 4}")
+    for number in range(40)
+]
+
+
+def attention(mask_of, place_of=lambda positions: positions):
+    """One layer of attention over bytes, with learned positions."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {
+        "tokens": jax.random.normal(keys[0], (256, 16)),
+        "places": jax.random.normal(keys[1], (128, 16)),
+        "out": jax.random.normal(keys[2], (16, 256)),
+    }
+
+    def apply(params, tokens, positions, segment_ids, reach):
+        x = params["tokens"][tokens] + params["places"][place_of(positions)]
+        scores = jnp.einsum("rqw,rkw->rqk", x, x) / 8
+        weights = jax.nn.softmax(jnp.where(mask_of(segment_ids, reach), scores, -1e9), axis=-1)
+        return jnp.einsum("rqk,rkw->rqw", weights, x) @ params["out"]
+
+    return LanguageModel(params, apply, max_length=128)
+
+
+def by_index(positions):
+    return jnp.broadcast_to(jnp.arange(positions.shape[1]) % 128, positions.shape)
+
+
+HONEST = attention(visible)
+BROKEN = {
+    "ignores reach": attention(lambda segment_ids, reach: visible(segment_ids)),
+    "counts positions by place in the row": attention(visible, by_index),
+    "hides the last token of a reach": attention(lambda segment_ids, reach: visible(segment_ids, reach - 1)),
+    "sees all of the row": attention(lambda segment_ids, reach: visible(jnp.ones_like(segment_ids))),
+}
+
+
+def scored(model, share, **policy):
+    return windrow.score(model, Bytes(), PAIRS, policy=BatchPolicy(share=share, **policy)).log_likelihoods
+
+
+def test_a_model_of_your_own_with_a_mask():
+    expected = scored(HONEST, False)
+    for share in ("trees", "auto", "equal"):
+        np.testing.assert_allclose(scored(HONEST, share), expected, atol=1e-3)
+    np.testing.assert_allclose(scored(HONEST, "trees", batch_size=8), expected, atol=1e-3)
+    np.testing.assert_allclose(scored(HONEST, "trees", tokens_per_batch="auto"), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_model_that_does_not_honour_reach_gets_no_trees(fault):
+    message = r"share='trees' is not possible with this model: a token's log-probability is -\d+.* in a row"
+    with pytest.raises(ValueError, match=message):
+        scored(BROKEN[fault], "trees")
+
+
+def test_by_itself_such_a_model_goes_on_without_trees():
+    model = BROKEN["counts positions by place in the row"]
+    np.testing.assert_allclose(scored(model, "auto"), scored(model, False), atol=1e-3)
+
+
+def test_what_cannot_be():
+    plain = LanguageModel(jnp.zeros((256, 256)), lambda params, tokens, *_: params[tokens])
+    with pytest.raises(ValueError, match="share='trees' needs a model whose apply has a parameter 'reach'"):
+        scored(plain, "trees")
+    with pytest.raises(ValueError, match="share must be 'auto', 'trees', 'equal' or False, not 'all'"):
+        BatchPolicy(share="all")
+    with pytest.raises(ValueError, match="share='trees' packs rows already; leave out pack"):
+        BatchPolicy(share="trees", pack=True)
+    with pytest.raises(ValueError, match="share must be 'auto', 'trees', 'equal' or False, not 'tree'"):
+        JaxLM(HONEST, Bytes(), share="tree", prefix_token_id=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("True", "auto"),
+        (True, "auto"),
+        ("auto", "auto"),
+        ("Trees", "trees"),
+        ("equal", "equal"),
+        ("False", False),
+    ],
+)
+def test_words_from_a_command_line(given, meant):
+    assert JaxLM(HONEST, Bytes(), prefix_token_id=0, share=given).policy.share == meant
+
+
+def test_batches_of_trees_hold_no_more_tokens_than_others():
+    lengths = [len(context) + len(continuation) - 1 for context, continuation in PAIRS]
+    lm = JaxLM(HONEST, Bytes(), share="trees", batch_size=8, prefix_token_id=0)
+    lm.loglikelihood([Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(PAIRS)])
+    assert all(rows * length <= 8 * max(lengths) for rows, length in lm.report()["shapes"])
+
+
+def test_rows_are_priced_by_what_xla_counts():
+    price = RowPrice.of(HONEST, HONEST.params, 1)
+    assert price(128) == 128
+    assert price(1024) > 2 * 1024  # attention
+    plain = LanguageModel(jnp.ones((256, 256)), lambda params, tokens, *_: jnp.tanh(params[tokens] @ params))
+    assert RowPrice.of(plain, plain.params, 1)(1024) == pytest.approx(1024)
+    assert RowPrice.of(LanguageModel(None, lambda *_: 1 / 0), None, 1)(1024) == 1024
+    plan = windrow.Plan(np.array([5, 3], np.int32), batch_size=1, padded_lengths=[3, 5])
+    assert cost(plan, RowPrice()) == 8 + 8192
