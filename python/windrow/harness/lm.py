@@ -351,7 +351,9 @@ class JaxLM(LM):
             included), ``device_tokens`` (the last two), ``shapes`` as
             ``[rows, length]`` lists, ``truncated``, ``shared`` and ``skipped``
             requests; ``devices`` with their ``count``, ``kind`` and how many
-            ``hosts`` hold them; ``seconds`` of the host by phase: ``tokenize``,
+            ``hosts`` hold them; ``layout`` of the last run that scored: how inputs were
+            shared (``share``) and, if windrow chose, what each way costs in tokens of a
+            short row (``costs``); ``seconds`` of the host by phase: ``tokenize``,
             ``plan``, ``compile`` (waiting for the compiler), ``host`` (filling
             arrays), ``device`` (waiting for results); and ``device_seconds``, for
             ``scoring`` and ``generation``: ``running``, ``waiting_for_host`` and

@@ -63,6 +63,7 @@ def run_report(totals: Totals, scorer: Scorer, generator: Generator) -> dict[str
             "kind": devices[0].device_kind,
             "hosts": len({device.process_index for device in devices}),
         },
+        **({"layout": scorer.layout} if scorer.layout else {}),
         "seconds": dict(clock.seconds),
         "device_seconds": {"scoring": asdict(clock.scoring), "generation": asdict(clock.generation)},
         **({"generation": generation} if generation["requests"] else {}),

@@ -154,8 +154,8 @@ class Scorer:
         choice: What decided the last plan's size where that was left to the memory of
             the devices: ``memory_budget``, ``planned_bytes`` of it, ``predicted_bytes``
             and ``tokens_per_batch``; empty elsewhere.
-        costs: What each way of sharing would have cost that the last plan was chosen from, in tokens
-            of a short row; see :func:`windrow.scoring.choice.choose_plan`.
+        layout: How the last plan shares inputs, ``share``, and, if it was chosen, the ``costs`` of
+            what it was chosen from; see :func:`windrow.scoring.choice.choose_plan`.
 
     Raises:
         ValueError: The model does not keep the contract of `LanguageModel`.
@@ -178,7 +178,7 @@ class Scorer:
         self._policy = (policy or BatchPolicy()).split(sharding.length_multiple)
         self._functions, self.vocabulary = tried(model, self.params, sharding, self._policy)
         self.choice: dict[str, int] = {}
-        self.costs: dict[str, int] = {}
+        self.layout: dict[str, Any] = {}
         self._price: RowPrice | None = None
         self._trees_sound: bool | None = None
         self._compiler = Compiler(sharding.mesh)
@@ -244,7 +244,8 @@ class Scorer:
 
     def _choose(self, segments: Segments, price: RowPrice | None, policy: BatchPolicy) -> Plan:
         chosen = choose_plan(policy, segments, self.sharding.groups, price)
-        self.costs = chosen.costs
+        share = "trees" if chosen.plan.trees else "equal" if policy.share else False
+        self.layout = {"share": share, **({"costs": chosen.costs} if chosen.costs else {})}
         return chosen.plan
 
     def _row_price(self, policy: BatchPolicy) -> RowPrice | None:
