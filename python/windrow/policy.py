@@ -204,7 +204,8 @@ def sharing(plan: Plan, count: int) -> NDArray[np.bool_]:
     if plan.trees:
         # A whole input that is its parent's beginning is its parent: of two inputs of which one begins
         # the other, the shorter one stands first.
-        return plan.own[:count] == plan.lengths[:count]
+        whole: NDArray[np.bool_] = plan.own[:count] == plan.lengths[:count]
+        return whole
     places = np.stack([plan.batches, plan.rows, plan.starts])[:, :count]
     first = np.unique(places, axis=1, return_index=True)[1]
     return ~np.isin(np.arange(count), first)

@@ -39,7 +39,7 @@ def integer(name: str, value: int | str | None, least: int = 1) -> int | None:
     return number
 
 
-def share_mode(value: bool | str | None) -> bool | str:
+def share_mode(value: bool | str) -> bool | str:
     """What of the inputs is computed once, from an argument that may come from a command line."""
     if isinstance(value, str) and value.lower() in ("auto", "trees", "equal"):
         return value.lower()

@@ -100,9 +100,10 @@ class Feed:
             layouts[shape.layout],
             *self._reads(batch),
         ]
-        return jax.tree.map(
+        arrays: list[Any] = jax.tree.map(
             lambda struct, fill: place(struct.shape, struct.sharding, fill), self.structs(shape), fills
         )
+        return arrays
 
     def _reads(self, batch: int) -> list[Callable[[int, int], NDArray[np.int32]]]:
         """Fills of the three arrays that say where scores are read; a range of groups is made once."""
