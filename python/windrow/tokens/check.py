@@ -142,6 +142,9 @@ def _first_difference(quick: _rust.Encoder, encode: Encode, texts: list[str]) ->
     for add_special_tokens in (True, False):
         tokens, offsets, *_ = _rust.encode_texts(quick, texts, add_special_tokens, None)
         rows = encode(texts, add_special_tokens)
+        refused = next((row for row in rows if isinstance(row, str)), None)
+        if refused is not None:
+            return f"the package refuses a text: {refused}"
         starts = np.cumsum([0, *map(len, rows)])
         if np.array_equal(offsets, starts) and np.array_equal(tokens, np.fromiter(chain(*rows), np.int32)):
             continue

@@ -31,7 +31,8 @@ type Segments<'py> = (
 ///     json: The text of a ``tokenizer.json``, of any version. Texts are encoded
 ///         here as it says, on every core; ``None`` leaves all texts to ``encode``.
 ///     encode: ``encode(texts, add_special_tokens)`` gives a list of token ids for
-///         each of a list of texts. It is asked for the texts of which it is not
+///         each of a list of texts, or a string that says why it refuses the text.
+///         It is asked for the texts of which it is not
 ///         certain that they are encoded here as the ``tokenizers`` package does.
 ///
 /// Raises:
@@ -41,6 +42,13 @@ type Segments<'py> = (
 pub struct Encoder {
     quick: Option<windrow_tokens::Encoder>,
     encode: Py<PyAny>,
+}
+
+/// What the Python function gives for one text.
+#[derive(FromPyObject)]
+enum Row {
+    Refused(String),
+    Tokens(Vec<i32>),
 }
 
 /// How many texts the Python function is given at once.
@@ -99,7 +107,7 @@ impl Encoder {
     ) -> PyResult<()> {
         let texts = batch.iter().map(|&job| [jobs[job].head, jobs[job].tail].concat());
         let rows = self.encode.bind(py).call1((PyList::new(py, texts.collect::<Vec<_>>())?, specials))?;
-        let rows = rows.extract::<Vec<Vec<i32>>>().map_err(|error| {
+        let rows = rows.extract::<Vec<Row>>().map_err(|error| {
             let range = format!("0 to {}", i32::MAX);
             PyValueError::new_err(format!(
                 "encode must give a list of token ids, {range}, for each text: {error}"
@@ -110,6 +118,13 @@ impl Encoder {
             return Err(PyValueError::new_err(message));
         }
         for (&job, row) in batch.iter().zip(rows) {
+            let row = match row {
+                Row::Refused(reason) => {
+                    encoded.refuse(job, reason);
+                    continue;
+                }
+                Row::Tokens(row) => row,
+            };
             if let Some(bad) = row.iter().find(|&&token| token < 0) {
                 return Err(PyValueError::new_err(format!("encode gave the negative token {bad}")));
             }
