@@ -76,7 +76,18 @@ def young(code):
 
 
 @pytest.mark.parametrize(
-    "kind", ["gpt2", "llama3", "qwen2", "bert-cased", "nfkc-lowercase", "nfd-strip-accents", "word-level"]
+    "kind",
+    [
+        "gpt2",
+        "llama3",
+        "qwen2",
+        "qwen3.5",
+        "not-han",
+        "bert-cased",
+        "nfkc-lowercase",
+        "nfd-strip-accents",
+        "word-level",
+    ],
 )
 def test_characters_that_unicode_added(kind):
     """Between letters, digits, marks, spaces: where tables of different versions would show."""

@@ -41,7 +41,7 @@ def pieces():
     model = io.BytesIO()
     sentences = ["make hay while the sun shines", "the cow eats hay", "a cow sleeps"] * 20
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences), model_writer=model, vocab_size=40, minloglevel=2, pad_id=3
+        sentence_iterator=iter(sentences), model_writer=model, vocab_size=26, minloglevel=2, pad_id=3
     )
     return lambda **options: sentencepiece.SentencePieceProcessor(model_proto=model.getvalue(), **options)
 
@@ -113,7 +113,7 @@ def test_what_cannot_encode_plain_text_is_refused():
 def test_what_a_sentencepiece_processor_says_is_read(pieces):
     theirs = pieces()
     ours = load_tokenizer(theirs)
-    assert (ours.bos_token_id, ours.eos_token_id, ours.pad_token_id, ours.vocab_size) == (1, 2, 3, 40)
+    assert (ours.bos_token_id, ours.eos_token_id, ours.pad_token_id, ours.vocab_size) == (1, 2, 3, 26)
     assert ours.encode("the cow") == theirs.encode("the cow")
     assert ours.decode([1, *theirs.encode("the cow"), 2]) == "the cow"
     assert ours.prefix_text is None  # it decodes to nothing, which every text begins with
@@ -133,7 +133,7 @@ def test_a_processor_adds_bos_as_told(pieces):
 
 
 def test_generation_with_a_processor(pieces):
-    model = prefix_model(40, max_length=64)
+    model = prefix_model(26, max_length=64)
     made = windrow.generate(
         model, pieces(), ["the cow", "hay"], max_new_tokens=8, stop=["</s>", "\n"], sharding=one_device()
     )

@@ -166,7 +166,10 @@ def _plain(component: Any) -> Any:
     steps = next((value for value in component.values() if isinstance(value, list)), None)
     if component.get("type") == "Sequence" and steps is not None:
         return _plain(steps[0]) if len(steps) == 1 else ["Sequence", *_plain(steps)]
-    defaults: dict[str, Json] = {"ByteLevel": {"use_regex": True}, "Metaspace": {"prepend_scheme": "always", "split": True}}
+    defaults: dict[str, Json] = {
+        "ByteLevel": {"use_regex": True},
+        "Metaspace": {"prepend_scheme": "always", "split": True},
+    }
     skipped = {
         "trim_offsets",
         "str_rep",

@@ -34,6 +34,7 @@ type Segments<'py> = (
 ///         each of a list of texts, or a string that says why it refuses the text.
 ///         It is asked for the texts of which it is not
 ///         certain that they are encoded here as the ``tokenizers`` package does.
+///     pattern: A split pattern that ``json`` leaves out; texts are cut by it before.
 ///
 /// Raises:
 ///     ValueError: The text is not JSON, or describes a component that is not
@@ -57,12 +58,19 @@ const BATCH: usize = 1024;
 #[pymethods]
 impl Encoder {
     #[new]
-    fn new(py: Python<'_>, json: Option<&str>, encode: Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (json, encode, pattern=None))]
+    fn new(
+        py: Python<'_>,
+        json: Option<&str>,
+        encode: Bound<'_, PyAny>,
+        pattern: Option<&str>,
+    ) -> PyResult<Self> {
         if !encode.is_callable() {
             let kind = encode.get_type().name()?;
             return Err(PyTypeError::new_err(format!("encode must be a function, not {kind}")));
         }
-        let quick = json.map(|json| py.detach(|| windrow_tokens::Encoder::from_json(json))).transpose();
+        let quick =
+            json.map(|json| py.detach(|| windrow_tokens::Encoder::with_pattern(json, pattern))).transpose();
         let quick = quick.map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { quick, encode: encode.unbind() })
     }
