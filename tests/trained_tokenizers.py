@@ -18,6 +18,10 @@ _CL100K = (
 )
 LLAMA3 = _CL100K.replace("DIGITS", r"\p{N}{1,3}")
 QWEN2 = _CL100K.replace("DIGITS", r"\p{N}")
+QWEN35 = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]+[", r"[^\s\p{L}\p{M}\p{N}]+[")
+NOT_HAN = (
+    r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}&&[^\p{Han}]]+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+)
 ANY_DIGITS = _CL100K.replace("DIGITS", r"\p{N}+")
 SPECIAL = ["<s>", "</s>", "<unk>", "<pad>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -134,6 +138,9 @@ QUICK = {
     "gpt2-split": lambda: byte_bpe(split(GPT2)),
     "llama3": lambda: byte_bpe(split(LLAMA3), bos=True, ignore_merges=True),
     "qwen2": lambda: byte_bpe(split(QWEN2), normalizer=normalizers.NFC()),
+    "qwen3.5": lambda: byte_bpe(split(QWEN35), normalizer=normalizers.NFC()),
+    "not-han": lambda: byte_bpe(split(NOT_HAN), bos=True),
+    "any-digits": lambda: byte_bpe(split(ANY_DIGITS)),
     "digits": lambda: byte_bpe(pre_tokenizers.Digits(individual_digits=True), split(GPT2)),
     "punctuation": lambda: byte_bpe(pre_tokenizers.Punctuation(), split(GPT2)),
     "llama2": llama2,
@@ -158,7 +165,6 @@ QUICK = {
 SLOW = {
     "unigram": unigram,
     "prefix-space": prefix_space,
-    "any-digits": lambda: byte_bpe(split(ANY_DIGITS)),
     "own-pattern": lambda: byte_bpe(split(r"\w+|\s+|[^\w\s]+")),
     "single-word": lambda: with_added_tokens(single_word=True),
     "space-beside": lambda: with_added_tokens(" lead"),

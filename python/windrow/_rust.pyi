@@ -153,7 +153,10 @@ _Segments = tuple[
 @final
 class Encoder:
     def __new__(
-        cls, json: str | None, encode: Callable[[list[str], bool], Sequence[Sequence[int]]]
+        cls,
+        json: str | None,
+        encode: Callable[[list[str], bool], Sequence[Sequence[int] | str]],
+        pattern: str | None = None,
     ) -> Self: ...
     def left(self, texts: list[str]) -> list[int]: ...
 

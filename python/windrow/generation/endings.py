@@ -87,9 +87,7 @@ class StopReader:
             end = self._tokenizer.eos_token_id
             always = "" if end is None else self._decode([end])
             texts = tuple(dict.fromkeys((*stops, *([always] if always else []))))
-            reaches = tuple(
-                len(self._tokenizer.encode(text, add_special_tokens=False)) + _LOOK_BACK for text in texts
-            )
+            reaches = tuple(self._tokenizer.most_tokens(text) + _LOOK_BACK for text in texts)
             self._made[stops] = StopStrings(texts, reaches, self._decode)
         return self._made[stops]
 

@@ -1,8 +1,9 @@
 """A tokenizer of the ``tokenizers`` package, finished the way transformers finishes it.
 
-A ``tokenizer.json`` is completed by its ``tokenizer_config.json``: tokens listed there
-replace its own, and special ones named there are added. Its ``add_bos_token`` does not
-count, only the one that is given. Truncation and padding that are stored are dropped.
+A ``tokenizer.json``, rebuilt where its class does so, is completed by its
+``tokenizer_config.json``: tokens listed there replace its own, and special ones named
+there are added. Its ``add_bos_token`` does not count, only the one that is given.
+Truncation and padding that are stored are dropped.
 """
 
 import warnings
@@ -14,12 +15,15 @@ import tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from windrow.tokens.parts import Parts, sane_limit
-from windrow.tokens.rebuilt import as_transformers_takes
+from windrow.tokens.rebuilt import Taken, as_transformers_takes, warn_of_replaced
+from windrow.tokens.recipes import Recipe
 from windrow.tokens.source import TokenizerFiles
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+_CLEAN_UP_BPE = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
 
 _CLEAN_UP = (
     *((f" {end}", end) for end in (".", "?", "!", ",")),
@@ -36,27 +40,33 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
         ValueError: The file is not JSON, has a component that the ``tokenizers`` package does not know, or
             encodes at random.
     """
-    files = as_transformers_takes(files)
+    taken = as_transformers_takes(files)
+    files = taken.files
     backend = _build(files)
     padding = backend.padding
     backend.no_truncation()
     backend.no_padding()
     config = files.config if padding is None else {"pad_token": padding["pad_token"], **files.config}
-    _add_tokens(backend, config)
+    _add_tokens(backend, config, taken)
     texts = {role: _text(config[role]) for role in _ROLES if config.get(role) is not None}
-    _set_bos(backend, texts, files, add_bos_token)
-    cleans = config.get("clean_up_tokenization_spaces") is True and type(backend.model).__name__ != "BPE"
+    _set_post_processor(backend, texts, taken, add_bos_token)
+    cleans = bool(config.get("clean_up_tokenization_spaces")) and (
+        type(backend.model).__name__ != "BPE" or bool(config.get(_CLEAN_UP_BPE))
+    )
 
-    def encode(given: list[str], add_special_tokens: bool) -> list[list[int]]:
+    def encode(given: list[str], add_special_tokens: bool) -> list[list[int] | str]:
         try:
             encodings = backend.encode_batch_fast(given, add_special_tokens=add_special_tokens)
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # what a fault in Rust becomes, no Exception
+            # A fault in Rust becomes a PanicException, which is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            raise ValueError(
-                f"{files.name!r}: the tokenizers package fails on a text ({error}); added tokens that strip "
+            if len(given) > 1:
+                return [encode([text], add_special_tokens)[0] for text in given]
+            return [
+                f"the tokenizers package fails on a text ({error}); added tokens that strip "
                 "the white space which another added token holds can be the cause"
-            ) from None
+            ]
         return [encoding.ids for encoding in encodings]
 
     def decode(tokens: Sequence[int], skip_special_tokens: bool) -> str:
@@ -94,26 +104,31 @@ def _build(files: TokenizerFiles) -> Any:
     return backend
 
 
-def _add_tokens(backend: Any, config: Mapping[str, Any]) -> None:
+def _add_tokens(backend: Any, config: Mapping[str, Any], taken: Taken) -> None:
     """Makes the tokens that the configuration names known to the backend, as transformers 5 does.
 
     A listed token replaces the backend's own. What is only named is added, as a special token, where the
-    backend has no such token; one that it has stays what it is.
+    backend has no such token; one that it has stays what it is, unless the class adds it once more.
     """
     known = backend.get_added_tokens_decoder()
-    listed = [_added(token) for _, token in sorted(_listed(config, known), key=itemgetter(0))]
-    there = {token.content for token in (*known.values(), *listed)}
-    named = _named(config)
-    new = [token for token in (*named, *_extra(config)) if _text(token) not in there]
+    listed = [_added(token) for _, token in sorted(_listed(config, taken.added or known), key=itemgetter(0))]
+    there = {token.content: token for token in (*known.values(), *listed)}
+    named, extra = _named(config), _extra(config)
+    new = [token for token in (*named, *extra) if _text(token) not in there]
     roles = {_text(token) for token in named}
     added = [*listed, *map(_added, new)]
     for token in added:
         token.special = token.special or token.content in roles
     backend.add_tokens(added)
+    again = taken.recipe.again if taken.recipe else None
+    if again == "bare":
+        backend.add_tokens([tokenizers.AddedToken(_text(token), special=True) for token in (*named, *extra)])
+    elif again == "special":
+        backend.add_special_tokens([there.get(_text(token), _added(token)) for token in (*named, *extra)])
 
 
 def _listed(config: Mapping[str, Any], known: Mapping[int, Any]) -> list[tuple[int, Any]]:
-    """The listed tokens with their ids: the configuration's, else those of older files and the backend."""
+    """The listed tokens with their ids: the configuration's, else those of older files and the file's own."""
     if "added_tokens_decoder" in config:
         return [(int(id), token) for id, token in config["added_tokens_decoder"].items()]
     special = {_text(token) for token in (*_named(config), *_extra(config))}
@@ -153,17 +168,43 @@ def _added(token: Any) -> Any:
     return tokenizers.AddedToken(str(token), special=True)
 
 
-def _set_bos(
-    backend: Any, texts: Mapping[str, str], files: TokenizerFiles, add_bos_token: bool | None
+def _set_post_processor(
+    backend: Any, texts: Mapping[str, str], taken: Taken, add_bos_token: bool | None
 ) -> None:
-    """Replaces the post-processor where something is asked for; else ``tokenizer.json`` decides."""
-    bos = texts.get("bos_token")
-    if add_bos_token is None:
-        _warn_of_others(backend, texts, files)
-        return
-    pieces = [bos, "$A"] if bos is not None and add_bos_token else ["$A"]
-    known = [(bos, backend.token_to_id(bos))] if len(pieces) > 1 else []
-    backend.post_processor = TemplateProcessing(single=pieces, pair=[*pieces, "$B:1"], special_tokens=known)
+    """Replaces the post-processor where the class has its own or BOS is asked for; else the file decides."""
+    before = _around(backend)
+    recipe = taken.recipe
+    template = recipe.template if recipe else None
+    bos = add_bos_token if add_bos_token is not None or recipe is None else recipe.bos
+    asked = add_bos_token is not None or backend.post_processor is None
+    if template and recipe and _keeps_template(recipe, backend.post_processor is None, asked):
+        _set_template(backend, texts, template)
+    elif bos is not None:
+        _set_template(backend, texts, ("bos_token", "$A") if bos and "bos_token" in texts else ("$A",))
+    else:
+        _warn_of_others(backend, texts, taken.files)
+    warn_of_replaced(taken, add_bos_token is None and before is not None and _around(backend) != before)
+
+
+def _keeps_template(recipe: Recipe, absent: bool, asked: bool) -> bool:
+    """Whether a class's template counts in the end: some leave it to the file, some replace it again."""
+    return (recipe.template_counts or absent) and not (recipe.again == "special" and asked)
+
+
+def _around(backend: Any) -> list[int] | None:
+    """What the post-processor puts around a text; ``None`` without one."""
+    return (
+        None if backend.post_processor is None else backend.post_processor.process(tokenizers.Encoding()).ids
+    )
+
+
+def _set_template(backend: Any, texts: Mapping[str, str], template: Sequence[str]) -> None:
+    """Sets what stands around a text, given as roles beside ``"$A"``."""
+    pieces = [texts.get(piece, piece) for piece in template]
+    known = {piece: backend.token_to_id(piece) for piece in pieces if piece != "$A"}
+    backend.post_processor = TemplateProcessing(
+        single=pieces, pair=[*pieces, "$B:1"], special_tokens=[*known.items()]
+    )
 
 
 def _warn_of_others(backend: Any, texts: Mapping[str, str], files: TokenizerFiles) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from windrow import _rust
 from windrow.tokens.parts import Encode, Parts
+from windrow.tokens.quick import quick_forms
 
 ODD_TEXTS = (
     *("", " ", "  ", "\n", "\r\n", "\t", "\x00", "\x1c\x1f", "\x7f\x80\x9f", "\u3000", "\u200b", "\ufeff"),
@@ -85,14 +86,17 @@ def check_encoder(parts: Parts) -> _rust.Encoder:
     """The quick encoder if it agrees with the tokenizer's own library, else one that goes through that."""
     if parts.json is None:
         return _rust.Encoder(None, parts.encode)
-    try:
-        quick = _rust.Encoder(parts.json, parts.encode)
-    except ValueError as error:
-        reason = str(error)
-    else:
-        if json.loads(parts.json)["model"].get("type") == "Unigram":
-            # Two ways to cut a text can score the same but for rounding; which one wins is not the same.
-            return _through_the_package(parts, "of two cuts with equal scores it may take the other one")
+    tokenizer = json.loads(parts.json)
+    if tokenizer["model"].get("type") == "Unigram":
+        # Two ways to cut a text can score the same but for rounding; which one wins is not the same.
+        return _through_the_package(parts, "of two cuts with equal scores it may take the other one")
+    reason = ""
+    for form, pattern in quick_forms(tokenizer):
+        try:
+            quick = _rust.Encoder(json.dumps(form), parts.encode, pattern)
+        except ValueError as error:
+            reason = str(error)
+            continue
         reason = _first_difference(quick, parts.encode, list(sample_texts(parts)))
         if not reason:
             return quick
@@ -142,6 +146,9 @@ def _first_difference(quick: _rust.Encoder, encode: Encode, texts: list[str]) ->
     for add_special_tokens in (True, False):
         tokens, offsets, *_ = _rust.encode_texts(quick, texts, add_special_tokens, None)
         rows = encode(texts, add_special_tokens)
+        refused = next((row for row in rows if isinstance(row, str)), None)
+        if refused is not None:
+            return f"the package refuses a text: {refused}"
         starts = np.cumsum([0, *map(len, rows)])
         if np.array_equal(offsets, starts) and np.array_equal(tokens, np.fromiter(chain(*rows), np.int32)):
             continue

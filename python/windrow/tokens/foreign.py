@@ -1,4 +1,8 @@
-"""Tokenizers of other libraries: anything with ``encode(text)`` that gives token ids."""
+"""Tokenizers of other libraries: anything with ``encode(text)`` that gives token ids.
+
+Two are known by what they have: tiktoken's ``Encoding`` (``eot_token``, ``special_tokens_set``) and
+SentencePiece's processor (``bos_id()``, and ``encode`` with ``add_bos`` and ``add_eos``).
+"""
 
 import inspect
 import operator
@@ -17,15 +21,18 @@ _PROBES = ("a", "Plain text, 0123.", " before", "after ", "\n\n", "na\u00efve, \
 """What tells one tokenizer from another."""
 
 
-def foreign_parts(tokenizer: Any) -> Parts:
+def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
     """Describes an object that can encode one text at a time.
 
-    What it has of ``decode``, ``vocab_size`` (or ``n_vocab``), ``bos_token_id``, ``eos_token_id`` (or
-    ``eot_token``), ``pad_token_id``, ``chat_template`` and ``model_max_length`` is used. Whether special
-    tokens are added is left to it unless its ``encode`` takes ``add_special_tokens``.
+    What it has of ``decode``, ``vocab_size`` (or ``n_vocab``), ``bos_token_id`` (or ``bos_id()``),
+    ``eos_token_id`` (or ``eos_id()``, ``eot_token``), ``pad_token_id`` (or ``pad_id()``), ``chat_template``
+    and ``model_max_length`` is used. Where its ``encode`` takes neither ``add_special_tokens`` nor
+    ``add_bos``, special tokens are left to it, and with ``add_bos_token`` its BOS is put before texts that
+    do not begin with it.
 
     Raises:
         TypeError: The object has no ``encode``.
+        ValueError: It cannot even encode plain text.
     """
     if not callable(getattr(tokenizer, "encode", None)):
         raise TypeError(
@@ -40,24 +47,53 @@ def foreign_parts(tokenizer: Any) -> Parts:
         "from its tokenizer.json, if it has one, texts are encoded on every core",
         stacklevel=4,
     )
-    encode = _encode_function(tokenizer)
-    ids = {role: getattr(tokenizer, f"{role}_id", None) for role in _ROLES}
-    if ids["eos_token"] is None:
-        ids["eos_token"] = getattr(tokenizer, "eot_token", None)
-    known = {role: int(token) for role, token in ids.items() if token is not None}
+    known = _special_ids(tokenizer)
+    encode = _encode_function(tokenizer, known.get("bos_token"), add_bos_token)
     texts = {role: getattr(tokenizer, role, None) for role in _ROLES}
     size = _vocab_size(tokenizer)
+    probes = encode(list(_PROBES), True)
+    for probe, row in zip(_PROBES, probes, strict=True):
+        if isinstance(row, str):
+            raise ValueError(f"tokenizer {name!r} cannot encode the plain text {probe!r}: {row}")
     return Parts(
         name=name,
         vocab_size=size,
         encode=encode,
-        decode=_decode_function(tokenizer, set(known.values())),
-        identity=repr((name, size, encode(list(_PROBES), True))),
+        decode=_decode_function(tokenizer, {*known.values(), *_other_special_ids(tokenizer)}),
+        identity=repr((name, size, probes)),
         ids=known,
         texts={role: str(text) for role, text in texts.items() if text is not None},
         chat_template=getattr(tokenizer, "chat_template", None),
         model_max_length=sane_limit(getattr(tokenizer, "model_max_length", None)),
+        foreign=True,
     )
+
+
+def _special_ids(tokenizer: Any) -> dict[str, int]:
+    """The tokens that have a role; a negative id, as SentencePiece says it, means that there is none."""
+    ids = {role: _found(tokenizer, f"{role}_id") for role in _ROLES}
+    for role in _ROLES:
+        if ids[role] is None:
+            ids[role] = _found(tokenizer, role.replace("_token", "_id"))
+    if ids["eos_token"] is None:
+        ids["eos_token"] = _found(tokenizer, "eot_token")
+    return {role: int(token) for role, token in ids.items() if token is not None and int(token) >= 0}
+
+
+def _found(tokenizer: Any, name: str) -> Any:
+    """What an attribute holds, or the method of this name returns; ``None`` where there is none."""
+    try:
+        value = getattr(tokenizer, name, None)
+    except KeyError:  # tiktoken's eot_token, where there is no such token
+        return None
+    return value() if callable(value) else value
+
+
+def _other_special_ids(tokenizer: Any) -> set[int]:
+    """The special tokens without a role, where it names them as tiktoken does."""
+    texts = getattr(tokenizer, "special_tokens_set", None) or ()
+    single = getattr(tokenizer, "encode_single_token", None)
+    return {int(single(text)) for text in texts} if callable(single) else set()
 
 
 def _vocab_size(tokenizer: Any) -> int | None:
@@ -74,13 +110,28 @@ def _takes(function: Callable[..., Any], name: str) -> bool:
         return False
 
 
-def _encode_function(tokenizer: Any) -> Encode:
+def _encode_function(tokenizer: Any, bos: int | None, add_bos_token: bool | None) -> Encode:
     told = _takes(tokenizer.encode, "add_special_tokens")
+    pieces = _takes(tokenizer.encode, "add_bos") and _takes(tokenizer.encode, "add_eos")
+    prepends = bool(add_bos_token) and not told and bos is not None
 
-    def encode(texts: list[str], add_special_tokens: bool) -> list[list[int]]:
-        options = {"add_special_tokens": add_special_tokens} if told else {}
-        rows = (tokenizer.encode(text, **options) for text in texts)
-        return [_ids(getattr(row, "ids", row)) for row in rows]
+    def options(add_special_tokens: bool) -> dict[str, bool]:
+        if told:
+            return {"add_special_tokens": add_special_tokens}
+        return {"add_bos": False, "add_eos": False} if pieces and not add_special_tokens else {}
+
+    def encode_one(text: str, add_special_tokens: bool) -> list[int] | str:
+        try:
+            row = tokenizer.encode(text, **options(add_special_tokens))
+        except Exception as error:  # whatever this library raises
+            return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ids = _ids(getattr(row, "ids", row))
+        if prepends and add_special_tokens and bos is not None and ids[:1] != [bos]:
+            return [bos, *ids]
+        return ids
+
+    def encode(texts: list[str], add_special_tokens: bool) -> list[list[int] | str]:
+        return [encode_one(text, add_special_tokens) for text in texts]
 
     return encode
 

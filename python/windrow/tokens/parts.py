@@ -6,8 +6,8 @@ from typing import Any
 
 from windrow.tokens.source import ChatTemplate
 
-Encode = Callable[[list[str], bool], list[list[int]]]
-"""``encode(texts, add_special_tokens)``: as many lists of token ids as there are texts."""
+Encode = Callable[[list[str], bool], Sequence[list[int] | str]]
+"""``encode(texts, add_special_tokens)``: for each text its token ids, or why it is refused."""
 
 Decode = Callable[[Sequence[int], bool], str]
 """``decode(tokens, skip_special_tokens)``: a text."""
@@ -29,6 +29,8 @@ class Parts:
         texts: The same by their spelling.
         chat_template: The chat template, or several by name.
         model_max_length: The most tokens its model can see, if it says so.
+        foreign: Whether it is an object of another library, which may not encode the text of its own special
+            tokens.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Parts:
     texts: Mapping[str, str] = field(default_factory=dict)
     chat_template: ChatTemplate = None
     model_max_length: int | None = None
+    foreign: bool = False
 
 
 _NO_LIMIT = 10**18

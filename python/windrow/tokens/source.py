@@ -34,6 +34,7 @@ class TokenizerFiles:
             empty if absent.
         chat_template: The template, or several by name.
         model_type: Of the model's ``config.json``, if that lies there too.
+        model_name: Likewise, where it has one.
     """
 
     name: str
@@ -41,6 +42,7 @@ class TokenizerFiles:
     config: dict[str, Any] = field(default_factory=dict)
     chat_template: ChatTemplate = None
     model_type: str | None = None
+    model_name: str | None = None
 
 
 def read_files(
@@ -88,7 +90,9 @@ def _read(name: str, path: Path) -> TokenizerFiles:
         config = _with_map(config, _read_object(path.with_name(_MAP)))
         config["added_tokens"] = _read_object(path.with_name(_ADDED))
     template = _chat_template(path.parent, config)
-    return TokenizerFiles(name, _read_text(path), config, template, model.get("model_type"))
+    return TokenizerFiles(
+        name, _read_text(path), config, template, model.get("model_type"), model.get("model_name")
+    )
 
 
 def _with_map(config: dict[str, Any], special: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Tokenizer:
         files = source if isinstance(source, TokenizerFiles) else object_files(source)
         self._source = source if files is None else files
         self._settings = (add_bos_token, prefix_token_id)
-        parts = foreign_parts(source) if files is None else backend_parts(files, add_bos_token)
+        parts = foreign_parts(source, add_bos_token) if files is None else backend_parts(files, add_bos_token)
         self._parts = parts
         self.encoder = check_encoder(parts)
         self.name = parts.name
@@ -104,7 +104,7 @@ class Tokenizer:
         """What the prefix token decodes to; a text that begins so gets no special tokens."""
         if self.prefix_token_id is None or self._parts.decode is None:
             return None
-        return self.decode([self.prefix_token_id], skip_special_tokens=False)
+        return self.decode([self.prefix_token_id], skip_special_tokens=False) or None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -145,6 +145,15 @@ class Tokenizer:
         """Encodes one text; see `encode_batch`."""
         tokens: list[int] = self.encode_batch([text], add_special_tokens=add_special_tokens)[0].tolist()
         return tokens
+
+    def most_tokens(self, text: str) -> int:
+        """How many tokens a text has; for an object of another library, how many it can have at most.
+
+        Such an object may refuse the text of a special token, so it is not asked.
+        """
+        if self._parts.foreign:
+            return len(text.encode())
+        return len(self.encode(text, add_special_tokens=False))
 
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Decodes tokens to text; special tokens are dropped unless told otherwise.

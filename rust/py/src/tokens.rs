@@ -31,8 +31,10 @@ type Segments<'py> = (
 ///     json: The text of a ``tokenizer.json``, of any version. Texts are encoded
 ///         here as it says, on every core; ``None`` leaves all texts to ``encode``.
 ///     encode: ``encode(texts, add_special_tokens)`` gives a list of token ids for
-///         each of a list of texts. It is asked for the texts of which it is not
+///         each of a list of texts, or a string that says why it refuses the text.
+///         It is asked for the texts of which it is not
 ///         certain that they are encoded here as the ``tokenizers`` package does.
+///     pattern: A split pattern that ``json`` leaves out; texts are cut by it before.
 ///
 /// Raises:
 ///     ValueError: The text is not JSON, or describes a component that is not
@@ -43,18 +45,32 @@ pub struct Encoder {
     encode: Py<PyAny>,
 }
 
+/// What the Python function gives for one text.
+#[derive(FromPyObject)]
+enum Row {
+    Refused(String),
+    Tokens(Vec<i32>),
+}
+
 /// How many texts the Python function is given at once.
 const BATCH: usize = 1024;
 
 #[pymethods]
 impl Encoder {
     #[new]
-    fn new(py: Python<'_>, json: Option<&str>, encode: Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (json, encode, pattern=None))]
+    fn new(
+        py: Python<'_>,
+        json: Option<&str>,
+        encode: Bound<'_, PyAny>,
+        pattern: Option<&str>,
+    ) -> PyResult<Self> {
         if !encode.is_callable() {
             let kind = encode.get_type().name()?;
             return Err(PyTypeError::new_err(format!("encode must be a function, not {kind}")));
         }
-        let quick = json.map(|json| py.detach(|| windrow_tokens::Encoder::from_json(json))).transpose();
+        let quick =
+            json.map(|json| py.detach(|| windrow_tokens::Encoder::with_pattern(json, pattern))).transpose();
         let quick = quick.map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { quick, encode: encode.unbind() })
     }
@@ -99,7 +115,7 @@ impl Encoder {
     ) -> PyResult<()> {
         let texts = batch.iter().map(|&job| [jobs[job].head, jobs[job].tail].concat());
         let rows = self.encode.bind(py).call1((PyList::new(py, texts.collect::<Vec<_>>())?, specials))?;
-        let rows = rows.extract::<Vec<Vec<i32>>>().map_err(|error| {
+        let rows = rows.extract::<Vec<Row>>().map_err(|error| {
             let range = format!("0 to {}", i32::MAX);
             PyValueError::new_err(format!(
                 "encode must give a list of token ids, {range}, for each text: {error}"
@@ -110,6 +126,13 @@ impl Encoder {
             return Err(PyValueError::new_err(message));
         }
         for (&job, row) in batch.iter().zip(rows) {
+            let row = match row {
+                Row::Refused(reason) => {
+                    encoded.refuse(job, reason);
+                    continue;
+                }
+                Row::Tokens(row) => row,
+            };
             if let Some(bad) = row.iter().find(|&&token| token < 0) {
                 return Err(PyValueError::new_err(format!("encode gave the negative token {bad}")));
             }

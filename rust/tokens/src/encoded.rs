@@ -1,6 +1,10 @@
 //! The tokens of every job.
 
+use std::collections::HashMap;
+
 use tokenizers::pipeline::PipelineToken;
+
+use crate::error::Problem;
 
 /// The tokens of every job, in the pieces in which threads made them.
 #[derive(Debug, Default)]
@@ -8,6 +12,8 @@ pub struct Encoded {
     pieces: Vec<Vec<PipelineToken>>,
     /// For each job: its piece, and where in it the job's tokens begin and end.
     places: Vec<(usize, usize, usize)>,
+    /// Why jobs could not be encoded.
+    refusals: HashMap<usize, String>,
 }
 
 impl Encoded {
@@ -29,7 +35,7 @@ impl Encoded {
 
     /// `jobs` jobs, each without tokens as yet; see [`Encoded::set`].
     pub fn for_jobs(jobs: usize) -> Self {
-        Self { pieces: vec![Vec::new()], places: vec![(0, 0, 0); jobs] }
+        Self { pieces: vec![Vec::new()], places: vec![(0, 0, 0); jobs], ..Self::default() }
     }
 
     /// Sets the tokens of one job.
@@ -44,6 +50,19 @@ impl Encoded {
         let start = piece.len();
         piece.extend(tokens.map(PipelineToken::from));
         self.places[job] = (last, start, piece.len());
+    }
+
+    /// Notes why one job could not be encoded.
+    pub fn refuse(&mut self, job: usize, reason: String) {
+        self.refusals.insert(job, reason);
+    }
+
+    /// What is wrong with the first of these jobs that could not be encoded, if one could not.
+    pub(crate) fn check(&self, jobs: &[usize]) -> Result<(), Problem> {
+        match jobs.iter().find_map(|job| self.refusals.get(job)) {
+            Some(reason) => Err(Problem::Refused(reason.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The tokens of a job.

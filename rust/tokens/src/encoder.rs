@@ -17,12 +17,13 @@ use std::sync::{Mutex, OnceLock};
 use std::{process, thread};
 
 use tokenizers::pipeline::{
-    EncodeOptions, Override, PipelineModel, PipelineNormalizer, PipelineToken, PipelineTokenizer,
+    EncodeOptions, Normalizer, Override, PipelineModel, PipelineNormalizer, PipelineToken, PipelineTokenizer,
 };
 
 use crate::encoded::Encoded;
 use crate::error::LoadError;
 use crate::job::Job;
+use crate::splitter::{Part, Splitter, normalizers};
 use crate::unsettled::has_unsettled;
 
 /// A chunk's least size in bytes: below it, handing out work costs more than it saves.
@@ -34,6 +35,9 @@ const CHUNKS_PER_THREAD: usize = 8;
 /// A tokenizer that encodes, and adds the special tokens that its post-processor adds.
 pub struct Encoder {
     tokenizer: PipelineTokenizer,
+    /// Cuts texts by a pattern that the tokenizer leaves out.
+    splitter: Option<Splitter>,
+    pattern: Option<Box<str>>,
     before: Vec<PipelineToken>,
     after: Vec<PipelineToken>,
     plain: EncodeOptions,
@@ -56,6 +60,12 @@ impl Encoder {
     /// Builds the tokenizer that a `tokenizer.json` describes. Truncation and
     /// padding stored there are ignored.
     pub fn from_json(json: &str) -> Result<Self, LoadError> {
+        Self::with_pattern(json, None)
+    }
+
+    /// The same, where a text is first cut by a split pattern that `json` leaves out: each
+    /// match is a piece, and so is what stands between matches.
+    pub fn with_pattern(json: &str, pattern: Option<&str>) -> Result<Self, LoadError> {
         let build = || -> Result<PipelineTokenizer, String> {
             let canonical = tokenizers::canonicalize_str(json).map_err(|error| error.to_string())?;
             tokenizers::from_json(&canonical).map_err(|error| error.to_string())
@@ -65,6 +75,8 @@ impl Encoder {
         if let Some(reason) = refusal(&tokenizer) {
             return Err(LoadError(reason.to_owned()));
         }
+        let splitter =
+            pattern.map(|pattern| Splitter::new(pattern, &tokenizer)).transpose().map_err(LoadError)?;
         let template = &tokenizer.get_post_processor().single;
         let ids = |run: &[(PipelineToken, u8)]| run.iter().map(|&(id, _)| id).collect();
         let (before, after) = (ids(&template.prefix), ids(&template.suffix));
@@ -81,6 +93,8 @@ impl Encoder {
         };
         Ok(Self {
             tokenizer,
+            splitter,
+            pattern: pattern.map(Box::from),
             before,
             after,
             plain,
@@ -95,8 +109,12 @@ impl Encoder {
     /// Also gives the jobs that are left, in ascending order.
     pub fn encode(&self, jobs: &[Job<'_>]) -> (Encoded, Vec<usize>) {
         if self.process != process::id() {
-            let rebuilt =
-                || Box::new(Self::from_json(&self.json).expect("it was built from the same text before"));
+            let rebuilt = || {
+                Box::new(
+                    Self::with_pattern(&self.json, self.pattern.as_deref())
+                        .expect("it was built from the same text before"),
+                )
+            };
             return self.heir.get_or_init(rebuilt).encode(jobs);
         }
         let bytes: usize = jobs.iter().map(Job::len).sum();
@@ -166,13 +184,32 @@ impl Encoder {
         if job.specials {
             tokens.extend_from_slice(&self.before);
         }
-        if self.tokenizer.encode_into(text, &self.plain, tokens).is_err() {
+        let done = match &self.splitter {
+            Some(splitter) => self.encode_pieces(splitter, text, tokens),
+            None => self.tokenizer.encode_into(text, &self.plain, tokens).is_ok(),
+        };
+        if !done {
             return false;
         }
         if job.specials {
             tokens.extend_from_slice(&self.after);
         }
         PipelineToken::cast_slice(&tokens[start..]).iter().all(|&id| id <= i32::MAX as u32)
+    }
+
+    /// Appends the tokens of a text that is cut by a pattern.
+    fn encode_pieces(&self, splitter: &Splitter, text: &str, tokens: &mut Vec<PipelineToken>) -> bool {
+        splitter.parts(text).into_iter().all(|part| match part {
+            Part::Token(token) => {
+                tokens.push(token);
+                true
+            }
+            Part::Text(text) => match normalizers(&self.tokenizer).normalize(text, 0) {
+                Ok(text) if !splitter.doubts(&text) => splitter
+                    .split(&text, |piece| self.tokenizer.encode_into(piece, &self.plain, tokens).is_ok()),
+                _ => false,
+            },
+        })
     }
 
     fn doubts(&self, text: &str) -> bool {

@@ -31,6 +31,8 @@ pub enum Problem {
         /// The most there may be.
         max_length: usize,
     },
+    /// The tokenizer refuses to encode its text, for this reason.
+    Refused(String),
     /// Nothing stands before the text, and the tokenizer has no token for that place.
     NoPrefix,
     /// The tokens to generate leave no room for the prompt.
@@ -54,6 +56,7 @@ impl fmt::Display for Problem {
                 f,
                 "its continuation has {tokens} tokens, and the model can see only {max_length} (max_length)"
             ),
+            Problem::Refused(reason) => write!(f, "the tokenizer refuses its text ({reason})"),
             Problem::NoPrefix => f.write_str(
                 "nothing stands before its text, and the tokenizer has neither a BOS nor an EOS token \
                  (give prefix_token_id)",

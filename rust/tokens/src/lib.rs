@@ -39,6 +39,7 @@ pub mod pairs;
 pub mod prompts;
 pub mod rolling;
 mod space;
+mod splitter;
 mod unsettled;
 
 pub use encoded::Encoded;

@@ -91,6 +91,11 @@ impl<'t> Pairs<'t> {
         encoded: &Encoded,
         layout: &mut Layout,
     ) -> Result<(), Problem> {
+        match parts {
+            Parts::Bare { text } => encoded.check(&[text])?,
+            Parts::Joint { context, whole } => encoded.check(&[context, whole])?,
+            Parts::Apart { context, continuation } => encoded.check(&[context, continuation])?,
+        }
         let (lead, stretches, score_start) = match parts {
             Parts::Bare { text } => self.bare(encoded, text)?,
             Parts::Joint { context, whole } => {

@@ -35,6 +35,10 @@ impl<'t> Prompts<'t> {
     pub fn whole(&self, encoded: &Encoded) -> Layout {
         let mut layout = Layout::default();
         for &(request, job) in &self.texts {
+            if let Err(problem) = encoded.check(&[job]) {
+                layout.refuse(request, problem);
+                continue;
+            }
             let all = Stretch { job, range: 0..encoded.tokens(job).len() };
             layout.push(request, None, [all, Stretch::nothing()], 0, usize::MAX);
         }
@@ -50,6 +54,10 @@ impl<'t> Prompts<'t> {
     ) -> Layout {
         let mut layout = Layout::default();
         for &(request, job) in &self.texts {
+            if let Err(problem) = encoded.check(&[job]) {
+                layout.refuse(request, problem);
+                continue;
+            }
             let tokens = encoded.tokens(job).len();
             let new = max_new_tokens(request);
             match max_length.map(|max_length| (max_length, max_length.saturating_sub(new))) {

@@ -43,6 +43,10 @@ impl<'t> Rolling<'t> {
     pub fn layout(&self, encoded: &Encoded, prefix: Option<u32>, max_length: Option<usize>) -> Layout {
         let mut layout = Layout::default();
         for &(request, job) in &self.texts {
+            if let Err(problem) = encoded.check(&[job]) {
+                layout.refuse(request, problem);
+                continue;
+            }
             let tokens = encoded.tokens(job).len();
             let Some(prefix) = prefix else {
                 layout.refuse(request, Problem::NoPrefix);
