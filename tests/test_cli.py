@@ -110,7 +110,7 @@ def test_tasks_are_listed(tmp_path):
         ),
         (
             ["run", "--tasks", "choices", "--include_path", "TASKS", "--model_args", "pretrain=x"],
-            "unknown model argument 'pretrain'",
+            "unknown model argument 'pretrain'; did you mean 'pretrained'?",
         ),
         (
             ["run", "--model", "nobody", "--tasks", "choices", "--include_path", "TASKS"],
