@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python bench docs lint format wheel sdist clean
+.PHONY: help setup demo test test-rust test-python parity bench docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -16,11 +16,18 @@ $(BIN)/python:
 
 # The package alone, which a new reader need not wait long for; what developers need comes on top.
 $(VENV)/.package: $(BIN)/python $(SOURCES)
+	@echo "Installing windrow and its dependencies into $(VENV): about 1.2 GB, a few minutes"
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
+	@echo "Installing windrow and the development tools into $(VENV): about 1.5 GB, a few minutes"
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $(VENV)/.package $(VENV)/.docs $@
+
+$(VENV)/.docs: $(BIN)/python $(SOURCES)
+	@echo "Installing windrow and MkDocs into $(VENV): about 1.3 GB, a few minutes"
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	@touch $(VENV)/.package $@
 
 setup: $(VENV)/.installed ## Make the virtual environment and build the package into it
@@ -36,11 +43,19 @@ test-rust:
 test-python: setup
 	$(BIN)/python -m pytest $(ARGS)
 
+PARITY := $(VENV)-parity
+
+parity: setup ## Record what lm_eval's own backend gives (installs torch beside), and compare
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/pip install 'lm_eval[hf]==0.4.13'
+	$(PARITY)/bin/python tests/recorded/record.py
+	$(BIN)/python -m pytest tests/test_recorded.py
+
 bench: setup ## Run every bench
 	cargo bench
 	for bench in benches/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
-docs: setup ## Build the guide into site/; every warning is an error
+docs: $(VENV)/.docs ## Build the guide into site/; every warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
 
@@ -69,4 +84,4 @@ sdist: setup ## Build the source distribution into dist/
 	@ls -l dist/*.tar.gz
 
 clean: ## Remove everything that was built
-	rm -rf $(VENV) dist site target
+	rm -rf $(VENV) $(VENV)-parity dist site target

@@ -146,12 +146,12 @@ def draw_lengths(folder: Path) -> None:
         drawing.line("line", [(20 + length * across, 40), (20 + length * across, 240)])
         drawing.text(str(length), 20 + length * across, 258, "middle")
     drawing.line("axis", [(20, 240), (850, 240)])
-    drawing.text("how many requests have each length", 20, 16)
+    drawing.text("number of requests by length", 20, 16)
     drawing.line("line", [(400, 12), (430, 12)])
-    drawing.text("the best six lengths to pad to", 438, 16)
+    drawing.text("the best six padded lengths", 438, 16)
     drawing.line("other", [(670, 12), (700, 12)])
     drawing.text("multiples of 64", 708, 16)
-    drawing.text("tokens", 850, 284, "end")
+    drawing.text("length in tokens", 850, 284, "end")
     drawing.save(folder, "lengths.svg")
 
 
@@ -166,9 +166,9 @@ def draw_shapes(folder: Path) -> None:
         )
         return [plan.statistics["device_tokens"] / real for plan in plans]
 
-    drawing = Drawing(860, 320, "Tokens on the device for each real token, by the number of shapes")
+    drawing = Drawing(860, 320, "Device tokens per real token, by number of shapes")
     curves = [
-        ("other", "one row for each request", ratios(None)),
+        ("other", "a row per request", ratios(None)),
         ("line", "equal inputs share a row", ratios(same)),
     ]
     top = max(curves[0][2])
@@ -182,7 +182,7 @@ def draw_shapes(folder: Path) -> None:
         drawing.text(name, 650, points[-1][1] + 4)
     for shapes in (1, 2, 4, 8, 16):
         drawing.text(str(shapes), 60 + 36 * shapes, 288, "middle")
-    drawing.text("tokens on the device for each token of a request", 20, 20)
+    drawing.text("device tokens per real token", 20, 20)
     drawing.text("compiled shapes", 640, 310, "end")
     drawing.save(folder, "shapes.svg")
 

@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 TESTS = Path(__file__).parent
 
@@ -24,3 +27,8 @@ def is_one_line(result) -> bool:
     """Whether a command ended in one line that says what is wrong, and with status 2."""
     last = result.stderr.strip().splitlines()[-1]
     return result.returncode == 2 and last.startswith("windrow: ") and "Traceback" not in result.stderr
+
+
+def need_pillow():
+    if not find_spec("PIL"):
+        pytest.skip("needs Pillow; pip install 'windrow[png]' brings it")

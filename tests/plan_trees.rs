@@ -383,8 +383,8 @@ fn a_plan_of_trees_fits_on_a_screen() {
     let text = plan.to_string();
     assert!(text.contains("trees in rows"), "{text}");
     assert!(text.contains("20,500 tokens in segments"), "{text}");
-    assert!(text.contains("19,600 of them in beginnings that another segment has"), "{text}");
-    assert!(text.contains("of beginnings that stand again in another row"), "{text}");
+    assert!(text.contains("19,600 in shared prefixes"), "{text}");
+    assert!(text.contains("prefix tokens repeated in other rows"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 """The command line itself: help, mistakes, and what it loads."""
 
+import re
 import subprocess
 import sys
 import traceback
@@ -10,6 +11,7 @@ import pytest
 from command import is_one_line, windrow
 from task_files import write_tasks
 from windrow.cli.endings import told
+from windrow.cli.run_help import WORDS
 
 HEAVY = "{'jax', 'grain', 'lm_eval', 'numpy', 'tokenizers', 'windrow._rust'}"
 
@@ -20,7 +22,7 @@ def loaded_by(code):
     return result.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", ["--help", "--version", "plan --help", "report --help"])
+@pytest.mark.parametrize("words", ["--help", "--version", "plan --help", "report --help", "ls --help"])
 def test_help_loads_nothing_heavy(words):
     code = f"from windrow.cli import main\ntry: main({words.split()})\nexcept SystemExit: pass"
     assert loaded_by(code) == "LOADED []"
@@ -33,7 +35,7 @@ def test_import_is_light():
 def test_help_lists_the_commands():
     result = windrow("--help")
     assert result.returncode == 0
-    for command in ("run", "plan", "report", "demo"):
+    for command in ("run", "plan", "report", "ls", "demo"):
         assert command in result.stdout
 
 
@@ -44,6 +46,43 @@ def test_help_of_run_has_both_kinds_of_options():
         assert option in result.stdout
 
 
+def test_help_of_run_is_about_windrow():
+    shown = windrow("run", "--help", COLUMNS="100").stdout
+    assert shown.startswith("usage: windrow run ")
+    assert "model type (default: windrow)" in shown
+    assert "(default: auto)" in shown
+    assert "windrow run --model_args factory=" in shown
+    for others in ("default: hf", "default: 1)", "lm-eval", "gpt-j", "vllm", "$ "):
+        assert others not in shown, others
+    assert max(map(len, shown.splitlines())) <= 120
+
+
+def test_help_of_run_has_every_option_of_lm_eval():
+    code = "from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
+    theirs = subprocess.run([sys.executable, "-c", code, "run", "--help"], capture_output=True, text=True)
+    options = set(re.findall(r"^  (--\w+)", theirs.stdout, re.MULTILINE))
+    assert len(options) > 25
+    shown = set(re.findall(r"^  (--\w+)", windrow("run", "--help").stdout, re.MULTILINE))
+    assert options <= shown
+    assert {option for option in WORDS if option not in options} == set()
+
+
+def test_tasks_are_listed(tmp_path):
+    result = windrow("ls", "--include_path", write_tasks(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["choices", "task"],
+        ["mixed", "group"],
+        ["nested", "group"],
+        ["own", "group"],
+        ["texts", "task"],
+    ]
+    some = windrow("ls", "*e*s", "own", "--include_path", tmp_path / "tasks")
+    assert [line.split()[0] for line in some.stdout.splitlines()] == ["choices", "own", "texts"]
+    lm_evals = windrow("ls", "arc_*", "mmlu")
+    assert {"arc_easy", "mmlu"} <= {line.split()[0] for line in lm_evals.stdout.splitlines()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -51,18 +90,27 @@ def test_help_of_run_has_both_kinds_of_options():
         (["run", "--model", "windrow", "--tasks", ""], "no tasks given"),
         (
             ["run", "--tasks", "x", "--include_path", "/no/such"],
-            "--include_path must be a directory; '/no/such' is none",
+            "--include_path must be a directory; '/no/such' is not",
         ),
         (["run", "--tasks", "choices", "--config", "/no/such.yaml"], "Config file not found: /no/such.yaml"),
         (["run", "--tasks", "choices", "--model_args", "{broken"], "--model_args must be name=value"),
-        (["run", "--tasks", "nothing", "--include_path", "TASKS"], "Tasks not found: nothing"),
+        (
+            ["run", "--tasks", "nothing", "--include_path", "TASKS"],
+            "unknown task 'nothing'; windrow ls lists the tasks",
+        ),
+        (
+            ["run", "--tasks", "choises", "--include_path", "TASKS"],
+            "unknown task 'choises'; did you mean 'choices'?",
+        ),
+        (["ls", "choises", "--include_path", "TASKS"], "nothing matches 'choises'; did you mean 'choices'?"),
+        (["ls", "--include_path", "/no/such"], "--include_path must be a directory"),
         (
             ["run", "--tasks", "choices", "--include_path", "TASKS", "--model_args", "pretrained=/no/such"],
             "pretrained must be a directory in the Hugging Face format; '/no/such' is none",
         ),
         (
             ["run", "--tasks", "choices", "--include_path", "TASKS", "--model_args", "pretrain=x"],
-            "unknown model argument 'pretrain'",
+            "unknown model argument 'pretrain'; did you mean 'pretrained'?",
         ),
         (
             ["run", "--model", "nobody", "--tasks", "choices", "--include_path", "TASKS"],
@@ -74,7 +122,10 @@ def test_help_of_run_has_both_kinds_of_options():
             ["plan", "--tasks", "x", "--tokenizer", "y", "--max-shapes", "0"],
             "--max_shapes must be at least 1",
         ),
-        (["plan", "--tasks", "x", "--tokenizer", "y", "--plot", "z.png"], "ends in .svg, not 'z.png'"),
+        (
+            ["plan", "--tasks", "x", "--tokenizer", "y", "--plot", "z.pdf"],
+            "end the name in .svg or .png, not 'z.pdf'",
+        ),
         (["plan", "--tasks", "x", "--tokenizer", "y", "--json", "/no/such/z"], "its folder does not exist"),
         (["plan", "--tasks", "x", "--tokenizer", "y", "--limit", "0"], "--limit must be above 0"),
         (

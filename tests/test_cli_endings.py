@@ -80,7 +80,7 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
     assert status == 130
     assert said == (
         f"windrow: interrupted; the results so far are in {cache}_rank*.db. "
-        "The same command goes on from there"
+        "The same command resumes from there"
     )
     (kept,) = sqlite3.connect(f"{cache}_rank0.db").execute("select count(*) from unnamed").fetchone()
     assert 0 < kept < 400
@@ -96,8 +96,8 @@ def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
     status, said = command.interrupt()
     assert status == 130
     assert (
-        said == "windrow: interrupted; nothing is kept. With --use_cache FILE results are, "
-        "and the same command goes on"
+        said == "windrow: interrupted; no results are kept. With --use_cache FILE they are, "
+        "and the same command resumes"
     )
 
 

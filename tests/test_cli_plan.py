@@ -8,12 +8,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from command import TESTS, windrow
+from command import TESTS, need_pillow, windrow
 from task_files import write_tasks
 from windrow.cli.plan import length_limit
 from windrow.harness import JaxLM
 from windrow.policy import BatchPolicy
+from windrow.report.plan_picture import WIDTH
 from windrow.report.planned import PlannedRequests, compare
+from windrow.report.svg import LIGHT
 from windrow.tokens import Segments, TokenReport, load_tokenizer
 
 
@@ -162,8 +164,8 @@ def test_it_needs_no_jax(tmp_path, evals):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TESTS)
     assert result.stdout.splitlines()[-1] == "STATUS 0 []", result.stderr
     assert "generate_until: 12 requests" in result.stdout
-    assert "at most 48 to make" in result.stdout
-    assert "at most 256 tokens a row (as " in result.stdout
+    assert "at most 48 new tokens" in result.stdout
+    assert "at most 256 tokens per row (from " in result.stdout
 
 
 def test_it_plans_what_a_run_does(evals, tmp_path):
@@ -224,7 +226,7 @@ def test_limits_come_from_who_knows_best(evals, tmp_path):
     tokenizer = load_tokenizer(source)
     assert length_limit(None, source, tokenizer)[0] == 512 == JaxLM(pretrained=source).max_length
     assert length_limit(None, f"{source}/tokenizer.json", tokenizer)[0] == 512
-    assert length_limit("17", source, tokenizer) == (17, "as asked for")
+    assert length_limit("17", source, tokenizer) == (17, "from --max_length")
     assert length_limit("unbounded", source, tokenizer)[0] is None
     with pytest.raises(
         ValueError, match="--max_length must be a whole number of at least 1 or unbounded, not '0'"
@@ -235,3 +237,29 @@ def test_limits_come_from_who_knows_best(evals, tmp_path):
         model_max_length = None
 
     assert length_limit(None, str(tmp_path), Unlimited())[0] == 2048
+
+
+def test_equal_inputs_share_a_row_unless_told_otherwise(evals, tmp_path):
+    words = ["plan", "--tasks", "choices", "--include_path", write_tasks(tmp_path)]
+    words += ["--tokenizer", evals / "parity" / "tiny-llama", "--json", tmp_path / "plan.json"]
+    shared = {}
+    for option in ("--share", "--no-share"):
+        assert windrow(*words, option).returncode == 0
+        (figures,) = json.loads((tmp_path / "plan.json").read_text())["scored"]
+        shared[option] = (figures["shared"], figures["rows"])
+    assert shared == {"--share": (12, 12), "--no-share": (0, 24)}
+
+
+def test_a_picture_may_be_a_png(evals, tmp_path):
+    need_pillow()
+    from PIL import Image, ImageColor
+
+    words = ["plan", "--tasks", "choices", "--include_path", write_tasks(tmp_path)]
+    words += ["--tokenizer", evals / "parity" / "tiny-llama", "--plot", tmp_path / "plan.png"]
+    result = windrow(*words)
+    assert result.returncode == 0, result.stderr
+    with Image.open(tmp_path / "plan.png") as image:
+        assert image.format == "PNG"
+        assert image.width == 2 * WIDTH
+        colors = {color for _, color in image.getcolors(2**24)}
+    assert {ImageColor.getrgb(LIGHT[name]) for name in ("real", "shared", "padding", "ink")} <= colors

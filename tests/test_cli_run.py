@@ -3,6 +3,8 @@
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -16,7 +18,7 @@ from lm_eval.utils import (
     make_table,
 )
 
-from command import is_one_line, windrow
+from command import TESTS, is_one_line, windrow
 from task_files import write_tasks
 from windrow.cli.repairs import keep_tokenizers_parallel, read_settings, repaired, task_manager
 from windrow.report.files import find_reports, read_report
@@ -85,8 +87,8 @@ def test_the_report_adds_up(tmp_path):
     parts = [value for name, value in seconds.items() if name != "total"]
     assert sum(parts) == pytest.approx(seconds["total"])
     assert min(parts) >= 0
-    assert seconds["compiling"] > 0
-    assert seconds["running"] > 0
+    assert seconds["compile"] > 0
+    assert seconds["device"] > 0
     assert tokens["rows"] + tokens["padding"] == tokens["device"]
     # The choices are a space and one more byte, so each document's two requests share a row.
     lengths = [len("x" * (number % 50 + 1) + str(number) + " ") for number in range(12)]
@@ -94,7 +96,7 @@ def test_the_report_adds_up(tmp_path):
     assert tokens["rows"] == sum(lengths)
     assert (report["segments"], report["shared"], report["rows"]) == (24, 12, 12)
     assert report["generation"]["generated_tokens"] <= 12 * 4
-    for words in ("12 share another's row", "waiting for host", f"{tokens['real']:,} real"):
+    for words in ("12 share another's row", ", host 0.", f"{tokens['real']:,} real"):
         assert words in result.stdout
 
 
@@ -252,3 +254,50 @@ def test_lm_evals_own_tasks_are_read_only_where_they_are_asked_for(tmp_path, tas
 
 def test_without_a_folder_lm_evals_tasks_are_read():
     assert task_manager(settings_of("--tasks", "x")) is TaskManager
+
+
+def test_a_factory_may_be_in_the_current_folder(tmp_path):
+    """The command's own script, whose first path is that of the script and not of the caller."""
+    (tmp_path / "my_module.py").write_text("from byte_model import make as make_model\n")
+    (tmp_path / "datasets.py").write_text("raise ImportError('not this one')\n")
+    script = Path(sys.executable).with_name("windrow")
+    words = ["--include_path", write_tasks(tmp_path), "--tasks", "choices"]
+    result = subprocess.run(
+        [script, "run", "--model_args", "factory=my_module:make_model,prefix_token_id=0", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "my_module:make_model" in result.stdout
+
+
+def test_the_bootstrap_does_not_fork(tmp_path):
+    tasks = write_tasks(tmp_path)
+    task = (tasks / "choices.yaml").read_text().replace("task: choices", "task: perplexities")
+    task = task.replace("multiple_choice", "loglikelihood").replace("doc_to_target: 0", "doc_to_target: ' a'")
+    metric = "metric_list: [{metric: perplexity, aggregation: perplexity, higher_is_better: false}]\n"
+    (tasks / "perplexities.yaml").write_text(task.replace('doc_to_choice: ["a", "b"]\n', metric))
+    result = run(tmp_path, tasks="perplexities")
+    assert "bootstrapping for stddev" in result.stdout
+    assert "os.fork()" not in result.stderr
+
+
+def test_the_way_around_a_missing_plug_in_is_the_guides(tmp_path):
+    """lm_eval's own command, where it does not look for plug-ins."""
+    page = (TESTS.parent / "docs" / "command-line.md").read_text()
+    code = page.partition("## lm_eval's own command")[2].partition("```text\n")[2].partition("```")[0]
+    (tmp_path / "lm_eval_jax.py").write_text(code)
+    words = ["--model", "windrow", "--model_args", BYTES, "--tasks", "choices"]
+    result = subprocess.run(
+        [sys.executable, "lm_eval_jax.py", "run", *words, "--include_path", write_tasks(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "|choices|" in result.stdout

@@ -2,9 +2,11 @@
 
 import doctest
 import inspect
+import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import warnings
@@ -94,7 +96,7 @@ def test_the_readmes_model_scores(evals, as_a_reader, capsys):
     exec(code.replace("limit=100", "limit=10"), {"manager": manager})
     printed = capsys.readouterr().out
     assert "local_arc_easy" in printed
-    assert "'requests': 40" in printed
+    assert "requests    40:" in printed
 
 
 def test_python_for_several_hosts_runs_on_two(evals, tmp_path):
@@ -157,6 +159,37 @@ def test_pictures_are_those_of_the_script(tmp_path):
     assert all(any(f"pictures/{name}" in page.read_text() for page in PAGES) for name in drawn)
 
 
+def test_code_fits_a_narrow_page():
+    """A page is 75 columns of code wide."""
+    long = [
+        f"{named(page)}: {line}"
+        for page in PAGES
+        for language in ("python", "sh", "text")
+        for block in blocks(page, language)
+        for line in block.splitlines()
+        if len(line) > 75
+    ]
+    assert long == []
+
+
+def test_the_notebook_is_the_page_and_was_executed():
+    script = runpy.run_path(str(DOCS / "notebook.py"))
+    kept = json.loads((DOCS / "notebook.ipynb").read_text())
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in kept["cells"]]
+    assert cells == list(script["cells"]((DOCS / "notebooks.md").read_text()))
+    shown = ["".join(cell["source"]) for cell in kept["cells"] if cell.get("outputs")]
+    assert shown == ["\n".join(blocks(DOCS / "notebooks.md", "python")[0].splitlines()), "lm.report()"]
+
+
+def test_a_cell_is_executed_as_in_a_notebook():
+    executed = runpy.run_path(str(DOCS / "notebook.py"))["executed"]
+    names = {}
+    assert executed("import windrow\nx = 1", names, 1)["outputs"] == []
+    printed, value = executed("print('a')\nx + 1", names, 2)["outputs"]
+    assert printed["text"] == ["a\n"]
+    assert value["data"] == {"text/plain": ["2"]}
+
+
 def need_the_docs_extra():
     if not (find_spec("material") and find_spec("griffe")):
         pytest.skip("needs the docs extra; pip install 'windrow[docs]' brings it")
@@ -200,3 +233,15 @@ def test_the_guide_builds_without_a_warning(tmp_path):
     linked = re.compile(r"(?:src|href)=\"https?://[^\"]*\.(?:js|css|woff2?)\b")
     for page in pages:
         assert not linked.search((tmp_path / page).read_text()), f"{page} fetches something"
+    assert (tmp_path / "search" / "search_index.js").is_file()
+    assert 'src="assets/iframe-worker.js"' in (tmp_path / "index.html").read_text()
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium:
+        assert "matching documents" in searched(chromium, tmp_path / "index.html")
+
+
+def searched(browser: str, page: Path) -> str:
+    """The page as a browser shows it after a search, opened from its folder."""
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom")
+    called = [browser, *options, f"file://{page}?q=padding"]
+    return subprocess.run(called, capture_output=True, text=True, timeout=200).stdout

@@ -1,5 +1,6 @@
 """What a release holds: all that a wheel is built from, and nothing else."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -56,3 +57,40 @@ def test_the_package_is_typed_and_described():
     assert described["License-Expression"] == "Apache-2.0"
     assert described["Summary"]
     assert "Typing :: Typed" in described.get_all("Classifier")
+
+
+def yaml_of(path):
+    import yaml
+
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+def test_the_classifiers_are_what_is_tested():
+    """Every Python and system that the package claims has a job that tests it or its wheel."""
+    claimed = metadata("windrow").get_all("Classifier")
+    pythons = {name.split(" :: ")[-1] for name in claimed if re.search(r"Python :: 3\.\d+$", name)}
+    matrix = yaml_of(".github/workflows/tests.yml")["jobs"]["tests"]["strategy"]["matrix"]
+    assert pythons == set(matrix["python"])
+    runners = {*matrix["runner"], *(each["runner"] for each in matrix["include"])}
+    wheels = yaml_of(".github/workflows/wheels.yml")["jobs"]["wheel"]["strategy"]["matrix"]["include"]
+    runners |= {each["runner"] for each in wheels if each["native"]}
+    systems = {"Linux": "ubuntu", "MacOS": "macos", "Windows": "windows"}
+    for name in (each.split(" :: ")[-1] for each in claimed if each.startswith("Operating System")):
+        assert any(runner.startswith(systems[name]) for runner in runners), name
+
+
+def test_a_citation_names_this_version():
+    cited = yaml_of("CITATION.cff")
+    assert cited["version"] == metadata("windrow")["Version"]
+    assert cited["license"] == metadata("windrow")["License-Expression"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
+def test_files_of_the_forge_are_well_formed(path):
+    assert yaml_of(path)["name"]
+
+
+def test_hooks_call_tools_that_exist():
+    for hook in yaml_of(".pre-commit-config.yaml")["repos"][0]["hooks"]:
+        program = hook["entry"].split()[0]
+        assert program == "cargo" or (Path(sys.executable).parent / Path(program).name).exists()

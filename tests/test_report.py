@@ -1,15 +1,17 @@
 """Reports of runs: what they say, where they lie, how they are drawn."""
 
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from command import windrow
+from command import need_pillow, windrow
 from windrow.report.files import find_reports, read_report, results_in, write_report
+from windrow.report.pictures import rasterized, require_format
 from windrow.report.run import PHASES, make_report, summary
 from windrow.report.run_picture import draw_run
-from windrow.report.svg import Picture, ticks
+from windrow.report.svg import DARK, FILLS, LIGHT, STROKES, Picture, ticks
 
 TOLD = {
     "requests": 30, "segments": 20, "rows": 16, "batches": 3, "real_tokens": 1000, "row_tokens": 800,
@@ -36,14 +38,14 @@ def report():
 def test_the_parts_of_the_time_are_the_time(report):
     seconds = report["seconds"]
     expected = {
-        "tokenizing": 0.5,
-        "planning": 0.25,
-        "compiling": 2.25,
-        "waiting_for_host": 0.75,
-        "running": 3.0,
+        "tokenize": 0.5,
+        "plan": 0.25,
+        "compile": 2.25,
+        "host": 0.75,
+        "device": 3.0,
     }
     assert {name: seconds[name] for name in expected} == expected
-    assert seconds["else"] == 10.0 - sum(expected.values())
+    assert seconds["other"] == 10.0 - sum(expected.values())
     assert set(seconds) == {"total", *PHASES}
 
 
@@ -64,7 +66,7 @@ def test_the_summary_fits_a_screen(report):
     ):
         assert words in summary(report)
     assert "8×64, 8×32" in summary(report)
-    assert "waiting for host 0.75" in summary(report)
+    assert "host 0.75" in summary(report)
 
 
 def test_nothing_that_ran_is_no_error():
@@ -87,7 +89,7 @@ def test_nothing_that_ran_is_no_error():
     del nothing["generation"]
     empty = make_report(nothing, "my_model", 1.0, [])
     assert "0: " in summary(empty)
-    ElementTree.fromstring(draw_run(empty))
+    ElementTree.fromstring(str(draw_run(empty)))
 
 
 def test_it_lies_beside_the_results_that_are_new(tmp_path, report):
@@ -111,7 +113,11 @@ def test_what_is_no_report_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no windrow_report_\*.json in"):
         find_reports(tmp_path)
     part = '{"windrow": "1", "seconds": {}, "devices": {}, "model": "m"}'
-    told = (("[1]", "is no report of windrow run"), ("{", "is not JSON"), (part, "it lacks requests, rows"))
+    told = (
+        ("[1]", "is not a report of windrow run"),
+        ("{", "is not JSON"),
+        (part, "it lacks requests, rows"),
+    )
     for text, message in told:
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -130,11 +136,14 @@ def test_the_command_prints_and_draws_the_newest(tmp_path, report):
     assert "A run of model 3" in (tmp_path / "windrow_report_2026-01-03T00-00-00.svg").read_text()
     elsewhere = windrow("report", tmp_path, "--plot", tmp_path / "other.svg")
     assert str(tmp_path / "other.svg") in elsewhere.stdout
-    assert windrow("report", tmp_path, "--plot", tmp_path / "other.png").returncode == 2
+    assert windrow("report", tmp_path, "--plot", tmp_path / "other.pdf").returncode == 2
+    need_pillow()
+    assert windrow("report", tmp_path, "--plot", tmp_path / "other.png").returncode == 0
+    assert (tmp_path / "other.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_bars_are_as_wide_as_what_they_show(report):
-    root = ElementTree.fromstring(draw_run(report))
+    root = ElementTree.fromstring(str(draw_run(report)))
     rects = [rect for rect in root.iter("{http://www.w3.org/2000/svg}rect") if rect.get("height") == "24.0"]
     widths = [float(rect.get("width")) for rect in rects]
     assert sum(widths[:6]) == pytest.approx(912, abs=0.5)
@@ -155,3 +164,48 @@ def test_ticks_are_few_and_within(most):
     assert 1 <= len(values) <= 7
     assert values[-1] <= max(most, 0)
     assert most == 0 or len(values) >= 2
+
+
+def test_colors_are_plain(report):
+    """Viewers other than browsers know no CSS variables and no media queries: the light colors come first."""
+    picture = str(draw_run(report))
+    assert "var(" not in picture
+    light, _, dark = picture.partition("@media (prefers-color-scheme: dark)")
+    for kind, name in FILLS.items():
+        assert f".{kind} {{ fill: {LIGHT[name]} }}" in light
+        assert f".{kind} {{ fill: {DARK[name]} }}" in dark
+    for kind, name in STROKES.items():
+        assert f".{kind} {{ stroke: {LIGHT[name]} }}" in light
+
+
+def test_a_raster_has_the_colors_of_the_shapes():
+    need_pillow()
+    picture = Picture(40, 40, "Shapes")
+    picture.rect(0, 0, 10, 10, "real")
+    picture.area([(20, 0), (30, 0), (30, 10), (20, 10)], "padding")
+    picture.rect(0, 20, 0, 10, "shared")
+    picture.text(5, 35, "×", "quiet")
+    image = rasterized(picture)
+    assert image.size == (80, 80)
+    assert image.getpixel((10, 10)) == tuple(bytes.fromhex(LIGHT["real"][1:]))
+    assert image.getpixel((50, 10)) == tuple(bytes.fromhex(LIGHT["padding"][1:]))
+    assert image.getpixel((30, 10)) == (255, 255, 255)
+    assert image.getpixel((0, 50)) == (255, 255, 255)
+
+
+def test_a_picture_in_another_format_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"end the name in .svg or .png, not 'x.pdf'"):
+        require_format("--plot", Path("x.pdf"))
+    monkeypatch.setattr("windrow.report.pictures.find_spec", lambda name: None)
+    require_format("--plot", Path("x.svg"))
+    with pytest.raises(ImportError, match=r"--plot needs Pillow for 'x.png': pip install pillow"):
+        require_format("--plot", Path("x.png"))
+
+
+def test_the_summary_tells_what_auto_chose():
+    chosen = {"memory_budget": 2**30, "planned_bytes": 2**29, "predicted_bytes": 2**28}
+    auto = {"scoring": {**chosen, "tokens_per_batch": 8192}, "generation": {**chosen, "slots": 32}}
+    report = make_report({**TOLD, "auto": auto}, "my_model", 10.0, [])
+    assert report["auto"] == auto
+    assert "auto        scoring: 8,192 tokens per batch, 256 of 1,024 MiB" in summary(report)
+    assert "auto        generation: 32 slots, 256 of 1,024 MiB" in summary(report)

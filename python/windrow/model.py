@@ -83,6 +83,18 @@ class LanguageModel:
                 f"max_length must be a whole number of at least 1, or None, not {self.max_length!r}"
             )
 
+    def __repr__(self) -> str:
+        """How large the model is and what it has, without its arrays.
+
+        >>> import jax.numpy as jnp
+        >>> LanguageModel(jnp.zeros((10, 10)), lambda params, tokens, *_: params[tokens], max_length=512)
+        LanguageModel(100 parameters, max_length=512, apply)
+        """
+        size = sum(getattr(leaf, "size", 1) for leaf in jax.tree.leaves(self.params))
+        names = ("apply", "hidden", "head", "init_state", "step")
+        has = [name for name in names if getattr(self, name) is not None]
+        return f"LanguageModel({size:,} parameters, max_length={self.max_length}, {', '.join(has)})"
+
     def state_for(self, params: Params, rows: int, length: int) -> State:
         """What ``init_state`` gives for rows that come to at most ``length`` tokens.
 

@@ -27,14 +27,14 @@ SAMPLE_LENGTH = 8
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """What decides the batches of a run; the defaults need no thought.
+    """What decides the batches of a run; the defaults suit most runs.
 
     Attributes:
-        batch_size: Rows a batch.
+        batch_size: Rows per batch.
         tokens_per_batch: The most tokens in a batch, padding included, so that short
             rows come in larger batches. Where neither is given, 8,192, or as many as
             one row of the longest segment needs on each device. ``"auto"``: as many
-            as the devices have memory for, and as bring anything.
+            as fit in the devices' memory, up to the point where more no longer helps.
         memory_budget: For ``"auto"``: how many bytes batches may take beside the
             parameters, of each device, or of each process where the devices are
             CPUs; a number, or a string such as ``"2GiB"``. By default what devices

@@ -5,12 +5,21 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from windrow.cli import plan, report, run
+from windrow.cli import ls, plan, report, run
 from windrow.cli.endings import INTERRUPTED, Ending
 
 Command = Callable[[argparse.Namespace], int]
 
 DESCRIPTION = "Evaluate JAX language models on lm-evaluation-harness tasks."
+
+EXAMPLES = """\
+examples:
+  windrow demo
+  windrow ls 'arc*'
+  windrow run --model_args factory=my_module:make_model --tasks arc_easy --limit 100
+  windrow plan --tasks arc_easy --tokenizer gpt2
+
+windrow COMMAND --help explains a command. The guide: docs/ in the sources, or make docs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,14 +63,20 @@ def _command(words: list[str], ending: Ending) -> int:
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     from windrow import __version__
 
-    parser = argparse.ArgumentParser(prog="windrow", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(
+        prog="windrow",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"windrow {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("run", add_help=False, help=run.HELP)
     plan.add_to(commands)
     report.add_to(commands)
-    commands.add_parser("demo", help="train a tiny model, evaluate it, show the tables (needs no network)")
-    return parser, {"plan": plan.execute, "report": report.execute, "demo": _demo}
+    ls.add_to(commands)
+    commands.add_parser("demo", help="train a tiny model and evaluate it (needs no network)")
+    return parser, {"plan": plan.execute, "report": report.execute, "ls": ls.execute, "demo": _demo}
 
 
 def _demo(_: argparse.Namespace) -> int:

@@ -13,38 +13,50 @@ def add_to(commands: Any) -> None:
     """Adds the command and its options."""
     parser = commands.add_parser("plan", help=HELP, description=f"{HELP[0].upper()}{HELP[1:]}.")
     add = parser.add_argument
-    add("--tasks", "-t", nargs="+", required=True, metavar="TASK", help="tasks, groups or patterns of them")
+    add(
+        "--tasks",
+        "-t",
+        nargs="+",
+        required=True,
+        metavar="TASK",
+        help="names of tasks or groups, or patterns",
+    )
     add(
         "--tokenizer",
         required=True,
         metavar="SOURCE",
-        help="a tokenizer.json, a model's folder, or a name on the hub",
+        help="a tokenizer.json, a model directory, or a name on the Hugging Face Hub",
     )
-    add("--include_path", "--include-path", metavar="FOLDER", help="a folder of task files of your own")
+    add("--include_path", "--include-path", metavar="DIR", help="directory with your own task files")
     add(
         "--limit",
         "-L",
         type=float,
         metavar="N",
-        help="documents of each task: how many, or what part below 1",
+        help="documents per task: how many, or what fraction if below 1",
     )
-    add("--num_fewshot", "--num-fewshot", "-f", type=int, metavar="N", help="examples before each question")
-    add("--apply_chat_template", "--apply-chat-template", action="store_true", help="make prompts chats")
-    add("--system_instruction", "--system-instruction", metavar="TEXT", help="what stands before each prompt")
+    add("--num_fewshot", "--num-fewshot", "-f", type=int, metavar="N", help="number of few-shot examples")
+    add(
+        "--apply_chat_template",
+        "--apply-chat-template",
+        action="store_true",
+        help="format prompts with the chat template",
+    )
+    add("--system_instruction", "--system-instruction", metavar="TEXT", help="system prompt")
     add(
         "--max_length",
         "--max-length",
         metavar="N",
-        help="most tokens a row, or unbounded (default: as the model's files say)",
+        help="longest input in tokens, or unbounded (default: from the model's files)",
     )
     rows = parser.add_mutually_exclusive_group()
-    rows.add_argument("--batch_size", "--batch-size", "-b", type=int, metavar="ROWS", help="rows a batch")
+    rows.add_argument("--batch_size", "--batch-size", "-b", type=int, metavar="ROWS", help="rows per batch")
     rows.add_argument(
         "--tokens_per_batch",
         "--tokens-per-batch",
         type=int,
         metavar="N",
-        help="most tokens a batch (default: 8192)",
+        help="maximum tokens per batch, padding included (default: 8192)",
     )
     add(
         "--max_shapes",
@@ -52,7 +64,7 @@ def add_to(commands: Any) -> None:
         type=int,
         default=8,
         metavar="N",
-        help="most shapes to compile (default: 8)",
+        help="maximum number of padded lengths (default: 8)",
     )
     add(
         "--padding_multiple",
@@ -60,14 +72,29 @@ def add_to(commands: Any) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="pad to multiples of this",
+        help="pad to a multiple of N tokens (default: 1)",
     )
-    add("--pack", action="store_true", help="put several requests into one row")
     add(
-        "--devices", type=int, default=1, metavar="N", help="rows are split over so many devices (default: 1)"
+        "--share",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let requests with equal inputs share a row (default: yes)",
     )
-    add("--json", type=Path, metavar="FILE", help="write all figures there")
-    add("--plot", type=Path, metavar="FILE.svg", help="draw lengths, padding and rivals there")
+    add("--pack", action="store_true", help="pack several requests into one row")
+    add(
+        "--devices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of devices that rows are split across (default: 1)",
+    )
+    add("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    add(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw lengths, padding and other policies: FILE.svg or FILE.png",
+    )
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -81,9 +108,10 @@ def execute(options: argparse.Namespace) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if options.plot is not None:
+        from windrow.report.pictures import save
         from windrow.report.plan_picture import draw_plan
 
-        options.plot.write_text(draw_plan(report, planned), encoding="utf-8")
+        save(draw_plan(report, planned), options.plot)
     return 0
 
 
@@ -101,6 +129,7 @@ def make_plan_report(options: argparse.Namespace) -> tuple[dict[str, Any], list[
         tokens_per_batch=options.tokens_per_batch,
         max_shapes=options.max_shapes,
         padding_multiple=options.padding_multiple,
+        share=options.share,
         pack=options.pack,
     )
     requests = requests_of(
@@ -123,6 +152,7 @@ def make_plan_report(options: argparse.Namespace) -> tuple[dict[str, Any], list[
             "tokens_per_batch": options.tokens_per_batch,
             "max_shapes": options.max_shapes,
             "padding_multiple": options.padding_multiple,
+            "share": options.share,
             "pack": options.pack,
             "devices": options.devices,
         },
@@ -143,20 +173,22 @@ def length_limit(given: str | None, source: str, tokenizer: Any) -> tuple[int | 
     from windrow.models.config import DEFAULT_MAX_LENGTH, read_json, stated_max_length
 
     if given == "unbounded":
-        return None, "as asked for"
+        return None, "from --max_length"
     if given is not None:
         if not given.isdigit() or int(given) < 1:
             raise ValueError(f"--max_length must be a whole number of at least 1 or unbounded, not {given!r}")
-        return int(given), "as asked for"
+        return int(given), "from --max_length"
     config = (Path(source) if Path(source).is_dir() else Path(source).parent) / "config.json"
     if config.is_file() and (stated := stated_max_length(read_json(config))) is not None:
-        return stated, f"as {config} says"
+        return stated, f"from {config}"
     if tokenizer.model_max_length is not None:
-        return tokenizer.model_max_length, "as the tokenizer says"
-    return DEFAULT_MAX_LENGTH, "as nobody says otherwise; give --max_length"
+        return tokenizer.model_max_length, "from the tokenizer"
+    return DEFAULT_MAX_LENGTH, "the default; set it with --max_length"
 
 
 def _check(options: argparse.Namespace) -> None:
+    from windrow.report.pictures import require_format
+
     for name in ("batch_size", "tokens_per_batch", "max_shapes", "padding_multiple", "devices"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -167,8 +199,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--batch_size is {options.batch_size}; it must be a multiple of --devices, {options.devices}"
         )
-    if options.plot is not None and options.plot.suffix != ".svg":
-        raise ValueError(f"--plot writes SVG; give a name that ends in .svg, not {str(options.plot)!r}")
+    if options.plot is not None:
+        require_format("--plot", options.plot)
     for path in (options.json, options.plot):
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"{str(path)!r} cannot be written: its folder does not exist")

@@ -1,17 +1,17 @@
-"""What lm_eval's command line does by itself, and what is said to it so that no run is spoiled.
+"""Where lm_eval's command line has other defaults, and how they are changed.
 
-| lm_eval, unless told | here, unless told |
+| lm_eval by default | windrow by default |
 | --- | --- |
 | evaluates a model of type ``hf`` | ``windrow`` |
-| passes a batch size of 1 | ``auto``: as many rows as the tokens of a batch allow |
+| passes a batch size of 1 | ``auto``: as many tokens as fit in memory |
 | records the device ``cuda:0`` | the platform that JAX computes on |
-| reads all its own tasks, some ten seconds | only those of ``--include_path``, if none else is asked for |
-| calls the folder of a model from ``factory=`` by random letters | by the factory's name |
-| hides the folder of ``pretrained=../model``, as its name begins with a dot | by the absolute path |
-| sets ``TOKENIZERS_PARALLELISM=false`` | as it was |
+| scans all its own tasks, some ten seconds | only those of ``--include_path``, if all tasks are there |
+| names the results folder of a ``factory=`` model at random | after the factory |
+| names that of ``pretrained=../model`` with a leading dot, which hides it | after the absolute path |
+| sets ``TOKENIZERS_PARALLELISM=false`` | leaves it alone |
 
-All of it is said in lm_eval's own options, but for the tasks, for which its
-``TaskManager`` is bound anew, and the variable.
+All of this uses lm_eval's own options, except for the tasks, where its
+``TaskManager`` is rebound, and the variable, which is restored.
 """
 
 import argparse
@@ -75,11 +75,16 @@ def task_manager(settings: dict[str, Any]) -> Callable[..., Any]:
     folder = settings["include_path"]
     if folder is None:
         return TaskManager  # type: ignore[no-any-return]
-    if not Path(folder).is_dir():
-        raise ValueError(f"--include_path must be a directory; {str(folder)!r} is none")
+    require_directory(folder)
     index = TaskManager(include_path=folder, include_defaults=False).task_index
     alone = all(_is_whole(name, index) for name in settings["tasks"])
     return partial(TaskManager, include_defaults=False) if alone else TaskManager
+
+
+def require_directory(path: str | None) -> None:
+    """Refuses an ``--include_path`` that is not a directory."""
+    if path is not None and not Path(path).is_dir():
+        raise ValueError(f"--include_path must be a directory; {str(path)!r} is not")
 
 
 @contextmanager

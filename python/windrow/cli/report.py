@@ -13,26 +13,30 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "place",
         metavar="RESULT_DIR",
-        help="where --output_path said, or a windrow_report_*.json; the newest counts",
+        help="the --output_path of the run, or a windrow_report_*.json; uses the newest",
     )
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE.svg", help="where the picture goes (default: beside the report)"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="where to draw it: FILE.svg or FILE.png (default: next to the report)",
     )
 
 
 def execute(options: argparse.Namespace) -> int:
     """Prints the newest report, and draws it."""
     from windrow.report.files import find_reports, read_report
+    from windrow.report.pictures import require_format, save
     from windrow.report.run import summary
     from windrow.report.run_picture import draw_run
 
-    if options.plot is not None and options.plot.suffix != ".svg":
-        raise ValueError(f"--plot writes SVG; give a name that ends in .svg, not {str(options.plot)!r}")
+    if options.plot is not None:
+        require_format("--plot", options.plot)
     reports = find_reports(options.place)
     report = read_report(reports[-1])
     print(summary(report))
     picture = options.plot or reports[-1].with_suffix(".svg")
-    picture.write_text(draw_run(report), encoding="utf-8")
+    save(draw_run(report), picture)
     others = f", the newest of {len(reports)}" if len(reports) > 1 else ""
     print(f"\n{reports[-1]}{others}\n{picture}")
     return 0

@@ -5,15 +5,18 @@ What that command line does by itself and would spoil a run is undone: see
 """
 
 import argparse
+import io
+import multiprocessing
+import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from time import perf_counter
 from typing import Any
 
 from windrow.cli.endings import Ending
 
-HELP = "evaluate a model: lm_eval's command line, with --model windrow"
+HELP = "evaluate a model: lm_eval's command with the model type windrow"
 
 
 def execute(arguments: list[str], ending: Ending) -> int:
@@ -21,13 +24,14 @@ def execute(arguments: list[str], ending: Ending) -> int:
     begin = perf_counter()
     given, arguments = _launch_options().parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
-        return _help(arguments)
+        return _print_help()
     from windrow.cli.repairs import read_settings
 
+    _import_from_here()
     settings = read_settings(arguments)
     if not any(settings["tasks"]):
         raise ValueError(
-            "no tasks given; name some with --tasks, and their folder with --include_path if it is yours"
+            "no tasks given; name some with --tasks, and the directory of your own with --include_path"
         )
     from windrow.sharding.launch import Launch, leaving_at_once
 
@@ -38,12 +42,19 @@ def execute(arguments: list[str], ending: Ending) -> int:
     return 0
 
 
-def _help(arguments: list[str]) -> int:
+def _print_help() -> int:
     from lm_eval.__main__ import cli_evaluate
 
-    print(_launch_options().format_help(), flush=True)
-    with _called(arguments, {}):
+    from windrow.cli.run_help import run_help
+
+    harness, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "10000"
+    with _called(["--help"], {}), redirect_stdout(harness), suppress(SystemExit):
         cli_evaluate()
+    os.environ.pop("COLUMNS")
+    if columns is not None:
+        os.environ["COLUMNS"] = columns
+    print(run_help(_launch_options().format_help(), harness.getvalue()))
     return 0
 
 
@@ -54,6 +65,7 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
 
     from windrow.cli.output import Output
     from windrow.cli.repairs import keep_tokenizers_parallel, repaired, task_manager
+    from windrow.cli.tasks import checked
     from windrow.harness.made import telling
     from windrow.report.run import make_report, summary
     from windrow.sharding import is_first_host
@@ -62,11 +74,11 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
     ending.farewell = lambda: farewell(models, settings["use_cache"])
     output = Output(settings["output_path"]) if settings["output_path"] and is_first_host() else None
     words = repaired(settings, arguments)
+    manager = checked(task_manager(settings), settings["tasks"])
     with (
         output or nullcontext(),
-        _called(
-            words if output is None else [*words, *output.words], {"TaskManager": task_manager(settings)}
-        ),
+        _called(words if output is None else [*words, *output.words], {"TaskManager": manager}),
+        _no_forks(),
         keep_tokenizers_parallel() as keep,
         telling(lambda _: keep()),
         telling(models.append),
@@ -82,9 +94,30 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
         print("", *output.deliver(told), sep="\n")
 
 
+def _import_from_here() -> None:
+    """Lets a factory's module be in the current directory.
+
+    The directory comes last, so that a file there, say ``datasets.py``, replaces no installed package.
+    """
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+@contextmanager
+def _no_forks() -> Iterator[None]:
+    """Lets lm_eval's bootstrap start its workers afresh: a fork of JAX's threads may deadlock."""
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    if chosen is None and "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method("forkserver")
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(chosen, force=True)
+
+
 @contextmanager
 def _called(arguments: list[str], names: Mapping[str, Any]) -> Iterator[None]:
-    """As if lm_eval had been called with these arguments, and its task room had these names."""
+    """As if lm_eval had been called with these arguments, and its task package had these names."""
     import lm_eval.tasks
 
     words, before = sys.argv, {name: getattr(lm_eval.tasks, name) for name in names}
@@ -104,31 +137,33 @@ def farewell(models: list[Any], cache: str | None) -> str:
     if not models:
         return "interrupted before anything ran"
     if cache is None:
-        return "interrupted; nothing is kept. With --use_cache FILE results are, and the same command goes on"
+        return (
+            "interrupted; no results are kept. With --use_cache FILE they are, and the same command resumes"
+        )
     store = getattr(models[-1].cache_hook, "dbdict", None)
     if store is not None:
         store.commit()
-    return f"interrupted; the results so far are in {cache}_rank*.db. The same command goes on from there"
+    return f"interrupted; the results so far are in {cache}_rank*.db. The same command resumes from there"
 
 
 def _launch_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="windrow run",
-        usage="windrow run [options of windrow] [options of lm_eval]",
-        description="lm_eval's command line; --model is windrow unless another is named. "
-        "A Slurm step, a Cloud TPU pod or Open MPI is joined by itself.",
+        usage="windrow run --model_args pretrained=DIR|factory=MODULE:FUNCTION --tasks TASK,... [options]",
+        description="Evaluate a JAX model on lm_eval tasks. Takes all of lm_eval's options. Processes "
+        "launched by Slurm, on a Cloud TPU pod or with Open MPI find each other.",
         add_help=False,
         allow_abbrev=False,
     )
-    hosts = parser.add_argument_group("several processes, started by hand")
-    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    hosts.add_argument("--process-count", type=int, metavar="N", help="how many processes there are")
-    hosts.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+    hosts = parser.add_argument_group("several processes, launched by hand")
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    hosts.add_argument("--process-count", type=int, metavar="N", help="number of processes")
+    hosts.add_argument("--process-id", type=int, metavar="I", help="number of this process, from 0")
     hosts.add_argument(
         "--heartbeat-timeout",
         type=int,
         default=argparse.SUPPRESS,
         metavar="SECONDS",
-        help="after how long a silent process counts as gone (default: 60)",
+        help="how long a process may be silent before it counts as dead (default: 60)",
     )
     return parser

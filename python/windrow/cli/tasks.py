@@ -1,10 +1,12 @@
 """Requests of lm_eval tasks as ``windrow run`` would meet them, without a model."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from windrow.cli.repairs import task_manager
+from windrow.names import did_you_mean
 
 FEWSHOT_SEED = 1234
 """lm_eval's own default, so that the examples are those of a run."""
@@ -38,11 +40,9 @@ def requests_of(
 
     names = [part for task in tasks for part in task.split(",") if part]
     manager = task_manager({"include_path": include_path, "tasks": names})(include_path=include_path)
-    missing = [name for name in names if not manager.match_tasks([name])]
-    if missing or not names:
-        raise ValueError(
-            f"no such tasks: {', '.join(missing) or '(none given)'}; lm_eval ls tasks lists those it knows"
-        )
+    if not names:
+        raise ValueError("no tasks given; name some with --tasks, windrow ls lists them")
+    require_tasks(manager, names)
     requests: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for task in manager.load(manager.match_tasks(names))["tasks"].values():
         own = task.get_config("num_fewshot")
@@ -62,3 +62,26 @@ def requests_of(
         for request in task.instances:
             requests[request.request_type] += [request.args] * request.repeats
     return dict(requests)
+
+
+def require_tasks(manager: Any, names: Sequence[str]) -> None:
+    """Refuses names that are neither tasks nor patterns of some, nor files or directories of tasks.
+
+    Raises:
+        ValueError: Names the first one, and those nearest to it.
+    """
+    for name in names:
+        if not manager.match_tasks([name]) and not name.endswith(".yaml") and not Path(name).is_dir():
+            near = did_you_mean(name, manager.all_tasks)
+            raise ValueError(f"unknown task {name!r}{near or ';'} windrow ls lists the tasks")
+
+
+def checked(make: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """Makes task managers as ``make`` does, and refuses one that lacks a task of these."""
+
+    def manager(*arguments: Any, **keywords: Any) -> Any:
+        made = make(*arguments, **keywords)
+        require_tasks(made, names)
+        return made
+
+    return manager

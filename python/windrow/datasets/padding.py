@@ -85,6 +85,8 @@ class PadBatchDataset(grain.MapDataset):
     def __str__(self) -> str:
         return f"PadBatchDataset(multiple_of={self.multiple_of}, min_length={self.min_length})"
 
+    __repr__ = __str__
+
 
 class PadSequenceInBatchDataset(grain.MapDataset):
     """Single elements with their sequences padded to one length per batch.
@@ -138,6 +140,8 @@ class PadSequenceInBatchDataset(grain.MapDataset):
 
     def __str__(self) -> str:
         return f"PadSequenceInBatchDataset(batch_size={self.batch_size}, multiple_of={self.multiple_of})"
+
+    __repr__ = __str__
 
     def _read(self, start: int, stop: int) -> "_Batch":
         return _Batch([self.dataset[index] for index in range(start, stop)], start, self.multiple_of)

@@ -121,6 +121,8 @@ class PlannedDataset(grain.MapDataset):
     def __str__(self) -> str:
         return f"{type(self).__name__}({len(self)} batches)"
 
+    __repr__ = __str__
+
     def _collate(self, batch: int, start: int, stop: int) -> Any:
         raise NotImplementedError
 

@@ -77,3 +77,5 @@ class MultihostSortedRemapDataset(grain.MapDataset):
             f"MultihostSortedRemapDataset(global_batch_size={self.global_batch_size}, "
             f"dataloader_host_count={self.dataloader_host_count})"
         )
+
+    __repr__ = __str__

@@ -96,6 +96,8 @@ class SortedDataset(grain.MapDataset):
     def __str__(self) -> str:
         return f"SortedDataset(reverse={self.reverse})"
 
+    __repr__ = __str__
+
     def __getstate__(self) -> dict[str, Any]:
         """With the first epoch's order, which spares workers reading all elements; without given keys."""
         self._order(0, len(self))

@@ -113,6 +113,8 @@ class StreamedBatchDataset(grain.IterDataset):
     def __str__(self) -> str:
         return f"StreamedBatchDataset(window={self.window}, shapes={self.shapes})"
 
+    __repr__ = __str__
+
     def _batches(self, requests: list[Any], first: int) -> IndexedBatchDataset:
         """The batches of one window."""
         sequences = self._encode(requests, first)
@@ -183,6 +185,8 @@ class _StreamIterator(grain.DatasetIterator):
 
     def __str__(self) -> str:
         return f"StreamIterator(window={self._window})"
+
+    __repr__ = __str__
 
     def _open_window(self) -> None:
         """Reads this worker's next window."""

@@ -25,6 +25,10 @@ STEPS = 400
 MAX_LENGTH = 192
 ROWS = 32
 
+NEXT = """Next, your own model, from a function that returns it and its tokenizer:
+
+  windrow run --model_args factory=my_module:make_model --tasks arc_easy --limit 100"""
+
 
 class Outcome(NamedTuple):
     """What the demo found: lm_eval's results, JaxLM's report, and arrival order's cost."""
@@ -62,7 +66,7 @@ def demonstrate() -> Outcome:
     say(f"\nBatches of {rows} rows, beside batches in arrival order, each padded to its longest:\n")
     say(batches(lm.report(), arrival))
     say("\n  seconds: " + ", ".join(f"{phase} {s:.1f}" for phase, s in lm.report()["seconds"].items()))
-    say(f"\nAll of it took {perf_counter() - start:.0f} s.")
+    say(f"\nDone in {perf_counter() - start:.0f} s. {NEXT}")
     return Outcome(results, lm.report(), arrival)
 
 

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from windrow.names import did_you_mean
+
 _SILENT = (
     "trust_remote_code", "low_cpu_mem_usage", "use_safetensors", "weights_only", "cache_dir",
     "force_download", "local_files_only", "token", "use_auth_token", "proxies", "resume_download",
@@ -83,7 +85,8 @@ def take_foreign(arguments: Mapping[str, Any], accepted: Collection[str]) -> Non
 
 def unknown(name: str, accepted: Collection[str]) -> str:
     """What is said of a name that is no argument."""
-    return f"unknown model argument {name!r}; accepted: {', '.join(accepted)}"
+    near = did_you_mean(name, [*accepted, *NAMES])
+    return f"unknown model argument {name!r}{near or '; accepted: ' + ', '.join(accepted)}"
 
 
 def _asks(name: str, value: Any) -> bool:

@@ -34,6 +34,7 @@ from windrow.harness.source import find_model, load_checkpoint, within_limit
 from windrow.harness.totals import Totals, run_report
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
+from windrow.report.told import RunReport
 from windrow.scoring import Clock, Scorer, known_tokens
 from windrow.sharding import DeviceMemory, RowSharding, put_like
 from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
@@ -341,10 +342,19 @@ class JaxLM(LM):
         """What samples follow from: the argument ``seed``, else lm_eval's own while it evaluates, else 0."""
         return next((seed for seed in (self._seed, evaluation_seed()) if seed is not None), 0)
 
-    def report(self) -> dict[str, Any]:
-        """What the runs so far did.
+    def __repr__(self) -> str:
+        """The model, its tokenizer, limit, policy and devices, without its arrays."""
+        devices = self.sharding.mesh.devices
+        return (
+            f"JaxLM({self.model!r} from {self.source}, tokenizer {self.tokenizer.name}, "
+            f"max_length={self.max_length}, {self.policy}, {devices.size} × {devices.flat[0].device_kind})"
+        )
+
+    def report(self) -> RunReport:
+        """What the runs so far did; prints as a short summary.
 
         Returns:
+            A dictionary:
             ``requests``, ``segments``, ``rows`` (filler left out), ``batches``,
             ``real_tokens`` (of every request's own input, shared or not),
             ``row_tokens`` (what of them stands in rows), ``padding_tokens`` (filler
@@ -364,7 +374,7 @@ class JaxLM(LM):
             ``memory_budget``, ``planned_bytes`` (the part of it that is planned for),
             ``predicted_bytes``, and what was chosen: ``tokens_per_batch`` or ``slots``.
         """
-        return run_report(self._totals, self._scorer, self._generator)
+        return RunReport(run_report(self._totals, self._scorer, self._generator))
 
     @property
     def tokenizer_name(self) -> str:

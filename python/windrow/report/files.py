@@ -1,4 +1,4 @@
-"""Where a run's report lies: beside lm_eval's results, with their date in its name."""
+"""Where a run's report is: next to lm_eval's results, with their date in its name."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def find_reports(place: str | os.PathLike[str]) -> list[Path]:
     found = [path] if path.is_file() else sorted(path.rglob(f"{NAME}*.json"), key=lambda each: each.name)
     if not found:
         raise FileNotFoundError(
-            f"there is no {NAME}*.json in {str(place)!r}; windrow run writes one where --output_path says"
+            f"there is no {NAME}*.json in {str(place)!r}; windrow run writes one to its --output_path"
         )
     return found
 
@@ -73,8 +73,8 @@ def read_report(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(report, dict) or "windrow" not in report or "seconds" not in report:
-        raise ValueError(f"{path} is no report of windrow run; those are called {NAME}*.json")
+        raise ValueError(f"{path} is not a report of windrow run; reports are named {NAME}*.json")
     missing = [name for name in _NEEDED if name not in report]
     if missing:
-        raise ValueError(f"{path} is not whole: it lacks {', '.join(missing)}; name another report")
+        raise ValueError(f"{path} is incomplete: it lacks {', '.join(missing)}; name another report")
     return report

@@ -1,4 +1,4 @@
-"""The picture of a plan: how long requests are, where the padding is, what rivals would cost."""
+"""The picture of a plan: lengths of requests, where the padding is, what alternatives would cost."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from windrow.report.planned import PlannedRequests
-from windrow.report.planned_text import RIVALS
+from windrow.report.planned_text import RIVALS, difference
 from windrow.report.svg import Picture, Point, ticks
 
 WIDTH = 960
@@ -23,15 +23,15 @@ _LABEL_ROOM = 30
 _NAME_ROOM = 56
 
 
-def draw_plan(report: dict[str, Any], planned: Sequence[PlannedRequests]) -> str:
-    """An SVG file with two panels for each request type, and one that compares.
+def draw_plan(report: dict[str, Any], planned: Sequence[PlannedRequests]) -> Picture:
+    """Two panels for each request type, and one that compares.
 
     Args:
         report: What :func:`windrow.cli.plan.make_plan_report` gives.
         planned: What it was made from.
     """
     height = 78 + len(planned) * 2 * (PANEL + SPACE) + (60 + 46 * len(report["compared"]) if planned else 0)
-    title = f"How {', '.join(report['tasks'])} is batched"
+    title = f"Batches for {', '.join(report['tasks'])}"
     picture = Picture(WIDTH, height, title)
     picture.text(24, 34, title, "title")
     picture.text(24, 56, _subtitle(report), "quiet")
@@ -42,7 +42,7 @@ def draw_plan(report: dict[str, Any], planned: Sequence[PlannedRequests]) -> str
         top += 2 * (PANEL + SPACE)
     if planned:
         _draw_costs(picture, top, report)
-    return str(picture)
+    return picture
 
 
 def _subtitle(report: dict[str, Any]) -> str:
@@ -53,12 +53,14 @@ def _subtitle(report: dict[str, Any]) -> str:
 
 def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figures: dict[str, Any]) -> None:
     """A histogram of lengths; dashed lines stand at the lengths that rows are padded to."""
-    picture.text(24, top, f"{figures['request_type']}: how long the segments are", "heading")
-    shared = ("shared", f"in another's row ({figures['shared']:,})")
+    picture.text(
+        24, top, f"{figures['request_type']}: lengths of the segments (dashed: padded lengths)", "heading"
+    )
+    shared = ("shared", f"shares another's row ({figures['shared']:,})")
     picture.legend(
         LEFT,
         top + 20,
-        [("real", f"in a row of its own ({figures['segments'] - figures['shared']:,})"), shared],
+        [("real", f"has its own row ({figures['segments'] - figures['shared']:,})"), shared],
     )
     top += 62
     longest = max(1, figures["longest"])
@@ -71,12 +73,12 @@ def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figure
     frame = Frame(top, (0, edges[-1]), highest)
     frame.draw(
         picture,
-        "tokens that the model sees of a segment",
-        "segments" if width == 1 else f"segments in {width} tokens",
+        "length in tokens",
+        "number of segments" if width == 1 else f"number of segments per {width} tokens of length",
     )
     for begin, stop, mine, theirs in zip(edges, edges[1:], own, shares, strict=False):
         span = f"{int(begin + 0.5)} to {int(stop - 0.5)} tokens"
-        note = f"{span}: {mine + theirs:,} segments, {theirs:,} in another's row"
+        note = f"{span}: {mine + theirs:,} segments, {theirs:,} share another's row"
         left, right = frame.x(begin), frame.x(stop)
         picture.rect(left, frame.y(mine), right - left - 0.4, frame.y(0) - frame.y(mine), "real", note)
         picture.rect(
@@ -104,12 +106,12 @@ def _draw_padding(picture: Picture, top: float, planned: PlannedRequests, figure
     picture.legend(
         LEFT,
         top + 20,
-        [("real", f"tokens in rows ({tokens['rows']:,})"), ("padding", f"padding ({tokens['padding']:,})")],
+        [("real", f"tokens ({tokens['rows']:,})"), ("padding", f"padding ({tokens['padding']:,})")],
     )
     top += 62
     used, padded = planned.row_lengths.T
     frame = Frame(top, (0, len(used)), int(padded.max(initial=1)))
-    frame.draw(picture, "rows on the device, in the order they run", "tokens")
+    frame.draw(picture, "rows, in the order they run", "tokens per row")
     picture.area(_staircase(frame, padded, np.maximum), "padding")
     picture.area(_staircase(frame, used, np.add), "real")
     begin = 0
@@ -136,11 +138,11 @@ def _staircase(frame: "Frame", lengths: Any, reduce: np.ufunc) -> list[Point]:
 
 
 def _draw_costs(picture: Picture, top: float, report: dict[str, Any]) -> None:
-    """Bars: tokens on the device, of this plan and of each rival."""
-    picture.text(24, top, "Tokens on the device", "heading")
+    """Bars: tokens on the device, for this plan and each alternative."""
+    picture.text(24, top, "Tokens on the device, padding included", "heading")
     real = sum(figures["tokens"]["real"] for figures in report["scored"])
     computed = sum(figures["tokens"]["rows"] for figures in report["scored"])
-    scale = (RIGHT - LEFT - 250) / max(1, *(cost["device_tokens"] for cost in report["compared"]))
+    scale = (RIGHT - LEFT - 430) / max(1, *(cost["device_tokens"] for cost in report["compared"]))
     for number, cost in enumerate(report["compared"]):
         y = top + 34 + 46 * number
         here = computed if cost["name"] == "plan" else real
@@ -149,7 +151,7 @@ def _draw_costs(picture: Picture, top: float, report: dict[str, Any]) -> None:
         picture.rect(LEFT + here * scale, y, (cost["device_tokens"] - here) * scale, 17, "padding", "padding")
         words = f"{cost['device_tokens']:,}"
         if cost["name"] != "plan":
-            words += f", of which this plan saves {cost['saved']:.0%}"
+            words += f" (this plan: {difference(report['compared'][0], cost)})"
         picture.text(LEFT + cost["device_tokens"] * scale + 8, y + 13, words)
 
 
@@ -180,6 +182,7 @@ class Frame:
             picture.line((LEFT, self.y(value)), (RIGHT, self.y(value)), "axis" if value == 0 else "grid")
             picture.text(LEFT - 8, self.y(value) + 4, f"{value:,.0f}", "quiet", "end")
         for value in ticks(self.across[1], 8):
-            picture.text(self.x(value), self.top + PANEL + 16, f"{value:,.0f}", "quiet", "middle")
+            anchor = "end" if self.x(value) > RIGHT - 16 else "middle"
+            picture.text(self.x(value), self.top + PANEL + 16, f"{value:,.0f}", "quiet", anchor)
         picture.text(RIGHT, self.top + PANEL + 34, across, "quiet", "end")
-        picture.text(RIGHT, self.top - 42, f"upwards: {upwards}", "quiet", "end")
+        picture.text(RIGHT, self.top - 42, upwards, "quiet", "end")

@@ -4,10 +4,26 @@ from typing import Any
 
 RIVALS = {
     "plan": "this plan",
-    "arrival_order": "arrival order, each batch padded to its longest",
-    "lm_eval": "lm_eval's own: sorted, each padded to its longest",
-    "reference": "the reference: sorted, padded to multiples of 128",
+    "arrival_order": "arrival order, padded to the longest row",
+    "lm_eval": "sorted by length, padded to the longest row",
+    "reference": "sorted, padded to multiples of 128 (xlstm-jax)",
 }
+"""This plan and the alternatives; each batch is padded by itself."""
+
+
+def difference(plan: dict[str, Any], rival: dict[str, Any]) -> str:
+    """How a plan differs from an alternative.
+
+    >>> rival = {"saved": 0.25, "shapes": 168}
+    >>> difference({"shapes": 8}, rival), difference({"shapes": 8}, {"saved": -0.09, "shapes": 8})
+    ('25% fewer tokens, 160 fewer compilations', '9% more tokens')
+    """
+    words = [f"{abs(rival['saved']):.0%} {'fewer' if rival['saved'] >= 0 else 'more'} tokens"]
+    shapes = rival["shapes"] - plan["shapes"]
+    if shapes:
+        plural = "s" * (abs(shapes) != 1)
+        words.append(f"{abs(shapes):,} {'fewer' if shapes > 0 else 'more'} compilation{plural}")
+    return ", ".join(words)
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -18,8 +34,8 @@ def describe(report: dict[str, Any]) -> str:
     """
     limit = report["max_length"]
     lines = [
-        f"Plan of {', '.join(report['tasks'])} with the tokenizer {report['tokenizer']}",
-        f"{_rows(report['policy'])}, at most {limit or 'any number of'} tokens a row "
+        f"Plan for {', '.join(report['tasks'])} with the tokenizer {report['tokenizer']}",
+        f"{_rows(report['policy'])}, at most {limit or 'any number of'} tokens per row "
         f"({report['max_length_from']})",
     ]
     for figures in report["scored"]:
@@ -33,13 +49,13 @@ def describe(report: dict[str, Any]) -> str:
 
 def _rows(policy: dict[str, Any]) -> str:
     rows = (
-        f"{policy['batch_size']} rows a batch"
+        f"{policy['batch_size']} rows per batch"
         if policy["batch_size"] is not None
-        else f"{policy['tokens_per_batch']:,} tokens a batch"
+        else f"{policy['tokens_per_batch']:,} tokens per batch"
         if policy["tokens_per_batch"] is not None
-        else "as many rows a batch as fit"
+        else "8,192 tokens per batch, or one row per device if that is more"
     )
-    packed = ", several segments to a row" if policy["pack"] else ""
+    packed = ", packed" if policy["pack"] else ""
     return f"{rows}, at most {policy['max_shapes']} shapes{packed}"
 
 
@@ -52,7 +68,7 @@ def _scored(figures: dict[str, Any]) -> list[str]:
         f"  {figures['shared']:,} share another's row, {figures['truncated']:,} truncated, "
         f"{figures['skipped']:,} cannot be scored",
         f"  {tokens['real']:,} real tokens, {tokens['device']:,} on the device "
-        f"({tokens['device'] / max(1, tokens['real']):.2f} each), "
+        f"({tokens['device'] / max(1, tokens['real']):.2f} per real token), "
         f"{tokens['padding'] / max(1, tokens['device']):.1%} of them padding",
         f"  {figures['batches']:,} batches in {len(figures['shapes'])} shapes",
         f"  {'rows × length':>18}{'batches':>10}{'padding':>10}",
@@ -66,29 +82,27 @@ def _scored(figures: dict[str, Any]) -> list[str]:
 
 def _compared(report: dict[str, Any]) -> list[str]:
     rows = sorted({figures["rival_rows"] for figures in report["scored"]})
-    lines = [f"{'':51}{'device tokens':>14}{'each':>7}{'shapes':>8}{'saved':>8}{'saved*':>8}"]
-    for cost in report["compared"]:
-        saved = (
-            ""
-            if cost["name"] == "plan"
-            else (f"{cost['saved']:>8.0%}{cost['saved_with_compilations']:>8.0%}")
-        )
-        lines.append(
-            f"{RIVALS[cost['name']]:51}{cost['device_tokens']:>14,}{cost['per_real_token']:>7.2f}"
-            f"{cost['shapes']:>8,}{saved}"
-        )
+    plan, *rivals = report["compared"]
+    lines = [f"{'':48}{'device tokens':>14}{'per real token':>16}{'shapes':>8}"]
+    lines += [
+        f"{RIVALS[cost['name']]:48}{cost['device_tokens']:>14,}{cost['per_real_token']:>16.2f}"
+        f"{cost['shapes']:>8,}"
+        for cost in (plan, *rivals)
+    ]
+    lines += [f"Compared with batches of {' or '.join(map(str, rows))} rows, this plan needs"]
+    for cost in rivals:
+        lines.append(f"  {difference(plan, cost)} than {RIVALS[cost['name']]}")
+    saved = ", ".join(f"{cost['saved_with_compilations']:.0%}" for cost in rivals)
     return [
         *lines,
-        f"Rivals have batches of {' or '.join(map(str, rows))} rows. Saved: device time, if it goes with "
-        "tokens on the device;",
-        f"* with each compilation counted as {report['shape_price']:,} tokens.",
+        f"With each compilation counted as {report['shape_price']:,} tokens, that saves {saved}.",
     ]
 
 
 def _generated(figures: dict[str, Any]) -> list[str]:
     return [
-        f"generate_until: {figures['requests']:,} requests, {figures['prompt_tokens']:,} tokens to read, "
-        f"at most {figures['most_new_tokens']:,} to make",
+        f"generate_until: {figures['requests']:,} requests, {figures['prompt_tokens']:,} prompt tokens, "
+        f"at most {figures['most_new_tokens']:,} new tokens",
         f"  {figures['truncated']:,} truncated, {figures['skipped']:,} cannot be generated; "
-        "rows come and go while it runs, so nothing is planned ahead",
+        "prompts take slots as they become free, so there is no plan",
     ]

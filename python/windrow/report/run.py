@@ -10,8 +10,11 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
-PHASES = ("tokenizing", "planning", "compiling", "waiting_for_host", "running", "else")
-"""The parts of a run's time. ``else`` is start-up, loading the model, building requests, metrics."""
+PHASES = ("tokenize", "plan", "compile", "host", "device", "other")
+"""The parts of a run's time: ``device`` while devices run, ``compile`` and ``host`` while they are idle."""
+
+OTHER = "start-up, loading the model, building requests, metrics"
+"""What takes the time that is in no phase."""
 
 
 def make_report(told: dict[str, Any], model: str, total: float, command: Sequence[str]) -> dict[str, Any]:
@@ -31,17 +34,17 @@ def make_report(told: dict[str, Any], model: str, total: float, command: Sequenc
         ``device`` (the last two together); ``shapes``, ``[rows, length]`` each;
         ``seconds``: ``total`` and its parts, see `PHASES`; ``tokens_per_second``:
         real tokens scored a second from tokens to scores, device tokens a second
-        of running, tokens generated a second; ``generation``, where texts were
-        generated.
+        of running, tokens generated a second; ``generation``, if texts were
+        generated; ``auto``, if batches were sized to memory.
     """
     host, device = told["seconds"], told["device_seconds"]
     scoring, generation = device["scoring"], device["generation"]
     seconds = {
-        "tokenizing": host.get("tokenize", 0.0),
-        "planning": host.get("plan", 0.0),
-        "compiling": scoring["waiting_for_compiler"] + generation["waiting_for_compiler"],
-        "waiting_for_host": scoring["waiting_for_host"] + generation["waiting_for_host"],
-        "running": scoring["running"] + generation["running"],
+        "tokenize": host.get("tokenize", 0.0),
+        "plan": host.get("plan", 0.0),
+        "compile": scoring["waiting_for_compiler"] + generation["waiting_for_compiler"],
+        "host": scoring["waiting_for_host"] + generation["waiting_for_host"],
+        "device": scoring["running"] + generation["running"],
     }
     generated = told.get("generation", {}).get("generated_tokens", 0)
     return {
@@ -63,13 +66,14 @@ def make_report(told: dict[str, Any], model: str, total: float, command: Sequenc
             "device": told["device_tokens"],
         },
         "shapes": told["shapes"],
-        "seconds": {"total": total, **seconds, "else": max(0.0, total - sum(seconds.values()))},
+        "seconds": {"total": total, **seconds, "other": max(0.0, total - sum(seconds.values()))},
         "tokens_per_second": {
             "scored": _rate(told["real_tokens"], sum(scoring.values())),
             "device": _rate(told["device_tokens"], scoring["running"]),
             "generated": _rate(generated, sum(generation.values())),
         },
         **({"generation": told["generation"]} if generated else {}),
+        **({"auto": told["auto"]} if told.get("auto") else {}),
     }
 
 
@@ -79,39 +83,61 @@ def summary(report: dict[str, Any]) -> str:
     hosts = f" on {devices['hosts']} hosts" if devices["hosts"] > 1 else ""
     lines = [
         f"windrow     {report['model']}, {devices['count']} × {devices['kind']}{hosts}, "
-        f"{seconds['total']:.1f} s in all",
+        f"{seconds['total']:.1f} s in total",
+        *figures(report, PHASES),
+        f"            other is {OTHER}",
+    ]
+    if seconds["compile"] > max(10.0, seconds["device"]):
+        lines.append(
+            "            set JAX_COMPILATION_CACHE_DIR=DIR to keep compiled programs for the next run"
+        )
+    return "\n".join(lines)
+
+
+def figures(report: dict[str, Any], phases: Sequence[str]) -> list[str]:
+    """The figures, a line each, with the seconds of these phases; names take twelve columns."""
+    return [
         f"requests    {report['requests']:,}: {report['shared']:,} share another's row, "
         f"{report['truncated']:,} truncated, {report['skipped']:,} skipped",
         *(_scoring(report) if report["rows"] else []),
         *(_generation(report) if "generation" in report else []),
-        "seconds     " + ", ".join(f"{name.replace('_', ' ')} {seconds[name]:.2f}" for name in PHASES),
+        *(_auto(report["auto"]) if "auto" in report else []),
+        "seconds     " + ", ".join(f"{name} {report['seconds'][name]:.2f}" for name in phases),
     ]
-    if seconds["compiling"] > max(10.0, seconds["running"]):
-        lines.append(
-            "            set JAX_COMPILATION_CACHE_DIR=FOLDER to keep what was compiled for the next run"
-        )
-    return "\n".join(lines)
 
 
 def _scoring(report: dict[str, Any]) -> list[str]:
     tokens, speed = report["tokens"], report["tokens_per_second"]
     return [
         f"tokens      {tokens['real']:,} real, {tokens['device']:,} on the device "
-        f"({tokens['device'] / max(1, tokens['real']):.2f} each), "
+        f"({tokens['device'] / max(1, tokens['real']):.2f} per real token), "
         f"{tokens['padding'] / max(1, tokens['device']):.1%} of them padding",
         f"shapes      {len(report['shapes'])}, batches {report['batches']:,}: {_shapes(report['shapes'])}",
-        f"speed       {speed['scored']:,.0f} real tokens/s from tokens to scores, "
-        f"{speed['device']:,.0f} device tokens/s while running",
+        f"speed       {speed['scored']:,.0f} real tokens/s end to end, "
+        f"{speed['device']:,.0f} device tokens/s while the device runs",
     ]
 
 
 def _generation(report: dict[str, Any]) -> list[str]:
     told = report["generation"]
     return [
-        f"generation  {told['requests']:,} texts: {told['prompt_tokens']:,} tokens read, "
-        f"{told['generated_tokens']:,} made, {report['tokens_per_second']['generated']:,.0f} a second; "
+        f"generation  {told['requests']:,} texts: {told['prompt_tokens']:,} prompt tokens, "
+        f"{told['generated_tokens']:,} generated, {report['tokens_per_second']['generated']:,.0f} tokens/s; "
         f"{told['slots']} slots, {told['slot_use']:.0%} in use; {told['programs']} programs",
     ]
+
+
+def _auto(chosen: dict[str, Any]) -> list[str]:
+    lines = []
+    for kind, choice in chosen.items():
+        size = (
+            f"{choice['tokens_per_batch']:,} tokens per batch"
+            if "tokens_per_batch" in choice
+            else f"{choice['slots']:,} slots"
+        )
+        predicted, budget = (choice[name] / 2**20 for name in ("predicted_bytes", "memory_budget"))
+        lines.append(f"auto        {kind}: {size}, {predicted:,.0f} of {budget:,.0f} MiB")
+    return lines
 
 
 def _shapes(shapes: list[list[int]], most: int = 8) -> str:

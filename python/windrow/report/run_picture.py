@@ -10,20 +10,20 @@ WIDTH = 960
 LEFT, RIGHT = 24, 936
 
 _KINDS = {
-    "tokenizing": "shared",
-    "planning": "padding",
-    "compiling": "compiling",
-    "waiting_for_host": "host",
-    "running": "real",
-    "else": "else",
+    "tokenize": "shared",
+    "plan": "padding",
+    "compile": "compiling",
+    "host": "host",
+    "device": "real",
+    "other": "else",
 }
 
 Part = tuple[str, str, float, str]
 """A kind, what it is, how large, and that in words."""
 
 
-def draw_run(report: dict[str, Any]) -> str:
-    """An SVG file with a bar for time and one for tokens, and what was compiled."""
+def draw_run(report: dict[str, Any]) -> Picture:
+    """A bar for time, one for tokens, and what was compiled."""
     seconds, tokens, devices = report["seconds"], report["tokens"], report["devices"]
     scored = report["rows"] > 0
     lines = -(-len(report["shapes"]) // 5)
@@ -38,26 +38,24 @@ def draw_run(report: dict[str, Any]) -> str:
         f"{report['skipped']:,} skipped",
         "quiet",
     )
-    parts = [
-        (_KINDS[name], name.replace("_", " "), seconds[name], f"{seconds[name]:.2f} s") for name in PHASES
-    ]
+    parts = [(_KINDS[name], name, seconds[name], f"{seconds[name]:.2f} s") for name in PHASES]
     _draw_bar(picture, 92, f"Where the time went: {seconds['total']:.1f} s", parts)
     if scored:
         unshared = max(0, tokens["real"] - tokens["rows"])
         parts = [
-            ("real", "tokens in rows", tokens["rows"], f"{tokens['rows']:,}"),
+            ("real", "tokens", tokens["rows"], f"{tokens['rows']:,}"),
             ("padding", "padding", tokens["padding"], f"{tokens['padding']:,}"),
-            ("shared", "not computed, as rows are shared", unshared, f"{unshared:,}"),
+            ("shared", "deduplicated", unshared, f"{unshared:,}"),
         ]
         _draw_bar(picture, 202, f"Tokens on the device: {tokens['device']:,}", parts)
         _draw_shapes(picture, 312, report)
     if "generation" in report:
         told, speed = report["generation"], report["tokens_per_second"]["generated"]
-        words = f"{told['requests']:,} texts with {told['generated_tokens']:,} tokens, {speed:,.0f} a second"
+        words = f"{told['requests']:,} texts with {told['generated_tokens']:,} tokens, {speed:,.0f} tokens/s"
         picture.text(
             LEFT, height - 22, f"{words}; {told['slot_use']:.0%} of {told['slots']} slots in use", "quiet"
         )
-    return str(picture)
+    return picture
 
 
 def _draw_bar(picture: Picture, top: float, heading: str, parts: Sequence[Part]) -> None:
@@ -84,7 +82,7 @@ def _draw_shapes(picture: Picture, top: float, report: dict[str, Any]) -> None:
     picture.text(
         LEFT,
         top + 34 + 26 * -(-len(shapes) // 5),
-        f"{speed['scored']:,.0f} real tokens a second from tokens to scores, "
-        f"{speed['device']:,.0f} device tokens a second while running",
+        f"{speed['scored']:,.0f} real tokens per second end to end, "
+        f"{speed['device']:,.0f} device tokens per second while the device runs",
         "quiet",
     )

@@ -1,8 +1,9 @@
-"""A small writer of SVG pictures that suit a light and a dark page.
+"""Pictures made of a few kinds of shapes, and how they become SVG.
 
 A picture is a list of shapes, each of a kind; how a kind looks is in one style
-sheet, which follows the reader's ``prefers-color-scheme``. No drawing package is
-needed, and a picture is a few kilobytes of text.
+sheet, which follows the reader's ``prefers-color-scheme``. Colors are written out
+rather than as CSS variables, which viewers other than browsers do not know. No
+drawing package is needed, and a picture is a few kilobytes of text.
 
 >>> picture = Picture(100, 20, "A bar")
 >>> picture.rect(0, 0, 50, 10, "real", note="50 tokens")
@@ -13,10 +14,11 @@ True
 from collections.abc import Sequence
 from html import escape
 from math import floor, log10
+from typing import NamedTuple
 
 Point = tuple[float, float]
 
-_LIGHT = {
+LIGHT = {
     "paper": "#ffffff",
     "ink": "#1d2730",
     "quiet": "#5d6974",
@@ -27,7 +29,7 @@ _LIGHT = {
     "chosen": "#b4530a",
 }
 
-_DARK = {
+DARK = {
     "paper": "#12171c",
     "ink": "#e6eaee",
     "quiet": "#9ba7b2",
@@ -38,52 +40,90 @@ _DARK = {
     "chosen": "#f0a560",
 }
 
-_STYLE = """
-text { font: 13px system-ui, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif; fill: var(--ink) }
-.title { font-size: 18px; font-weight: 600 } .heading { font-size: 14px; font-weight: 600 }
-.quiet { fill: var(--quiet); font-size: 12px } .label { fill: var(--chosen); font-size: 11px }
-.paper { fill: var(--paper) } .grid { stroke: var(--grid) } .axis { stroke: var(--quiet) }
-.chosen { stroke: var(--chosen); stroke-dasharray: 3 3 }
-.real { fill: var(--real) } .shared { fill: var(--shared) } .padding { fill: var(--padding) }
-.else { fill: var(--grid) } .compiling { fill: var(--chosen) } .host { fill: var(--quiet) }
-"""
+FILLS = {
+    **{name: name for name in ("paper", "real", "shared", "padding")},
+    **{"else": "grid", "compiling": "chosen", "host": "quiet"},
+}
+"""The color of each kind of area."""
+
+STROKES = {"grid": "grid", "axis": "quiet", "chosen": "chosen"}
+"""The color of each kind of line."""
+
+SIZES = {"": 13, "title": 18, "heading": 14, "quiet": 12, "label": 11}
+"""The height of each kind of text in pixels."""
+
+TEXTS = {"quiet": "quiet", "label": "chosen"}
+"""The color of each kind of text that is not ink."""
+
+_FONT = 'system-ui, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif'
+
+
+class Rect(NamedTuple):
+    """A filled rectangle; ``note`` appears where the pointer rests on it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str
+    note: str
+
+
+class Area(NamedTuple):
+    """A filled outline."""
+
+    points: tuple[Point, ...]
+    kind: str
+
+
+class Line(NamedTuple):
+    """A straight line."""
+
+    start: Point
+    stop: Point
+    kind: str
+
+
+class Text(NamedTuple):
+    """Words whose base line starts at, is centered on or ends at a point."""
+
+    at: Point
+    words: str
+    kind: str
+    anchor: str
+
+
+Shape = Rect | Area | Line | Text
 
 
 class Picture:
-    """Shapes, one above the other, in pixels from the upper left corner.
+    """Shapes, later ones on top, in pixels from the upper left corner.
 
     Args:
-        width: In pixels; the picture shrinks and grows with its page.
+        width: In pixels; the picture scales with its page.
         height: The same.
         title: What it shows, for those who cannot see it.
     """
 
     def __init__(self, width: float, height: float, title: str) -> None:
         self.width, self.height, self.title = width, height, title
-        self._shapes: list[str] = []
+        self.shapes: list[Shape] = []
 
     def rect(self, x: float, y: float, width: float, height: float, kind: str, note: str = "") -> None:
         """A filled rectangle; ``note`` appears where the pointer rests on it."""
-        inside = f"<title>{escape(note)}</title>" if note else ""
-        self._shapes.append(
-            f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width):.1f}" '
-            f'height="{max(0.0, height):.1f}">{inside}</rect>'
-        )
+        self.shapes.append(Rect(x, y, max(0.0, width), max(0.0, height), kind, note))
 
     def area(self, points: Sequence[Point], kind: str) -> None:
         """A filled outline."""
-        self._shapes.append(f'<polygon class="{kind}" points="{_listed(points)}"/>')
+        self.shapes.append(Area(tuple(points), kind))
 
     def line(self, start: Point, stop: Point, kind: str) -> None:
         """A straight line."""
-        (x1, y1), (x2, y2) = start, stop
-        self._shapes.append(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
+        self.shapes.append(Line(start, stop, kind))
 
     def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> None:
-        """Words whose base line begins, has its middle or ends (``anchor``) at a point."""
-        self._shapes.append(
-            f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
-        )
+        """Words whose base line starts at, is centered on or ends at (``anchor``) a point."""
+        self.shapes.append(Text((x, y), words, kind, anchor))
 
     def legend(self, x: float, y: float, entries: Sequence[tuple[str, str]]) -> None:
         """Kinds and what they mean, one after the other."""
@@ -93,22 +133,47 @@ class Picture:
             x += 16 + 6.7 * len(words) + 20
 
     def __str__(self) -> str:
-        """The whole file."""
-        size = f"{self.width:g} {self.height:g}"
-        dark = "".join(f"--{name}: {colour}; " for name, colour in _DARK.items())
-        light = "".join(f"--{name}: {colour}; " for name, colour in _LIGHT.items())
+        """The picture as an SVG file."""
+        size = f'width="{self.width:g}" height="{self.height:g}"'
         return "\n".join(
             [
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" role="img" '
-                f'width="{self.width:g}" height="{self.height:g}">',
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:g} {self.height:g}" '
+                f'role="img" {size}>',
                 f"<title>{escape(self.title)}</title>",
-                f"<style>svg {{ {light}}}",
-                f"@media (prefers-color-scheme: dark) {{ svg {{ {dark}}} }}{_STYLE}</style>",
-                f'<rect class="paper" width="{self.width:g}" height="{self.height:g}"/>',
-                *self._shapes,
+                f"<style>{_rules(LIGHT)}",
+                f"text {{ font-family: {_FONT} }} .title, .heading {{ font-weight: 600 }}",
+                ".chosen { stroke-dasharray: 3 3 }",
+                f"@media (prefers-color-scheme: dark) {{ {_rules(DARK)} }}</style>",
+                f'<rect class="paper" {size}/>',
+                *map(_element, self.shapes),
                 "</svg>\n",
             ]
         )
+
+
+def _rules(colors: dict[str, str]) -> str:
+    rules = [f"text {{ fill: {colors['ink']}; font-size: {SIZES['']}px }}"]
+    rules += [f".{kind} {{ fill: {colors[name]} }}" for kind, name in FILLS.items()]
+    rules += [f".{kind} {{ stroke: {colors[name]} }}" for kind, name in STROKES.items()]
+    rules += [f"text.{kind} {{ font-size: {size}px }}" for kind, size in SIZES.items() if kind]
+    rules += [f"text.{kind} {{ fill: {colors[name]} }}" for kind, name in TEXTS.items()]
+    return " ".join(rules)
+
+
+def _element(shape: Shape) -> str:
+    match shape:
+        case Rect(x, y, width, height, kind, note):
+            inside = f"<title>{escape(note)}</title>" if note else ""
+            size = f'width="{width:.1f}" height="{height:.1f}"'
+            return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" {size}>{inside}</rect>'
+        case Area(points, kind):
+            listed = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            return f'<polygon class="{kind}" points="{listed}"/>'
+        case Line((x1, y1), (x2, y2), kind):
+            return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+        case Text((x, y), words, kind, anchor):
+            place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+            return f'<text class="{kind}" {place}>{escape(words)}</text>'
 
 
 def ticks(most: float, about: int = 5) -> list[float]:
@@ -122,7 +187,3 @@ def ticks(most: float, about: int = 5) -> list[float]:
     exponent = floor(log10(most / about))
     step = next(size * 10**exponent for size in (1, 2, 5, 10) if size * 10**exponent * about >= most)
     return [step * number for number in range(int(most / step) + 1)]
-
-
-def _listed(points: Sequence[Point]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

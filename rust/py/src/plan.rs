@@ -190,6 +190,11 @@ impl Plan {
         self.core.to_string()
     }
 
+    /// The text of `print`, for notebooks.
+    fn _repr_html_(&self) -> String {
+        format!("<pre>{}</pre>", self.core)
+    }
+
     fn __repr__(&self) -> String {
         let statistics = self.core.statistics();
         format!(

@@ -82,15 +82,15 @@ impl Statistics {
     fn lines(&self) -> Vec<(u64, &'static str)> {
         let mut lines = vec![(self.real_tokens, "tokens in segments")];
         match self.tree {
-            None => lines.push((self.shared_tokens(), "of them in rows that another segment holds")),
+            None => lines.push((self.shared_tokens(), "deduplicated")),
             Some(tree) => lines.extend([
-                (self.real_tokens - tree.distinct, "of them in segments that are equal to another"),
-                (tree.distinct - tree.least, "of them in beginnings that another segment has"),
-                (self.repeated_tokens(), "tokens of beginnings that stand again in another row"),
+                (self.real_tokens - tree.distinct, "deduplicated"),
+                (tree.distinct - tree.least, "in shared prefixes"),
+                (self.repeated_tokens(), "prefix tokens repeated in other rows"),
             ]),
         }
         lines.extend([
-            (self.padding_tokens(), "tokens of padding and filler"),
+            (self.padding_tokens(), "padding tokens"),
             (self.device_tokens, "tokens on the device"),
         ]);
         lines
@@ -100,8 +100,8 @@ impl Statistics {
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rows {
-            BatchRows::Fixed(rows) => write!(f, "{} rows a batch", grouped(rows as u64))?,
-            BatchRows::Budget(tokens) => write!(f, "{} tokens a batch", grouped(tokens as u64))?,
+            BatchRows::Fixed(rows) => write!(f, "{} rows per batch", grouped(rows as u64))?,
+            BatchRows::Budget(tokens) => write!(f, "{} tokens per batch", grouped(tokens as u64))?,
         }
         if self.row_multiple > 1 {
             write!(f, ", rows a multiple of {}", self.row_multiple)?;
@@ -114,7 +114,7 @@ impl fmt::Display for Policy {
                 if *multiple > 1 {
                     write!(f, " among multiples of {multiple}")?;
                 }
-                write!(f, " at {} tokens a shape", grouped(*shape_price as u64))?;
+                write!(f, " at {} tokens per shape", grouped(*shape_price as u64))?;
             }
         }
         match self.packing {

@@ -1,0 +1,16 @@
+"""Names that a caller may have misspelt, and the nearest ones that exist."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question about the nearest known names, or nothing if none is near.
+
+    >>> did_you_mean("arc_esy", ["arc_easy", "piqa"])
+    "; did you mean 'arc_easy'?"
+    >>> did_you_mean("something else", ["arc_easy", "piqa"])
+    ''
+    """
+    near = get_close_matches(name, known, n=2, cutoff=0.7)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -1,0 +1,30 @@
+"""What a model's runs did, as a dictionary that prints on one screen."""
+
+from html import escape
+from typing import Any
+
+from windrow.report.run import PHASES, figures, make_report
+
+
+class RunReport(dict[str, Any]):
+    """What :meth:`windrow.JaxLM.report` returns: a dictionary that shows its main figures, not all of itself.
+
+    Notebooks show them as a table. ``dict(report)`` shows everything.
+    """
+
+    def __str__(self) -> str:
+        """The main figures, a line each."""
+        return "\n".join(self._lines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        cell = "style='text-align: left'"
+        rows = (
+            f"<tr><th {cell}>{escape(line[:12].strip())}</th><td {cell}>{escape(line[12:])}</td></tr>"
+            for line in self._lines()
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+    def _lines(self) -> list[str]:
+        return figures(make_report(self, "", 0.0, []), PHASES[:-1])
