@@ -106,7 +106,7 @@ def _import_from_here() -> None:
 @contextmanager
 def _no_forks() -> Iterator[None]:
     """Lets lm_eval's bootstrap start its workers afresh: a fork of JAX's threads may deadlock."""
-    chosen = multiprocessing.get_start_method(allow_none=True)
+    chosen: Any = multiprocessing.get_start_method(allow_none=True)
     if chosen is None and "forkserver" in multiprocessing.get_all_start_methods():
         multiprocessing.set_start_method("forkserver")
     try:
