@@ -15,7 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from tokenizers import decoders
 
-from windrow.generation import GenerationDefaults, Settings, read_defaults, read_settings
+from windrow.generation import GenerationDefaults, Rules, Settings, read_defaults, read_settings
 from windrow.generation.endings import Growing, StopStrings
 from windrow.generation.sampling import limit_choice
 from windrow.generation.schedule import FREE, Schedule
@@ -40,10 +40,67 @@ DEFAULTS = GenerationDefaults(end_tokens=(1,), top_k=40, top_p=0.9)
             Settings(256, ("a", ""), 1.0, 0, 1.0),
         ),
         ({"num_beams": 1, "use_cache": True, "repetition_penalty": 1.0}, Settings()),
+        ({"min_p": 0.05, "typical_p": 0.4, "early_stopping": False, "length_penalty": 2.0}, Settings()),
+        ({"temperature": "0.0"}, Settings()),
+        ({"temperature": "0.7", "top_k": None, "top_p": None}, Settings(temperature=0.7)),
+        ({"temperature": 0.7, "min_p": 0.0, "num_beams": None}, Settings(256, (), 0.7, 40, 0.9)),
+        ({"eos_token_id": 3}, Settings(end_tokens=(3,))),
+        ({"eos_token_id": [3, 4]}, Settings(end_tokens=(3, 4))),
+        ({"eos_token_id": None}, Settings(end_tokens=())),
+        ({"max_length": 40, "max_gen_toks": 8}, Settings(8, max_length=40)),
+        (
+            {"repetition_penalty": "1.5", "no_repeat_ngram_size": 3.0, "suppress_tokens": [4, -1]},
+            Settings(
+                rules=Rules(repetition_penalty=1.5, no_repeat_ngram_size=3, suppress_tokens=(4,)),
+            ),
+        ),
+        (
+            {"sequence_bias": [[[1, 2], 3.5]], "bad_words_ids": [[4]], "forced_eos_token_id": [1, 2]},
+            Settings(
+                rules=Rules(
+                    sequence_bias=(((1, 2), 3.5),), bad_words_ids=((4,),), forced_eos_token_id=(1, 2)
+                ),
+            ),
+        ),
     ],
 )
 def test_keywords(keywords, expected):
     assert read_settings(keywords, DEFAULTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({}, Settings(5, rules=Rules(repetition_penalty=1.2, min_length=9), reserved=256)),
+        ({"max_gen_toks": 5}, Settings(5, rules=Rules(repetition_penalty=1.2, min_length=9))),
+        (
+            {"max_gen_toks": 7, "max_length": 90, "repetition_penalty": 1.3},
+            Settings(5, rules=Rules(repetition_penalty=1.3, min_length=9), reserved=7),
+        ),
+        (
+            {"repetition_penalty": None, "min_new_tokens": 2},
+            Settings(5, rules=Rules(min_new_tokens=2, min_length=9), reserved=256),
+        ),
+    ],
+)
+def test_keywords_beside_a_file(keywords, expected):
+    rules = Rules(repetition_penalty=1.2, min_length=9)
+    defaults = GenerationDefaults((1,), rules=rules, max_new_tokens=5, others={"typical_p": 0.5})
+    assert read_settings(keywords, defaults) == expected
+
+
+def test_fields_that_are_not_followed_are_refused():
+    defaults = GenerationDefaults(others={"num_beams": 4, "min_p": 0.1}, source="generation_config.json")
+    message = (
+        r"generation_config.json: 'num_beams' must be 1, which changes nothing, unless the request has "
+        r"its own num_beams: 4 is not supported; supported are max_gen_toks, "
+    )
+    with pytest.raises(ValueError, match=message):
+        read_settings({}, defaults)
+    assert read_settings({"num_beams": 1}, defaults) == Settings()
+    with pytest.raises(ValueError, match="'min_p' must be 0, which changes nothing"):
+        read_settings({"num_beams": 1, "temperature": 0.5}, defaults)
+    assert read_settings({"num_beams": 1, "temperature": 0.5, "min_p": 0}, defaults).temperature == 0.5
 
 
 @pytest.mark.parametrize(
@@ -64,6 +121,18 @@ def test_keywords(keywords, expected):
         ({"do_sample": "yes"}, "do_sample must be true or false, not 'yes'"),
         ({"do_sample": True}, "do_sample is true, but temperature is 0"),
         ("until", "generation keywords must be a mapping, not str"),
+        ({"watermarking_config": {}}, "'watermarking_config' must be None, which changes nothing"),
+        ({"temperature": 0.5, "typical_p": 0.4}, "'typical_p' must be 1, which changes nothing"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be a number above 0, not 0"),
+        ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size must be a whole number of at least 0, not 1.5"),
+        ({"min_new_tokens": -1}, "min_new_tokens must be a whole number of at least 0, not -1"),
+        ({"suppress_tokens": 3}, "suppress_tokens must be a list of token ids, not 3"),
+        ({"bad_words_ids": [[]]}, "bad_words_ids must be a list of lists of token ids, none of them empty"),
+        ({"sequence_bias": [[[1], "much"]]}, "sequence_bias must be a list of pairs, each a list of"),
+        ({"exponential_decay_length_penalty": 3}, "exponential_decay_length_penalty must be a pair of"),
+        ({"forced_bos_token_id": True}, "forced_bos_token_id must be a token id, not True"),
+        ({"eos_token_id": "end"}, "eos_token_id must be a token id or a list of them, not 'end'"),
+        ({"max_length": 0}, "max_length must be a positive whole number, not 0"),
     ],
 )
 def test_bad_keywords(keywords, message):
@@ -87,16 +156,23 @@ def test_defaults_of_a_directory(tmp_path):
     config.write_text("[")
     with pytest.raises(ValueError, match="is not JSON"):
         read_defaults(tmp_path, 3)
-    config.write_text('{"repetition_penalty": 1.05, "typical_p": 1.0}')
-    with pytest.warns(UserWarning, match=r"sets repetition_penalty=1.05, which generation here does not"):
+    config.write_text('{"repetition_penalty": 1.05, "max_new_tokens": 20, "suppress_tokens": null}')
+    assert read_defaults(tmp_path, 3) == GenerationDefaults(
+        rules=Rules(repetition_penalty=1.05), max_new_tokens=20
+    )
+    config.write_text('{"num_beams": 4, "forced_eos_token_id": 1, "sequence_bias": null, "own": 3}')
+    assert read_defaults(tmp_path, 3) == GenerationDefaults(
+        rules=Rules(forced_eos_token_id=(1,)), others={"num_beams": 4}
+    )
+    config.write_text('{"min_length": "long"}')
+    with pytest.raises(ValueError, match=r"generation_config.json: min_length must be a whole number"):
         read_defaults(tmp_path, 3)
-    config.write_text('{"max_new_tokens": 20, "forced_eos_token_id": 1, "sequence_bias": null}')
-    with pytest.warns(UserWarning, match=r"sets max_new_tokens=20, forced_eos_token_id=1, which"):
+    config.write_text('{"max_new_tokens": 0}')
+    with pytest.raises(ValueError, match=r"'max_new_tokens' must be a positive whole number, not 0"):
         read_defaults(tmp_path, 3)
     config.unlink()
     (tmp_path / "config.json").write_text('{"repetition_penalty": 1.5, "forced_eos_token_id": null}')
-    with pytest.warns(UserWarning, match=r"config.json sets repetition_penalty=1.5, which generation here"):
-        read_defaults(tmp_path, 3)
+    assert read_defaults(tmp_path, 3) == GenerationDefaults(rules=Rules(repetition_penalty=1.5))
 
 
 def test_a_torn_character_hides_no_stop_string():

@@ -6,6 +6,7 @@ from windrow.generation.defaults import GenerationDefaults as GenerationDefaults
 from windrow.generation.defaults import read_defaults as read_defaults
 from windrow.generation.generator import Generated as Generated
 from windrow.generation.generator import Generator as Generator
+from windrow.generation.rules import Rules as Rules
 from windrow.generation.settings import Settings as Settings
 from windrow.generation.settings import read_settings as read_settings
 
@@ -14,6 +15,7 @@ __all__ = [
     "GenerationDefaults",
     "Generations",
     "Generator",
+    "Rules",
     "Settings",
     "generate",
     "read_defaults",

@@ -1,7 +1,7 @@
 """Generating without lm_eval: prompts in, texts out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,11 @@ from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
 from windrow.admission import admit_requests
-from windrow.generation.defaults import GenerationDefaults, read_defaults
+from windrow.generation.defaults import read_defaults
 from windrow.generation.generator import Generated, Generator
+from windrow.generation.rules import RULES, Rules
 from windrow.generation.settings import DEFAULT_NEW_TOKENS, Settings
+from windrow.generation.unfollowed import check_followed
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, known_tokens
@@ -61,6 +63,7 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
     end_tokens: Sequence[int] | None = None,
+    rules: Rules | None = None,
     policy: BatchPolicy | None = None,
     sharding: NamedSharding | Mesh | None = None,
     on_bad_request: str = "raise",
@@ -85,6 +88,8 @@ def generate(
         seed: For sampling.
         end_tokens: Tokens that end a text; by default those of ``generation_config.json`` beside the
             tokenizer, else the tokenizer's EOS.
+        rules: What is done to the logits before a token is chosen, such as a penalty on repetition;
+            by default what ``generation_config.json`` says.
         policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most tokens that all
             hold; ``"auto"``: as many slots as the devices have memory for.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
@@ -111,7 +116,13 @@ def generate(
     if len(limits) != len(prompts):
         raise ValueError(f"max_new_tokens has {len(limits)} numbers for {len(prompts)} prompts")
     stops = (stop,) if isinstance(stop, str) else _several("stop", "strings", stop)
-    settings = [Settings(limit, stops, temperature, top_k, top_p) for limit in limits]
+    defaults = read_defaults(tokenizer.name, tokenizer.eos_token_id)
+    if end_tokens is not None:
+        defaults = replace(defaults, end_tokens=_several("end_tokens", "token ids", end_tokens))
+    if rules is None:
+        rules = defaults.rules
+        check_followed({}, defaults.others, defaults.source, temperature > 0, ", ".join(RULES))
+    settings = [Settings(limit, stops, temperature, top_k, top_p, rules) for limit in limits]
     segments = generation_prompts(
         tokenizer,
         prompts,
@@ -124,9 +135,7 @@ def generate(
         tokenizer,
         RowSharding.over(sharding, model.params),
         Clock(),
-        GenerationDefaults(_several("end_tokens", "token ids", end_tokens))
-        if end_tokens is not None
-        else read_defaults(tokenizer.name, tokenizer.eos_token_id),
+        defaults,
         policy=policy,
         seed=seed,
         chunk_length=chunk_length,

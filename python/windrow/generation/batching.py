@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.generation.logits import RuleTable
 from windrow.generation.program import Memory, Recomputing, Stepping
 from windrow.generation.programs import Begin, Decode, Insert, Move, Program
 from windrow.generation.sampling import Choice
@@ -65,6 +66,7 @@ class Batcher:
         groups: Into how many groups slots and entering rows are split.
         end_tokens: Tokens after which a row rests.
         chunk_length: Where given, prompts are read in chunks of so many tokens.
+        rules: The shapes of the run's rules, where it has any.
     """
 
     model: LanguageModel
@@ -72,6 +74,7 @@ class Batcher:
     groups: int
     end_tokens: tuple[int, ...]
     chunk_length: int | None
+    rules: RuleTable | None = None
 
     def batching(self, lengths: NDArray[np.int32], settings: Sequence[Settings], slots: int) -> Batching:
         """The batching of prompts of these lengths in so many slots."""
@@ -85,7 +88,7 @@ class Batcher:
         totals = lengths + limits
         padded = choose_lengths(totals, RECOMPUTED_LENGTHS, self.policy.padding_multiple)
         memories = [Recomputing(self.model, int(padded[-1]), int(length)) for length in padded]
-        begin, longest = Begin(memories[-1], slots), int(lengths.max())
+        begin, longest = Begin(memories[-1], slots, self._history(totals)), int(lengths.max())
         inserts = (Insert(begin, self._entering(slots, longest), longest),)
         decodes = tuple(self._decode(begin, memory, choice) for memory in memories)
         return Batching(begin, inserts, decodes, None, np.lexsort([-limits, -bucket_ids(totals, padded)]))
@@ -95,7 +98,8 @@ class Batcher:
     ) -> Batching:
         capacity = _rounded(int((lengths + limits).max())) if self.model.state_takes_length else 0
         memory = Stepping(self.model, capacity, self.chunk_length)
-        begin, rows = Begin(memory, slots), self._entering(slots, int(lengths.max()))
+        history = self._history(lengths + limits)
+        begin, rows = Begin(memory, slots, history), self._entering(slots, int(lengths.max()))
         plan = Plan(
             lengths,
             batch_size=rows,
@@ -105,14 +109,18 @@ class Batcher:
         )
         padded = np.sort(plan.shapes[:, 1])
         inserts = tuple(Insert(begin, rows, int(length)) for length in padded)
-        fewer = Begin(memory, slots // FEWER // self.groups * self.groups)
+        fewer = Begin(memory, slots // FEWER // self.groups * self.groups, history)
         pays = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE and len(lengths) > slots
         last = (Move(begin, fewer), self._decode(fewer, memory, choice)) if pays else None
         order = np.lexsort([-limits, -bucket_ids(lengths, padded)])
         return Batching(begin, inserts, (self._decode(begin, memory, choice),), last, order)
 
     def _decode(self, begin: Begin, memory: Memory, choice: Choice) -> Decode:
-        return Decode(begin, memory, STEPS, choice, self.end_tokens)
+        return Decode(begin, memory, STEPS, choice, () if self.rules else self.end_tokens, self.rules)
+
+    def _history(self, totals: NDArray[np.int32]) -> int:
+        """How many tokens of a row its rules look at: all that it comes to."""
+        return 0 if self.rules is None else _rounded(int(totals.max()))
 
     def _entering(self, slots: int, longest: int) -> int:
         """How many rows enter at once: a quarter of the slots, fewer where prompts are long."""

@@ -25,6 +25,7 @@ from windrow.generation.answer import ThinkEnd, read_answer
 from windrow.generation.batching import STEPS, Batcher, Batching
 from windrow.generation.defaults import GenerationDefaults
 from windrow.generation.endings import Growing, Reason, StopReader
+from windrow.generation.logits import RuleTable, RunRules
 from windrow.generation.program import WHOLE, Recomputing
 from windrow.generation.programs import Insert, Program, Programs
 from windrow.generation.schedule import FREE, Entry, Schedule
@@ -142,23 +143,25 @@ class Generator:
             return
         check_alive(self.params)
         known_tokens(prompts, self.vocabulary)
+        rules = RunRules(settings, self.defaults.end_tokens)
         with self._programs.one_run():
             with self.clock.phase("plan"):
-                batching = self._sized_batching(prompts, settings)
+                batching = self._sized_batching(prompts, settings, rules)
             self._slots = batching.begin.slots
             self._totals["requests"] += len(prompts)
             self._totals["prompt_tokens"] += len(prompts.tokens)
             for program in batching.programs:
                 self._programs.ask(program)
             with DeviceWatch(self.clock.generation) as watch:
-                _Run(self, batching, prompts, settings, finished, watch).loop()
+                _Run(self, batching, prompts, settings, rules, finished, watch).loop()
 
-    def _sized_batching(self, prompts: Segments, settings: Sequence[Settings]) -> Batching:
+    def _sized_batching(self, prompts: Segments, settings: Sequence[Settings], rules: RunRules) -> Batching:
         """The batching with as many slots as the policy says, or as the devices have memory for."""
         lengths = np.diff(prompts.offsets).astype(np.int32)
         longest = int((lengths + [one.max_new_tokens for one in settings]).max())
         groups, policy = self.sharding.groups, self.policy
-        batcher = Batcher(self._functions, policy, groups, self.defaults.end_tokens, self.chunk_length)
+        ends = self.defaults.end_tokens
+        batcher = Batcher(self._functions, policy, groups, ends, self.chunk_length, rules.shapes)
         if policy.sizes_itself:
             made, self.choice = fit_slots(
                 self.memory,
@@ -190,12 +193,13 @@ class _Run:
         batching: Batching,
         prompts: Segments,
         settings: Sequence[Settings],
+        rules: RunRules,
         finished: Callable[[int, Generated], None],
         watch: DeviceWatch,
     ) -> None:
         self.generator, self.batching, self.finished, self.watch = generator, batching, finished, watch
         self.programs, self.sharding, self.clock = generator._programs, generator.sharding, generator.clock
-        self.prompts, self.settings = prompts, settings
+        self.prompts, self.settings, self.rules = prompts, settings, rules
         self.limits = [one.max_new_tokens for one in settings]
         self.lengths: list[int] = np.diff(prompts.offsets).tolist()
         self.schedule = Schedule(
@@ -204,8 +208,11 @@ class _Run:
             batching.inserts[0].rows,
             deque(batching.order.tolist()),
         )
-        ends = frozenset(generator.defaults.end_tokens)
-        self.texts = [Growing(one, generator._stops.read(one.stops), ends) for one in settings]
+        self.texts = [
+            Growing(one, generator._stops.read(one.stops), ends)
+            for one, ends in zip(settings, rules.ends, strict=True)
+        ]
+        self.table = () if rules.table is None else (self._everywhere(rules.table),)
         sampled = batching.decodes[0].choice != "greedy"
         none = np.zeros((len(settings), 2), np.int32)
         self.keys = random_keys(prompts, generator.seed) if sampled else none
@@ -226,6 +233,11 @@ class _Run:
                 self._look(*pending.popleft())
         while pending:
             self._look(*pending.popleft())
+
+    def _everywhere(self, table: RuleTable) -> RuleTable:
+        put = partial(place, sharding=self.sharding.replicated)
+        placed: RuleTable = jax.tree.map(lambda leaf: put(leaf.shape, fill=partial(_part, leaf)), table)
+        return placed
 
     def _call(self, program: Program, *arrays: Any) -> Any:
         """Hands a program's work to the devices."""
@@ -258,7 +270,7 @@ class _Run:
             settings = self.settings[entry.request]
             tokens[entry.row, : stop - start] = self.prompts.tokens[start:stop]
             numbers = (stop - start, entry.slot % held, settings.max_new_tokens, settings.top_k)
-            whole[entry.row] = *numbers, *self.keys[entry.request]
+            whole[entry.row] = *numbers, self.rules.kinds[entry.request], *self.keys[entry.request]
             fractions[entry.row] = settings.temperature, settings.top_p
         return tokens, whole, fractions
 
@@ -300,7 +312,7 @@ class _Run:
         with self.clock.phase("host"):
             stopped = place(mask.shape, self.sharding.by_rows, partial(_part, mask))
         self.generator._totals["slot_tokens"] += self.schedule.slots * STEPS
-        slots, emitted = self._call(decode, slots, stopped)
+        slots, emitted = self._call(decode, slots, stopped, *self.table)
         self.watch.watch(emitted)
         with self.clock.phase("compile"):
             self.programs.advance()

@@ -26,11 +26,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from windrow.generation.logits import Ruled, RuleTable, apply_rules
 from windrow.generation.sampling import Choice, choose_tokens
 from windrow.model import LanguageModel, run_forward
 from windrow.scoring.program import row_layout
 
-WHOLE = ("length", "slot", "limit", "top_k", "key", "key")
+WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key")
 """What the columns of an inserted row's whole numbers mean."""
 
 
@@ -47,6 +48,7 @@ class Slots(NamedTuple):
         top_k: ``int32``, 0 for no limit.
         temperature: ``float32``, 0 for greedy.
         top_p: ``float32``, 1 for no limit.
+        ruled: What rows carry for their rules, where a run has any.
     """
 
     memory: Any
@@ -58,6 +60,7 @@ class Slots(NamedTuple):
     top_k: jax.Array
     temperature: jax.Array
     top_p: jax.Array
+    ruled: Ruled | None
 
 
 class Memory(Protocol):
@@ -155,12 +158,13 @@ class Recomputing:
         return memory, last if self.model.head is None else self.model.head(params, last)
 
 
-def empty_slots(memory: Memory, rows: int, params: Any) -> Slots:
-    """Slots in which nothing is."""
+def empty_slots(memory: Memory, rows: int, history: int, params: Any) -> Slots:
+    """Slots in which nothing is; with a history of so many tokens for their rules, 0 for none."""
     whole, fraction = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
     key = jnp.zeros((rows, 2), jnp.uint32)
     remembered = memory.empty(params, rows)
-    return Slots(remembered, whole, whole, whole, whole, key, whole, fraction, fraction)
+    ruled = Ruled(jnp.zeros((rows, history), jnp.int32), whole) if history else None
+    return Slots(remembered, whole, whole, whole, whole, key, whole, fraction, fraction, ruled)
 
 
 def insert_rows(
@@ -180,7 +184,7 @@ def insert_rows(
         params: The model's parameters.
         slots: The slots so far.
         tokens: ``int32[rows, length]``, the prompts.
-        whole: ``int32[rows, 6]``, see ``WHOLE``; the slot counts within the row's
+        whole: ``int32[rows, 7]``, see ``WHOLE``; the slot counts within the row's
             group, and one beyond the last is for filler, which enters nowhere.
         fractions: ``float32[rows, 2]``, temperature and ``top_p``.
     """
@@ -192,10 +196,11 @@ def insert_rows(
         position=lengths - 1,
         made=jnp.zeros_like(lengths),
         left=whole[:, 2],
-        key=jax.lax.bitcast_convert_type(whole[:, 4:6], jnp.uint32),
+        key=jax.lax.bitcast_convert_type(whole[:, 5:7], jnp.uint32),
         top_k=whole[:, 3],
         temperature=fractions[:, 0],
         top_p=fractions[:, 1],
+        ruled=None if slots.ruled is None else Ruled(_fitted(tokens, slots.ruled.history), whole[:, 4]),
     )
     where = whole[:, 1].reshape(groups, -1)
 
@@ -235,6 +240,7 @@ def decode_tokens(
     params: Any,
     slots: Slots,
     stopped: jax.Array,
+    rules: RuleTable | None = None,
 ) -> tuple[Slots, jax.Array]:
     """Makes up to ``steps`` tokens in every slot.
 
@@ -242,10 +248,11 @@ def decode_tokens(
         memory: How rows remember.
         steps: How many tokens to make.
         choice: The most that any row needs.
-        end_tokens: Tokens after which a row rests.
+        end_tokens: Tokens after which a row rests, where there are no rules.
         params: The model's parameters.
         slots: The slots.
         stopped: ``bool[slots]``, rows that shall rest from now on.
+        rules: The rules of the slots' rows and their end tokens, where a run has any.
 
     Returns:
         The slots, and ``int32[slots, steps]``: the tokens, -1 where a row rested.
@@ -254,10 +261,17 @@ def decode_tokens(
     def one(slots: Slots, _: None) -> tuple[Slots, jax.Array]:
         active = slots.left > 0
         remembered, logits = memory.advance(params, slots.memory, slots.token, slots.position, active)
+        ruled = slots.ruled
+        if rules is not None and ruled is not None:
+            logits = apply_rules(rules, ruled, slots.position + 1, slots.made, slots.left, logits)
         chosen = choose_tokens(
             logits, choice, slots.key, slots.made, slots.temperature, slots.top_k, slots.top_p
         )
-        ended = jnp.isin(chosen, jnp.array(end_tokens, jnp.int32))
+        if rules is not None and ruled is not None:
+            ended = jnp.any(chosen[:, None] == rules.ends[ruled.kind], axis=1)
+            ruled = ruled._replace(history=_noted(ruled.history, slots.position + 1, chosen, active))
+        else:
+            ended = jnp.isin(chosen, jnp.array(end_tokens, jnp.int32))
         one_more = active.astype(jnp.int32)
         slots = slots._replace(
             memory=remembered,
@@ -265,12 +279,25 @@ def decode_tokens(
             position=slots.position + one_more,
             made=slots.made + one_more,
             left=jnp.where(ended, 0, slots.left - one_more),
+            ruled=ruled,
         )
         return slots, jnp.where(active, chosen, -1)
 
     slots = slots._replace(left=jnp.where(stopped, 0, slots.left))
     slots, emitted = jax.lax.scan(one, slots, length=steps)
     return slots, emitted.T
+
+
+def _fitted(tokens: jax.Array, history: jax.Array) -> jax.Array:
+    """Tokens, padded or cut to the history's length."""
+    length = history.shape[1]
+    return jnp.pad(tokens[:, :length], ((0, 0), (0, max(0, length - tokens.shape[1]))))
+
+
+def _noted(history: jax.Array, at: jax.Array, tokens: jax.Array, active: jax.Array) -> jax.Array:
+    """The history with one more token in each active row."""
+    place = jnp.where(active, at, history.shape[1])
+    return history.at[jnp.arange(len(at)), place].set(tokens, mode="drop")
 
 
 def _grouped(array: jax.Array, groups: int) -> jax.Array:

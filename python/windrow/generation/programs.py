@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from windrow.generation.logits import RuleTable
 from windrow.generation.program import (
     WHOLE,
     Memory,
@@ -25,10 +26,11 @@ from windrow.sharding import DeviceMemory, RowSharding
 
 @dataclass(frozen=True)
 class Begin:
-    """Makes so many empty slots."""
+    """Makes so many empty slots, with a history of so many tokens where there are rules."""
 
     memory: Memory
     slots: int
+    history: int = 0
 
     def __str__(self) -> str:
         return f"making {self.slots} slots for generated texts"
@@ -59,13 +61,17 @@ class Move:
 
 @dataclass(frozen=True)
 class Decode:
-    """Makes so many tokens in every slot; ``memory`` may read less than that of ``begin`` holds."""
+    """Makes so many tokens in every slot; ``memory`` may read less than that of ``begin`` holds.
+
+    ``rules`` are the shapes of the table that it is given, where a run has any.
+    """
 
     begin: Begin
     memory: Memory
     steps: int
     choice: Choice
     end_tokens: tuple[int, ...]
+    rules: RuleTable | None = None
 
     def __str__(self) -> str:
         return f"generating {self.steps} tokens in each of {self.begin.slots} slots"
@@ -143,7 +149,12 @@ class Programs:
             case Move():
                 return slots, self._struct((program.fewer.slots,), jnp.int32)
             case Decode():
-                return slots, self._struct((program.begin.slots,), jnp.bool_)
+                whole = self._sharding.replicated
+                rules = jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), program.rules
+                )
+                stopped = self._struct((program.begin.slots,), jnp.bool_)
+                return (slots, stopped) if rules is None else (slots, stopped, rules)
 
     def _jitted(self, program: Program) -> Any:
         by_rows, groups = self._sharding.by_rows, self._sharding.groups
@@ -151,7 +162,7 @@ class Programs:
         options: dict[str, Any] = {"out_shardings": by_rows}
         match program:
             case Begin():
-                function = partial(empty_slots, program.memory, program.slots)
+                function = partial(empty_slots, program.memory, program.slots, program.history)
             case Insert():
                 function = partial(insert_rows, program.begin.memory, groups)
                 options["donate_argnums"] = 1
@@ -166,7 +177,8 @@ class Programs:
 
     def _slots_of(self, begin: Begin) -> Slots:
         with jax.set_mesh(self._sharding.mesh):
-            shapes = jax.eval_shape(partial(empty_slots, begin.memory, begin.slots), self._params)
+            empty = partial(empty_slots, begin.memory, begin.slots, begin.history)
+            shapes = jax.eval_shape(empty, self._params)
         for leaf in jax.tree.leaves(shapes):
             if leaf.ndim == 0 or leaf.shape[0] != begin.slots:
                 raise ValueError(

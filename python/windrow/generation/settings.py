@@ -13,10 +13,12 @@ tokens.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from windrow.generation.defaults import GenerationDefaults
+from windrow.generation.rules import NO_RULES, RULES, Rules, number, read_rules, tokens
+from windrow.generation.unfollowed import UNFOLLOWED, check_followed
 
 DEFAULT_NEW_TOKENS = 256
 """The most tokens generated where a request does not say."""
@@ -24,20 +26,12 @@ DEFAULT_NEW_TOKENS = 256
 LENGTH_KEYWORDS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names for the most new tokens, the first of which counts."""
 
-KEYWORDS = (*LENGTH_KEYWORDS, "until", "do_sample", "temperature", "top_k", "top_p")
+KEYWORDS = (
+    *LENGTH_KEYWORDS,
+    *("max_length", "until", "eos_token_id", "do_sample", "temperature", "top_k", "top_p"),
+    *RULES,
+)
 """Generation keywords that are followed."""
-
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "use_cache": (True, False, None),
-    "num_beams": (1, None),
-    "num_return_sequences": (1, None),
-    "repetition_penalty": (1, None),
-    "length_penalty": (1, None),
-    "typical_p": (1, None),
-    "no_repeat_ngram_size": (0, None),
-    "min_p": (0, None),
-}
-"""Keywords that are taken with these values, with which they change nothing."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,10 @@ class Settings:
         temperature: What logits are divided by before sampling; 0 is greedy.
         top_k: Sample from so many most likely tokens; 0 is no limit.
         top_p: Sample from the most likely tokens that have this probability together; 1 is no limit.
+        rules: What is done to the logits before a token is chosen.
+        end_tokens: Tokens that end the text; ``None`` for the model's own.
+        reserved: For how many tokens the prompt is cut; ``None`` for ``max_new_tokens``.
+        max_length: The most tokens of prompt and text together, in place of ``max_new_tokens``.
     """
 
     max_new_tokens: int = DEFAULT_NEW_TOKENS
@@ -57,12 +55,17 @@ class Settings:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    rules: Rules = NO_RULES
+    end_tokens: tuple[int, ...] | None = None
+    reserved: int | None = None
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses what cannot be, naming it."""
-        _check(
-            "max_new_tokens", self.max_new_tokens, _whole(self.max_new_tokens, 1), "a positive whole number"
-        )
+        for name in ("max_new_tokens", "reserved", "max_length"):
+            value = getattr(self, name)
+            unsaid = value is None and name != "max_new_tokens"
+            _check(name, value, unsaid or _whole(value, 1), "a positive whole number")
         for stop in self.stops:
             _check("a stop string", stop, isinstance(stop, str), "a string")
         sound = _number(self.temperature) and 0 <= self.temperature < float("inf")
@@ -70,6 +73,29 @@ class Settings:
         _check("top_k", self.top_k, _whole(self.top_k, 0), "a whole number of at least 0, which is no limit")
         sound = _number(self.top_p) and 0 < self.top_p <= 1
         _check("top_p", self.top_p, sound, "a number above 0 and at most 1, which is no limit")
+
+    @property
+    def room(self) -> int:
+        """How many tokens of the model's limit are kept free of the prompt."""
+        return self.max_new_tokens if self.reserved is None else self.reserved
+
+    def after(self, prompt_tokens: int) -> "Settings":
+        """The settings once the prompt's length is known: ``max_length`` becomes ``max_new_tokens``.
+
+        Raises:
+            ValueError: Nothing is left after the prompt.
+
+        >>> Settings(max_length=40).after(30).max_new_tokens
+        10
+        """
+        if self.max_length is None:
+            return self
+        if self.max_length <= prompt_tokens:
+            raise ValueError(
+                f"max_length is {self.max_length}, but the prompt has {prompt_tokens} tokens already; "
+                "give max_gen_toks, which counts new tokens alone"
+            )
+        return replace(self, max_new_tokens=self.max_length - prompt_tokens, max_length=None)
 
 
 def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
@@ -88,43 +114,57 @@ def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
     """
     if not isinstance(keywords, Mapping):
         raise ValueError(f"generation keywords must be a mapping, not {type(keywords).__name__}")
-    for name, value in keywords.items():
-        _check_keyword(name, value)
-    given = [keywords[name] for name in LENGTH_KEYWORDS if keywords.get(name) is not None]
+    for name in keywords:
+        if name not in KEYWORDS and name not in UNFOLLOWED:
+            raise ValueError(
+                f"generation keyword {name!r} is not known; known: {', '.join((*KEYWORDS, *UNFOLLOWED))}"
+            )
     warm = _temperature(keywords)
-    top_k, top_p = keywords.get("top_k"), keywords.get("top_p")
+    check_followed(keywords, defaults.others, defaults.source, bool(warm), ", ".join(KEYWORDS))
+    top_k, top_p = keywords.get("top_k", defaults.top_k), keywords.get("top_p", defaults.top_p)
     return Settings(
-        max_new_tokens=_as_whole(given[0]) if given else DEFAULT_NEW_TOKENS,
         stops=_stops(keywords.get("until")),
         temperature=warm,
-        top_k=0 if not warm else defaults.top_k if top_k is None else top_k,
-        top_p=1.0 if not warm else defaults.top_p if top_p is None else top_p,
+        top_k=0 if not warm or top_k is None else top_k,
+        top_p=1.0 if not warm or top_p is None else top_p,
+        rules=read_rules(keywords, defaults.rules),
+        end_tokens=_end_tokens(keywords),
+        **_limits(keywords, defaults.max_new_tokens),
     )
 
 
-def _check_keyword(name: Any, value: Any) -> None:
-    if name in KEYWORDS:
-        return
-    if name not in NEUTRAL:
-        raise ValueError(
-            f"generation keyword {name!r} is not known; known: {', '.join((*KEYWORDS, *NEUTRAL))}"
-        )
-    if value not in NEUTRAL[name]:
-        raise ValueError(
-            f"generation keyword {name!r} must be {NEUTRAL[name][0]!r}, which changes nothing: "
-            f"{value!r} is not built"
-        )
+def _limits(keywords: Mapping[str, Any], own: int | None) -> dict[str, Any]:
+    """How many tokens a text may have, and for how many the prompt is cut, which need not be the same."""
+    given = [keywords[name] for name in LENGTH_KEYWORDS if keywords.get(name) is not None]
+    asked = _as_whole(given[0]) if given else DEFAULT_NEW_TOKENS
+    if own is not None:
+        return {"max_new_tokens": own, "reserved": None if own == asked else asked}
+    length = keywords.get("max_length")
+    return {"max_new_tokens": asked, "max_length": None if length is None else _as_whole(length)}
+
+
+def _end_tokens(keywords: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The request's own end tokens, none where it says so, ``None`` where it says nothing."""
+    if "eos_token_id" not in keywords:
+        return None
+    given = keywords["eos_token_id"]
+    try:
+        return () if given is None else tokens(given)
+    except (TypeError, ValueError):
+        raise ValueError(f"eos_token_id must be a token id or a list of them, not {given!r}") from None
 
 
 def _temperature(keywords: Mapping[str, Any]) -> float:
     """The temperature that counts, 0 for greedy."""
-    sample, temperature = keywords.get("do_sample"), keywords.get("temperature")
-    temperature = 0.0 if temperature is None else temperature
+    sample, given = keywords.get("do_sample"), keywords.get("temperature")
     _check("do_sample", sample, sample is None or isinstance(sample, bool), "true or false")
-    _check("temperature", temperature, _number(temperature), "a number of at least 0")
+    try:
+        temperature = 0.0 if given is None else number(given)
+    except (TypeError, ValueError):
+        raise ValueError(f"temperature must be a number of at least 0, not {given!r}") from None
     if sample and temperature == 0:
         raise ValueError("do_sample is true, but temperature is 0; give a temperature above 0 to sample")
-    return 0.0 if sample is False else float(temperature)
+    return 0.0 if sample is False else temperature
 
 
 def _stops(until: Any) -> tuple[str, ...]:

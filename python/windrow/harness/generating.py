@@ -1,16 +1,19 @@
 """``generate_until`` requests: from lm_eval's instances to texts, and back in their order."""
 
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from windrow.bad_requests import BadRequestsError
 from windrow.generation import Generated, Generator, Settings, read_settings
 from windrow.scoring import known_tokens
 from windrow.sharding import is_first_host
-from windrow.tokens import Segments, Tokenizer, generation_prompts
+from windrow.tokens import Segments, generation_prompts
 
 
 class TextRequests:
@@ -35,19 +38,21 @@ class TextRequests:
     ) -> None:
         self.arguments, self._generator = arguments, generator
         settings, bad = _read_all([keywords for _, keywords in arguments], generator)
-        if bad and on_bad_request != "skip":
-            raise BadRequestsError(bad)
+        _refuse(bad, on_bad_request)
         good = list(settings)
-        prompts = _prompts(
+        prompts = generation_prompts(
             generator.tokenizer,
             [arguments[request][0] for request in good],
-            [settings[request].max_new_tokens for request in good],
-            max_length,
-            on_bad_request,
+            max_new_tokens=[one.room for one in settings.values()],
+            max_length=max_length,
+            on_bad_request=on_bad_request,  # type: ignore[arg-type]
         )
-        self._prompts = known_tokens(prompts, generator.vocabulary, on_bad_request)
+        prompts = known_tokens(prompts, generator.vocabulary, on_bad_request)
+        settled, bad = _settle(list(settings.values()), prompts, generator.model.max_length)
+        _refuse(bad, on_bad_request)
+        self._prompts = prompts.without(bad) if bad else prompts
         self._requests = [good[index] for index in self._prompts.requests]
-        self._settings = [settings[request] for request in self._requests]
+        self._settings = [settled[index] for index in self._prompts.requests.tolist()]
         self.skipped = len(arguments) - len(self._requests)
         self.truncated = len(self._prompts.report.truncated)
 
@@ -72,6 +77,11 @@ class TextRequests:
             self._generator.run(self._prompts, self._settings, one_finished)
 
 
+def _refuse(bad: dict[int, str], on_bad_request: str) -> None:
+    if bad and on_bad_request != "skip":
+        raise BadRequestsError(bad)
+
+
 def _read_all(keywords: Sequence[Any], generator: Generator) -> tuple[dict[int, Settings], dict[int, str]]:
     """The settings of good requests, and what is wrong with the others."""
     settings, bad = {}, {}
@@ -83,13 +93,31 @@ def _read_all(keywords: Sequence[Any], generator: Generator) -> tuple[dict[int, 
     return settings, bad
 
 
-def _prompts(
-    tokenizer: Tokenizer,
-    contexts: Sequence[Any],
-    limits: Sequence[int],
-    max_length: int | None,
-    on_bad_request: Any,
-) -> Segments:
-    return generation_prompts(
-        tokenizer, contexts, max_new_tokens=limits, max_length=max_length, on_bad_request=on_bad_request
-    )
+def _settle(
+    asked: Sequence[Settings], prompts: Segments, most: int | None
+) -> tuple[dict[int, Settings], dict[int, str]]:
+    """The settings now that prompts have lengths, and what is wrong with some; both by the prompts' requests.
+
+    Args:
+        asked: Of all requests that prompts were made for.
+        prompts: Those that could be made.
+        most: How many tokens the model can see at once; texts end there.
+    """
+    settled, bad, cut = {}, {}, 0
+    lengths = np.diff(prompts.offsets).tolist()
+    for request, length in zip(prompts.requests.tolist(), lengths, strict=True):
+        try:
+            one = asked[request].after(length)
+        except ValueError as error:
+            bad[request] = str(error)
+            continue
+        if most is not None and length + one.max_new_tokens > most:
+            one, cut = replace(one, max_new_tokens=most - length), cut + 1
+        settled[request] = one
+    if cut:
+        warnings.warn(
+            f"{cut} of the texts may become longer than the {most} tokens that the model can see at once; "
+            "they end there. Lower max_new_tokens in generation_config.json, or max_length in the requests",
+            stacklevel=4,
+        )
+    return settled, bad

@@ -1,0 +1,166 @@
+"""What is done to the logits before a token is chosen, as Hugging Face's ``generate`` does it.
+
+The fields have the names and the meaning that they have in ``generation_config.json``
+(transformers 5.24). They count for greedy text and for samples. The whole row counts
+for repetition, a BOS and the rest of the prompt included, padding never.
+
+    repetition_penalty=1.3          tokens of the row so far become less likely
+    no_repeat_ngram_size=2          no two tokens follow each other twice
+    suppress_tokens=[10, 11]        neither is ever chosen
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from math import inf
+from typing import Any
+
+Words = tuple[tuple[int, ...], ...]
+"""Token sequences."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Changes of the logits; by default none.
+
+    Attributes:
+        repetition_penalty: By what the logits of the row's tokens are divided where they are positive,
+            and multiplied where they are negative.
+        encoder_repetition_penalty: The inverse, for the prompt's tokens: above 1 they become likelier.
+        no_repeat_ngram_size: So many tokens in succession do not occur twice in the row; 0 is no limit.
+        encoder_no_repeat_ngram_size: So many tokens in succession of the prompt do not occur again;
+            0 is no limit.
+        bad_words_ids: Token sequences that are never completed.
+        sequence_bias: Token sequences, each with what is added to the logit of its last token where
+            the others stand before.
+        min_new_tokens: Before so many tokens no end token is chosen; where it is given, ``min_length``
+            does not count.
+        min_length: The same with the prompt's tokens counted.
+        forced_bos_token_id: What follows a prompt of one token.
+        forced_eos_token_id: What the last token of a text of full length may be.
+        exponential_decay_length_penalty: After so many tokens, with which base end tokens become likelier.
+        suppress_tokens: Tokens that are never chosen.
+        begin_suppress_tokens: Tokens that are not chosen first.
+    """
+
+    repetition_penalty: float = 1.0
+    encoder_repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    encoder_no_repeat_ngram_size: int = 0
+    bad_words_ids: Words = ()
+    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
+    min_new_tokens: int | None = None
+    min_length: int = 0
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: tuple[int, ...] = ()
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    suppress_tokens: tuple[int, ...] = ()
+    begin_suppress_tokens: tuple[int, ...] = ()
+
+
+NO_RULES = Rules()
+"""Nothing is changed."""
+
+
+def read_rules(values: Mapping[str, Any], base: Rules) -> Rules:
+    """Rules with some of their fields replaced by values as JSON or YAML has them.
+
+    Args:
+        values: By name; other names are passed over. ``None`` takes a rule away.
+        base: What counts where nothing is given.
+
+    Raises:
+        ValueError: A value is not what it must be; the message names it.
+
+    >>> read_rules({"suppress_tokens": [3, 4], "min_length": None}, Rules(min_length=5)).suppress_tokens
+    (3, 4)
+    """
+    given = {name: values[name] for name in RULES if name in values}
+    return replace(base, **{name: _read(name, value) for name, value in given.items()})
+
+
+def _read(name: str, value: Any) -> Any:
+    if value is None:
+        return _NONE[name]
+    read, expected = _READERS[name]
+    try:
+        return read(value)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise ValueError(f"{name} must be {expected}, not {value!r}") from None
+
+
+def number(value: Any) -> float:
+    """A finite number, also one that came as a string; a flag is none."""
+    read = float(value)
+    return read if not isinstance(value, bool) and abs(read) < inf else _refuse()
+
+
+def whole(value: Any) -> int:
+    """A whole number of at least 0, also one that came as a float or a string."""
+    read = number(value)
+    return int(read) if read == int(read) and read >= 0 else _refuse()
+
+
+def tokens(value: Any) -> tuple[int, ...]:
+    """One token id or a list of them."""
+    return tuple(map(whole, value)) if isinstance(value, list | tuple) else (whole(value),)
+
+
+def _refuse() -> Any:
+    raise ValueError
+
+
+def _penalty(value: Any) -> float:
+    read = number(value)
+    return read if read > 0 else _refuse()
+
+
+def _word(value: Any) -> tuple[int, ...]:
+    return tuple(map(whole, value)) if isinstance(value, list | tuple) and value else _refuse()
+
+
+def _words(value: Any) -> Words:
+    return tuple(map(_word, value)) if isinstance(value, list | tuple) else _refuse()
+
+
+def _biases(value: Any) -> tuple[tuple[tuple[int, ...], float], ...]:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    read = {_word(word): float(bias) for word, bias in pairs}
+    return tuple(read.items()) if all(bias < inf for bias in read.values()) else _refuse()
+
+
+def _suppressed(value: Any) -> tuple[int, ...]:
+    """Token ids of a list; negative ones, which stand for no token there, are passed over."""
+    if not isinstance(value, list | tuple):
+        _refuse()
+    return tuple(whole(token) for token in value if number(token) >= 0)
+
+
+def _decay(value: Any) -> tuple[int, float]:
+    start, factor = value
+    return whole(start), _penalty(factor)
+
+
+_PENALTY = _penalty, "a number above 0"
+_SIZE = whole, "a whole number of at least 0"
+_TOKENS = _suppressed, "a list of token ids"
+
+_READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "repetition_penalty": _PENALTY,
+    "encoder_repetition_penalty": _PENALTY,
+    "no_repeat_ngram_size": _SIZE,
+    "encoder_no_repeat_ngram_size": _SIZE,
+    "bad_words_ids": (_words, "a list of lists of token ids, none of them empty"),
+    "sequence_bias": (_biases, "a list of pairs, each a list of token ids and a number"),
+    "min_new_tokens": _SIZE,
+    "min_length": _SIZE,
+    "forced_bos_token_id": (whole, "a token id"),
+    "forced_eos_token_id": (tokens, "a token id or a list of them"),
+    "exponential_decay_length_penalty": (_decay, "a pair of a whole number and a number above 0"),
+    "suppress_tokens": _TOKENS,
+    "begin_suppress_tokens": _TOKENS,
+}
+
+_NONE = {field.name: field.default for field in fields(Rules)}
+
+RULES = tuple(_READERS)
+"""Names of the rules."""

@@ -1,0 +1,70 @@
+"""Keywords and fields of Hugging Face's ``generate`` that are not followed, and when that changes nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+WITHOUT_EFFECT = (
+    *("early_stopping", "length_penalty", "diversity_penalty"),  # of beams
+    *("renormalize_logits", "remove_invalid_values"),
+    *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size"),
+    *("compile_config", "disable_compile", "low_memory"),
+    *("bos_token_id", "pad_token_id", "decoder_start_token_id"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+    *("prompt_lookup_num_tokens", "max_matching_ngram_size"),  # which guess ahead, and keep what is right
+)
+"""Taken with any value: none changes a text."""
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "num_beams": (1,),
+    "num_return_sequences": (1,),
+    "num_beam_groups": (1,),
+    "guidance_scale": (1,),
+    "penalty_alpha": (0,),
+    "token_healing": (False,),
+    "return_dict_in_generate": (False,),
+    "constraints": (),
+    "force_words_ids": (),
+    "watermarking_config": (),
+    "dola_layers": (),
+    "max_time": (),
+    "stop_strings": (),
+}
+"""Taken with these values and with ``None``, which change nothing."""
+
+NEUTRAL_FOR_SAMPLES: dict[str, tuple[Any, ...]] = {
+    "min_p": (0,),
+    "top_h": (),
+    "typical_p": (1,),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+}
+"""The same where samples are drawn; none changes greedy text."""
+
+UNFOLLOWED = (*NEUTRAL, *NEUTRAL_FOR_SAMPLES, *WITHOUT_EFFECT)
+
+
+def check_followed(
+    keywords: Mapping[str, Any], fields: Mapping[str, Any], source: str, sampled: bool, supported: str
+) -> None:
+    """Refuses what would change a text and is not done.
+
+    Args:
+        keywords: A request's, which outweigh fields.
+        fields: Those of the model's file.
+        source: The file.
+        sampled: Whether samples are drawn.
+        supported: Names of what is followed, for the error.
+
+    Raises:
+        ValueError: A keyword or a field has another value than one that changes nothing.
+    """
+    for name, neutral in (NEUTRAL | (NEUTRAL_FOR_SAMPLES if sampled else {})).items():
+        value = keywords[name] if name in keywords else fields.get(name)
+        if value is None or value in neutral:
+            continue
+        where = f"generation keyword {name!r}" if name in keywords else f"{source}: {name!r}"
+        instead = "" if name in keywords else f", unless the request has its own {name}"
+        raise ValueError(
+            f"{where} must be {neutral[0] if neutral else None!r}, which changes nothing{instead}: "
+            f"{value!r} is not supported; supported are {supported}"
+        )
