@@ -222,22 +222,20 @@ def llama(evals):
 
 
 def test_max_length_counts_the_prompt(llama):
-    prompt = "The cow jumped over the moon and then the cow"
+    prompt = "Question: Photosynthesis occurs in which of these organisms?\nAnswer:"
     size = len(llama.tokenizer.encode(prompt))
-    short, long = ask(
-        llama,
-        (prompt, {"until": [], "max_length": size + 4, "max_gen_toks": 20}),
-        (prompt, {"until": [], "max_gen_toks": 20}),
-    )
+    whole = (prompt, {"until": [], "max_gen_toks": 20})
+    part = (prompt, {"until": [], "max_gen_toks": 20, "max_length": size + 4})
+    short, long = ask(llama, part, whole)
     assert long.startswith(short)
     assert 0 < len(short) < len(long)
     bad = (prompt, {"max_length": size})
     with pytest.raises(
         ValueError, match=f"request 1: max_length is {size}, but the prompt has {size} tokens"
     ):
-        ask(llama, (prompt, {"max_gen_toks": 4}), bad)
+        ask(llama, whole, bad)
     llama.on_bad_request = "skip"
-    texts = ask(llama, bad, (prompt, {"until": [], "max_gen_toks": 20}))
+    texts = ask(llama, bad, whole)
     llama.on_bad_request = "raise"
     assert texts == ["", long]
 
@@ -245,12 +243,9 @@ def test_max_length_counts_the_prompt(llama):
 def test_texts_end_where_the_model_does(evals, tmp_path):
     folder = folder_with(evals, "tiny-llama", {"max_new_tokens": 40}, tmp_path / "model")
     lm = JaxLM(pretrained=str(folder), batch_size=4, mesh=MESHES[1]())
-    prompt = "The cow jumped over the moon. " * 60
+    keywords = {"until": [], "max_gen_toks": 8, "min_new_tokens": 40}
     with pytest.warns(UserWarning, match="1 of the texts may become longer than the 256 tokens"):
-        texts = ask(lm, (prompt, {"until": [], "max_gen_toks": 8}), ("The cow", {"until": []}))
+        ask(lm, ("The cow jumped over the moon. " * 60, keywords), ("The cow", keywords))
     report = lm.report()["generation"]
-    assert (report["prompt_tokens"] - 248, report["generated_tokens"]) == (
-        len(lm.tokenizer.encode("The cow")),
-        48,
-    )
-    assert all(texts)
+    assert report["prompt_tokens"] == 248 + len(lm.tokenizer.encode("The cow"))
+    assert report["generated_tokens"] == 8 + 40
