@@ -207,11 +207,12 @@ def test_who_has_no_rules_pays_nothing():
 def test_generate_takes_rules(letters):  # noqa: F811
     model = prefix_model(len(VOCAB), max_length=96)
     one = generate(model, letters, ["abcd"], max_new_tokens=12, sharding=MESHES[1]())
-    other = generate(
-        model, letters, ["abcd"], max_new_tokens=12, rules=Rules(no_repeat_ngram_size=1), sharding=MESHES[1]()
-    )
+    rules = Rules(no_repeat_ngram_size=1, bad_words_ids=((1, 2), (5,)), repetition_penalty=1.1)
+    with jax.numpy_rank_promotion("raise"), jax.transfer_guard("disallow"):
+        other = generate(model, letters, ["abcd"], max_new_tokens=12, rules=rules, sharding=MESHES[1]())
     row = letters.encode("abcd") + other.tokens.tolist()
     assert len(set(row)) == len(row)
+    assert 5 not in row
     assert one.tokens.tolist() != other.tokens.tolist()
 
 

@@ -239,7 +239,7 @@ def _add_biases(logits: jax.Array, own: RuleTable, history: jax.Array, length: j
     places = length + jnp.arange(1 - longest, 0, dtype=jnp.int32)
     recent = jnp.where(places >= 0, history[places], _PADDING)
     before, last = own.words[:, :-1], own.words[:, -1]
-    meant = jnp.all((before == recent) | (before < 0), axis=1)
+    meant = jnp.all((before == recent[None, :]) | (before < 0), axis=1)
     biases = jnp.zeros_like(logits).at[_places(logits, last)]
     return logits + biases.add(jnp.where(meant, own.biases, 0.0), mode="drop")
 
