@@ -27,6 +27,7 @@ from small_tokenizer import write_tokenizer
 from windrow import JaxLM, LanguageModel
 from windrow.scoring import Scorer
 from windrow.scoring.feed import Feed
+from windrow.scoring.gathering import Gatherer
 from windrow.sharding import HostsDifferError, leaving_at_once, memory
 from windrow.sharding.launch import Launch
 from windrow.tokens import loglikelihood_segments
@@ -242,6 +243,31 @@ def caching(options):
     except ValueError as error:
         message = str(error)
     write(options, {"process": number, "same": same, "ran": lm.report()["requests"], "message": message})
+
+
+def slow(options):
+    """A run whose batches each take this host a while; when their scores come, and how many at once."""
+    gathered, times, flush, arrays = [], [], Gatherer.flush, Feed.arrays
+
+    def telling(gatherer):
+        whole = list(flush(gatherer))
+        if whole:
+            gathered.append(whole[-1][0] + 1)
+        return iter(whole)
+
+    def slowly(feed, batch):
+        time.sleep(0.25)
+        return arrays(feed, batch)
+
+    lm = generated_lm(options.folder, shardings()["data"], batch_size=4)
+    made = feed_of(lm, generated_pairs(240))
+    Gatherer.flush, Feed.arrays = telling, slowly
+    begin = time.monotonic()
+    Scorer(lm.model, lm.sharding, lm.clock).run(
+        made.plan, made.segments, lambda *_: times.append(time.monotonic() - begin)
+    )
+    result = {"batches": len(made.shapes), "gathered_after": gathered, "times": times}
+    write(options, {**result, "seconds": time.monotonic() - begin})
 
 
 def harness(options):

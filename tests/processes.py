@@ -1,6 +1,7 @@
 """Real processes that find each other on this machine, two CPU devices each unless told otherwise."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,12 +34,14 @@ class Host:
     def signal(self, which: signal.Signals) -> None:
         os.kill(self.process.pid, which)
 
-    def wait_for(self, text: str, timeout: float) -> None:
-        """Until the process has written something."""
+    def wait_for(self, pattern: str, timeout: float) -> None:
+        """Until the process has written something that matches."""
         end = time.monotonic() + timeout
-        while text not in self.output:
+        while not re.search(pattern, self.output):
             if time.monotonic() > end or self.status is not None:
-                raise AssertionError(f"{text!r} is not in the output (status {self.status}):\n{self.output}")
+                raise AssertionError(
+                    f"{pattern!r} is not in the output (status {self.status}):\n{self.output}"
+                )
             time.sleep(0.05)
 
 

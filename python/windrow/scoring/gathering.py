@@ -2,10 +2,20 @@
 
 Where one process holds all devices, each batch's outputs are copied as they are.
 Where several do, each collects what its own devices hold, and many batches are
-gathered at once: two collectives for about a million scored tokens.
+gathered at once, every few seconds: what is gathered is in the cache, and is not
+lost if the run is killed. Each gathering takes three collectives.
+
+Clocks differ between processes, and all must gather after the same batch. So the
+seconds since the last gathering are gathered, too, and the longest decide after
+how many batches the next one is due.
+
+```text
+a batch a second      gathered after batch 0, 2, 6, 11, 16, ...
+```
 """
 
 from collections.abc import Iterator
+from time import perf_counter
 from typing import Any
 
 import jax
@@ -14,8 +24,13 @@ from numpy.typing import NDArray
 
 from windrow.sharding import RowSharding, gather_from_hosts
 
+GATHER_SECONDS = 5
+"""About how many seconds of work are gathered at once."""
+
 GATHER_TOKENS = 1 << 20
-"""About how many scored tokens each process collects before they are gathered."""
+"""About the most scored tokens of one process that are gathered at once; bounds memory."""
+
+_LEAST_ROOM = 1 << 12
 
 Fetched = tuple[int, NDArray[Any], NDArray[Any]]
 """A batch, its log-probabilities ``float32[groups, reads]`` and greedy flags ``bool[groups, reads]``."""
@@ -30,16 +45,21 @@ class Gatherer:
     def __init__(self, sharding: RowSharding) -> None:
         self.sharding = sharding
         self.holders = _group_holders(sharding)
-        own = self.holders[jax.process_index()]
         self._spread = any(len(groups) < sharding.groups for groups in self.holders.values())
-        self._own = own
+        self._most = max(map(len, self.holders.values()))
         self._waiting: list[Fetched] = []
+        self._gathered, self._next, self._since = -1, 0, perf_counter()
+
+    def due(self, batch: int) -> bool:
+        """Whether to fetch all batches up to this one, so that they can be gathered."""
+        return self._spread and batch >= self._next
 
     def add(self, batch: int, outputs: tuple[jax.Array, jax.Array]) -> Iterator[Fetched]:
         """Waits for a batch's outputs; yields those batches that are now whole."""
         logprobs, greedy = (self._own_groups(output) for output in outputs)
         self._waiting.append((batch, logprobs, greedy))
-        if not self._spread or sum(part.size for _, part, _ in self._waiting) >= GATHER_TOKENS:
+        reads = sum(part.shape[1] for _, part, _ in self._waiting)
+        if not self._spread or self.due(batch) or reads * self._most >= GATHER_TOKENS:
             yield from self.flush()
 
     def flush(self) -> Iterator[Fetched]:
@@ -48,10 +68,19 @@ class Gatherer:
         if not self._spread or not waiting:
             yield from waiting
             return
-        most = max(map(len, self.holders.values()))
-        logprobs = self._everywhere([part for _, part, _ in waiting], most)
-        greedy = self._everywhere([part for _, _, part in waiting], most)
+        logprobs = self._everywhere([part for _, part, _ in waiting])
+        greedy = self._everywhere([part for _, _, part in waiting])
+        self._schedule_next(waiting[-1][0])
         yield from ((batch, logprobs[at], greedy[at]) for at, (batch, _, _) in enumerate(waiting))
+
+    def _schedule_next(self, batch: int) -> None:
+        """Decides, alike in all processes, after which batch to gather next."""
+        here = np.array([1000 * (perf_counter() - self._since)], np.uint32)
+        milliseconds = max(1, int(gather_from_hosts(here).max()))
+        batches = batch - self._gathered
+        # At most twice as many: the first ones may not tell how long the next ones take.
+        more = min(2 * batches, int(batches * 1000 * GATHER_SECONDS / milliseconds))
+        self._gathered, self._next, self._since = batch, batch + max(1, more), perf_counter()
 
     def _own_groups(self, output: jax.Array) -> NDArray[Any]:
         if output.is_fully_addressable:
@@ -60,18 +89,25 @@ class Gatherer:
         parts = {shard.index[0].start or 0: shard.data for shard in output.addressable_shards}
         return np.concatenate(jax.device_get([parts[first] for first in sorted(parts)]))
 
-    def _everywhere(self, parts: list[NDArray[Any]], most: int) -> list[NDArray[Any]]:
+    def _everywhere(self, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Every part with all groups, from the groups that each process holds of it."""
         sizes = [part.shape[1] for part in parts]
         total = sum(sizes)
-        # A power of two, so that few programs are compiled for the gathering.
-        room = np.zeros((most, 1 << max(0, total - 1).bit_length()), parts[0].dtype)
+        room = np.zeros((self._most, _room(total)), parts[0].dtype)
         room[: len(parts[0]), :total] = np.concatenate(parts, axis=1)
         gathered = gather_from_hosts(room)
         whole = np.zeros((self.sharding.groups, total), parts[0].dtype)
         for process, groups in self.holders.items():
             whole[groups] = gathered[process, : len(groups), :total]
         return np.split(whole, np.cumsum(sizes)[:-1], axis=1)
+
+
+def _room(total: int) -> int:
+    """A power of four, so that few programs are compiled for the gathering."""
+    room = _LEAST_ROOM
+    while room < total:
+        room *= 4
+    return room
 
 
 def _group_holders(sharding: RowSharding) -> dict[int, list[int]]:

@@ -330,7 +330,7 @@ class Scorer:
                 watch.watch(pending[-1][1])
                 with self.clock.phase("compile"):
                     self._compiler.advance()
-                if len(pending) > IN_FLIGHT:
+                while len(pending) > (0 if gatherer.due(batch) else IN_FLIGHT):
                     fetch()
             while pending:
                 fetch()
