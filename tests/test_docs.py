@@ -56,10 +56,12 @@ def as_a_reader(tmp_path, monkeypatch):
     """An empty folder, and JAX as it comes; a context manager would not reach other threads."""
     monkeypatch.chdir(tmp_path)
     jax.config.update("jax_numpy_dtype_promotion", "standard")
+    jax.config.update("jax_numpy_rank_promotion", "allow")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
     jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.mark.usefixtures("as_a_reader")
