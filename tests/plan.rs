@@ -22,7 +22,8 @@ fn rows_at(policy: &Policy, length: i64, longest: i64, rows: i64) -> i64 {
 }
 
 /// The batches of sorted rows, each decided when its turn comes: the shortest
-/// length that holds its first row and may begin there.
+/// length that holds its first row and may begin there. Under a budget the last
+/// length's batches share their rows.
 fn naive_batches(policy: &Policy, filled: &[i64], lengths: &[i64]) -> Vec<(i64, i64)> {
     let longest = *lengths.iter().max().unwrap();
     let mut batches = Vec::new();
@@ -36,7 +37,45 @@ fn naive_batches(policy: &Policy, filled: &[i64], lengths: &[i64]) -> Vec<(i64, 
         batches.push((rows, length));
         row += rows;
     }
+    if let (BatchRows::Budget(_), Some(&last)) = (&policy.rows, batches.last()) {
+        spread(&mut batches, last, filled.len() as i64, policy.row_multiple);
+    }
     batches
+}
+
+/// Gives the batches that are as the last as few rows as hold them all.
+fn spread(batches: &mut [(i64, i64)], last: (i64, i64), rows: i64, row_multiple: i64) {
+    let (before, same): (Vec<(i64, i64)>, Vec<_>) = batches.iter().partition(|&&batch| batch != last);
+    let left = rows - before.iter().map(|batch| batch.0).sum::<i64>();
+    let enough = (1..).map(|times| times * row_multiple).find(|rows| rows * same.len() as i64 >= left);
+    batches.iter_mut().filter(|batch| **batch == last).for_each(|batch| batch.0 = enough.unwrap());
+}
+
+/// As [`naive_batches`] with so many rows in each, whatever the budget.
+fn naive_small_batches(policy: &Policy, rows: i64, filled: &[i64], lengths: &[i64]) -> Vec<(i64, i64)> {
+    let mut batches =
+        naive_batches(&Policy { rows: BatchRows::Fixed(rows), ..policy.clone() }, filled, lengths);
+    if let Some(&last) = batches.last() {
+        spread(&mut batches, last, filled.len() as i64, policy.row_multiple);
+    }
+    batches
+}
+
+/// The rows of the batches that take the place of those of 32 where a budget costs more than they do.
+fn small_rows(policy: &Policy, filled: &[i64], longest: i64) -> Option<i64> {
+    let BatchRows::Budget(_) = policy.rows else { return None };
+    let least = rows_at(policy, longest, longest, filled.len() as i64);
+    let fits = |&rows: &i64| rows <= least && rows % policy.row_multiple == 0;
+    let few = filled.len() <= 256 && 32 % policy.row_multiple == 0;
+    [32, 16, 8, 4, 2, 1].into_iter().find(fits).filter(|_| few)
+}
+
+/// All batches that lengths may lead to.
+fn naive_choices(policy: &Policy, filled: &[i64], lengths: &[i64]) -> Vec<Vec<(i64, i64)>> {
+    let longest = *lengths.iter().max().unwrap();
+    let small =
+        small_rows(policy, filled, longest).map(|rows| naive_small_batches(policy, rows, filled, lengths));
+    [naive_batches(policy, filled, lengths)].into_iter().chain(small).collect()
 }
 
 /// What the device pays for these batches, and the price of their shapes.
@@ -46,6 +85,9 @@ fn cost(batches: &[(i64, i64)], shape_price: i64) -> i64 {
     tokens + shape_price * (shapes.len() as i64 - 1)
 }
 
+/// Rows and length of each batch.
+type Batches = Vec<(i64, i64)>;
+
 /// The least cost of all choices of at most `max_shapes` of `lengths`.
 fn least_cost(policy: &Policy, filled: &[i64], lengths: &[i64], max_shapes: i64, shape_price: i64) -> i64 {
     let (longest, others) = lengths.split_last().unwrap();
@@ -53,12 +95,17 @@ fn least_cost(policy: &Policy, filled: &[i64], lengths: &[i64], max_shapes: i64,
         let chosen = others.iter().enumerate().filter(move |(index, _)| bits >> index & 1 == 1);
         chosen.map(|(_, &length)| length).chain([*longest]).collect::<Vec<_>>()
     };
-    (0..1 << others.len())
-        .map(subset)
-        .filter(|subset| subset.len() as i64 <= max_shapes)
-        .map(|subset| cost(&naive_batches(policy, filled, &subset), shape_price))
-        .min()
-        .unwrap()
+    let least = |batches: &dyn Fn(&[i64]) -> Batches| {
+        let subsets = (0..1 << others.len()).map(subset).filter(|subset| subset.len() as i64 <= max_shapes);
+        subsets.map(|subset| cost(&batches(&subset), shape_price)).min().unwrap()
+    };
+    let asked = least(&|lengths| naive_batches(policy, filled, lengths));
+    let Some(rows) = small_rows(policy, filled, *longest) else { return asked };
+    let of_32 = Policy { rows: BatchRows::Fixed(32), ..policy.clone() };
+    if asked <= least(&|lengths| naive_batches(&of_32, filled, lengths)) {
+        return asked;
+    }
+    least(&|lengths| naive_small_batches(policy, rows, filled, lengths))
 }
 
 /// Everything that holds for every plan.
@@ -160,7 +207,7 @@ fn assert_order(
             PaddedLengths::Given(given) => given.iter().map(|&length| length.into()).collect(),
             _ => shapes.iter().map(|shape| shape.1).collect(),
         };
-        assert_eq!(shapes, naive_batches(policy, &filled, &chosen));
+        assert!(naive_choices(policy, &filled, &chosen).contains(&shapes));
     }
 }
 
@@ -287,6 +334,29 @@ proptest! {
         let candidates: Vec<i64> = candidates.into_iter().collect();
         let least = least_cost(&policy, &sorted, &candidates, max_shapes, shape_price);
         prop_assert_eq!(cost(&batches, shape_price), least);
+    }
+
+    /// What people would do without a budget.
+    #[test]
+    fn a_small_task_costs_no_more_than_in_batches_of_32(
+        lengths in prop::collection::vec(prop_oneof![1..40i32, 1..400i32], 1..=256usize),
+        policy in policies(), tokens in 400..20_000i64, row_multiple in prop::sample::select(vec![1, 2, 8]),
+    ) {
+        let padded_lengths = match policy.padded_lengths {
+            PaddedLengths::Given(lengths) => {
+                PaddedLengths::Given(lengths.into_iter().filter(|&length| length < 400).chain([400]).collect())
+            }
+            other => other,
+        };
+        let shape_price =
+            if let PaddedLengths::Best { shape_price, .. } = padded_lengths { shape_price } else { 0 };
+        let policy = Policy { padded_lengths, row_multiple, packing: None, ..policy };
+        let of_rows = |rows| Plan::new(&lengths, None, Policy { rows, ..policy.clone() }).unwrap();
+        let cost = |plan: Plan| {
+            plan.statistics().device_tokens as i64 + shape_price * (plan.shapes().len() as i64 - 1)
+        };
+        let budget = of_rows(BatchRows::Budget(tokens * row_multiple));
+        prop_assert!(cost(budget) <= cost(of_rows(BatchRows::Fixed(32))));
     }
 
     #[test]
@@ -443,4 +513,16 @@ fn a_plan_fits_on_a_screen() {
     assert!(text.contains("499 segments in 499 rows, 250 batches"), "{text}");
     assert!(text.contains("124,750 tokens in segments"), "{text}");
     assert!(text.ends_with("and 234 more shapes"), "{text}");
+}
+
+/// 100 rows would fill 69 and 31 of 2 × 69.
+#[test]
+fn rows_are_spread_evenly_over_the_last_batches() {
+    let plan = |policy| Plan::new(&[100; 100], None, policy).unwrap();
+    let shapes = |plan: &Plan| plan.shapes().map(|shape| (shape.batches, shape.rows)).collect::<Vec<_>>();
+    assert_eq!(shapes(&plan(Policy::budget(6_900))), [(2, 50)]);
+    assert_eq!(plan(Policy::budget(6_900)).statistics().filler_rows, 0);
+    let by_eight = plan(Policy { row_multiple: 8, ..Policy::budget(6_900) });
+    assert_eq!((shapes(&by_eight), by_eight.statistics().filler_rows), (vec![(2, 56)], 12));
+    assert_eq!(shapes(&plan(Policy::fixed(69))), [(2, 69)], "a batch size is what was asked for");
 }

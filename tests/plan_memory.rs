@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use windrow_core::plan::{Packing, PaddedLengths, Plan, Policy};
+use windrow_core::plan::{Choice, Packing, PaddedLengths, Plan, Policy, Prefixes};
 
 /// The system's allocator, which keeps count of the bytes in use and of the most there ever were.
 struct Counting;
@@ -32,10 +32,10 @@ static ALLOCATOR: Counting = Counting;
 const SEGMENTS: usize = 400_000;
 
 /// Bytes a segment: kept, and at the most while planning.
-fn bytes(lengths: &[i32], identities: Option<&[i64]>, policy: Policy) -> (usize, usize) {
+fn bytes(plan: impl FnOnce() -> Plan) -> (usize, usize) {
     let before = IN_USE.load(Relaxed);
     MOST.store(before, Relaxed);
-    let plan = Plan::new(lengths, identities, policy).unwrap();
+    let plan = plan();
     let kept = IN_USE.load(Relaxed) - before;
     let most = MOST.load(Relaxed) - before;
     drop(plan);
@@ -78,8 +78,30 @@ fn a_plan_takes_64_bytes_a_segment_or_less() {
         ),
         ("all lengths different", &wide, None, multiples),
     ] {
-        let (kept, most) = bytes(lengths, identities.map(Vec::as_slice), policy);
-        println!("{name}: {kept} bytes a segment kept, {most} at the most");
-        assert!(most <= 64, "{name}: {most} bytes a segment");
+        let plan = || Plan::new(lengths, identities.map(Vec::as_slice), policy).unwrap();
+        assert_few_bytes(name, bytes(plan));
     }
+
+    let order: Vec<i64> = alone.clone();
+    let sizes: Vec<i32> = common.iter().map(|length| length + 1).collect();
+    let apart = vec![0; SEGMENTS];
+    let neighbours = |segment: usize| {
+        if segment.is_multiple_of(4) { 0 } else { sizes[segment].min(sizes[segment - 1]) / 2 }
+    };
+    let fours: Vec<i32> = (0..SEGMENTS).map(neighbours).collect();
+    let choice = Choice::default();
+    for (name, shared, lengths) in [
+        ("trees of four", &fours, vec![4096]),
+        ("trees of one", &apart, vec![4096]),
+        ("trees of four, in the cheapest rows", &fours, vec![512, 2048, 4096]),
+    ] {
+        let policy = Policy { padded_lengths: PaddedLengths::Given(lengths), ..fixed(8) };
+        let prefixes = Prefixes { order: &order, shared, choice: &choice };
+        assert_few_bytes(name, bytes(|| Plan::of_trees(&sizes, prefixes, policy).unwrap()));
+    }
+}
+
+fn assert_few_bytes(name: &str, (kept, most): (usize, usize)) {
+    println!("{name}: {kept} bytes a segment kept, {most} at the most");
+    assert!(most <= 64, "{name}: {most} bytes a segment");
 }

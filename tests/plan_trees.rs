@@ -157,11 +157,11 @@ fn assert_arrays(plan: &Plan, material: &Material) {
         let positions = written(size, |out| collate::positions(batch, all(), out)).unwrap();
         let reach = written(size, |out| collate::reach(batch, all(), out)).unwrap();
         let ends = written(batch.rows, |out| collate::row_lengths(batch, all(), out)).unwrap();
-        for row in 0..batch.rows {
+        for (row, &end) in ends.iter().enumerate() {
             let none = Slots::new();
             let slots = rows.get(&(index, row)).unwrap_or(&none);
             let at = |position: usize| row * batch.length + position;
-            assert_eq!(ends[row] as usize, slots.len());
+            assert_eq!(end as usize, slots.len());
             let mut roots = Vec::new();
             for position in 0..batch.length {
                 let at = at(position);

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefix_bound import least_row_tokens
 from windrow import Plan
 from windrow.datasets import HostBatchDataset, IndexedBatchDataset, Sequences
 from windrow.planning import group_identical, pack_rows, prefix_order, token_lengths, tree_rows
@@ -305,3 +306,38 @@ def test_small_trees_are_packed_as_segments_are():
     inputs = [[first, *random.integers(0, 9, random.integers(1, 60))] for first in range(300)]
     lengths, (order, shared) = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
     assert tree_rows(lengths, order, shared, 64)[0].max() == pack_rows(lengths, 64, 300)[0].max()
+
+
+def few_shot_inputs(random, tasks, examples, documents, choices):
+    """Tasks whose examples stand before each document, and documents with choices."""
+    for _ in range(tasks):
+        stem = random.integers(0, 50_000, random.integers(examples // 2, examples + 1))
+        for _ in range(documents):
+            text = random.integers(0, 50_000, random.integers(20, 200))
+            for _ in range(choices):
+                yield [*stem, *text, *random.integers(0, 50_000, random.integers(1, 20))]
+
+
+@pytest.mark.parametrize("examples", [0, 40, 700, 1500])
+def test_rows_take_hardly_more_than_any_rows_must(examples):
+    random = np.random.default_rng(examples)
+    inputs = list(few_shot_inputs(random, tasks=6, examples=examples, documents=60, choices=4))
+    inputs += inputs[::7]
+    lengths, (order, shared) = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
+    for capacity in (512, 1024, 2048, 4096):
+        if 2 * lengths.max() <= capacity:  # a row that little more than a segment fills cannot be chosen well
+            row, start, own, _ = tree_rows(lengths, order, shared, capacity)
+            filled = np.zeros(row.max() + 1, np.int64)
+            np.maximum.at(filled, row, start + lengths - own)
+            bound = least_row_tokens(lengths, order, shared, capacity)
+            assert bound <= filled.sum() <= 1.09 * bound
+
+
+@given(segments, st.integers(9, 30))
+def test_no_rows_take_less_than_the_bound(inputs, capacity):
+    lengths, (order, shared) = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
+    row, start, own, _ = tree_rows(lengths, order, shared, capacity)
+    places = {(r, s + t) for r, s, n in zip(row, start, lengths - own, strict=True) for t in range(n)}
+    assert least_row_tokens(lengths, order, shared, capacity) <= len(places)
+    beginnings = {tuple(tokens[:end]) for tokens in inputs for end in range(1, len(tokens) + 1)}
+    assert least_row_tokens(lengths, order, shared, 10**6) == len(beginnings)

@@ -19,9 +19,42 @@ fn batch_rows(policy: &Policy, length: i64, longest: i64, rows: i64) -> i64 {
     batch
 }
 
+/// The rows of the batches that take the place of those of 32 where a budget costs more than they do.
+fn small_rows(policy: &Policy, rows: usize, longest: i64) -> Option<i64> {
+    if !matches!(policy.rows, BatchRows::Budget(_)) || rows > 256 || 32 % policy.row_multiple != 0 {
+        return None;
+    }
+    let least = batch_rows(policy, longest, longest, rows as i64);
+    [32, 16, 8, 4, 2, 1].into_iter().find(|rows| *rows <= least && rows % policy.row_multiple == 0)
+}
+
+/// As [`batches`], with so many rows in each but the last ones, which share theirs.
+fn small_batches(policy: &Policy, rows: i64, filled: &[i32], lengths: &[i64]) -> Vec<(i64, i64)> {
+    let mut batches = batches(&Policy { rows: BatchRows::Fixed(rows), ..policy.clone() }, filled, lengths);
+    spread(&mut batches, filled.len() as i64, policy.row_multiple);
+    batches
+}
+
+/// All batches that `lengths` may lead to.
+pub fn choices(policy: &Policy, filled: &[i32], lengths: &[i64]) -> Vec<Vec<(i64, i64)>> {
+    let small = small_rows(policy, filled.len(), lengths.last().copied().unwrap_or(1));
+    let small = small.map(|rows| small_batches(policy, rows, filled, lengths));
+    [batches(policy, filled, lengths)].into_iter().chain(small).collect()
+}
+
+/// Gives the batches that are as the last as few rows as hold them all.
+fn spread(batches: &mut [(i64, i64)], rows: i64, row_multiple: i64) {
+    let Some(&last) = batches.last() else { return };
+    let count = batches.iter().filter(|&&batch| batch == last).count() as i64;
+    let before: i64 = batches.iter().filter(|&&batch| batch != last).map(|batch| batch.0).sum();
+    let evenly = ((rows - before) as u64).div_ceil(count as u64).next_multiple_of(row_multiple as u64);
+    batches.iter_mut().filter(|batch| **batch == last).for_each(|batch| batch.0 = evenly as i64);
+}
+
 /// Rows and length of each batch, where `filled` tells the tokens in each row, longest first: the
-/// shortest of `lengths`, ascending, that holds the batch's first row and may begin there.
-pub fn batches(policy: &Policy, filled: &[i32], lengths: &[i64]) -> Vec<(i64, i64)> {
+/// shortest of `lengths`, ascending, that holds the batch's first row and may begin there. Under a
+/// budget the last length's batches share their rows.
+fn batches(policy: &Policy, filled: &[i32], lengths: &[i64]) -> Vec<(i64, i64)> {
     let (rows, longest) = (filled.len() as i64, lengths.last().copied().unwrap_or(1));
     let mut batches = Vec::new();
     let mut row = 0;
@@ -31,6 +64,9 @@ pub fn batches(policy: &Policy, filled: &[i32], lengths: &[i64]) -> Vec<(i64, i6
         let batch = lengths.iter().map(shape).find(holds).expect("the longest holds all rows");
         batches.push(batch);
         row += batch.0;
+    }
+    if let BatchRows::Budget(_) = policy.rows {
+        spread(&mut batches, rows, policy.row_multiple);
     }
     batches
 }
@@ -53,11 +89,20 @@ pub fn least_cost(
     shape_price: i64,
 ) -> i64 {
     let (longest, others) = candidates.split_last().expect("there are rows");
-    let choices = (0..1_u32 << others.len()).filter(|bits| i64::from(bits.count_ones()) < max_shapes);
-    let costs = choices.map(|bits| {
-        let chosen = others.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
-        let chosen: Vec<i64> = chosen.map(|(_, &length)| length).chain([*longest]).collect();
-        cost(&batches(policy, filled, &chosen), shape_price)
-    });
-    costs.min().expect("the longest alone is a choice")
+    let least = |batches: &dyn Fn(&[i64]) -> Vec<(i64, i64)>| {
+        let choices = (0..1_u32 << others.len()).filter(|bits| i64::from(bits.count_ones()) < max_shapes);
+        let costs = choices.map(|bits| {
+            let chosen = others.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
+            let chosen: Vec<i64> = chosen.map(|(_, &length)| length).chain([*longest]).collect();
+            cost(&batches(&chosen), shape_price)
+        });
+        costs.min().expect("the longest alone is a choice")
+    };
+    let asked = least(&|lengths| batches(policy, filled, lengths));
+    let Some(rows) = small_rows(policy, filled.len(), *longest) else { return asked };
+    let of_32 = Policy { rows: BatchRows::Fixed(32), ..policy.clone() };
+    if asked <= least(&|lengths| batches(&of_32, filled, lengths)) {
+        return asked;
+    }
+    least(&|lengths| small_batches(policy, rows, filled, lengths))
 }

@@ -58,6 +58,21 @@ pub fn pack_rows(
             return Err(Error::Size { argument, size, expected: lengths.len(), because });
         }
     }
+    let mut slots = row.iter_mut().zip(start);
+    pack_each(lengths, capacity, max_segments, |row, start| {
+        let slots = slots.next().expect("there are as many as lengths");
+        slots.0.write(row.into());
+        slots.1.write(start);
+    })
+}
+
+/// As [`pack_rows`]; calls `put` with the row and the start of each segment in turn.
+pub(crate) fn pack_each(
+    lengths: &[i32],
+    capacity: i32,
+    max_segments: i64,
+    put: impl FnMut(u32, i32),
+) -> Result<usize> {
     if lengths.len() >= u32::MAX as usize {
         let value = lengths.len() as i64;
         return Err(Error::Value { argument: "the number of lengths", value, expected: "below 4294967295" });
@@ -72,10 +87,10 @@ pub fn pack_rows(
     let rows = Packing::new(capacity, u32::try_from(max_segments).unwrap_or(u32::MAX));
     if capacity as usize <= 2 * lengths.len() + (1 << 14) {
         let groups = ByLength::count(lengths, capacity)?;
-        rows.place(&groups, Table::new(capacity)).deal(lengths, &groups, row, start)
+        rows.place(&groups, Table::new(capacity)).deal(lengths, &groups, put)
     } else {
         let groups = ByRank::count(lengths, capacity)?;
-        rows.place(&groups, BTreeMap::new()).deal(lengths, &groups, row, start)
+        rows.place(&groups, BTreeMap::new()).deal(lengths, &groups, put)
     }
 }
 
@@ -161,16 +176,10 @@ impl Packing {
     }
 
     /// Gives every segment the next place of its length; returns how many rows there are.
-    fn deal(
-        mut self,
-        lengths: &[i32],
-        groups: &impl Groups,
-        row: &mut [MaybeUninit<i64>],
-        start: &mut [MaybeUninit<i32>],
-    ) -> Result<usize> {
+    fn deal(mut self, lengths: &[i32], groups: &impl Groups, mut put: impl FnMut(u32, i32)) -> Result<usize> {
         // There is a place for each segment, unless another thread writes to the lengths meanwhile.
         const CHANGED: Error = Error::Changed { argument: "lengths" };
-        for ((&length, row), start) in lengths.iter().zip(row).zip(start) {
+        for &length in lengths {
             let next = groups.find(length).and_then(|group| self.first.get_mut(group)).ok_or(CHANGED)?;
             let stretch = loop {
                 match self.stretches.get_mut(*next as usize) {
@@ -179,8 +188,7 @@ impl Packing {
                     Some(stretch) => break stretch,
                 }
             };
-            row.write(stretch.row.into());
-            start.write(stretch.start);
+            put(stretch.row, stretch.start);
             stretch.left -= 1;
             if stretch.new_rows {
                 stretch.row += 1;
@@ -200,14 +208,13 @@ mod tests {
     #[test]
     fn lengths_that_change_meanwhile_are_refused_or_dealt_some_place() {
         for changed in [[4, 3, 3, 3], [4, 3, 2, 9], [-1; 4], [i32::MAX; 4], [0; 4], [2; 4], [4; 4]] {
-            let (mut row, mut start) = ([MaybeUninit::new(-1); 4], [MaybeUninit::new(-1); 4]);
             let by_length = ByLength::count(&[4, 3, 2, 3], 6).unwrap();
             let packing = Packing::new(6, 8).place(&by_length, Table::new(6));
-            let dealt = packing.deal(&changed, &by_length, &mut row, &mut start);
+            let dealt = packing.deal(&changed, &by_length, |_, _| ());
             assert!(matches!(dealt, Ok(2) | Err(Error::Changed { argument: "lengths" })));
             let by_rank = ByRank::count(&[4, 3, 2, 3], 6).unwrap();
             let packing = Packing::new(6, 8).place(&by_rank, BTreeMap::new());
-            let dealt = packing.deal(&changed, &by_rank, &mut row, &mut start);
+            let dealt = packing.deal(&changed, &by_rank, |_, _| ());
             assert!(matches!(dealt, Ok(2) | Err(Error::Changed { argument: "lengths" })));
         }
     }

@@ -15,7 +15,10 @@
 //!    as many as a budget of tokens allows: `R₀` rows at the longest padded
 //!    length, and twice as many each time the length has become small enough,
 //!    but no more than there are rows for. Only the batch of the shortest rows has
-//!    any to spare; they are *filler*.
+//!    any to spare; they are *filler*. Under a budget the batches of the shortest
+//!    rows share them evenly, so that hardly any are to spare, and no more than 256
+//!    rows never cost more than in batches of 32: if they would, such are taken (or
+//!    of 16, 8, … rows where the budget allows no 32).
 //! 5. *Padded lengths* are all multiples of a number, a given list, or the best
 //!    few. A batch is as long as the least chosen length that holds its first
 //!    row, except that a batch must begin at a multiple of its rows: until then
@@ -112,9 +115,8 @@ impl Plan {
         let stretches = shapes::choose_stretches(&policy, &sorted.runs, row_count)?;
         statistics.add_batches(row_count, &stretches);
         let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
-        let is_packed = packed.is_some();
         let starts = layout::starts(rows.len(), firsts.as_deref(), packed);
-        let members = layout::members(&rows, row_count, starts, is_packed);
+        let members = layout::members(&rows, row_count, starts, 0..lengths.len() as u32);
         Ok(Plan {
             policy,
             lengths,
@@ -141,7 +143,7 @@ impl Plan {
         let laid = trees::lay(&policy, &lengths, prefixes)?;
         let (statistics, stretches, position) = (laid.statistics, laid.stretches, laid.position);
         let rows: Vec<u32> = laid.rows.into_iter().map(|row| position[row as usize]).collect();
-        let members = layout::members(&rows, statistics.rows, laid.starts, true);
+        let members = layout::members(&rows, statistics.rows, laid.starts, laid.trees.order.iter().copied());
         let (firsts, trees) = (None, Some(laid.trees));
         Ok(Plan {
             policy,
@@ -160,7 +162,9 @@ impl Plan {
 
     /// With the batches of these sorted rows, and the fingerprint.
     fn finish(mut self, rows: Vec<u32>) -> Self {
-        (self.batches, self.rows) = layout::batches(&self.stretches, rows, self.policy.longest_first);
+        let row_count = self.statistics.rows;
+        (self.batches, self.rows) =
+            layout::batches(&self.stretches, row_count, rows, self.policy.longest_first);
         let places = [&self.batches, &self.rows, &self.members.starts].map(Vec::as_slice);
         self.fingerprint =
             bytes::fingerprint(&self.policy, &self.lengths, self.shared(), &self.stretches, places);

@@ -161,10 +161,11 @@ impl Mixer {
     }
 
     fn add_pairs<T: Copy>(&mut self, values: &[T], bits: impl Fn(T) -> u32) {
-        for pair in values.chunks(2) {
-            let second = pair.get(1).map_or(0, |&value| bits(value));
-            self.add(u64::from(bits(pair[0])) | u64::from(second) << 32);
+        let (pairs, rest) = values.as_chunks::<2>();
+        for &[first, second] in pairs {
+            self.add(u64::from(bits(first)) | u64::from(bits(second)) << 32);
         }
+        rest.iter().for_each(|&last| self.add(bits(last).into()));
     }
 
     fn finish(mut self) -> u64 {

@@ -167,8 +167,15 @@ pub(super) fn starts(count: usize, firsts: Option<&[u32]>, packed: Option<Packed
 }
 
 /// Gathers the segments of every row, sorted by start and number; `rows` are sorted rows.
-/// Where segments that start apart may stand in one row it is `packed`.
-pub(super) fn members(rows: &[u32], row_count: usize, starts: Vec<i32>, packed: bool) -> Members {
+///
+/// `order` has every segment once. A row whose segments come in it by start and
+/// number need not be sorted.
+pub(super) fn members(
+    rows: &[u32],
+    row_count: usize,
+    starts: Vec<i32>,
+    order: impl Iterator<Item = u32>,
+) -> Members {
     // Each row's count stands two places on, so that after the running sum the place one on says where the
     // row begins, and, moved on by every segment put there, in the end where it ends.
     let mut ends = vec![0u32; row_count + 2];
@@ -181,32 +188,46 @@ pub(super) fn members(rows: &[u32], row_count: usize, starts: Vec<i32>, packed: 
         *end = sum;
     }
     let mut segments = vec![0; rows.len()];
-    for (segment, &row) in rows.iter().enumerate() {
-        let slot = &mut ends[row as usize + 1];
-        segments[*slot as usize] = segment as u32;
+    for segment in order {
+        let slot = &mut ends[rows[segment as usize] as usize + 1];
+        segments[*slot as usize] = segment;
         *slot += 1;
     }
     ends.pop();
-    if packed {
-        for borders in ends.windows(2) {
-            segments[borders[0] as usize..borders[1] as usize]
-                .sort_unstable_by_key(|&segment| (starts[segment as usize], segment));
+    for borders in ends.windows(2) {
+        let segments = &mut segments[borders[0] as usize..borders[1] as usize];
+        let place = |&segment: &u32| (starts[segment as usize], segment);
+        if !segments.is_sorted_by_key(place) {
+            segments.sort_unstable_by_key(place);
         }
     }
     Members { starts, segments, ends }
 }
 
 /// The batch of every segment, counted longest first, and its row there; `rows` are sorted rows.
-pub(super) fn batches(stretches: &[Stretch], rows: Vec<u32>, longest_first: bool) -> (Vec<i32>, Vec<i32>) {
+pub(super) fn batches(
+    stretches: &[Stretch],
+    row_count: usize,
+    rows: Vec<u32>,
+    longest_first: bool,
+) -> (Vec<i32>, Vec<i32>) {
     let last = stretches.last().map_or(0, |last| last.first_batch + last.batches - 1);
-    let mut within = Vec::with_capacity(rows.len());
-    let batch = |row: u32| {
+    let place = |row: u32| {
         let row = row as usize;
         let stretch = &stretches[stretches.partition_point(|stretch| stretch.first_row <= row) - 1];
         let past = (row - stretch.first_row) as u32;
-        within.push((past % stretch.rows as u32) as i32);
         let batch = stretch.first_batch + (past / stretch.rows as u32) as usize;
-        (if longest_first { batch } else { last - batch }) as i32
+        let batch = if longest_first { batch } else { last - batch };
+        (batch as i32, (past % stretch.rows as u32) as i32)
+    };
+    // Where rows have many segments, each row is looked up once.
+    let many = rows.len() / 4 >= row_count;
+    let places: Vec<(i32, i32)> = (0..row_count as u32).filter(|_| many).map(place).collect();
+    let mut within = Vec::with_capacity(rows.len());
+    let batch = |row: u32| {
+        let (batch, row) = places.get(row as usize).copied().unwrap_or_else(|| place(row));
+        within.push(row);
+        batch
     };
     // Collected into the memory that the rows held.
     let batches = rows.into_iter().map(batch).collect();

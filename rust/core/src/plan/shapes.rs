@@ -19,11 +19,22 @@
 //! ```
 //!
 //! tokens on the device, which `least_cost_lengths` minimizes exactly.
+//!
+//! A budget is the most that a batch may have, so the last length's batches need
+//! not have all the rows that it allows: they have as few as hold their rows in as
+//! many batches. That, too, depends on the length alone. What is left of filler is
+//! less than a row multiple for each batch. And where there are few rows, to begin
+//! only at multiples of large batches may cost more than it saves: if batches of 32
+//! rows would cost less, such are taken, or of as many halves as the budget asks for.
 
 use crate::bucket::least_cost_lengths;
 use crate::error::{Error, Result};
 
 use super::policy::{BatchRows, PaddedLengths, Policy};
+
+/// So few rows under a budget cost no more than in batches of [`SMALL_BATCH`].
+const FEW_ROWS: usize = 256;
+const SMALL_BATCH: i64 = 32;
 
 /// Positions within a batch are counted in `i32`.
 const MOST_POSITIONS: i64 = i32::MAX as i64;
@@ -66,6 +77,26 @@ struct Candidate {
     begin: i64,
 }
 
+impl Candidate {
+    /// Rows of a batch, and how many there are, if this length is the last for `row_count` rows.
+    /// Under a budget as few rows as hold all in as many batches.
+    fn last(&self, policy: &Policy, row_count: i64) -> (i64, i64) {
+        let left = row_count - self.begin;
+        let batches = round_up(left, self.rows) / self.rows;
+        let evenly = round_up(round_up(left, batches) / batches, policy.row_multiple);
+        (if let BatchRows::Budget(_) = policy.rows { evenly } else { self.rows }, batches)
+    }
+}
+
+/// What a batch has of rows.
+#[derive(Clone, Copy)]
+enum Rows {
+    /// So many.
+    Same(i64),
+    /// So many at the longest length, doubled while the budget allows.
+    Doubled { least: i64, tokens: i64 },
+}
+
 /// The shapes for `row_count` rows, which `runs` tells by their padded length,
 /// longest first. `longest` is the longest length that rows may be padded to.
 ///
@@ -74,16 +105,6 @@ pub(super) fn choose_stretches(policy: &Policy, runs: &[Run], row_count: usize) 
     if row_count == 0 {
         return Ok(Vec::new());
     }
-    let mut candidates = candidates(policy, runs, row_count)?;
-    if let PaddedLengths::Best { max_shapes, shape_price, .. } = policy.padded_lengths {
-        candidates = best(candidates, row_count as i64, max_shapes, shape_price);
-    }
-    Ok(stretches(&candidates, row_count))
-}
-
-/// Every length worth considering, longest first.
-fn candidates(policy: &Policy, runs: &[Run], row_count: usize) -> Result<Vec<Candidate>> {
-    let row_count = row_count as i64;
     let given: Vec<Run>;
     let runs = match &policy.padded_lengths {
         PaddedLengths::Given(lengths) => {
@@ -92,25 +113,64 @@ fn candidates(policy: &Policy, runs: &[Run], row_count: usize) -> Result<Vec<Can
         }
         _ => runs,
     };
-    let longest = runs[0].length;
-    let least_rows = least_rows(policy, longest, row_count)?;
+    let least = least_rows(policy, runs[0].length, row_count as i64)?;
+    let tokens = match policy.rows {
+        BatchRows::Fixed(rows) => return Ok(stretches_of(policy, Rows::Same(rows), runs, row_count)),
+        BatchRows::Budget(tokens) => tokens,
+    };
+    let stretches = stretches_of(policy, Rows::Doubled { least, tokens }, runs, row_count);
+    if row_count <= FEW_ROWS && SMALL_BATCH % policy.row_multiple == 0 {
+        let of_32 = Policy { rows: BatchRows::Fixed(SMALL_BATCH), ..policy.clone() };
+        let small = stretches_of(&of_32, Rows::Same(SMALL_BATCH), runs, row_count);
+        if cost(policy, &small) < cost(policy, &stretches) {
+            // As many, or what the budget allows of them: batches of half the rows never cost more.
+            let halves = (0..).map(|halvings| SMALL_BATCH >> halvings);
+            let rows = halves.take_while(|rows| rows % policy.row_multiple == 0).find(|&rows| rows <= least);
+            let rows = rows.unwrap_or(policy.row_multiple);
+            return Ok(stretches_of(policy, Rows::Same(rows), runs, row_count));
+        }
+    }
+    Ok(stretches)
+}
+
+/// What the device computes in these shapes, and their price.
+fn cost(policy: &Policy, stretches: &[Stretch]) -> u64 {
+    let shape_price = match policy.padded_lengths {
+        PaddedLengths::Best { shape_price, .. } => shape_price as u64,
+        _ => 0,
+    };
+    stretches.iter().map(|stretch| stretch.tokens() + shape_price).sum()
+}
+
+/// The shapes for batches with so many rows.
+fn stretches_of(policy: &Policy, rows: Rows, runs: &[Run], row_count: usize) -> Vec<Stretch> {
+    let mut candidates = candidates(rows, runs, row_count as i64);
+    let last = |candidate: &Candidate| candidate.last(policy, row_count as i64);
+    if let PaddedLengths::Best { max_shapes, shape_price, .. } = policy.padded_lengths {
+        candidates = best(candidates, last, max_shapes, shape_price);
+    }
+    stretches(&candidates, last)
+}
+
+/// Every length worth considering, longest first.
+fn candidates(rows: Rows, runs: &[Run], row_count: i64) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
     for run in runs {
-        let rows = match policy.rows {
-            BatchRows::Fixed(rows) => rows,
-            BatchRows::Budget(tokens) => doubled(least_rows, run.length, tokens, row_count),
+        let of_batch = match rows {
+            Rows::Same(rows) => rows,
+            Rows::Doubled { least, tokens } => doubled(least, run.length, tokens, row_count),
         };
-        let begin = round_up(run.first_row as i64, rows);
+        let begin = round_up(run.first_row as i64, of_batch);
         if begin >= row_count {
             break;
         }
         // A shorter length that begins at the same row with as many rows is never worse.
-        if candidates.last().is_some_and(|last| (last.rows, last.begin) == (rows, begin)) {
+        if candidates.last().is_some_and(|last| (last.rows, last.begin) == (of_batch, begin)) {
             candidates.pop();
         }
-        candidates.push(Candidate { length: run.length, rows, begin });
+        candidates.push(Candidate { length: run.length, rows: of_batch, begin });
     }
-    Ok(candidates)
+    candidates
 }
 
 /// For each of the given lengths, longest first, the first row that it holds.
@@ -168,10 +228,19 @@ pub(crate) fn round_up(value: i64, multiple: i64) -> i64 {
 }
 
 /// The candidates whose use costs the least.
-fn best(candidates: Vec<Candidate>, row_count: i64, max_shapes: i64, shape_price: i64) -> Vec<Candidate> {
+fn best(
+    candidates: Vec<Candidate>,
+    last: impl Fn(&Candidate) -> (i64, i64),
+    max_shapes: i64,
+    shape_price: i64,
+) -> Vec<Candidate> {
     let lengths: Vec<i64> = candidates.iter().map(|candidate| candidate.length).collect();
     let starts: Vec<i64> = candidates.iter().map(|candidate| candidate.begin).collect();
-    let ends: Vec<i64> = candidates.iter().map(|candidate| round_up(row_count, candidate.rows)).collect();
+    let end = |candidate: &Candidate| {
+        let (rows, batches) = last(candidate);
+        candidate.begin + rows * batches
+    };
+    let ends: Vec<i64> = candidates.iter().map(end).collect();
     let most = usize::try_from(max_shapes).unwrap_or(usize::MAX).min(candidates.len());
     let mut chosen = least_cost_lengths(&lengths, &starts, &ends, most, shape_price).into_iter().peekable();
     let mut index = 0..;
@@ -179,16 +248,19 @@ fn best(candidates: Vec<Candidate>, row_count: i64, max_shapes: i64, shape_price
 }
 
 /// Cuts the rows into the chosen lengths' stretches, leaving out empty ones.
-fn stretches(chosen: &[Candidate], row_count: usize) -> Vec<Stretch> {
+fn stretches(chosen: &[Candidate], last: impl Fn(&Candidate) -> (i64, i64)) -> Vec<Stretch> {
     let mut stretches = Vec::with_capacity(chosen.len());
     let mut first_batch = 0;
     for (index, candidate) in chosen.iter().enumerate() {
-        let end = chosen.get(index + 1).map_or(row_count as i64, |next| next.begin);
-        let batches = (round_up(end - candidate.begin, candidate.rows) / candidate.rows) as usize;
+        let (rows, batches) = match chosen.get(index + 1) {
+            Some(next) => (candidate.rows, (next.begin - candidate.begin) / candidate.rows),
+            None => last(candidate),
+        };
         if batches > 0 {
+            let (rows, length, batches) = (rows as usize, candidate.length as usize, batches as usize);
             stretches.push(Stretch {
-                rows: candidate.rows as usize,
-                length: candidate.length as usize,
+                rows,
+                length,
                 batches,
                 first_row: candidate.begin as usize,
                 first_batch,

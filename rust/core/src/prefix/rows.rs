@@ -13,10 +13,14 @@
 use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
-use crate::pack::pack_rows;
+use crate::memory::prefetch;
+use crate::pack::pack_each;
 
 /// A piece ends where the next segment shares no more than this part of what the piece holds.
 const LITTLE: i64 = 64;
+
+/// How far ahead memory is asked for what the order names anywhere.
+const AHEAD: usize = 32;
 
 /// No parent.
 const NONE: u32 = u32::MAX;
@@ -101,10 +105,13 @@ pub(crate) fn branches(lengths: &[i32], order: &[i64], shared: &[i32]) -> Result
         let value = lengths.len() as i64;
         return Err(Error::Value { argument: "the number of lengths", value, expected: "below 4294967295" });
     }
-    let mut seen = vec![0u64; lengths.len().div_ceil(64)];
+    let mut seen = vec![0u64; lengths.len().div_ceil(64)]; // a bit for each segment
     let mut branches: Vec<Branch> = Vec::with_capacity(lengths.len());
     let mut before = 0;
     for (index, (&value, &shared)) in order.iter().zip(shared).enumerate() {
+        if let Some(&later) = order.get(index + AHEAD) {
+            prefetch(lengths, later as usize);
+        }
         let refused = |expected| Error::Element { argument: "order", index, value, expected };
         let segment = value as usize; // negative ones become too large
         let Some(&length) = lengths.get(segment) else {
@@ -193,11 +200,8 @@ impl Packed {
     pub(crate) fn new(branches: Vec<Branch>, capacity: i32) -> Result<Self> {
         let pieces = pieces(&branches, capacity);
         let sizes: Vec<i32> = pieces.iter().map(|piece| piece.size).collect();
-        let mut row = vec![MaybeUninit::new(0); sizes.len()];
-        let mut start = vec![MaybeUninit::new(0); sizes.len()];
-        let count = pack_rows(&sizes, capacity, i64::MAX, &mut row, &mut start)?;
-        // SAFETY: every element had a value from the start.
-        let rows: Vec<u32> = row.into_iter().map(|row| unsafe { row.assume_init() } as u32).collect();
+        let mut rows = Vec::with_capacity(sizes.len());
+        let count = pack_each(&sizes, capacity, i64::MAX, |row, _| rows.push(row))?;
         let mut filled = vec![0; count];
         rows.iter().zip(sizes).for_each(|(&row, size)| filled[row as usize] += size);
         Ok(Packed { branches, pieces, rows, filled })
@@ -211,6 +215,9 @@ impl Packed {
         for (index, (piece, &row)) in self.pieces.iter().zip(&self.rows).enumerate() {
             let end = self.pieces.get(index + 1).map_or(self.branches.len(), |next| next.begin as usize);
             let branches = &self.branches[piece.begin as usize..end];
+            for later in self.branches.get(piece.begin as usize + AHEAD..end + AHEAD).unwrap_or_default() {
+                prefetch(&places.0, later.segment as usize);
+            }
             let index = index as u32;
             valley.push(2 * u64::from(index), branches[0].shared);
             valley.push(2 * u64::from(index) + 1, piece.least);
@@ -247,6 +254,7 @@ fn pieces(branches: &[Branch], capacity: i32) -> Vec<Piece> {
             _ => pieces.push(Piece { begin, size: branch.length, least: i32::MAX }),
         }
     }
+    pieces.shrink_to_fit();
     pieces
 }
 

@@ -1,0 +1,96 @@
+//! Speed of prefix trees, beside one pass that sums the tokens, and packing of as many segments.
+
+mod random;
+
+use std::hint::black_box;
+use std::mem::MaybeUninit;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use random::below;
+use windrow_core::pack::pack_rows;
+use windrow_core::plan::{Choice, PaddedLengths, Plan, Policy, Prefixes};
+use windrow_core::prefix::{TreeRows, prefix_order, tree_rows};
+
+/// Segments of `head + tail` tokens, `together` of which begin with the same `head`, as they come.
+fn segments(count: usize, together: usize, head: usize, tail: usize) -> (Vec<i32>, Vec<i64>) {
+    let (heads, tails) = (below(count / together * head, 50_000), below(count * tail, 40_000));
+    let mut tokens = Vec::with_capacity(count * (head + tail));
+    for segment in 0..count {
+        let group = segment / together;
+        tokens.extend_from_slice(&heads[group * head..(group + 1) * head]);
+        tokens.extend_from_slice(&tails[segment * tail..(segment + 1) * tail]);
+    }
+    (tokens, (0..=count).map(|segment| (segment * (head + tail)) as i64).collect())
+}
+
+fn values<T: Copy>(slots: &[MaybeUninit<T>]) -> Vec<T> {
+    // SAFETY: whoever calls has had every element written.
+    slots.iter().map(|slot| unsafe { slot.assume_init() }).collect()
+}
+
+fn orders(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("prefix_order");
+    group.sample_size(10);
+    for (name, count, together, head, tail) in [
+        ("40 thousand of 58, fours sharing 50", 40_000, 4, 50, 8),
+        ("100 thousand of 1,000, thousands sharing 800", 100_000, 1_000, 800, 200),
+        ("100 thousand of 1,000, all sharing 800", 100_000, 100_000, 800, 200),
+    ] {
+        let (tokens, offsets) = segments(count, together, head, tail);
+        let mut order = vec![MaybeUninit::uninit(); count];
+        let mut shared = vec![MaybeUninit::uninit(); count];
+        prefix_order(&tokens, &offsets, &mut order, &mut shared).unwrap();
+        let long = values(&shared).into_iter().filter(|&shared| shared as usize >= head).count();
+        assert_eq!(long, count - count / together);
+        group.throughput(Throughput::Bytes(size_of_val(&tokens[..]) as u64));
+        group.bench_function(BenchmarkId::new("sum of the tokens", name), |bencher| {
+            bencher.iter(|| black_box(&tokens).iter().map(|&token| i64::from(token)).sum::<i64>());
+        });
+        group.bench_function(BenchmarkId::new("order", name), |bencher| {
+            bencher.iter(|| prefix_order(&tokens, &offsets, &mut order, &mut shared).unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// A million segments in fours that share a beginning, the fours in an order of their own.
+fn rows(criterion: &mut Criterion) {
+    const COUNT: usize = 1_000_000;
+    const CAPACITY: i32 = 2048;
+    let (heads, tails) = (below(COUNT / 4, 200), below(COUNT, 20));
+    let lengths: Vec<i32> = (0..COUNT).map(|segment| heads[segment / 4] + tails[segment] + 2).collect();
+    let fours = (0..COUNT / 4).map(|at| at * 7919 % (COUNT / 4));
+    let order: Vec<i64> =
+        fours.flat_map(|four| (4 * four..4 * four + 4).map(|segment| segment as i64)).collect();
+    let share = |&segment: &i64| if segment % 4 == 0 { 0 } else { heads[segment as usize / 4] + 1 };
+    let shared: Vec<i32> = order.iter().map(share).collect();
+    let mut row = vec![MaybeUninit::uninit(); COUNT];
+    let mut parent = row.clone();
+    let mut start = vec![MaybeUninit::uninit(); COUNT];
+    let mut own = start.clone();
+    let choice = Choice::default();
+    let policy = Policy { padded_lengths: PaddedLengths::Given(vec![CAPACITY]), ..Policy::fixed(8) };
+    let plan = || {
+        let prefixes = Prefixes { order: &order, shared: &shared, choice: &choice };
+        Plan::of_trees(&lengths, prefixes, policy.clone()).unwrap()
+    };
+    let statistics = *plan().statistics();
+    assert_eq!(statistics.repeated_tokens(), 0);
+    assert!(statistics.padding_tokens() < statistics.row_tokens / 100);
+    let mut group = criterion.benchmark_group("1 million segments");
+    group.throughput(Throughput::Elements(COUNT as u64)).sample_size(10);
+    group.bench_function("pack_rows", |bencher| {
+        bencher.iter(|| pack_rows(&lengths, CAPACITY, i64::MAX, &mut row, &mut start).unwrap());
+    });
+    group.bench_function("tree_rows", |bencher| {
+        bencher.iter(|| {
+            let out = TreeRows { row: &mut row, start: &mut start, own: &mut own, parent: &mut parent };
+            tree_rows(&lengths, &order, &shared, CAPACITY, out).unwrap()
+        });
+    });
+    group.bench_function("plan of trees", |bencher| bencher.iter(plan));
+    group.finish();
+}
+
+criterion_group!(benches, orders, rows);
+criterion_main!(benches);

@@ -1,0 +1,37 @@
+"""The fewest tokens that rows of prefix trees can take, from below."""
+
+import numpy as np
+
+
+def least_row_tokens(lengths, order, shared, capacity):
+    """A lower bound of the tokens in rows of ``capacity`` that hold all segments.
+
+    A row that holds a node of the tree at depth ``d`` holds the ``d`` tokens above it, too, so at most
+    ``capacity - d`` below. If ``below`` tokens lie below the node in all rows together, it lies in
+    ``ceil(below / (capacity - d))`` of them or more, and in no fewer than any of its children does.
+    """
+    open_nodes = [[0, 0, 1]]  # depth, tokens below, rows; the path to the last segment
+
+    def close(parent_depth):
+        depth, below, rows = open_nodes.pop()
+        if depth < capacity:
+            rows = max(rows, -(-below // (capacity - depth)))
+        return below + rows * (depth - parent_depth), rows
+
+    def add(below, rows):
+        open_nodes[-1][1] += below
+        open_nodes[-1][2] = max(open_nodes[-1][2], rows)
+
+    for length, common in zip(np.asarray(lengths)[order].tolist(), shared.tolist(), strict=True):
+        while open_nodes[-1][0] > common:
+            if open_nodes[-2][0] < common:
+                below, rows = close(common)
+                open_nodes.append([common, 0, 1])
+            else:
+                below, rows = close(open_nodes[-2][0])
+            add(below, rows)
+        if length > open_nodes[-1][0]:
+            open_nodes.append([length, 0, 1])
+    while len(open_nodes) > 1:
+        add(*close(open_nodes[-2][0]))
+    return open_nodes[0][1]
