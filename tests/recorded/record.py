@@ -65,6 +65,7 @@ def make_model() -> None:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", model_max_length=MAX_LENGTH
     ).save_pretrained(MODEL)
+    torch.set_num_threads(1)  # so small a model is only slower on more
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
