@@ -72,9 +72,9 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
 
     models: list[Any] = []
     ending.farewell = lambda: farewell(models, settings["use_cache"])
-    output = Output(settings["output_path"]) if settings["output_path"] and is_first_host() else None
     words = repaired(settings, arguments)
     manager = checked(task_manager(settings), settings["tasks"])
+    output = Output(settings["output_path"]) if settings["output_path"] and is_first_host() else None
     with (
         output or nullcontext(),
         _called(words if output is None else [*words, *output.words], {"TaskManager": manager}),
