@@ -112,7 +112,8 @@ class LLMIndexedBatch(_Batch):
         _check_shape("targets", targets, shape)
         _check_shape("document_idx", document_idx, shape[:-1])
         _check_shape("sequence_idx", sequence_idx, shape[:-1])
-        positions = numpy.zeros(shape, np.int32) + numpy.arange(shape[-1], dtype=np.int32)
+        columns = numpy.arange(shape[-1], dtype=np.int32)
+        positions = numpy.zeros(shape, np.int32) + numpy.broadcast_to(columns, shape)
         segments = numpy.ones(shape, np.int32)
         return cls(
             inputs=inputs,
@@ -156,7 +157,7 @@ class LLMIndexedBatch(_Batch):
             return self._document_borders
         segments = self.inputs_segmentation
         numpy = _numpy_of(segments)
-        is_first = numpy.arange(segments.shape[-1]) == 0
+        is_first = numpy.broadcast_to(numpy.arange(segments.shape[-1]) == 0, segments.shape)
         borders: Array = (segments != numpy.roll(segments, 1, axis=-1)) | is_first
         return borders
 
