@@ -77,6 +77,25 @@ proptest! {
         assert_rows(&segments, longest + more);
     }
 
+    /// Long ones in rows little longer, where pieces of one tree come into one row and share there, too.
+    #[test]
+    fn rows_share_across_pieces(
+        grown in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0..90usize, prop::collection::vec(0..3, 0..60)), 2..30,
+        ),
+        more in 0..120i32,
+    ) {
+        let mut segments: Vec<Vec<i32>> = Vec::new();
+        for (from, keep, more) in grown {
+            let mut segment = if segments.is_empty() { vec![0; 90] } else { from.get(&segments).clone() };
+            segment.truncate(keep);
+            segment.extend(more);
+            segments.push(segment);
+        }
+        let longest = lengths(&segments).into_iter().max().unwrap_or(0);
+        assert_rows(&segments, longest + more);
+    }
+
     /// Deep ones, where shared beginnings are far longer than what follows.
     #[test]
     fn deep_rows_hold_trees(ends in prop::collection::vec((0..4usize, prop::collection::vec(0..2, 0..4)), 0..40), more in 0..60i32) {

@@ -220,15 +220,16 @@ impl Packed {
             }
             let index = index as u32;
             valley.push(2 * u64::from(index), branches[0].shared);
-            valley.push(2 * u64::from(index) + 1, piece.least);
-            if piece.size == 0 {
-                continue; // its place is behind all others
-            }
             let (filled, last) = (&mut self.filled[row as usize], &mut last[row as usize]);
             // Pieces of one tree may have come into one row: then they share there, too.
             let (shared, before) = last.map_or((0, NONE), |(piece, segment)| {
                 (valley.least_after(2 * u64::from(piece) + 1), segment)
             });
+            // Only now: what the first segment shares does not depend on those behind it.
+            valley.push(2 * u64::from(index) + 1, piece.least);
+            if piece.size == 0 {
+                continue; // its place is behind all others
+            }
             *last = Some((index, lay_piece(branches, shared, before, first_row + row, filled, places)));
         }
         // Segments without tokens are the first in the order, all of them in one piece.
