@@ -230,7 +230,7 @@ def test_max_length_counts_the_prompt(llama):
     short, long = ask(llama, part, whole)
     assert long.startswith(short)
     assert 0 < len(short) < len(long)
-    bad = (prompt, {"max_length": size})
+    bad = (prompt, {"until": [], "max_gen_toks": 20, "max_length": size})
     with pytest.raises(
         ValueError, match=f"request 1: max_length is {size}, but the prompt has {size} tokens"
     ):

@@ -14,6 +14,8 @@ from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from time import perf_counter
 from typing import Any
 
+from tqdm import tqdm
+
 from windrow.cli.endings import Ending
 
 HELP = "evaluate a model: lm_eval's command with the model type windrow"
@@ -107,8 +109,9 @@ def _import_from_here() -> None:
 def _no_forks() -> Iterator[None]:
     """Lets lm_eval's bootstrap start its workers afresh: a fork of JAX's threads may deadlock."""
     chosen: Any = multiprocessing.get_start_method(allow_none=True)
+    tqdm.get_lock()  # with another start method, its semaphore would outlive a run that Ctrl-C ends
     if chosen is None and "forkserver" in multiprocessing.get_all_start_methods():
-        multiprocessing.set_start_method("forkserver")
+        multiprocessing.set_start_method("forkserver", force=True)
     try:
         yield
     finally:
