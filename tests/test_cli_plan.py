@@ -175,7 +175,7 @@ def test_it_plans_what_a_run_does(evals, tmp_path):
     options = ("--tokens-per-batch", 2048, "--json", tmp_path / "plan.json")
     planned = windrow("plan", *words, "--tokenizer", model, *options)
     assert planned.returncode == 0, planned.stderr
-    arguments = f"pretrained={model},tokens_per_batch=2048"
+    arguments = f"pretrained={model},tokens_per_batch=2048,share=equal"
     ran = windrow(
         "run", *words, "--model_args", arguments, "--output_path", tmp_path / "out", JAX_NUM_CPU_DEVICES="1"
     )
