@@ -208,7 +208,9 @@ def _told(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"windrow: {error.code}" if isinstance(error.code, str) else "windrow: stops here"
     story = "".join(traceback.format_exception(error)).rstrip()
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    # Where a collective runs outside a compiled step, JAX may raise a ValueError for a lost connection.
+    lost = any(words in str(error) for words in ("Gloo", "closed by peer", "reset by peer"))
+    if isinstance(error, jax.errors.JaxRuntimeError) or lost:
         return (
             f"{story}\nwindrow: a step that all processes take part in failed. Unless this process is "
             "itself at fault, a peer went away; its own output says why."
