@@ -52,7 +52,7 @@ def hidden(params: Params, tokens: jax.Array, positions: jax.Array, segment_ids:
     slopes = jnp.float32(2.0) ** -(8 * jnp.arange(1, heads + 1, dtype=jnp.float32) / heads)
     distance = positions[:, :, None] - positions[:, None, :]
     visible = (segment_ids[:, :, None] == segment_ids[:, None, :]) & (distance >= 0)
-    penalty = slopes[:, None, None] * distance[:, None].astype(jnp.float32)
+    penalty = slopes[None, :, None, None] * distance[:, None].astype(jnp.float32)
     bias = jnp.where(visible[:, None], -penalty, jnp.float32(-1e9))
 
     flow = params["embedding"][tokens]
