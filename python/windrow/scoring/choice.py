@@ -9,7 +9,7 @@ charged what :data:`SHAPE_PRICE` says, for its compilation. Prices are the same 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +28,6 @@ EXPONENTIAL = 64
 softmax. Measured on a CPU, for rows of 128 and 512 tokens of a small Llama."""
 
 SHORT, LONG = 128, 2048
-
-
-class Price(Protocol):
-    """What a row of some length costs, in tokens of a short row."""
-
-    def __call__(self, length: int) -> float:
-        """The cost of one row."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ def _operations(model: LanguageModel, params: Any, shape: tuple[int, int]) -> fl
     return float(account["flops"] + EXPONENTIAL * max(0.0, account.get("transcendentals", 0.0)))
 
 
-def cost(plan: Plan, price: Price) -> int:
+def cost(plan: Plan, price: RowPrice) -> int:
     """What a plan costs, in tokens of a short row: all its rows, filler too, and its shapes.
 
     >>> plan = Plan(np.array([5, 1, 3, 5, 2], np.int32), batch_size=2, padded_lengths=[8])
@@ -112,7 +104,7 @@ class Chosen:
     costs: dict[str, int]
 
 
-def choose_plan(policy: BatchPolicy, segments: Segments, row_multiple: int, price: Price | None) -> Chosen:
+def choose_plan(policy: BatchPolicy, segments: Segments, row_multiple: int, price: RowPrice | None) -> Chosen:
     """The cheapest plan under a policy.
 
     Args:
