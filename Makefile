@@ -41,7 +41,7 @@ test-rust:
 	cargo test --workspace --exclude windrow-py --quiet
 
 test-python: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 PARITY := $(VENV)-parity
 

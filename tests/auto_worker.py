@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from reference_models import GPT2, LLAMA, MAMBA, random_tensors, write
 from windrow import BatchPolicy, LanguageModel
 from windrow.generation import GenerationDefaults, Generator, Settings
+from windrow.generation.logits import RunRules
 from windrow.models import load
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding
@@ -123,7 +124,7 @@ def generate(options):
     )  # fmt: skip
     few = as_segments([3], [1], options["vocab"])
     generator.run(few, [Settings(2)], lambda *_: None)
-    generator._sized_batching(prompts, settings)
+    generator._sized_batching(prompts, settings, RunRules(settings, ()))
     made = []
     taken = growth(lambda: generator.run(prompts, settings, lambda index, _: made.append(index)))
     assert sorted(made) == list(range(count))

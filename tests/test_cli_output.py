@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,21 +45,23 @@ def test_a_file_system_without_write_access():
         Output("/proc/out")
 
 
-@pytest.fixture
-def small_files():
-    """No file may have more bytes than this: what a full disk does to a write, this does."""
+@contextmanager
+def small_files(size):
+    """Limits every file to ``size`` bytes: writes fail as they do on a full disk.
+
+    The limit holds for the whole process, so it must end before pytest writes again: its own output
+    may be a file that is larger.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
 
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_disk_without_room(tmp_path, small_files):
-    small_files(TRIAL_BYTES // 2)
-    with pytest.raises(OSError, match=r"cannot be written: File too large in"):
+def test_a_disk_without_room(tmp_path):
+    with small_files(TRIAL_BYTES // 2), pytest.raises(OSError, match="cannot be written: File too large in"):
         Output(str(tmp_path / "not" / "yet"))
     assert list(tmp_path.iterdir()) == []
 
@@ -71,13 +74,13 @@ def saved(output, name="results_2026.json", text='{"results": {}}'):
     return folder / name
 
 
-def test_files_come_as_a_whole_or_not_at_all(tmp_path, small_files):
+def test_files_come_as_a_whole_or_not_at_all(tmp_path):
     output = Output(str(tmp_path / "out"))
     results = saved(output)
     saved(output, "samples_none_2026.jsonl", "")
     samples = saved(output, "samples_choices_2026.jsonl", "{}\n" * 1000)
-    small_files(2000)
-    with pytest.raises(OSError, match=r"cannot be written any more: .*File too large") as raised:
+    full = pytest.raises(OSError, match=r"cannot be written any more: .*File too large")
+    with small_files(2000), full as raised:
         output.deliver({"windrow": "a report"})
     stage = Path(re.search(r"; the results are in (.*)$", str(raised.value))[1])
     assert {results, samples} <= set((stage / "model").iterdir())
