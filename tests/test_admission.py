@@ -50,7 +50,7 @@ def test_endless_and_one_way_sources(tmp_path, run, argument, request_):
     assert run(source, tmp_path) == 4
     assert run(source.repeat(2), tmp_path) == 8
     for endless in (source.repeat(), source.repeat()[::3], source.repeat().shuffle(seed=1).map(lambda x: x)):
-        with pytest.raises(ValueError, match=rf"^{argument} has no end, .*leave out .repeat\(\)"):
+        with pytest.raises(ValueError, match=rf"^{argument} is endless, .*remove .repeat\(\)"):
             run(endless, tmp_path)
     one_way = {
         "generator": (request_ for _ in range(4)),
@@ -60,6 +60,6 @@ def test_endless_and_one_way_sources(tmp_path, run, argument, request_):
     }
     for name, given in one_way.items():
         with pytest.raises(
-            TypeError, match=f"^{argument} must be a sequence with a length and an index, not a {name}"
+            TypeError, match=f"^{argument} must be a sequence with a length and indexing, not a {name}"
         ):
             run(given, tmp_path)

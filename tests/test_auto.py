@@ -129,7 +129,7 @@ def test_command_line_strings(evals):
 
 
 def test_contradictions_are_refused(tokenizer):
-    with pytest.raises(ValueError, match="memory_budget is for tokens_per_batch='auto' alone"):
+    with pytest.raises(ValueError, match="memory_budget needs tokens_per_batch='auto'"):
         BatchPolicy(memory_budget="2GiB")
     with pytest.raises(ValueError, match="give batch_size or tokens_per_batch, not both"):
         JaxLM(wide_model(), tokenizer, batch_size=8, tokens_per_batch="auto")
@@ -193,9 +193,9 @@ def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
 def test_too_small_a_budget_is_told(tokenizer):
     lm = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="700KiB", mesh=MESHES[1]())
     message = (
-        r"a batch of 1 x \d\d tokens, the least that holds the longest request, needs \S+ [KM]iB beside the "
-        r"parameters, and \S+ KiB of the 700.0 KiB that memory_budget allows can be planned for; "
-        "give a larger memory_budget"
+        r"a batch of 1 x \d\d tokens, the smallest that holds the longest request, needs \S+ [KM]iB beside "
+        r"the parameters, and \S+ KiB of the 700.0 KiB that memory_budget allows can be planned for; "
+        "raise memory_budget"
     )
     with pytest.raises(ValueError, match=message):
         lm.loglikelihood(instances(generated_pairs()))

@@ -235,7 +235,7 @@ class TestFromInputs:
                 (2,),
                 (2,),
                 (2, 4),
-                r"targets has shape \(2, 4\); with these inputs it must be \(2, 3\)",
+                r"targets has shape \(2, 4\); for these inputs it must be \(2, 3\)",
             ),
             ((2, 3), (3,), (2,), None, r"document_idx has shape \(3,\); .* must be \(2,\)"),
             ((2, 3), (2,), (), (2, 3), r"sequence_idx has shape \(\); .* must be \(2,\)"),

@@ -157,7 +157,10 @@ def test_a_cache_of_another_model_ends_in_one_line(tmp_path):
         folder=tmp_path,
     )
     assert is_one_line(result), result.stderr
-    assert "kept_rank0.db was made with another tokenizer; name another one with use_cache" in result.stderr
+    assert (
+        "kept_rank0.db does not match this run (different tokenizer); choose another with use_cache"
+        in result.stderr
+    )
 
 
 def test_predict_only_writes_samples_without_metrics(tmp_path):

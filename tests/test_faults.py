@@ -87,7 +87,7 @@ def test_parts_that_return_something_else():
     message = "head returned None; return the logits alone, [8, size]"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         scored(prefix_model(256, hidden=hidden, head=lambda params, picked: None))
-    message = "step returned an array [8, 8, 8]; return (state, what head reads)"
+    message = "step returned an array [8, 8, 8]; return (state, what head takes)"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         scored(prefix_model(256, **{**ALL_PARTS, "step": lambda *given: step(*given)[1]}))
 
@@ -182,9 +182,9 @@ FACTORIES = {
     "swapped": (TypeError, "must return (LanguageModel, tokenizer), not (Bytes, LanguageModel)"),
     "model_alone": (TypeError, "must return (LanguageModel, tokenizer), not LanguageModel"),
     "stumbling": (RuntimeError, "raised KeyError: 'params' ({file}, line 14)"),
-    "asking": (TypeError, "takes (folder); it must be a function without arguments"),
-    "NUMBER": (TypeError, "is not a function, but of type int"),
-    "swaped": (ValueError, "cannot be found: {module} has no 'swaped'; it has swapped, Bytes, model_alone, "),
+    "asking": (TypeError, "takes (folder); it must take no required arguments"),
+    "NUMBER": (TypeError, "must be a function, not int"),
+    "swaped": (ValueError, "not found: {module} has no 'swaped'; it has swapped, Bytes, model_alone, "),
 }
 
 FACTORY_MODULE = """

@@ -396,9 +396,7 @@ def test_bad_arguments_are_named(letters):
             generate(model, letters, ["a"], max_new_tokens=4, **{name: given})
     with pytest.raises(ValueError, match="chunk_length needs a model with init_state and step"):
         generate(letter_model(), letters, ["a"], max_new_tokens=4, chunk_length=2)
-    with pytest.raises(
-        ValueError, match="request 0: it has the token 9, but the model's logits are for 5 tokens"
-    ):
+    with pytest.raises(ValueError, match="request 0: token 9 is outside the model's vocabulary of 5"):
         generate(constant_model(np.zeros(5)), letters, ["j"], max_new_tokens=4)
     with pytest.raises(ValueError, match="request 1: "):
         generate(model, letters, ["a", ""], max_new_tokens=4)

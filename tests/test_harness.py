@@ -331,13 +331,16 @@ def wrong_model(**parts):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"apply": lambda p, tokens, *_: tokens}, r"apply gives shape \(8, 8\); it must give \[8, 8, size\]"),
+        ({"apply": lambda p, tokens, *_: tokens}, r"apply returned shape \(8, 8\); expected \[8, 8, size\]"),
         (
             {"apply": lambda p, tokens, *_: jnp.zeros((8, 8, 256), jnp.int32)},
-            "apply gives int32; it must give floating",
+            "apply returned int32; expected a floating-point dtype",
         ),
-        ({"hidden": lambda p, tokens, *_: jnp.zeros((8, 4))}, "hidden gives shape"),
-        ({"head": lambda p, picked: jnp.zeros((len(picked), 9))}, "apply for 256 tokens, head for 9 tokens"),
+        ({"hidden": lambda p, tokens, *_: jnp.zeros((8, 4))}, "hidden returned shape"),
+        (
+            {"head": lambda p, picked: jnp.zeros((len(picked), 9))},
+            "vocabulary sizes: apply 256, head 9",
+        ),
     ],
 )
 def test_models_that_break_the_contract_are_refused_before_anything_runs(parts, message):
@@ -359,7 +362,7 @@ def test_scoring_takes_a_tokenizer_that_cannot_decode():
 @pytest.mark.parametrize("max_length", [65, "65", "unbounded"])
 def test_no_more_tokens_than_the_model_can_see(max_length):
     model = prefix_model(256, max_length=64)
-    with pytest.raises(ValueError, match=r"max_length is .*, but the model can see only 64 tokens"):
+    with pytest.raises(ValueError, match=r"max_length=.* exceeds the model's limit of 64 tokens"):
         JaxLM(model, ByteTokenizer(), prefix_token_id=0, max_length=max_length)
     assert JaxLM(model, ByteTokenizer(), prefix_token_id=0, max_length="64").max_length == 64
 
@@ -374,7 +377,7 @@ def test_a_tokenizer_may_have_more_tokens_than_the_model():
     pairs = [("ab", "c"), ("ab", "\u00ff"), ("ab", "d")]
     smaller = naive_logprobs(lm.model.params, list(b"abc"))[-1][0]
     assert lm.loglikelihood(requests_of("loglikelihood", pairs[0]))[0][0] == pytest.approx(smaller, abs=1e-4)
-    message = r"^request 1 \(task animals, document 11\): it has the token 255, .* logits are for 200 tokens"
+    message = r"^request 1 \(task animals, document 11\): token 255 is outside the model's vocabulary of 200"
     wide = [("ab", "c"), ("ab", "\u00ff"), ("ab", "d")]
     Sized.encode = lambda self, text: [min(ord(letter), 255) for letter in text]
     with pytest.raises(ValueError, match=message):

@@ -63,7 +63,7 @@ def test_a_cache_that_something_else_made_is_refused(tmp_path, what):
     first = cached(tmp_path, byte_lm()).loglikelihood(REQUESTS)
     other = OTHERS[what]()
     with pytest.raises(
-        ValueError, match=f"kept_rank0.db was made with another {what}; name another"
+        ValueError, match=rf"kept_rank0.db does not match this run \(different {what}\); choose another"
     ) as error:
         cached(tmp_path, other)
     assert "\n" not in str(error.value)
@@ -86,7 +86,9 @@ def test_a_cache_of_unknown_origin_is_refused(tmp_path):
 
     silent = Silent(MODEL, ByteTokenizer(), prefix_token_id=0)
     cached(tmp_path, silent).loglikelihood(REQUESTS)
-    with pytest.raises(ValueError, match=r"kept_rank0.db does not say what made its results; name another"):
+    with pytest.raises(
+        ValueError, match=r"kept_rank0.db does not record which model made it; choose another"
+    ):
         cached(tmp_path, byte_lm())
 
 
@@ -95,7 +97,7 @@ def test_failures_in_a_cache_are_kept_from_runs_that_refuse_them(tmp_path):
     skipping = cached(tmp_path, byte_lm(on_bad_request="skip"))
     bad = [Instance("loglikelihood", {}, ("a", ""), 0)]
     assert skipping.loglikelihood(bad) == [(-np.inf, False)]
-    with pytest.raises(ValueError, match="was made with another on_bad_request"):
+    with pytest.raises(ValueError, match=r"does not match this run \(different on_bad_request\)"):
         cached(tmp_path, byte_lm())
     assert cached(tmp_path, byte_lm(on_bad_request="skip")).loglikelihood(bad) == [(-np.inf, False)]
 
@@ -108,7 +110,7 @@ def test_simple_evaluate_refuses_it_too(tmp_path):
     again = byte_lm()
     assert simple_evaluate(again, bootstrap_iters=0, **options)["results"] == first["results"]
     assert again.report()["requests"] == 0
-    with pytest.raises(ValueError, match="was made with another parameters, another model function"):
+    with pytest.raises(ValueError, match=r"does not match this run \(different parameters, model function\)"):
         simple_evaluate(byte_lm(prefix_model(256, seed=1, max_length=64)), bootstrap_iters=0, **options)
 
 

@@ -195,7 +195,7 @@ def test_a_cache_of_another_model_is_refused_alike_on_all(tmp_path):
     first, second = results(tmp_path, "caching", 2)
     assert (first["same"], first["ran"]) == (second["same"], second["ran"]) == (True, 0)
     assert re.search(
-        "kept_rank0.db was made with another parameters, another model function", first["message"]
+        r"kept_rank0.db does not match this run \(different parameters, model function\)", first["message"]
     )
     assert first["message"] == second["message"]
 

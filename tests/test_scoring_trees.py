@@ -129,7 +129,7 @@ def test_a_model_of_your_own_with_a_mask():
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_model_that_does_not_honour_reach_gets_no_trees(fault):
-    message = r"share='trees' is not possible with this model: a token's log-probability is -\d+.* in a row"
+    message = r"share='trees' does not work with this model: a token's log-probability is -\d+.* in a row"
     with pytest.raises(ValueError, match=message):
         scored(BROKEN[fault], "trees")
 
@@ -145,7 +145,7 @@ def test_what_cannot_be():
         scored(plain, "trees")
     with pytest.raises(ValueError, match="share must be 'auto', 'trees', 'equal' or False, not 'all'"):
         BatchPolicy(share="all")
-    with pytest.raises(ValueError, match="share='trees' packs rows already; leave out pack"):
+    with pytest.raises(ValueError, match="share='trees' already packs rows; leave out pack"):
         BatchPolicy(share="trees", pack=True)
     with pytest.raises(ValueError, match="share must be 'auto', 'trees', 'equal' or False, not 'tree'"):
         JaxLM(HONEST, Bytes(), share="tree", prefix_token_id=0)

@@ -189,7 +189,7 @@ def test_a_bad_request_is_called_by_its_place_in_the_stream(tmp_path):
     assert first.startswith("request 9: its continuation merges")
     assert first.endswith("; it begins 'a'")
     assert second.startswith("request 10: its continuation has 5 tokens, and the model can see only 4")
-    assert last == 'Repair these requests, or leave them out with on_bad_request="skip".'
+    assert last == 'Fix these requests, or skip them with on_bad_request="skip".'
     requests[9] |= {"idx": 70}
     with pytest.raises(ValueError, match="request 70: its continuation merges"):
         list(texts(tmp_path, requests))

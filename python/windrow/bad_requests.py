@@ -1,11 +1,11 @@
-"""The error for requests that cannot be run, which says of each what is wrong with it."""
+"""The error for requests that cannot be run, with a reason for each."""
 
 from collections.abc import Callable, Mapping
 
 LISTED = 10
 """How many bad requests an error lists."""
 
-REMEDY = 'Repair these requests, or leave them out with on_bad_request="skip".'
+REMEDY = 'Fix these requests, or skip them with on_bad_request="skip".'
 
 
 class BadRequestsError(ValueError):
@@ -16,7 +16,7 @@ class BadRequestsError(ValueError):
 
     >>> print(BadRequestsError({3: "the continuation is empty"}))
     request 3: the continuation is empty
-    Repair these requests, or leave them out with on_bad_request="skip".
+    Fix these requests, or skip them with on_bad_request="skip".
     """
 
     def __init__(
@@ -32,5 +32,5 @@ class BadRequestsError(ValueError):
         super().__init__("\n".join([*lines, remedy]))
 
     def named(self, name: Callable[[int], str]) -> "BadRequestsError":
-        """The same error with other names for the requests."""
+        """The same error, with requests named by ``name``."""
         return BadRequestsError(self.reasons, self._remedy, name)

@@ -1,4 +1,4 @@
-"""Batches of token sequences as pytrees: what the model sees, and what scoring needs.
+"""Batches of token sequences as pytrees: the model's inputs, and what scoring needs.
 
 Batches hold NumPy arrays on the host and JAX arrays on devices. They are frozen
 dataclasses registered with JAX, so ``jax.tree.map``, ``jax.jit`` and Grain work
@@ -42,21 +42,20 @@ class _Batch:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class LLMIndexedBatch(_Batch):
-    """A batch of token sequences, one per row, that knows which document each comes from.
+    """A batch of token sequences, one per row, with the document each comes from.
 
-    ``rows`` and ``length`` are the batch's shape. Segment 0 and document 0 mark
-    padding.
+    The batch has shape ``[rows, length]``. Segment 0 and document 0 mark padding.
 
     Attributes:
-        inputs: Tokens the model sees, ``int32[rows, length]``.
+        inputs: The model's input tokens, ``int32[rows, length]``.
         targets: The token that follows each input, ``int32[rows, length]``.
         inputs_position: Position of each input in its sequence, from 0.
         targets_position: Position of each target in its sequence, from 0.
         inputs_segmentation: 1 for a token, 0 for padding.
-        targets_segmentation: 1 where a target is scored, else 0.
+        targets_segmentation: 1 if a target is scored, else 0.
         document_idx: The row's document, from 1; 0 for a row of padding.
             ``int32[rows]``.
-        sequence_idx: The row's place among its document's sequences, ``int32[rows]``.
+        sequence_idx: The row's index among its document's sequences, ``int32[rows]``.
         _document_borders: True where a document begins, ``bool[rows, length]``; if
             ``None``, `get_document_borders` derives it from ``inputs_segmentation``.
 
@@ -101,7 +100,7 @@ class LLMIndexedBatch(_Batch):
             and segments are ``int32``. There are no explicit document borders.
 
         Raises:
-            ValueError: The shapes do not fit together.
+            ValueError: The shapes do not match.
         """
         inputs, document_idx, sequence_idx = map(_array, (inputs, document_idx, sequence_idx))
         numpy = _numpy_of(inputs)
@@ -119,7 +118,7 @@ class LLMIndexedBatch(_Batch):
             inputs=inputs,
             targets=targets,
             inputs_position=positions,
-            targets_position=positions.copy(),  # no buffer twice: it could not be donated
+            targets_position=positions.copy(),  # a buffer that occurs twice cannot be donated
             inputs_segmentation=segments,
             targets_segmentation=segments.copy(),
             document_idx=document_idx,
@@ -142,7 +141,7 @@ class LLMIndexedBatch(_Batch):
 
     @classmethod
     def get_sample(cls, batch_size: int, max_length: int) -> Self:
-        """A batch of zeros, for example to initialize a model: JAX arrays, as `get_dtype_struct` says."""
+        """A batch of zeros with the shapes of `get_dtype_struct`, for example to initialize a model."""
         struct = cls.get_dtype_struct(batch_size, max_length)
         sample: Self = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), struct)
         return sample
@@ -168,14 +167,14 @@ class LLMIndexedBatch(_Batch):
     def __getitem__(self, key: Any) -> Self:
         """The part of the batch that ``key`` selects, in NumPy's notation for ``[rows, length]``.
 
-        Each field is indexed by as much of the key as it has dimensions:
-        ``batch[:, 128:256]`` cuts the token fields and keeps ``document_idx``.
-        Document borders are computed before they are cut, so a piece from the
-        middle of a document begins with none.
+        Each field uses as many parts of the key as it has dimensions:
+        ``batch[:, 128:256]`` slices the token fields and keeps ``document_idx``.
+        Document borders are computed before slicing, so a slice from the middle of a
+        document does not start with a border.
 
         Raises:
             IndexError: The key has more dimensions than the batch, or is a mask of
-                single tokens, which no row's fields could follow.
+                single tokens, which cannot select whole rows.
         """
         whole = self.replace(_document_borders=self.get_document_borders())
         dimensions = np.ndim(self.inputs)
@@ -186,13 +185,13 @@ class LLMIndexedBatch(_Batch):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class HostBatch(_Batch):
-    """One batch as the model sees it, and where its scores are read.
+    """One batch of model inputs, and where its scores are read.
 
-    Rows may be packed, and shared by several requests, so a score does not belong
-    to a row. The logits at a position predict the next token: a *pick* is a
-    position whose logits are needed, a *read* is one scored token. Rows come in
-    equal groups, one per device, and picks are numbered within their group. All
-    batches of a shape have the same number of picks and reads.
+    Rows may be packed or shared by several requests, so a score does not belong to a
+    row. The logits at a position predict the next token: a *pick* is a position whose
+    logits are needed, a *read* is one scored token. Rows are divided into equal groups,
+    one per device, and picks are numbered within their group. All batches of a shape
+    have the same number of picks and reads.
 
     ```text
     logits    = model(inputs, positions, segment_ids)         [rows, length, vocab], of one group
@@ -200,11 +199,11 @@ class HostBatch(_Batch):
     scores    = picked[read_pick, read_target]                 one per read
     ```
 
-    If rows hold prefix trees, segments share beginnings: a segment's tokens lie along
-    a path through its row, and ``reach`` says which token sees which.
+    If rows hold prefix trees, segments share prefixes: a segment's tokens lie on a path
+    through its row, and ``reach`` says which token sees which.
 
     Attributes:
-        inputs: Tokens the model sees, ``int32[rows, length]``.
+        inputs: The model's input tokens, ``int32[rows, length]``.
         positions: Each token's position in its segment, from 0; in a tree, its depth.
         segment_ids: Each token's segment, or tree, within its row, from 1; 0 in padding
             and filler.
@@ -214,7 +213,7 @@ class HostBatch(_Batch):
         read_request: The request the token belongs to, ``int32[groups, reads]``; -1
             in padding.
         reach: ``int32[rows, length]``: token ``i`` of a row sees token ``j`` if
-            ``j <= i < reach[j]``. ``None`` if rows hold no trees: a token then sees the
+            ``j <= i < reach[j]``. ``None`` without trees: a token then sees itself and the
             earlier tokens of its segment.
     """
 
@@ -235,7 +234,7 @@ def join_rows(batches: Sequence[_SomeBatch]) -> _SomeBatch:
 
 
 def _leading(key: Any, dimensions: int, most: int) -> tuple[Any, ...]:
-    """As much of an indexing key as a field of ``dimensions`` has, in a batch of ``most``."""
+    """The parts of an indexing key for a field with ``dimensions`` axes, in a batch with ``most``."""
     parts = list(key) if isinstance(key, tuple) else [key]
     indexed = sum(map(_indexed, parts))
     if indexed > most:
@@ -255,7 +254,7 @@ def _leading(key: Any, dimensions: int, most: int) -> tuple[Any, ...]:
 
 
 def _indexed(part: Any) -> int:
-    """How many dimensions one part of an indexing key takes."""
+    """How many dimensions one part of an indexing key consumes."""
     if part is None or part is Ellipsis:
         return 0
     is_mask = getattr(part, "dtype", None) == np.bool_
@@ -267,13 +266,13 @@ def _array(value: Any) -> Any:
 
 
 def _numpy_of(array: Array) -> Any:
-    """The module with NumPy's functions for this kind of array."""
+    """``numpy`` or ``jax.numpy``, depending on the array."""
     return jnp if isinstance(array, jax.Array) else np
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; with these inputs it must be {shape}")
+        raise ValueError(f"{name} has shape {array.shape}; for these inputs it must be {shape}")
 
 
 def _parts(batch: Any) -> list[Any]:
@@ -281,7 +280,7 @@ def _parts(batch: Any) -> list[Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two arrays are equal in the parts this process holds."""
+    """Whether two arrays are equal, in the shards that this process holds."""
     if isinstance(one, jax.Array) and isinstance(other, jax.Array) and not one.is_fully_addressable:
         shards = zip(one.addressable_shards, other.addressable_shards, strict=True)
         return one.shape == other.shape and all(_same(mine.data, others.data) for mine, others in shards)

@@ -1,11 +1,11 @@
-"""Where lm-eval's own backend reads some log-probabilities at other positions.
+"""Reproduces the shifted reads of lm-eval's own backend.
 
-``HFLM`` of lm_eval 0.4.13 runs the model once for all requests of a call whose
-inputs (context and continuation but its last token) are equal, and keeps the
-logits of the longest continuation among them. For a request of the group with a
-shorter continuation it takes the greedy flag from the *last* of these logits, as
-it should, but gathers the log-probabilities from the *first* ones
-(``HFLM._loglikelihood_tokens`` and ``Collator.get_cache``). So in
+``HFLM`` of lm_eval 0.4.13 runs the model once for all requests of a call with equal
+inputs (context and continuation without its last token), and keeps the logits of the
+longest continuation in the group. For a request with a shorter continuation it takes
+the greedy flag from the *last* of these logits, as it should, but gathers the
+log-probabilities from the *first* ones (``HFLM._loglikelihood_tokens`` and
+``Collator.get_cache``). So in
 
 ```text
 tokens                          a  b  c  d  e
@@ -13,12 +13,12 @@ continuation of request 0          b  c  d  e     read at a b c d
 continuation of request 1                d  e     read at c d, but HFLM reads d at a and e at b
 ```
 
-request 1 is given log p(d | a) + log p(e | a b). Only requests that split the same
-tokens at different places are concerned, which is rare; those with equally long
-continuations, such as the choices of a question, are not.
+request 1 gets log p(d | a) + log p(e | a b). This only affects requests that split the
+same tokens at different places, which is rare; requests with continuations of equal
+length, such as the choices of a question, are not affected.
 
-Numbers that are to be the harness's own have to repeat this. Each such read is one
-more segment: the tokens up to where it is read, then the token that is scored.
+To match the harness, windrow does the same. Each shifted read is an additional segment:
+the tokens up to where it is read, then the token that is scored.
 """
 
 from collections.abc import Callable
@@ -34,17 +34,17 @@ from windrow.tokens import Segments
 def with_shifted_reads(
     segments: Segments, whole: Callable[[NDArray[np.int64]], Segments]
 ) -> tuple[Segments, NDArray[np.bool_]]:
-    """The segments, followed by those that stand for shifted reads.
+    """The segments, followed by those for shifted reads.
 
     Args:
-        segments: At most one segment for each request.
-        whole: Gives the segments of some requests as they are without truncation,
-            since requests are grouped by what they were before it.
+        segments: At most one segment per request.
+        whole: Returns the untruncated segments of some requests, because requests are
+            grouped by their inputs before truncation.
 
     Returns:
         ``n + k`` segments, the last ``k`` with one scored token each, and
-        ``bool[n + k]``: whether the segment's log-likelihood is a part of its
-        request's. Greedy flags are those of the first ``n``.
+        ``bool[n + k]``: whether a segment's log-likelihood counts towards its request.
+        Greedy flags come from the first ``n``.
     """
     scored = np.diff(segments.offsets) - segments.score_starts.astype(np.int64)
     first = equal_inputs(segments)
@@ -69,14 +69,14 @@ def with_shifted_reads(
 
 
 def _longest(first: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The longest scored stretch in each segment's group."""
+    """The number of scored tokens of the longest continuation in each segment's group."""
     longest = np.zeros_like(scored)
     np.maximum.at(longest, first, scored)
     return longest[first]
 
 
 def _mixed(first: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The segments of all groups that have scored stretches of several lengths."""
+    """The segments of all groups with continuations of different lengths."""
     return np.flatnonzero(np.isin(first, first[scored < _longest(first, scored)]))
 
 

@@ -1,4 +1,4 @@
-"""What windrow needs to know of a model: a few pure functions and their parameters."""
+"""What windrow needs to know about a model: a few pure functions and their parameters."""
 
 import inspect
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 Params = Any
-"""A pytree of arrays; windrow only hands it on."""
+"""A pytree of arrays, which windrow only passes on."""
 
 State = Any
-"""A pytree of arrays whose leading axis counts rows: recurrent state or key-value cache."""
+"""A pytree of arrays whose leading axis is rows: recurrent state or key-value cache."""
 
 Inputs = Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -24,31 +24,29 @@ class LanguageModel:
     ``apply`` alone is enough. All functions must be traceable by ``jax.jit``.
     ``tokens``, ``positions`` and ``segment_ids`` are ``int32[rows, length]``.
     Segment id 0 marks padding and filler; real segments count from 1 within a
-    row, and positions restart at 0 in each. A model that is causal and is never
-    given packed rows may ignore both: padding stands behind the real tokens.
+    row, and positions restart at 0 in each. A causal model that never gets packed
+    rows may ignore both, because padding comes after the real tokens.
 
     Attributes:
         params: The model's parameters, any pytree of arrays.
-        apply: ``apply(params, tokens, positions, segment_ids)`` gives logits,
+        apply: ``apply(params, tokens, positions, segment_ids)`` returns logits,
             ``[rows, length, vocab]``, in float32 or bfloat16. The logits at a
-            position predict the token after it.
-        max_length: The most tokens the model can see at once; ``None`` means
-            that there is no limit, as for a recurrent model.
-        hidden: ``hidden(params, tokens, positions, segment_ids)`` gives what the
-            last layer feeds into the head, ``[rows, length, width]``. Together
-            with ``head`` it spares the logits of positions that nobody scores.
-        head: ``head(params, picked)`` gives logits ``[picked, vocab]`` for
+            position predict the next token.
+        max_length: The most tokens the model can see at once; ``None`` means no
+            limit, as for a recurrent model.
+        hidden: ``hidden(params, tokens, positions, segment_ids)`` returns the input
+            of the head, ``[rows, length, width]``. With ``hidden`` and ``head``,
+            logits are computed only at scored positions.
+        head: ``head(params, picked)`` returns logits ``[picked, vocab]`` for
             ``picked``, ``[picked, width]``.
-        init_state: ``init_state(params, rows)`` gives the state before the first
-            token. Each leaf's leading axis counts rows. If it has a parameter
-            ``length`` as well, that is given too: the most tokens that a row will
-            come to, never more than ``max_length``. A key-value cache need not be
-            longer.
-        step: ``step(params, state, tokens, positions, segment_ids)`` gives the
-            state after these tokens and, if ``hidden`` and ``head`` are given,
-            ``[rows, length, width]`` for ``head``, else logits. Positions go on
-            from chunk to chunk. Where the segment id is 0 the state must not
-            change.
+        init_state: ``init_state(params, rows)`` returns the state before the first
+            token. Each leaf's leading axis is rows. If it has a parameter ``length``,
+            it gets the most tokens that a row will reach, at most ``max_length``; a
+            key-value cache need not be longer.
+        step: ``step(params, state, tokens, positions, segment_ids)`` returns the
+            state after these tokens and, with ``hidden`` and ``head``, the input of
+            ``head``, ``[rows, length, width]``, else logits. Positions continue from
+            chunk to chunk. The state must not change where the segment id is 0.
 
     >>> import jax, jax.numpy as jnp
     >>> table = jax.random.normal(jax.random.key(0), (10, 10))
@@ -66,7 +64,7 @@ class LanguageModel:
     step: Callable[[Params, State, jax.Array, jax.Array, jax.Array], tuple[State, jax.Array]] | None = None
 
     def __post_init__(self) -> None:
-        """Refuses halves of pairs, things that cannot be called, and impossible limits."""
+        """Rejects incomplete pairs, parts that are not callable, and invalid limits."""
         for name in ("apply", "hidden", "head", "init_state", "step"):
             part = getattr(self, name)
             if not (callable(part) or (part is None and name != "apply")):
@@ -84,7 +82,7 @@ class LanguageModel:
             )
 
     def __repr__(self) -> str:
-        """How large the model is and what it has, without its arrays.
+        """The model's size, limit and functions, without its arrays.
 
         >>> import jax.numpy as jnp
         >>> LanguageModel(jnp.zeros((10, 10)), lambda params, tokens, *_: params[tokens], max_length=512)
@@ -96,7 +94,7 @@ class LanguageModel:
         return f"LanguageModel({size:,} parameters, max_length={self.max_length}, {', '.join(has)})"
 
     def state_for(self, params: Params, rows: int, length: int) -> State:
-        """What ``init_state`` gives for rows that come to at most ``length`` tokens.
+        """The state that ``init_state`` returns for rows of at most ``length`` tokens.
 
         >>> import jax.numpy as jnp
         >>> def init_state(params, rows, length=1024):
@@ -115,7 +113,7 @@ class LanguageModel:
 
     @property
     def forward(self) -> Inputs:
-        """What scoring runs: ``hidden`` where there is one, else ``apply``."""
+        """The function that scoring runs: ``hidden`` if given, else ``apply``."""
         return self.apply if self.hidden is None else self.hidden
 
     @property
@@ -137,10 +135,10 @@ def run_forward(
     segment_ids: jax.Array,
     reach: jax.Array | None = None,
 ) -> jax.Array:
-    """Calls ``apply`` or ``hidden``, with ``reach`` if it takes that.
+    """Calls ``apply`` or ``hidden``, with ``reach`` if the function takes it.
 
-    Without ``reach``, rows hold no trees. A function whose parameter has no default
-    is then told that each token is seen up to the end of its segment.
+    Without ``reach``, rows hold no trees. A function that requires it then gets a
+    reach up to the end of each segment.
     """
     parameter = _reach_parameter(function)
     if parameter is None or (reach is None and parameter.default is not parameter.empty):
@@ -153,12 +151,12 @@ def run_forward(
 def _reach_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:
     try:
         return inspect.signature(function).parameters.get("reach")
-    except (TypeError, ValueError):  # a callable that tells nothing about itself
+    except (TypeError, ValueError):  # some built-in callables have no signature
         return None
 
 
 def _segment_ends(segment_ids: jax.Array) -> jax.Array:
-    """The reach in rows without trees; padding is seen by itself alone."""
+    """The reach in rows without trees; each padding token is seen only by itself."""
     length = segment_ids.shape[1]
     after = jnp.pad(segment_ids[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
     places = jax.lax.broadcasted_iota(jnp.int32, segment_ids.shape, 1) + 1
@@ -167,19 +165,20 @@ def _segment_ends(segment_ids: jax.Array) -> jax.Array:
 
 
 def visible(segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array:
-    """Which tokens each token of a batch sees, as a mask for attention.
+    """The attention mask of a batch: which tokens each token sees.
 
     Args:
         segment_ids: ``int32[rows, length]``; 0 is padding.
         reach: ``int32[rows, length]`` of tree rows: token ``j`` is seen by tokens
-            ``j`` to ``reach[j] - 1``. Without it a token sees those of its own
-            segment that do not come later.
+            ``j`` to ``reach[j] - 1``. Without it, a token sees itself and the earlier
+            tokens of its segment.
 
     Returns:
-        ``bool[rows, length, length]``: whether the token of the second axis sees that
-        of the third. Every token sees itself, padding too, so no softmax is empty.
+        ``bool[rows, length, length]``: whether the query token (second axis) sees the
+        key token (third axis). Every token sees itself, padding too, so no softmax is
+        empty.
 
-    Two inputs that both begin with ``a``, ``a b`` and ``a c``, and padding:
+    Two inputs with the shared prefix ``a``, ``a b`` and ``a c``, and padding:
 
     >>> import jax.numpy as jnp
     >>> visible(jnp.array([[1, 1, 1, 0]]), jnp.array([[3, 2, 3, 4]]))[0].astype(int)
@@ -202,14 +201,14 @@ _PARAMETERS = {
     "init_state": ("params", "rows"),
     "step": ("params", "state", "tokens", "positions", "segment_ids"),
 }
-"""What each function is called with, by position."""
+"""The positional arguments that each function is called with."""
 
 
 def _check_parameters(name: str, function: Callable[..., Any]) -> None:
-    """Refuses a function that cannot be called as it will be."""
+    """Rejects a function that does not accept the arguments it will get."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some of those that are not written in Python have none
+    except (TypeError, ValueError):  # some built-in callables have no signature
         return
     given: dict[str, Any] = {known: None for known in ("length", "reach") if known in signature.parameters}
     try:

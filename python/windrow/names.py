@@ -1,11 +1,11 @@
-"""Names that a caller may have misspelt, and the nearest ones that exist."""
+"""Suggestions for misspelt names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question about the nearest known names, or nothing if none is near.
+    """Suggests the closest known names; empty if none is close.
 
     >>> did_you_mean("arc_esy", ["arc_easy", "piqa"])
     "; did you mean 'arc_easy'?"

@@ -1,4 +1,4 @@
-"""How segments are to be batched, and the plan that follows from it."""
+"""How segments are batched, and the plan that results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,40 +13,41 @@ from windrow.sizing import read_bytes
 from windrow.tokens import Segments
 
 SHARES = ("auto", "trees", "equal", False)
-"""What ``share`` may be."""
+"""The values of ``share``."""
 
 LEAST_TREE_ROW, LONGEST_TREE_ROW = 16, 8192
-"""Rows of trees are at least so long, and no longer than this unless an input is."""
+"""Bounds on the length of tree rows, in tokens; a longer input raises the upper one."""
 
 DEFAULT_TOKENS_PER_BATCH = 8192
-"""Tokens a batch where neither ``batch_size`` nor ``tokens_per_batch`` is given."""
+"""Tokens per batch if neither ``batch_size`` nor ``tokens_per_batch`` is given."""
 
 SAMPLE_LENGTH = 8
-"""How many tokens a row has, where that is possible, in the batch that functions are tried in."""
+"""Row length of the batch in which the model's functions are traced, if the policy allows it."""
 
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """What decides the batches of a run; the defaults suit most runs.
+    """How requests are batched. The defaults suit most runs.
 
     Attributes:
         batch_size: Rows per batch.
-        tokens_per_batch: The most tokens in a batch, padding included, so that short
-            rows come in larger batches. Where neither is given, 8,192, or as many as
-            one row of the longest segment needs on each device. ``"auto"``: as many
-            as fit in the devices' memory, up to the point where more no longer helps.
-        memory_budget: For ``"auto"``: how many bytes batches may take beside the
-            parameters, of each device, or of each process where the devices are
-            CPUs; a number, or a string such as ``"2GiB"``. By default what devices
-            have left; of a CPU's memory, half of what is available.
+        tokens_per_batch: The most tokens in a batch, padding included, so batches of
+            short rows have more of them. The default, if ``batch_size`` is not given
+            either, is 8,192, or one row of the longest segment per device if that is
+            more. ``"auto"``: as many as fit in device memory, up to the point where
+            more no longer helps.
+        memory_budget: For ``"auto"``: how many bytes batches may take on top of the
+            parameters, per device, or per process if the devices are CPUs; a number,
+            or a string such as ``"2GiB"``. By default all free device memory; on
+            CPUs, half of the available memory.
         max_shapes: The most distinct batch shapes, each of which is one compilation;
             ``None`` pads to every multiple that occurs.
         padding_multiple: Padded lengths are multiples of this.
-        share: What of the inputs is computed once. ``"equal"``: inputs that are equal.
-            ``"trees"``: every shared beginning, for models that take ``reach``. ``"auto"``:
-            whichever of the two costs the device less; equal inputs where there is no such
-            model. ``False``: nothing.
-        pack: Whether several segments share a row; only for models that honour
+        share: Which work is shared between inputs. ``"equal"``: equal inputs run once.
+            ``"trees"``: every shared prefix runs once, for models that take ``reach``.
+            ``"auto"``: whichever of the two is cheaper on the device; ``"equal"`` for
+            models without ``reach``. ``False``: nothing is shared.
+        pack: Whether to put several segments in one row; only for models that honour
             segment ids and positions.
     """
 
@@ -59,7 +60,7 @@ class BatchPolicy:
     memory_budget: int | str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what is no number or below 1, two batch sizes at once, and a budget without effect."""
+        """Rejects bad numbers, two batch sizes at once, and a budget that would have no effect."""
         if self.batch_size is not None and self.tokens_per_batch is not None:
             raise ValueError("give batch_size or tokens_per_batch, not both")
         if isinstance(self.tokens_per_batch, str) and not self.sizes_itself:
@@ -78,31 +79,31 @@ class BatchPolicy:
         if self.share not in SHARES:
             raise ValueError(f"share must be 'auto', 'trees', 'equal' or False, not {self.share!r}")
         if self.share == "trees" and self.pack:
-            raise ValueError("share='trees' packs rows already; leave out pack")
+            raise ValueError("share='trees' already packs rows; leave out pack")
         if self.memory_budget is not None:
             if not self.sizes_itself:
-                raise ValueError("memory_budget is for tokens_per_batch='auto' alone; give that too")
+                raise ValueError("memory_budget needs tokens_per_batch='auto'")
             object.__setattr__(self, "memory_budget", read_bytes("memory_budget", self.memory_budget))
 
     @property
     def sizes_itself(self) -> bool:
-        """Whether the memory of the devices decides how large batches are."""
+        """Whether device memory decides the batch size."""
         return self.tokens_per_batch == "auto"
 
     @property
     def budget_bytes(self) -> int | None:
-        """The memory budget in bytes; ``None`` for what devices have left."""
+        """The memory budget in bytes; ``None`` for all free memory."""
         return None if self.memory_budget is None else read_bytes("memory_budget", self.memory_budget)
 
     def sized(self, tokens: int) -> "BatchPolicy":
-        """The same policy with so many tokens a batch."""
+        """The same policy with ``tokens`` tokens per batch."""
         return replace(self, tokens_per_batch=tokens, memory_budget=None)
 
     def plan(self, segments: Segments, row_multiple: int) -> Plan:
         """The plan for these segments, with rows a multiple of ``row_multiple``.
 
         Raises:
-            ValueError: The policy sizes itself, which takes the model and its devices.
+            ValueError: The policy sizes itself, which needs the model and its devices.
         """
         if self.sizes_itself:
             raise ValueError(
@@ -122,14 +123,14 @@ class BatchPolicy:
         )
 
     def tree_plan(self, segments: Segments, row_multiple: int, price: Callable[[int], float] = float) -> Plan:
-        """The plan whose rows hold prefix trees, of the row lengths that cost the least.
+        """The plan whose rows hold prefix trees, with the cheapest row lengths.
 
         A batch has no more tokens than one of :meth:`plan`.
 
         Args:
-            segments: What is to be planned.
+            segments: The segments to plan.
             row_multiple: Rows of a batch are a multiple of this.
-            price: What a row of some length costs.
+            price: The cost of a row of a given length.
         """
         tokens, offsets = model_inputs(segments)
         lengths = np.diff(offsets).astype(np.int32)
@@ -149,7 +150,7 @@ class BatchPolicy:
         )
 
     def _tokens(self, lengths: NDArray[np.int32], row_multiple: int) -> int:
-        """The most tokens of a batch."""
+        """The most tokens in a batch."""
         given = self._rows(lengths, row_multiple)
         if "batch_size" in given:
             return int(given["batch_size"]) * self._longest(lengths)
@@ -166,11 +167,11 @@ class BatchPolicy:
         return {"tokens_per_batch": max(DEFAULT_TOKENS_PER_BATCH, self._longest(lengths) * row_multiple)}
 
     def split(self, parts: int) -> "BatchPolicy":
-        """The same policy, with padded lengths that so many devices can share equally."""
+        """The same policy, with padded lengths that are divisible by ``parts``."""
         return replace(self, padding_multiple=lcm(self.padding_multiple, parts))
 
     def sample_shape(self, row_multiple: int, max_length: int | None) -> tuple[int, int]:
-        """``(rows, length)`` of some short batch under this policy, to try functions in.
+        """``(rows, length)`` of a short batch under this policy, for tracing the model's functions.
 
         >>> BatchPolicy(batch_size=4, padding_multiple=128).sample_shape(2, 1024)
         (4, 128)
@@ -188,22 +189,22 @@ class BatchPolicy:
 
 
 def equal_inputs(segments: Segments) -> NDArray[np.int64]:
-    """``int64[n]``: the first segment with the same model input, which is all tokens but the last."""
+    """``int64[n]``: the first segment with the same model input (all tokens but the last)."""
     return group_identical(*model_inputs(segments))
 
 
 def model_inputs(segments: Segments) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Tokens, ``int32[t - n]``, and offsets, ``int64[n + 1]``, of the inputs: all but each last token."""
+    """Tokens, ``int32[t - n]``, and offsets, ``int64[n + 1]``, of segments without their last token."""
     keep = np.ones(len(segments.tokens), np.bool_)
     keep[segments.offsets[1:] - 1] = False
     return segments.tokens[keep], segments.offsets - np.arange(len(segments.offsets))
 
 
 def sharing(plan: Plan, count: int) -> NDArray[np.bool_]:
-    """``bool[count]``: which of a plan's first segments lie where an earlier one lies already."""
+    """``bool[count]``: which of a plan's first segments share the place of an earlier one."""
     if plan.trees:
-        # A whole input that is its parent's beginning is its parent: of two inputs of which one begins
-        # the other, the shorter one stands first.
+        # An input that adds no token to its parent equals it: of an input and its extension, the
+        # shorter comes first.
         whole: NDArray[np.bool_] = plan.own[:count] == plan.lengths[:count]
         return whole
     places = np.stack([plan.batches, plan.rows, plan.starts])[:, :count]

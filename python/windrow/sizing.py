@@ -1,14 +1,14 @@
-"""Sizes of memory, and the largest size that fits into some.
+"""Memory sizes, and the search for the largest batch that fits.
 
-What a size needs is known only once its program is compiled, so few sizes are
-looked at: the most that would be of use, which mostly fits; if it does not, the
-least; then those that a straight line between two needs points at. Needs are
-close to a straight line, but not on it, so only a size that was looked at is
-taken. The cost is one look where the most fits, three or four otherwise.
+How much memory a size needs is only known once its program is compiled, so the search
+tries few sizes: first the largest useful one, which usually fits; if it does not, the
+smallest; then sizes found by linear interpolation. Memory grows almost linearly, but
+not exactly, so only a size that was tried is returned. The cost is one try if the
+largest size fits, otherwise three or four.
 
-    needs of 64, 1 rows     900 MiB, 90 MiB, and 400 MiB are free
-    pointed at              25 rows, which need 410 MiB: not taken
-    pointed at              23 rows, which need 380 MiB: taken
+    64 rows and 1 row need   900 MiB and 90 MiB; 400 MiB are free
+    interpolated             25 rows, which need 410 MiB: too large
+    interpolated             23 rows, which need 380 MiB: chosen
 """
 
 import re
@@ -19,21 +19,21 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{letter}I": 1 << 10 * power for power, letter in enumerate("KMGT", 1)}
 
 _CLOSE = 0.85
-"""A size is taken if it is so near to one that does not fit."""
+"""The search stops at a size that fits if it is this fraction of one that does not."""
 
 _LOOKS = 4
-"""After so many looks the first size that fits is taken."""
+"""After this many tries, the search stops at the first size that fits."""
 
 
 def read_bytes(name: str, value: Any) -> int:
-    """A number of bytes, given as one or as a string with a unit.
+    """Parses a number of bytes, possibly with a unit.
 
     Args:
-        name: What the value is called in an error.
+        name: The argument's name, for the error.
         value: A whole number, or a string such as ``"2GiB"``, ``"1.5 GB"`` or ``"4096"``.
 
     Raises:
-        ValueError: It is none of these, or less than 1.
+        ValueError: It is something else, or less than 1.
 
     >>> read_bytes("memory_budget", "2GiB"), read_bytes("memory_budget", "0.5 MB")
     (2147483648, 500000)
@@ -47,7 +47,7 @@ def read_bytes(name: str, value: Any) -> int:
 
 
 def show_bytes(number: float) -> str:
-    """A number of bytes for people.
+    """Formats a number of bytes with a unit.
 
     >>> show_bytes(3 << 29), show_bytes(700)
     ('1.5 GiB', '700 bytes')
@@ -60,15 +60,15 @@ def show_bytes(number: float) -> str:
 
 
 def largest_fitting(most: int, need: Callable[[int], int], room: int) -> int | None:
-    """The largest size, or one close below it, that needs no more than there is room for.
+    """The largest size that fits, or one slightly smaller.
 
     Args:
-        most: The largest size of use, at least 1.
-        need: What a size needs; about a straight line, and dear to find out.
-        room: How much there is.
+        most: The largest useful size, at least 1.
+        need: Returns how much a size needs; roughly linear, and expensive to call.
+        room: How much is available.
 
     Returns:
-        A size whose need was found to fit; ``None`` if not even 1 does.
+        A size that was tried and fits; ``None`` if not even 1 does.
 
     >>> largest_fitting(64, lambda size: 80 + 13 * size, 400)
     24

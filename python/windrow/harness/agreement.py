@@ -1,4 +1,4 @@
-"""The same requests on every host, or an error on all of them."""
+"""Makes sure that every host works on the same requests, or raises an error on all of them."""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +8,11 @@ from windrow.sharding import check_agreement, host_count, share_from_first_host
 
 
 def agreed(requests: Requests, settings: Mapping[str, str], from_first_host: bool) -> Requests:
-    """The requests, the same on every host; work that is not the same on all is refused.
-
-    Every host must call it.
+    """The requests, checked to be the same on every host. Every host must call it.
 
     Args:
-        requests: What this host was given.
-        settings: What else decides the run, by name.
+        requests: The requests on this host.
+        settings: By name, whatever else affects the run.
         from_first_host: Whether process 0's requests replace those of the other hosts.
 
     Raises:

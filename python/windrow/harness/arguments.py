@@ -1,4 +1,4 @@
-"""Arguments of :class:`~windrow.JaxLM` that may come as strings, as they do from a command line."""
+"""Arguments of :class:`~windrow.JaxLM` that may be strings, as on a command line."""
 
 import re
 from typing import Literal
@@ -7,19 +7,19 @@ Limit = int | Literal["unbounded"] | None
 
 
 def length_limit(value: int | str | None) -> Limit:
-    """A number of tokens, ``"unbounded"``, or ``None`` where the model's own limit holds."""
+    """A number of tokens, ``"unbounded"``, or ``None`` for the model's own limit."""
     return "unbounded" if value == "unbounded" else integer("max_length", value)
 
 
 def is_auto(size: int | str | None) -> bool:
-    """Whether a size is left to the memory of the devices: ``"auto"``, and lm_eval's ``"auto:4"``."""
+    """Whether device memory decides a size: ``"auto"``, or lm_eval's ``"auto:4"``."""
     return isinstance(size, str) and re.fullmatch(r"auto(:\d+(\.\d+)?)?", size) is not None
 
 
 def batch_sizes(
     batch_size: int | str | None, tokens_per_batch: int | str | None
 ) -> tuple[int | None, int | Literal["auto"] | None]:
-    """Rows and tokens a batch; ``"auto"`` tokens where either is, and nothing else is said."""
+    """Rows and tokens per batch; ``batch_size="auto"`` means ``"auto"`` tokens, unless those are given."""
     rows = None if is_auto(batch_size) else integer("batch_size", batch_size)
     if is_auto(tokens_per_batch) or (tokens_per_batch in (None, "None") and is_auto(batch_size)):
         return rows, "auto"
@@ -27,7 +27,7 @@ def batch_sizes(
 
 
 def integer(name: str, value: int | str | None, least: int = 1) -> int | None:
-    """A whole number, perhaps as a string; ``None`` where none is given."""
+    """A whole number, possibly given as a string; ``None`` if not given."""
     if value is None or value == "None":
         return None
     try:
@@ -40,7 +40,7 @@ def integer(name: str, value: int | str | None, least: int = 1) -> int | None:
 
 
 def share_mode(value: bool | str) -> bool | str:
-    """What of the inputs is computed once, from an argument that may come from a command line."""
+    """The policy's ``share``, possibly given as a string."""
     if isinstance(value, str) and value.lower() in ("auto", "trees", "equal"):
         return value.lower()
     try:
@@ -50,7 +50,7 @@ def share_mode(value: bool | str) -> bool | str:
 
 
 def flag(name: str, value: bool | str | int) -> bool:
-    """True or false, perhaps as a string."""
+    """A boolean, possibly given as a string."""
     flags = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if str(value).lower() not in flags:
         raise ValueError(f"{name} must be true or false, not {value!r}")

@@ -1,8 +1,8 @@
-"""lm_eval's cache of results: of this model alone, and the same on every host.
+"""lm_eval's results cache: tied to one model, and the same on every host.
 
-The cache knows results by their requests, not by what gave them. So what gave
-them is written into a table of its own beside them, and a cache that
-something else made is refused.
+The cache is keyed by request and does not record which model produced a result. So a
+fingerprint of the model and its settings is stored in a separate table, and a cache
+with another fingerprint is rejected.
 """
 
 import json
@@ -17,20 +17,21 @@ from windrow.sharding import host_count, is_first_host, share_from_first_host
 _TABLE = "windrow"
 
 Fingerprint = Mapping[str, str | list[float]]
-"""By name, what decides results: texts that must be equal, and numbers that must be nearly so."""
+"""By name, whatever affects results: strings that must match, and numbers that must match closely."""
 
 
 def take_cache(cache_hook: Any, fingerprint: Callable[[], Fingerprint]) -> None:
-    """Makes a cache this model's own. What process 0 has in it counts: it replaces what other hosts have.
+    """Claims a cache for this model. Process 0's entries replace those of the other hosts.
 
     Every host must call it.
 
     Args:
-        cache_hook: lm_eval's; nothing is done where it has no file.
-        fingerprint: Makes what decides this model's results; called on every host.
+        cache_hook: lm_eval's cache hook; without a file nothing happens.
+        fingerprint: Returns this model's fingerprint; called on every host.
 
     Raises:
-        ValueError: Something else made the cache. The message is the same on every host.
+        ValueError: The cache belongs to another model or other settings. The message is the same on
+            every host.
     """
     store = getattr(cache_hook, "dbdict", None)
     if not isinstance(store, SqliteDict):
@@ -45,19 +46,19 @@ def take_cache(cache_hook: Any, fingerprint: Callable[[], Fingerprint]) -> None:
 
 
 def _complaint(store: SqliteDict, own: Fingerprint) -> str:
-    """What is wrong with a cache; empty where nothing is."""
-    remedy = "name another one with use_cache, or delete this one"
+    """What is wrong with a cache; empty if nothing is."""
+    remedy = "choose another with use_cache, or delete this one"
     made = _read(store)
     if made is None:
-        return f"the cache {store.filename} does not say what made its results; {remedy}" if store else ""
+        return f"the cache {store.filename} does not record which model made it; {remedy}" if store else ""
     if others := [name for name in own if not _agree(name, made.get(name), own[name])]:
-        return f"the cache {store.filename} was made with another {', another '.join(others)}; {remedy}"
+        return f"the cache {store.filename} does not match this run (different {', '.join(others)}); {remedy}"
     return ""
 
 
 def _agree(name: str, made: Any, own: str | list[float]) -> bool:
     if name == "on_bad_request" and made == "raise":
-        return True  # it holds no failures
+        return True  # such a cache holds no failures
     if isinstance(own, str) or not isinstance(made, list) or len(made) != len(own):
         return bool(made == own)
     return bool(np.allclose(made, own, rtol=0.01, atol=0.1, equal_nan=True))

@@ -1,4 +1,4 @@
-"""What a chat template is given, and models that think before they answer."""
+"""Variables for the chat template, and models that think before they answer."""
 
 import json
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ class Chat:
     """How conversations become prompts.
 
     Args:
-        variables: What the template is given besides the messages, perhaps as JSON.
-        enable_thinking: Given to the template as well, if not ``None``.
-        think_end_token: What an answer begins behind: a token's id, perhaps as a string, or another string.
+        variables: The template's variables besides the messages, as a mapping or JSON.
+        enable_thinking: Passed to the template as well, unless ``None``.
+        think_end_token: What ends the thinking: a token id, possibly given as a string, or another string.
 
     Attributes:
-        variables: All that the template is given.
-        think_end: What an answer begins behind.
+        variables: All of the template's variables.
+        think_end: What ends the thinking.
 
     Raises:
-        ValueError: An argument is not what it must be.
+        ValueError: An argument is invalid.
 
     >>> Chat('{"date": "today"}', "true", "7").variables
     {'date': 'today', 'enable_thinking': True}
@@ -43,16 +43,16 @@ class Chat:
         self.variables = {**_mapping(variables), **told}
 
     def refuse_scoring(self, requests: Requests) -> None:
-        """Refuses log-likelihood requests of a model that is to think first.
+        """Rejects log-likelihood requests if thinking is enabled.
 
         Raises:
-            ValueError: It names the tasks.
+            ValueError: Thinking is enabled; the message names the tasks.
         """
         if self._thinks:
             tasks = ", ".join(sorted(set(filter(None, requests.tasks)))) or "unnamed"
             raise ValueError(
-                f"enable_thinking=True is for tasks that generate text, not for {requests.kind} requests; "
-                f"tasks with such requests: {tasks}"
+                f"enable_thinking=True only works for tasks that generate text, not for {requests.kind} "
+                f"requests, which these tasks have: {tasks}"
             )
 
 
@@ -62,5 +62,5 @@ def _mapping(given: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
     except ValueError:
         variables = None
     if not isinstance(variables, Mapping):
-        raise ValueError(f"chat_template_args must be a mapping, or one as JSON, not {given!r}")
+        raise ValueError(f"chat_template_args must be a mapping or a JSON object, not {given!r}")
     return variables

@@ -1,4 +1,4 @@
-"""A model and its tokenizer from a function that a command line can name."""
+"""Gets a model and its tokenizer from a function named on the command line."""
 
 import inspect
 import traceback
@@ -13,19 +13,19 @@ _SHOWN = 8
 
 
 def call_factory(factory: str) -> tuple[LanguageModel, Any]:
-    """What the function returns.
+    """Calls a factory and returns its model and tokenizer.
 
     Args:
         factory: ``"module:function"``; the function takes no arguments.
 
     Raises:
-        ValueError: There is no such module or function.
+        ValueError: The module or the function does not exist.
         TypeError: It is not a function, takes arguments, or returns something else.
         RuntimeError: The module or the function raised an error, which is the cause of this one.
     """
     module, separator, name = factory.partition(":")
     if not separator:
-        raise ValueError(f"factory must be module:function, not {factory!r}")
+        raise ValueError(f"factory must have the form module:function, not {factory!r}")
     make = _find(factory, module, name)
     try:
         made = make()
@@ -42,16 +42,14 @@ def _find(factory: str, module: str, name: str) -> Callable[[], Any]:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             raise ValueError(
-                f"factory {factory} cannot be found: {error}; is its folder on PYTHONPATH?"
+                f"factory {factory} not found: {error}; is its directory on PYTHONPATH?"
             ) from error
         raise RuntimeError(_raised(f"importing {module} for factory {factory}", error)) from error
     if not hasattr(found, name):
-        raise ValueError(
-            f"factory {factory} cannot be found: {module} has no {name!r}; {_offer(found, name)}"
-        )
+        raise ValueError(f"factory {factory} not found: {module} has no {name!r}; {_offer(found, name)}")
     make = getattr(found, name)
     if not callable(make):
-        raise TypeError(f"factory {factory} is not a function, but of type {type(make).__name__}")
+        raise TypeError(f"factory {factory} must be a function, not {type(make).__name__}")
     _check_parameters(factory, make)
     return make  # type: ignore[no-any-return]
 
@@ -59,18 +57,16 @@ def _find(factory: str, module: str, name: str) -> Callable[[], Any]:
 def _check_parameters(factory: str, make: Callable[..., Any]) -> None:
     try:
         signature = inspect.signature(make)
-    except (TypeError, ValueError):  # some of those that are not written in Python have none
+    except (TypeError, ValueError):  # some built-in callables have no signature
         return
     try:
         signature.bind()
     except TypeError:
-        raise TypeError(
-            f"factory {factory} takes {signature}; it must be a function without arguments"
-        ) from None
+        raise TypeError(f"factory {factory} takes {signature}; it must take no required arguments") from None
 
 
 def _offer(module: Any, name: str) -> str:
-    """The functions that a module has, those with a similar name first."""
+    """The functions in a module, those with similar names first."""
     own = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
     own = [each for each in own if getattr(vars(module)[each], "__module__", None) == module.__name__]
     near = get_close_matches(name, own, n=_SHOWN)
@@ -81,7 +77,7 @@ def _offer(module: Any, name: str) -> str:
 
 
 def _raised(what: str, error: Exception) -> str:
-    """Which error it was, and where."""
+    """Which error was raised, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{what} raised {type(error).__name__}: {error}{place}"

@@ -1,8 +1,8 @@
 """Arguments of lm_eval's Hugging Face backend that have no counterpart here.
 
-People bring their ``--model_args`` along. Arguments that say where to find, how to
-load or where to put a PyTorch model change no result and are taken without a word.
-Where one asks for something that is not done here, one warning says so.
+People reuse their ``--model_args``. Arguments about how to find, load or place a
+PyTorch model do not change results and are accepted silently. If arguments request
+something that windrow does not do, one warning lists them.
 """
 
 import warnings
@@ -56,21 +56,21 @@ _UNDONE: dict[str, tuple[tuple[Any, ...], str]] = {
     "variant": ((), "model.safetensors or its index is read"),
     "ignore_mismatched_sizes": ((False,), "tensors must have the shapes that config.json asks for"),
 }
-"""By name: with which values nothing is asked for, and what is done instead."""
+"""By name: the values that request nothing, and what windrow does instead."""
 
 NAMES = (*_SILENT, *_UNDONE)
-"""All that are taken."""
+"""All accepted names."""
 
 
 def take_foreign(arguments: Mapping[str, Any], accepted: Collection[str]) -> None:
-    """Warns once of arguments that ask for something that is not done here.
+    """Warns once about arguments that request something windrow does not do.
 
     Args:
-        arguments: By name; values may be strings, as a command line gives them.
-        accepted: What is accepted besides, for the error.
+        arguments: By name; values may be strings, as on a command line.
+        accepted: The other accepted names, for the error.
 
     Raises:
-        TypeError: A name is none that lm_eval's Hugging Face backend has.
+        TypeError: lm_eval's Hugging Face backend has no argument of that name either.
 
     >>> take_foreign({"trust_remote_code": True, "parallelize": "False"}, ())
     """
@@ -80,16 +80,16 @@ def take_foreign(arguments: Mapping[str, Any], accepted: Collection[str]) -> Non
     asked = [name for name, value in arguments.items() if name in _UNDONE and _asks(name, value)]
     if asked:
         said = "; ".join(f"{name}={arguments[name]!r} ({_UNDONE[name][1]})" for name in asked)
-        warnings.warn(f"model arguments without effect: {said}", stacklevel=3)
+        warnings.warn(f"ignored model arguments: {said}", stacklevel=3)
 
 
 def unknown(name: str, accepted: Collection[str]) -> str:
-    """What is said of a name that is no argument."""
+    """The message for an unknown argument."""
     near = did_you_mean(name, [*accepted, *NAMES])
     return f"unknown model argument {name!r}{near or '; accepted: ' + ', '.join(accepted)}"
 
 
 def _asks(name: str, value: Any) -> bool:
-    """Whether the value differs from those with which nothing is asked for, spelled in any way."""
+    """Whether the value requests something, in any spelling."""
     neutral = {str(each).lower() for each in (None, "", *_UNDONE[name][0])}
     return str(value).lower() not in neutral

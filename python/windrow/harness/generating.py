@@ -1,4 +1,4 @@
-"""``generate_until`` requests: from lm_eval's instances to texts, and back in their order."""
+"""``generate_until`` requests: from lm_eval's instances to texts, in request order."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,16 +17,16 @@ from windrow.tokens import Segments, generation_prompts
 
 
 class TextRequests:
-    """Requests whose keywords and prompts were found good, and those that were not.
+    """Validated generation requests.
 
     Args:
         arguments: Each request's ``(context, keywords)``.
-        generator: What the texts will be made by.
+        generator: The generator that will run them.
         max_length: The most tokens that the model may see at once.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave bad ones out.
+        on_bad_request: ``"raise"``, or ``"skip"`` to leave out invalid requests.
 
     Raises:
-        ValueError: Something is wrong with a request; the message names it.
+        ValueError: A request is invalid; the message names it.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class TextRequests:
         self.truncated = len(self._prompts.report.truncated)
 
     def run(self, finished: Callable[[int, str], None]) -> None:
-        """Generates every good request's text.
+        """Generates the text of every valid request.
 
         Args:
-            finished: Called with a request's index and its text as each finishes.
+            finished: Called with each request's index and text as it finishes.
         """
         start, tokens = perf_counter(), 0
         with tqdm(
@@ -83,7 +83,7 @@ def _refuse(bad: dict[int, str], on_bad_request: str) -> None:
 
 
 def _read_all(keywords: Sequence[Any], generator: Generator) -> tuple[dict[int, Settings], dict[int, str]]:
-    """The settings of good requests, and what is wrong with the others."""
+    """The settings of valid requests, and what is wrong with the others."""
     settings, bad = {}, {}
     for request, given in enumerate(keywords):
         try:
@@ -96,12 +96,12 @@ def _read_all(keywords: Sequence[Any], generator: Generator) -> tuple[dict[int, 
 def _settle(
     asked: Sequence[Settings], prompts: Segments, most: int | None
 ) -> tuple[dict[int, Settings], dict[int, str]]:
-    """The settings now that prompts have lengths, and what is wrong with some; both by the prompts' requests.
+    """The settings adjusted to the prompts' lengths, and what is wrong with the others, by request.
 
     Args:
-        asked: Of all requests that prompts were made for.
-        prompts: Those that could be made.
-        most: How many tokens the model can see at once; texts end there.
+        asked: The settings of all requests.
+        prompts: The prompts of valid requests.
+        most: How many tokens the model can see at once; generation stops there.
     """
     settled, bad, cut = {}, {}, 0
     lengths = np.diff(prompts.offsets).tolist()
@@ -116,8 +116,8 @@ def _settle(
         settled[request] = one
     if cut:
         warnings.warn(
-            f"{cut} of the texts may become longer than the {most} tokens that the model can see at once; "
-            "they end there. Lower max_new_tokens in generation_config.json, or max_length in the requests",
+            f"{cut} of the texts may exceed the {most} tokens that the model can see at once; generation "
+            "stops there. Lower max_new_tokens in generation_config.json, or max_length in the requests",
             stacklevel=4,
         )
     return settled, bad

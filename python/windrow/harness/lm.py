@@ -1,4 +1,4 @@
-"""The lm-evaluation-harness model: requests in, exactly the harness's numbers out."""
+"""The model class for lm-evaluation-harness: requests in, the harness's own numbers out."""
 
 from copy import copy
 from dataclasses import replace
@@ -42,72 +42,72 @@ from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_se
 
 @register_model("windrow")
 class JaxLM(LM):
-    """A JAX language model as lm_eval sees it.
+    """A JAX language model for lm_eval.
 
     Give a :class:`~windrow.LanguageModel` and a tokenizer, or ``pretrained``, or
-    ``factory``. Numbers may come as strings, as they do from a command line.
+    ``factory``. Numbers may be given as strings, as on a command line.
 
     Args:
-        model: The model, or a factory's name: lm_eval calls a run's folder by the argument ``model``.
+        model: The model, or the name of a factory: lm_eval names its output directory after the argument
+            ``model``.
         tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
         pretrained: A directory in the Hugging Face format; its model and tokenizer
             are loaded.
         factory: ``"module:function"``; the function takes no arguments and returns
             a model and a tokenizer.
-        dtype: The parameters' type for ``pretrained``: ``"float32"``, ``"bfloat16"`` or ``"float16"``, in any
-            of PyTorch's spellings; ``"auto"`` is what ``config.json`` says, else what the files hold.
-        max_length: The most tokens the model may see at once, no more than a given ``model`` can;
-            its own limit by default, ``"unbounded"`` for a recurrent model that is to have none.
-        batch_size: Rows a batch. ``"auto"``, and lm_eval's ``"auto:N"``, is ``tokens_per_batch="auto"``,
-            unless that is a number.
-        tokens_per_batch: The most tokens in a batch, padding included, so that short
-            rows come in larger batches. ``"auto"``: as many as the devices have memory
-            for, by what the compiled programs need; nothing runs for it. Where neither
+        dtype: The parameter dtype for ``pretrained``: ``"float32"``, ``"bfloat16"`` or ``"float16"``, in any
+            of PyTorch's spellings; ``"auto"`` takes it from ``config.json``, else from the files.
+        max_length: The most tokens the model may see at once, at most the limit of a given ``model``.
+            Default: the model's own limit. ``"unbounded"`` removes the limit of a recurrent model.
+        batch_size: Rows per batch. ``"auto"``, or lm_eval's ``"auto:N"``, means
+            ``tokens_per_batch="auto"``, unless that is a number.
+        tokens_per_batch: The most tokens in a batch, padding included, so batches of
+            short rows have more of them. ``"auto"``: as many as fit in device memory,
+            according to the compiled programs; nothing is run to find out. If neither
             is given, 8,192.
         max_shapes: The most distinct batch shapes, each of which is one compilation.
         padding_multiple: Padded lengths are multiples of this.
-        share: What of the requests is computed once. ``"auto"``: every shared beginning where the
-            model takes ``reach`` and that costs less, else equal inputs. ``"trees"``: every shared
-            beginning. ``"equal"``: equal inputs alone. ``False``: nothing.
-        pack: Whether several requests share a row; only for models that honour
+        share: Which work is shared between requests. ``"auto"``: every shared prefix runs once if the
+            model takes ``reach`` and that is cheaper, else equal inputs run once. ``"trees"``: every
+            shared prefix runs once. ``"equal"``: equal inputs run once. ``False``: nothing is shared.
+        pack: Whether to put several requests in one row; only for models that honour
             segment ids and positions.
-        memory_budget: For ``"auto"``: how many bytes batches may take beside the
-            parameters, of each device, or of each process where the devices are CPUs; a
-            number, or a string such as ``"2GiB"``. By default what the devices have
-            left, or half of the memory that a CPU's machine has available.
+        memory_budget: For ``"auto"``: how many bytes batches may take on top of the
+            parameters, per device, or per process if the devices are CPUs; a number, or
+            a string such as ``"2GiB"``. By default all free device memory; on CPUs, half
+            of the available memory.
         on_bad_request: ``"raise"``, or ``"skip"``: a request that cannot be scored is
             scored as a failure (minus infinity, not greedy) and reported.
-        add_bos_token: Whether the tokenizer adds its BOS; its own default if not given.
-        prefix_token_id: What conditions an empty context; BOS, else EOS if not given.
-        chunk_length: Where given, rows run through the model's ``step`` in chunks of
-            this many tokens, with the state carried; for long texts on recurrent models.
-        seed: For samples, where requests ask for them. By default lm_eval's own for torch: the
-            ``torch_random_seed`` of ``lm_eval.simple_evaluate``, ``--seed`` on the command line;
-            0 where the model is called directly.
+        add_bos_token: Whether the tokenizer adds its BOS token; default: the tokenizer's own setting.
+        prefix_token_id: The token that stands in for an empty context; default: BOS, else EOS.
+        chunk_length: If given, rows run through the model's ``step`` in chunks of this
+            many tokens, carrying the state; for long texts on recurrent models.
+        seed: The seed for requests that sample. Default: the seed that lm_eval gives torch, which is
+            ``torch_random_seed`` of ``lm_eval.simple_evaluate`` or ``--seed`` on the command line;
+            0 if the model is called directly.
         sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
             whose axes rows are split. By default the mesh of ``jax.set_mesh``, that of the
             parameters, or all devices.
         mesh: The same as ``sharding``, for a mesh.
-        requests_from_first_host: Whether process 0's requests are sent to all hosts and
-            used there, whatever those were given. Results are then those of process 0's
-            requests. Without it, hosts with other requests are refused.
-        subfolder: Where in ``pretrained`` the model and its tokenizer are.
-        revision: Recorded in lm_eval's results; a directory has no other.
-        logits_cache: Whether equal inputs that are split at different places are read as lm_eval's own
-            backend reads them with this argument, its default.
-        think_end_token: The token id or string behind which a generated answer begins; what stands before
-            it is left out.
-        enable_thinking: Given to the chat template; ``True`` needs ``think_end_token`` and refuses
+        requests_from_first_host: Whether process 0 sends its requests to all hosts, which then use them
+            in place of their own. Without it, hosts with different requests are an error.
+        subfolder: The subdirectory of ``pretrained`` with the model and its tokenizer.
+        revision: Recorded in lm_eval's results; it has no other effect on a directory.
+        logits_cache: Whether to reproduce how lm_eval's backend reads equal inputs that are split at
+            different places, as it does with its own ``logits_cache``, on by default.
+        think_end_token: The token id or string that ends the thinking in a generated answer; everything
+            up to it is removed.
+        enable_thinking: Passed to the chat template; ``True`` needs ``think_end_token`` and rejects
             log-likelihood requests.
-        chat_template_args: More for the chat template, by name, perhaps as JSON.
-        max_batch_size: Accepted because lm_eval's command line passes it; not used.
-        device: Accepted because lm_eval's command line passes it; not used, as JAX
-            chooses its devices by itself.
-        hf_arguments: Other arguments of lm_eval's Hugging Face backend. Those that ask for something that
-            is not done here are warned of.
+        chat_template_args: Further variables for the chat template, as a mapping or JSON.
+        max_batch_size: Ignored; accepted because lm_eval's command line passes it.
+        device: Ignored, because JAX chooses its devices itself; accepted because lm_eval's
+            command line passes it.
+        hf_arguments: Other arguments of lm_eval's Hugging Face backend. A warning lists those that
+            request something windrow does not do.
 
     Raises:
-        TypeError, ValueError: An argument is not what it must be; the message names it.
+        TypeError, ValueError: An argument is invalid; the message names it.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class JaxLM(LM):
         tell_of(self)
 
     def _begin(self) -> None:
-        """Makes what runs the model; nothing has run yet."""
+        """Creates the scorer and the generator, with empty totals."""
         self.clock, self._totals = Clock(), Totals()
         self._scorer = Scorer(self.model, self.sharding, self.clock, self._chunk_length, self.policy)
         self.model = replace(self.model, params=self._scorer.params)
@@ -209,17 +209,17 @@ class JaxLM(LM):
         )
 
     def with_params(self, params: Any) -> Self:
-        """The same model with other parameters: the next checkpoint, evaluated without compiling again.
+        """The same model with other parameters, such as the next checkpoint, without recompiling.
 
         Args:
-            params: As the model's own: the same structure, shapes and dtypes. Each leaf is moved to
-                where the model's own lies, from NumPy or from other devices.
+            params: Parameters with the same structure, shapes and dtypes. Each leaf, a NumPy array or an
+                array on any device, is moved to the devices of the leaf it replaces.
 
         Returns:
-            A model of its own, with an empty report and without lm_eval's cache of results.
+            A separate model, with an empty report and without lm_eval's results cache.
 
         Raises:
-            TypeError, ValueError: Something is not as in the model's own parameters; the message names it.
+            TypeError, ValueError: The parameters do not match; the message names the leaf.
 
         >>> lm = JaxLM(model, tokenizer)  # doctest: +SKIP
         >>> for step, params in checkpoints:  # doctest: +SKIP
@@ -233,7 +233,11 @@ class JaxLM(LM):
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
-        """From ``"name=value,name=value"``, as lm_eval's command line does; unknown names are refused."""
+        """Creates the model from ``"name=value,name=value"``, as lm_eval's command line does.
+
+        Raises:
+            ValueError: A name is unknown.
+        """
         parts = [part.partition("=") for part in arg_string.split(",") if part]
         values = {name: None if value.lower() == "none" else value for name, _, value in parts}
         return cls.create_from_arg_obj(values, additional_config)
@@ -242,7 +246,11 @@ class JaxLM(LM):
     def create_from_arg_obj(
         cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
     ) -> Self:
-        """From a dictionary of arguments, which outweigh lm_eval's; unknown names are refused."""
+        """Creates the model from a dictionary of arguments, which take precedence over lm_eval's.
+
+        Raises:
+            ValueError: A name is unknown.
+        """
         accepted = _accepted(cls)
         for name in arg_dict:
             if name not in (*accepted, *FOREIGN_NAMES):
@@ -253,14 +261,14 @@ class JaxLM(LM):
         return cls(**{**extra, **arg_dict})
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Log-likelihood of each request's continuation, and whether greedy decoding would give it.
+        """Log-likelihood of each request's continuation, and whether greedy decoding would produce it.
 
         Args:
             requests: Each one's ``args`` is ``(context, continuation)``.
 
         Returns:
-            For each request the sum of its continuation's log-probabilities in nats,
-            and whether every token of it is the most likely one.
+            For each request, the sum of its continuation's log-probabilities in nats,
+            and whether every one of its tokens is the most likely one.
         """
         asked = self._agreed("loglikelihood", requests)
         self._chat.refuse_scoring(asked)
@@ -290,8 +298,8 @@ class JaxLM(LM):
         """Log-likelihood of each request's whole text, in nats.
 
         Args:
-            requests: Each one's ``args`` is ``(text,)``. A text that is longer than
-                the model's limit is scored in disjoint windows.
+            requests: Each one's ``args`` is ``(text,)``. A text longer than the model's
+                limit is scored in disjoint windows.
         """
         asked = self._agreed("loglikelihood_rolling", requests)
         texts = [args[0] for args in asked.arguments]
@@ -320,7 +328,7 @@ class JaxLM(LM):
             requests: Each one's ``args`` is ``(context, generation keywords)``.
 
         Returns:
-            For each request its text, cut at the stop strings; empty for skipped ones.
+            For each request, its text, cut at the stop strings; empty for skipped requests.
         """
         self._generator.seed = self.seed
         asked = self._agreed("generate_until", requests)
@@ -339,7 +347,7 @@ class JaxLM(LM):
 
     @property
     def seed(self) -> int:
-        """What samples follow from: the argument ``seed``, else lm_eval's own while it evaluates, else 0."""
+        """The seed for sampling: the argument ``seed``, else lm_eval's own during an evaluation, else 0."""
         return next((seed for seed in (self._seed, evaluation_seed()) if seed is not None), 0)
 
     def __repr__(self) -> str:
@@ -351,81 +359,84 @@ class JaxLM(LM):
         )
 
     def report(self) -> RunReport:
-        """What the runs so far did; prints as a short summary.
+        """A summary of the runs so far; prints as a short text.
 
         Returns:
-            A dictionary:
-            ``requests``, ``segments``, ``rows`` (filler left out), ``batches``,
-            ``real_tokens`` (of every request's own input, shared or not),
-            ``row_tokens`` (what of them stands in rows), ``padding_tokens`` (filler
-            included), ``device_tokens`` (the last two), ``shapes`` as
-            ``[rows, length]`` lists, ``truncated``, ``shared`` and ``skipped``
-            requests; ``devices`` with their ``count``, ``kind`` and how many
-            ``hosts`` hold them; ``layout`` of the last run that scored: how inputs were
-            shared (``share``) and, if windrow chose, what each way costs in tokens of a
-            short row (``costs``); ``seconds`` of the host by phase: ``tokenize``,
-            ``plan``, ``compile`` (waiting for the compiler), ``host`` (filling
-            arrays), ``device`` (waiting for results); and ``device_seconds``, for
-            ``scoring`` and ``generation``: ``running``, ``waiting_for_host`` and
-            ``waiting_for_compiler``. ``generation`` is there once texts were
-            generated: see :meth:`windrow.generation.Generator.report`. ``auto`` is
-            there where sizes are left to the memory of the devices: for ``scoring``
-            and ``generation`` what decided those of the last run, in bytes:
-            ``memory_budget``, ``planned_bytes`` (the part of it that is planned for),
-            ``predicted_bytes``, and what was chosen: ``tokens_per_batch`` or ``slots``.
+            A dictionary with these entries:
+
+            - ``requests``, ``segments``, ``rows`` (without filler) and ``batches``;
+            - ``real_tokens`` (all requests' inputs, shared or not), ``row_tokens`` (those
+              that occupy rows), ``padding_tokens`` (including filler) and
+              ``device_tokens`` (the sum of the last two);
+            - ``shapes``, as ``[rows, length]`` lists;
+            - ``truncated``, ``shared`` and ``skipped`` requests;
+            - ``devices``: their ``count`` and ``kind``, and how many ``hosts`` hold them;
+            - ``layout`` of the last scoring run: how inputs were shared (``share``) and, if
+              windrow chose, the ``costs`` of each way, in tokens of a short row;
+            - ``seconds`` of host time by phase: ``tokenize``, ``plan``, ``compile`` (waiting
+              for the compiler), ``host`` (filling arrays) and ``device`` (waiting for
+              results);
+            - ``device_seconds``, for ``scoring`` and ``generation``: ``running``,
+              ``waiting_for_host`` and ``waiting_for_compiler``;
+            - ``generation``, once texts have been generated: see
+              :meth:`windrow.generation.Generator.report`;
+            - ``auto``, if device memory decides batch sizes: for ``scoring`` and
+              ``generation``, how the last run was sized, in bytes: ``memory_budget``,
+              ``planned_bytes`` (the part of it that is used), ``predicted_bytes``, and the
+              result, ``tokens_per_batch`` or ``slots``.
         """
         return RunReport(run_report(self._totals, self._scorer, self._generator))
 
     @property
     def tokenizer_name(self) -> str:
-        """The tokenizer's name, fit for a file name."""
+        """The tokenizer's name, safe to use as a file name."""
         return self.tokenizer.name.replace("/", "__")
 
     @property
     def eot_token_id(self) -> int | None:
-        """The id of the token that ends a text."""
+        """The id of the end-of-text token."""
         return self.tokenizer.eos_token_id
 
     @property
     def batch_size(self) -> int | str:
-        """Rows a batch, or ``"auto"``."""
+        """Rows per batch, or ``"auto"``."""
         return "auto" if self.policy.batch_size is None else self.policy.batch_size
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The conversation as one string, by the tokenizer's own template."""
+        """The conversation as one string, formatted by the tokenizer's chat template."""
         return self.tokenizer.apply_chat_template(chat_history, add_generation_prompt, **self._chat.variables)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The template's text, for lm_eval's records; ``None`` where none is asked for."""
+        """The template's text, for lm_eval's records; ``None`` if no template is requested."""
         if chat_template is False or self.tokenizer.chat_template is None:
             return None
         return self.tokenizer.template_named(chat_template if isinstance(chat_template, str) else None)
 
     def get_model_info(self) -> dict[str, Any]:
-        """Size, type and source of the model, for lm_eval's records."""
+        """The model's size, dtype and source, for lm_eval's records."""
         revision = {"model_revision": self.revision, "model_sha": ""}
         return {**self._scorer.describe(), **revision, "model_source": self.source}
 
     @property
     def batch_sizes(self) -> dict[str, int]:
-        """Rows of the batches that ran, by their shapes, where no batch size was asked for."""
+        """If no batch size was given: the rows of the batches that ran, by shape."""
         if self.policy.batch_size is not None:
             return {}
         return {f"{rows}x{length}": rows for rows, length in self._totals.told()["shapes"]}
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Takes lm_eval's cache. What process 0 has in it counts: the other hosts' own are replaced by it.
+        """Uses lm_eval's cache. Process 0's entries replace those of the other hosts.
 
         Raises:
-            ValueError: Another model, or another setting that changes results, made what is in it.
+            ValueError: The cache belongs to another model, or to settings with other results.
         """
         take_cache(cache_hook, self._fingerprint)
         super().set_cache_hook(cache_hook)
 
     def _fingerprint(self) -> Fingerprint:
-        """What decides results."""
+        """Whatever affects results, by name."""
         return {
             **self._scorer.identity,
             "tokenizer": self.tokenizer.fingerprint,
@@ -438,7 +449,7 @@ class JaxLM(LM):
         }
 
     def _agreed(self, kind: str, requests: list[Instance]) -> Requests:
-        """The requests, the same on every host; work that is not the same on all is refused."""
+        """The requests, checked to be the same on every host."""
         settings = {
             "tokenizer": self.tokenizer.fingerprint,
             "max_length": str(self.max_length),
@@ -452,11 +463,11 @@ class JaxLM(LM):
         return agreed(Requests.of(kind, requests), settings, self.requests_from_first_host)
 
     def _known(self, segments: Segments) -> Segments:
-        """The segments without those of tokens that the model does not know."""
+        """The segments whose tokens are all in the model's vocabulary."""
         return known_tokens(segments, self._scorer.vocabulary, self.on_bad_request)
 
     def _score(self, job: ScoringJob, finished: Finished) -> set[int]:
-        """Hands over each request's total as soon as it is known; gives the requests that failed."""
+        """Reports each request's total as soon as it is known; returns the requests that failed."""
         with job.requests.named():
             plan = self._scorer.plan(self.policy, job.segments, self._memory)
             failed = job.run(self._scorer, plan, self.on_bad_request, finished)
@@ -465,5 +476,5 @@ class JaxLM(LM):
 
 
 def _accepted(cls: type[JaxLM]) -> list[str]:
-    """The names of a model's own arguments."""
+    """The names of the arguments that windrow itself defines."""
     return [name for name in signature(cls.__init__).parameters if name not in ("self", "hf_arguments")]

@@ -1,4 +1,4 @@
-"""Telling of models that are made: lm_eval's command line makes one and keeps it to itself."""
+"""Notifies listeners of new models: lm_eval's command line creates one and does not return it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ _listeners: list[Callable[[Any], None]] = []
 
 @contextmanager
 def telling(listener: Callable[[Any], None]) -> Iterator[None]:
-    """Calls ``listener`` with each :class:`~windrow.JaxLM` as soon as it is made inside."""
+    """Calls ``listener`` with each :class:`~windrow.JaxLM` that is created inside the block."""
     _listeners.append(listener)
     try:
         yield
@@ -18,6 +18,6 @@ def telling(listener: Callable[[Any], None]) -> Iterator[None]:
 
 
 def tell_of(model: Any) -> None:
-    """Tells whoever listens that a model is ready."""
+    """Notifies the listeners of a new model."""
     for listener in _listeners:
         listener(model)

@@ -1,4 +1,4 @@
-"""lm_eval's requests of one type: what they ask, and how errors call them."""
+"""lm_eval's requests of one type: their arguments, and their names in errors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ class Requests:
     Attributes:
         kind: Their type, such as ``"loglikelihood"``.
         arguments: Each one's ``args``.
-        sources: The task and the document's number that each comes from; empty where lm_eval does not say.
+        sources: Each one's task and document number; empty strings if lm_eval gives none.
     """
 
     kind: str
@@ -38,19 +38,19 @@ class Requests:
         return len(self.arguments)
 
     def name(self, request: int) -> str:
-        """How errors call a request."""
+        """A request's name in errors."""
         source = self.sources[request] if request < len(self) else ("", "")
         parts = [f"{word} {value}" for word, value in zip(("task", "document"), source, strict=True) if value]
         return f"request {request} ({', '.join(parts)})" if parts else f"request {request}"
 
     @property
     def tasks(self) -> list[str]:
-        """The names of the tasks that each comes from; empty where lm_eval does not say."""
+        """Each request's task; empty if lm_eval gives none."""
         return [task for task, _ in self.sources]
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Errors about requests that are raised inside name their tasks and documents."""
+        """Adds tasks and documents to the errors about requests that are raised in the block."""
         try:
             yield
         except BadRequestsError as error:

@@ -1,4 +1,4 @@
-"""Log-likelihood requests: from their segments to each one's total, as soon as it is known."""
+"""Log-likelihood requests: from segments to each request's total, as soon as it is known."""
 
 import warnings
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from windrow.sharding import check_agreement, is_first_host
 from windrow.tokens import Segments
 
 HOPELESS = 100
-"""After how many failed requests a run ends where no other has a number yet."""
+"""A run stops after this many failed requests if none has succeeded."""
 
 Finished = Callable[[int, float, bool], None]
 """Called with a request's index, log-likelihood and greedy flag."""
@@ -24,13 +24,13 @@ Finished = Callable[[int, float, bool], None]
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """What is to be scored for some requests.
+    """Requests and the segments to score for them.
 
     Attributes:
         requests: The requests.
-        own: Their own segments.
-        segments: All segments: those of ``own``, then those that stand for reads at other positions.
-        counted: ``bool[n]``, which segments' log-likelihoods are parts of their requests'.
+        own: The requests' own segments.
+        segments: All segments: ``own``, then those for shifted reads (:mod:`windrow.grouping`).
+        counted: ``bool[n]``, which segments' log-likelihoods count towards their requests.
     """
 
     requests: Requests
@@ -39,21 +39,22 @@ class ScoringJob:
     counted: NDArray[np.bool_]
 
     def run(self, scorer: Scorer, plan: Plan, on_bad_request: str, finished: Finished) -> set[int]:
-        """Scores all segments and hands over each request's total.
+        """Scores all segments and reports each request's total.
 
-        A request whose log-likelihood is NaN fails by itself: the others are still scored and handed over.
+        A request whose log-likelihood is NaN fails alone: the others are still scored and reported.
 
         Args:
             scorer: Runs the model.
-            plan: Made from the segments.
-            on_bad_request: ``"raise"``, or ``"skip"`` to warn of requests that failed.
-            finished: Called as soon as a request is done, unless it failed.
+            plan: The plan of the segments.
+            on_bad_request: ``"raise"``, or ``"skip"`` to warn about failed requests.
+            finished: Called as soon as a request has succeeded.
 
         Returns:
             The requests that failed.
 
         Raises:
-            BadRequestsError: Requests failed. All others are done, or none is and ``HOPELESS`` failed.
+            BadRequestsError: Requests failed. Either all others are done, or ``HOPELESS`` requests failed
+                before any succeeded.
         """
         with scorer.clock.phase("plan"):
             check_agreement([], {"plan": plan.fingerprint})
@@ -88,7 +89,7 @@ class ScoringJob:
 
 
 class _Totals:
-    """Requests' totals, added up as the scores of their segments become known."""
+    """The totals of requests, accumulated as the scores of their segments become known."""
 
     def __init__(self, job: ScoringJob) -> None:
         count = job.segments.request_count
@@ -99,7 +100,7 @@ class _Totals:
         self.any_done = False
 
     def add(self, which: NDArray[np.int64], scores: Scores) -> list[int]:
-        """Adds the scores of some segments; gives the requests that are done with these."""
+        """Adds the scores of some segments; returns the requests that this completes."""
         job, part = self._job, scores.only(which)
         requests = job.segments.requests[which]
         sums = np.where(job.counted[which], part.sums(), 0.0)

@@ -1,10 +1,9 @@
-"""The seed that lm_eval was given for samples.
+"""The sampling seed that lm_eval was given.
 
-lm_eval hands its seeds to the random generators of Python, NumPy and, where it is
-installed, torch, whose generator its Hugging Face backend samples from. It hands none
-to a model. JAX has no generator that could be seeded, and torch need not be there, so
-the seed is read where it always is: from the call of ``lm_eval.simple_evaluate`` that
-this one is inside of. ``lm_eval run`` and ``windrow run`` make that call as well.
+lm_eval seeds the global generators of Python, NumPy and, if installed, torch, which its
+Hugging Face backend samples from. It passes no seed to the model. JAX has no global
+generator, and torch may not be installed. So the seed is read from the enclosing call of
+``lm_eval.simple_evaluate``, which ``lm_eval run`` and ``windrow run`` make as well.
 """
 
 import inspect
@@ -15,10 +14,10 @@ _PARAMETER = "torch_random_seed"
 
 
 def evaluation_seed() -> int | None:
-    """The ``torch_random_seed`` of the innermost ``lm_eval.simple_evaluate`` that is running in this thread.
+    """The ``torch_random_seed`` of the innermost ``lm_eval.simple_evaluate`` call in this thread.
 
     Returns:
-        The seed; ``None`` outside of such a call, or where that seed is ``None``.
+        The seed; ``None`` outside of such a call, or if that seed is ``None``.
     """
     evaluating = inspect.unwrap(simple_evaluate).__code__
     frame = inspect.currentframe()

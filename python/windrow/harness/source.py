@@ -1,4 +1,4 @@
-"""Where :class:`~windrow.JaxLM` gets its model: a given one, a checkpoint's, or a factory's."""
+"""Where :class:`~windrow.JaxLM` gets its model from: an argument, a checkpoint, or a factory."""
 
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,20 @@ def find_model(
     factory: str | None,
     subfolder: str = "",
 ) -> tuple[LanguageModel | None, Any, str]:
-    """The model, unless it is a checkpoint; what its tokenizer is loaded from; where both came from."""
+    """The model (``None`` for a checkpoint), the source of its tokenizer, and a name for both."""
     if isinstance(model, str):
         if factory not in (None, model):
-            raise ValueError(f"model and factory name two functions, {model!r} and {factory!r}; give one")
+            raise ValueError(f"model={model!r} and factory={factory!r} name different functions; give one")
         model, factory = None, model
     if sum(one is not None for one in (model, pretrained, factory)) != 1:
         raise ValueError(
-            "give one of model (with tokenizer), pretrained=DIRECTORY and factory=module:function"
+            "give one of model (with tokenizer), pretrained=DIRECTORY or factory=module:function"
         )
     if pretrained is not None:
         directory = str(Path(pretrained, subfolder)) if subfolder else pretrained
         if not Path(directory).is_dir():
             raise ValueError(
-                f"pretrained must be a directory in the Hugging Face format; {directory!r} is none"
+                f"pretrained must be a directory in the Hugging Face format; {directory!r} is not a directory"
             )
         if isinstance(tokenizer, str) and subfolder and Path(tokenizer, subfolder).is_dir():
             tokenizer = str(Path(tokenizer, subfolder))
@@ -49,7 +49,7 @@ def find_model(
 def load_checkpoint(
     directory: str, dtype: Any, mesh: Any, limit: Limit, tokenizer_limit: int | None
 ) -> LanguageModel:
-    """The checkpoint's model on a mesh, with HFLM's limit unless another is asked for."""
+    """The checkpoint's model on a mesh, with HFLM's length limit unless another is given."""
     from windrow.models import config_max_length, load
 
     if limit is None:
@@ -58,11 +58,11 @@ def load_checkpoint(
 
 
 def within_limit(model: LanguageModel, asked: Limit) -> int | None:
-    """The most tokens the model may see at once: its own limit, or a lower one that is asked for."""
+    """The most tokens the model may see at once: its own limit, or a lower one if given."""
     own = model.max_length
     if own is not None and asked is not None and (asked == "unbounded" or asked > own):
         raise ValueError(
-            f"max_length is {asked!r}, but the model can see only {own} tokens; give at most that, or a "
-            "LanguageModel whose own max_length is larger, or None where it has no limit"
+            f"max_length={asked!r} exceeds the model's limit of {own} tokens; lower it, or give the "
+            "LanguageModel a larger max_length, or None if it has no limit"
         )
     return own if asked is None else None if asked == "unbounded" else asked

@@ -1,4 +1,4 @@
-"""What a model's runs amount to, counted."""
+"""Counts over all runs of a model."""
 
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +16,7 @@ _COUNTS = (
 
 
 class Totals:
-    """Requests, tokens, batches and shapes, added up over runs."""
+    """Requests, tokens, batches and shapes, summed over runs."""
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(_COUNTS, 0)
@@ -26,9 +26,9 @@ class Totals:
         """Adds a scoring run.
 
         Args:
-            plan: What ran.
-            own: The requests' own segments: the first of those in the plan.
-            failed: How many requests the model gave no number for.
+            plan: The plan that ran.
+            own: The requests' own segments, which come first in the plan.
+            failed: How many requests had a NaN log-likelihood.
         """
         statistics, counts = plan.statistics, self._counts
         counts["requests"] += own.request_count
@@ -42,7 +42,7 @@ class Totals:
         self._shapes += [shape for shape in statistics["shapes"] if shape not in self._shapes]
 
     def add_generated(self, requests: int, truncated: int, skipped: int) -> None:
-        """Adds a run that generated texts."""
+        """Adds a generation run."""
         self._counts["requests"] += requests
         self._counts["truncated"] += truncated
         self._counts["skipped"] += skipped
@@ -53,7 +53,7 @@ class Totals:
 
 
 def run_report(totals: Totals, scorer: Scorer, generator: Generator) -> dict[str, Any]:
-    """What a model's runs so far did; see :meth:`windrow.JaxLM.report`."""
+    """The report of a model's runs so far; see :meth:`windrow.JaxLM.report`."""
     generation, clock, devices = generator.report(), scorer.clock, scorer.sharding.mesh.devices.flat
     choices = {"scoring": scorer.choice, "generation": generator.choice}
     return {
@@ -76,7 +76,7 @@ def run_report(totals: Totals, scorer: Scorer, generator: Generator) -> dict[str
 
 
 def _shared(plan: Plan, own: int) -> int:
-    """How many of the first ``own`` segments of a plan lie where another one of them lies."""
+    """How many of a plan's first ``own`` segments share the place of an earlier one."""
     if own == plan.segment_count:
         return int(plan.statistics["shared_segments"])
     return int(sharing(plan, own).sum())

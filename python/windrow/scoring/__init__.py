@@ -1,4 +1,4 @@
-"""Scores: log-probabilities and greedy flags of every scored token, in the order of the segments."""
+"""Scoring: the log-probability and greedy flag of every scored token, in segment order."""
 
 from windrow.scoring.compiler import Compiler as Compiler
 from windrow.scoring.contract import known_tokens as known_tokens

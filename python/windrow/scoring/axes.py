@@ -1,13 +1,13 @@
-"""A model's functions on the caller's mesh, with its own kinds of axes.
+"""Runs a model's functions on the caller's mesh, with explicit or automatic axes as the model needs.
 
-windrow traces its own part with automatic axes: the compiler decides where intermediate arrays lie. A
-model that is written for explicit axes (``out_sharding=``, ``jax.sharding.reshard``) must see its mesh as
-it is. So each of its functions is entered as :func:`jax.sharding.explicit_axes` does it: parameters come
-in as they lie, rows as they are split, a state as ``init_state`` made it.
+windrow traces its own code with automatic axes: the compiler places intermediate arrays. A model written
+for explicit axes (``out_sharding=``, ``jax.sharding.reshard``) must see its mesh with explicit axes, so each
+of its functions is wrapped in :func:`jax.sharding.explicit_axes`. Parameters keep their shardings, rows
+theirs, and a state the one that ``init_state`` gave it.
 
-The axes of ``jax.make_mesh`` are explicit by default, and most models are not written for them. Which kind
-a model is of shows when its functions are tried: those that cannot be traced with explicit axes, but can
-with automatic ones, get automatic ones. The numbers are the same.
+The axes of ``jax.make_mesh`` are explicit by default, but most models are not written for them. So the
+functions are traced with explicit axes first; if that fails and automatic axes work, those are used. The
+numbers are the same.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,13 @@ from windrow.sharding import RowSharding
 def tried(
     model: LanguageModel, params: Any, sharding: RowSharding, policy: BatchPolicy
 ) -> tuple[LanguageModel, int]:
-    """The model's functions, without its parameters, to be called under ``sharding.mesh``; its vocabulary.
+    """The model's functions, without its parameters, for use under ``sharding.mesh``; its vocabulary size.
 
     Args:
         model: The model.
         params: Its parameters on ``sharding.mesh``.
         sharding: How rows are split.
-        policy: How batches will be planned: functions are tried in a shape that it allows.
+        policy: How batches will be planned; functions are traced in a shape that it allows.
 
     Raises:
         TypeError, ValueError: See :func:`windrow.scoring.contract.vocabulary`.
@@ -57,7 +57,7 @@ def tried(
 
 
 def on_own_axes(model: LanguageModel, params: Any, sharding: RowSharding) -> LanguageModel:
-    """The model's functions for a mesh with explicit axes, to be called under ``sharding.mesh``."""
+    """The model's functions wrapped for explicit axes, for use under ``sharding.mesh``."""
     axes, rows = sharding.explicit, _only(sharding.by_rows.spec, sharding.explicit)
     batch = (_only(sharding.sharding.spec, axes),) * 3
     placed = jax.tree.map(lambda leaf: _only(_spec(leaf), axes), params)
@@ -98,7 +98,7 @@ def _spec(leaf: jax.Array) -> PartitionSpec:
 
 
 def _only(spec: PartitionSpec, axes: tuple[str, ...]) -> PartitionSpec:
-    """A spec with only those mesh axes that are explicit: the others are the compiler's."""
+    """The spec reduced to explicit mesh axes; the compiler handles the others."""
 
     def kept(entry: Any) -> Any:
         names = (entry,) if isinstance(entry, str) else tuple(entry or ())
@@ -108,5 +108,5 @@ def _only(spec: PartitionSpec, axes: tuple[str, ...]) -> PartitionSpec:
 
 
 def _state_spec(leaf: Any, rows: PartitionSpec) -> PartitionSpec:
-    """How ``init_state`` made a leaf, its rows split as all rows are."""
+    """The spec of a state leaf: as ``init_state`` made it, with its rows split like all rows."""
     return PartitionSpec(*rows, *tuple(leaf.sharding.spec)[1:])

@@ -1,17 +1,17 @@
-"""Programs: traced in the caller's thread, compiled ahead in another, shared by the whole process.
+"""Programs: traced in the caller's thread, compiled ahead in another, cached for the whole process.
 
-Functions are traced and lowered where they are asked for, under everything the caller has set: JAX's
-context managers, context variables, thread-locals, a library's own interceptors. Only XLA's work goes to
-another thread, one program at a time, in the order of asking.
+Functions are traced and lowered in the thread that requests them, so whatever the caller has set is in
+force: JAX's context managers, context variables, thread-locals, a library's interceptors. Only XLA
+compilation moves to another thread, one program at a time, in request order.
 
-What was lowered identifies a program: the text of its StableHLO module, the structure of what goes in and
-out, and the devices. Whatever changes a program changes that text, so a program is never reused where
-another one was meant, and any run that lowers to the same text gets it without compiling: a second call,
-another model object over the same functions, the next checkpoint. Parameters are arguments, so no program
-keeps them alive.
+The cache key is what was lowered: the text of the StableHLO module, the input and output tree structures,
+and the devices. Anything that changes the program changes that text, so a cached program is only reused for
+the same computation. Every run that lowers to the same text skips compilation: a second call, another model
+object over the same functions, the next checkpoint. Parameters are arguments, so cached programs do not
+keep them alive.
 
-The cost is one trace and one lowering for each shape and run, some hundredths of a second for a model that
-scans over its layers. They are made while the compiler or the devices are busy.
+The cost is one trace and one lowering per shape and run, some hundredths of a second for a model that
+scans over its layers. This work overlaps with compilation and with the devices.
 """
 
 import re
@@ -27,13 +27,13 @@ import jax
 from jax.sharding import Mesh
 
 MOST_PROGRAMS = 64
-"""How many compiled programs the process keeps; those not used for longest go first."""
+"""How many compiled programs the process keeps; the least recently used are dropped first."""
 
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
 
 
 class _Store:
-    """Compiled programs by what was lowered, the one used last at the end."""
+    """Compiled programs by key, least recently used first."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -50,7 +50,7 @@ class _Store:
             return self._programs.get(key)
 
     def put(self, key: Hashable, program: Any) -> None:
-        """Keeps a program, and drops the one that has not been used for longest if there are too many."""
+        """Adds a program, and drops the least recently used ones beyond :data:`MOST_PROGRAMS`."""
         with self._lock:
             self._programs[key] = program
             self._programs.move_to_end(key)
@@ -68,7 +68,7 @@ STORE = _Store()
 
 
 class _Asked(local):
-    """What one thread's run has asked for: not lowered yet, and compiled or being compiled."""
+    """The programs that one thread's run has requested: not lowered yet, and submitted or compiled."""
 
     def __init__(self) -> None:
         self.waiting: dict[Hashable, tuple[Any, tuple[Any, ...]]] = {}
@@ -76,7 +76,7 @@ class _Asked(local):
 
 
 class Compiler:
-    """The programs of one model's runs, by names that hold during a run.
+    """Compiles the programs of one model's runs; their names are valid within a run.
 
     Args:
         mesh: The mesh in force while functions are traced.
@@ -88,31 +88,31 @@ class Compiler:
         self._used: set[Hashable] = set()
 
     def __len__(self) -> int:
-        """How many different programs the runs so far have used."""
+        """How many distinct programs the runs so far have used."""
         return len(self._used)
 
     def ask(self, name: Hashable, function: Any, *arguments: Any) -> None:
-        """Takes note of a program that will be needed, unless ``name`` was asked for in this run.
+        """Requests a program that will be needed, unless this run has requested ``name`` before.
 
         Args:
-            name: What :meth:`get` is called with.
-            function: As ``jax.jit(..., keep_unused=True)`` returns it.
-            arguments: What it is lowered for: arrays, or ``jax.ShapeDtypeStruct`` in their place.
+            name: The name to pass to :meth:`get`.
+            function: The result of ``jax.jit(..., keep_unused=True)``.
+            arguments: The arguments to lower it for: arrays or ``jax.ShapeDtypeStruct``.
         """
         if name not in self._asked.made:
             self._asked.waiting.setdefault(name, (function, arguments))
 
     def advance(self) -> None:
-        """Traces and lowers the next program that was asked for, and hands it to the compiling thread."""
+        """Traces and lowers the next requested program, and submits it to the compiler thread."""
         if self._asked.waiting:
             self._begin(next(iter(self._asked.waiting)))
 
     def done(self, name: Hashable) -> bool:
-        """Whether what was asked for can be had without waiting for the compiler."""
+        """Whether :meth:`get` would return without waiting for the compiler."""
         return self._begin(name).done()
 
     def get(self, name: Hashable) -> Any:
-        """What was asked for, once it is compiled; if that fails, it can be asked for again."""
+        """Waits for a requested program and returns it; after a failure it can be requested again."""
         made = self._begin(name)
         while self._asked.waiting and not made.done():
             self.advance()
@@ -124,9 +124,9 @@ class Compiler:
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
-        """A run: at its end, also after an error, its names are forgotten.
+        """A run. When it ends, with or without an error, its names are forgotten.
 
-        So is what the compiling thread has not begun, as Python's own end waits for that.
+        Compilations that have not started are cancelled: the interpreter would wait for them at exit.
         """
         try:
             yield
@@ -138,15 +138,15 @@ class Compiler:
 
     def _begin(self, name: Hashable) -> Future[Any]:
         waiting, made = self._asked.waiting, self._asked.made
-        while name not in made:  # in the order of asking, which is the same on all hosts
+        while name not in made:  # in request order, which is the same on all hosts
             earliest = next(iter(waiting))
             made[earliest] = self._make(*waiting.pop(earliest))
         return made[name]
 
     def _make(self, function: Any, arguments: tuple[Any, ...]) -> Future[Any]:
-        config: Any = jax.config  # its settings are documented, but not declared
+        config: Any = jax.config  # its settings are documented but have no type declarations
         if config.jax_disable_jit:
-            return _known(self._as_it_is(function))
+            return _known(self._uncompiled(function))
         with jax.set_mesh(self._mesh):
             lowered = function.lower(*arguments)
         key = _key(lowered, tuple(self._mesh.devices.flat))
@@ -154,8 +154,8 @@ class Compiler:
         program = None if key is None else STORE.get(key)
         return _THREAD.submit(_compile, key, lowered) if program is None else _known(program)
 
-    def _as_it_is(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function uncompiled, operation by operation, as ``jax.disable_jit`` asks for."""
+    def _uncompiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function run op by op, as ``jax.disable_jit`` requests."""
 
         def run(*arguments: Any) -> Any:
             with jax.set_mesh(self._mesh):
@@ -180,10 +180,10 @@ def _known(program: Any) -> Future[Any]:
 
 
 def _key(lowered: Any, devices: tuple[Any, ...]) -> Hashable | None:
-    """What identifies a lowered program; ``None`` where its text does not say all.
+    """The cache key of a lowered program; ``None`` if its text does not identify it.
 
-    The text names a callback into Python by a number alone, and leaves out arrays that are passed beside
-    the arguments.
+    The text identifies a Python callback only by a number, and omits arrays that are passed besides the
+    arguments.
     """
     text = lowered.as_text()
     signature = re.search(r"@main\((.*)", text)

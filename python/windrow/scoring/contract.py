@@ -1,4 +1,4 @@
-"""Whether a model keeps its contract, found by tracing shapes before anything runs."""
+"""Checks by tracing, before anything runs, that a model's functions meet the contract."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,20 +14,20 @@ from windrow.tokens import Segments
 
 
 def vocabulary(model: LanguageModel, params: Any, shape: tuple[int, int], rows: int = 1) -> int:
-    """How many tokens the model's logits are for, every function it offers having been checked.
+    """Checks every function of a model and returns its vocabulary size.
 
-    Nothing is computed: functions are traced.
+    Functions are only traced; nothing is computed.
 
     Args:
         model: The model.
         params: Its parameters.
-        shape: ``(rows, length)`` of the batch that functions are traced for, such as batches of the run have.
-        rows: How many rows the head is traced for.
+        shape: ``(rows, length)`` to trace with, a shape that the run could use.
+        rows: How many rows to trace ``head`` with.
 
     Raises:
         TypeError: A function returns something other than an array.
-        ValueError: A function gives another shape or type than the contract asks
-            for, or two functions disagree about the vocabulary.
+        ValueError: A function returns the wrong shape or dtype, or two functions have
+            different vocabulary sizes.
 
     >>> model = LanguageModel(jnp.zeros((5, 7)), lambda params, tokens, positions, ids: params[tokens])
     >>> vocabulary(model, model.params, (2, 8))
@@ -55,26 +55,28 @@ def vocabulary(model: LanguageModel, params: Any, shape: tuple[int, int], rows: 
             found["step"] = output
         elif output.shape[-1] != width:
             raise ValueError(
-                f"step gives {output.shape[-1]} numbers a token, hidden gives {width}; with hidden and head, "
-                "step must give what head reads"
+                f"step returns width {output.shape[-1]}, but hidden returns width {width}; with hidden and "
+                "head, step must return what head takes"
             )
     sizes = {name: logits.shape[-1] for name, logits in found.items()}
     if len(set(sizes.values())) > 1:
-        shown = ", ".join(f"{name} for {size} tokens" for name, size in sizes.items())
-        raise ValueError(f"the model's functions give logits {shown}; they must agree")
+        shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(f"the model's functions have different vocabulary sizes: {shown}")
     return int(sizes["apply"])
 
 
 def known_tokens(segments: Segments, vocabulary: int, on_bad_request: str = "raise") -> Segments:
-    """The segments of requests whose tokens all have logits; an embedding would take others for known ones.
+    """The segments of requests whose tokens are all in the model's vocabulary.
+
+    Without this check an embedding lookup would silently clamp the other tokens.
 
     Args:
         segments: Any segments.
-        vocabulary: How many tokens the model's logits are for.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave the others out.
+        vocabulary: The model's vocabulary size.
+        on_bad_request: ``"raise"``, or ``"skip"`` to leave the other requests out.
 
     Raises:
-        BadRequestsError: A request has a token without logits.
+        BadRequestsError: A request has a token outside the vocabulary.
     """
     if int(segments.tokens.max(initial=0)) < vocabulary:
         return segments
@@ -82,8 +84,8 @@ def known_tokens(segments: Segments, vocabulary: int, on_bad_request: str = "rai
     beyond = np.flatnonzero(segments.tokens >= vocabulary)
     requests, first = np.unique(np.repeat(segments.requests, lengths)[beyond], return_index=True)
     reasons = {
-        request: f"it has the token {token}, but the model's logits are for {vocabulary} tokens; "
-        "give the tokenizer that the model was trained with"
+        request: f"token {token} is outside the model's vocabulary of {vocabulary}; "
+        "use the tokenizer that the model was trained with"
         for request, token in zip(requests.tolist(), segments.tokens[beyond[first]].tolist(), strict=True)
     }
     if on_bad_request != "skip":
@@ -92,7 +94,7 @@ def known_tokens(segments: Segments, vocabulary: int, on_bad_request: str = "rai
 
 
 def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:
-    """Refuses a length that is none, and one that no function of the model would follow."""
+    """Rejects a bad chunk length, and one for a model without ``step``."""
     if chunk_length is None:
         return
     if isinstance(chunk_length, bool) or not isinstance(chunk_length, int) or chunk_length < 1:
@@ -108,7 +110,7 @@ class _Wrong(str):
 
 
 def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *given: Any) -> Any:
-    """What a function gives, which must have the axes ``leading`` and one more."""
+    """The shape and dtype that a function returns, which must have the axes ``leading`` and one more."""
     wrong: list[_Wrong] = []
 
     def traced(*arguments: Any) -> Any:
@@ -116,20 +118,20 @@ def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *
         if isinstance(output, jax.Array | np.ndarray):
             return output
         if not isinstance(output, _Wrong):
-            what = "step's second part is" if name == "step" else f"{name} returned"
+            what = "step's second output is" if name == "step" else f"{name} returned"
             alone = "one array" if name in ("hidden", "step") else "the logits alone"
             output = _Wrong(f"{what} {_described(output)}; return {alone}, [{_axes(leading)}]")
         wrong.append(output)
         return None
 
     output = jax.eval_shape(traced, *given)
-    if wrong:  # raised here, since JAX adds lines of its own to what is raised while it traces
+    if wrong:  # raised here: JAX adds its own lines to errors raised during tracing
         raise TypeError(wrong[0])
     shape = tuple(output.shape)
     if len(shape) != len(leading) + 1 or shape[:-1] != leading:
-        raise ValueError(f"{name} gives shape {shape}; it must give [{_axes(leading)}] here")
+        raise ValueError(f"{name} returned shape {shape}; expected [{_axes(leading)}] here")
     if not jnp.issubdtype(output.dtype, jnp.floating):
-        raise ValueError(f"{name} gives {output.dtype}; it must give floating-point numbers")
+        raise ValueError(f"{name} returned {output.dtype}; expected a floating-point dtype")
     return output
 
 
@@ -138,11 +140,11 @@ def _axes(leading: tuple[int, ...]) -> str:
 
 
 def _output(model: LanguageModel) -> str:
-    return "logits" if model.head is None else "what head reads"
+    return "logits" if model.head is None else "what head takes"
 
 
 def _described(output: Any) -> str:
-    """What came, in a few words."""
+    """An output described in a few words."""
     if output is None:
         return "None"
     if isinstance(output, jax.Array | np.ndarray):

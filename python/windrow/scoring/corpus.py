@@ -20,15 +20,15 @@ from windrow.tokens import Segments, load_tokenizer, loglikelihood_segments, rol
 
 @dataclass(frozen=True)
 class CorpusScores:
-    """What the model says of each request.
+    """The scores of each request.
 
     Attributes:
         log_likelihoods: ``float64[n]``, the sum of the scored tokens'
             log-probabilities in nats; minus infinity for skipped requests.
         token_counts: ``int64[n]``, how many tokens were scored.
-        greedy: ``bool[n]``, whether greedy decoding would give every scored token.
+        greedy: ``bool[n]``, whether greedy decoding would produce every scored token.
         token_logprobs: ``float32[m]``, each scored token's log-probability, request
-            after request; NaN where the model gave no number.
+            after request; NaN if the model returned NaN.
         offsets: ``int64[n + 1]``, where each request's tokens begin in ``token_logprobs``.
         skipped: ``int64[k]``, ascending: the requests that could not be scored, and those whose
             log-likelihood is NaN.
@@ -52,16 +52,16 @@ def score(
     on_bad_request: str = "raise",
     chunk_length: int | None = None,
 ) -> CorpusScores:
-    """Scores texts, or continuations of contexts, exactly as :class:`~windrow.JaxLM` does.
+    """Scores texts, or continuations of contexts, as :class:`~windrow.JaxLM` does.
 
     Args:
         model: The model.
         tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
-        requests: Texts, each scored whole (in disjoint windows where it is longer
-            than the model's limit), or pairs ``(context, continuation)``, of which
-            the continuation is scored.
-        policy: How requests are batched; ``BatchPolicy(tokens_per_batch="auto")`` leaves
-            it to the memory of the devices.
+        requests: Texts, each scored whole (in disjoint windows if it is longer than
+            the model's limit), or pairs ``(context, continuation)``, of which the
+            continuation is scored.
+        policy: How requests are batched; ``BatchPolicy(tokens_per_batch="auto")`` sizes
+            batches to device memory.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
             rows are split. By default the mesh of ``jax.set_mesh``, that of the parameters,
             or all devices.
@@ -69,7 +69,7 @@ def score(
         chunk_length: See :class:`~windrow.JaxLM`.
 
     Raises:
-        TypeError: The requests are neither all texts nor all pairs, or they are one string or no sequence.
+        TypeError: The requests are a single string, not a sequence, or a mix of texts and pairs.
         ValueError: A request cannot be scored, or its log-likelihood is NaN; the message names it.
 
     >>> import jax.numpy as jnp
@@ -116,7 +116,7 @@ def _segments(
     texts = [request for request in requests if isinstance(request, str)]
     pairs = [request for request in requests if not isinstance(request, str)]
     if texts and pairs:
-        raise TypeError("requests must be all texts or all (context, continuation) pairs; both came")
+        raise TypeError("requests must be all texts or all (context, continuation) pairs, not a mix")
     if texts:
         return rolling_segments(tokenizer, texts, **options)
     return loglikelihood_segments(tokenizer, pairs, **options)

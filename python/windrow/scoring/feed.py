@@ -1,8 +1,8 @@
-"""From a plan to device arrays: the host's side of scoring.
+"""From a plan to device arrays: the host side of scoring.
 
-A host fills the rows that its devices hold, and nothing else; no host talks to
-another. What the device can derive from little is not sent: where every row holds
-one segment, the rows' lengths stand for positions and segment ids.
+Each host fills only the rows that its devices hold, without communication between
+hosts. What the device can derive is not sent: if every row holds one segment, row
+lengths replace positions and segment ids.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
 CAPACITY_MULTIPLE = 64
-"""Room for scored positions is a multiple of this, in each shape."""
+"""In each shape, the capacity for scored positions is a multiple of this."""
 
 
 @dataclass(frozen=True)
 class BatchShape:
-    """All that a compiled program's shapes depend on."""
+    """Everything that determines the array shapes of a compiled program."""
 
     rows: int
     length: int
@@ -34,7 +34,7 @@ class BatchShape:
     layout: Literal["rows", "packed", "trees"]
 
     def __str__(self) -> str:
-        return f"a batch of {self.rows} x {self.length} tokens with {self.reads} scored in each group"
+        return f"a batch of {self.rows} x {self.length} tokens, {self.reads} of them scored in each group"
 
 
 def _layout(plan: Plan) -> Literal["rows", "packed", "trees"]:
@@ -44,13 +44,13 @@ def _layout(plan: Plan) -> Literal["rows", "packed", "trees"]:
 
 
 class Feed:
-    """The batches of a plan as the arguments of the compiled programs.
+    """The batches of a plan as arguments for the compiled programs.
 
     Args:
-        plan: Made from the segments' input lengths (each one's tokens but the last).
-        segments: What the plan was made from.
+        plan: Made from the segments' input lengths (all of a segment's tokens but the last).
+        segments: The segments that the plan was made from.
         sharding: How rows are split over devices.
-        like: The shape that all batches are to have, where it is not found from the plan.
+        like: The shape for all batches; by default shapes come from the plan.
 
     Attributes:
         shapes: ``batch -> BatchShape``, a list.
@@ -76,7 +76,7 @@ class Feed:
         self.shapes = [distinct[rows, length] for rows, length in plan.batch_shapes.tolist()]
 
     def structs(self, shape: BatchShape) -> list[Any]:
-        """Shapes and shardings of a batch's arrays: tokens, layout, and where scores are read."""
+        """Shapes and shardings of a batch's arrays: tokens, layout, and the three read arrays."""
         matrix, by_rows, groups = self.sharding.sharding, self.sharding.by_rows, self.sharding.groups
 
         def struct(*size: int, over: Any) -> jax.ShapeDtypeStruct:
@@ -88,7 +88,7 @@ class Feed:
         return [tokens, layouts[shape.layout], struct(groups, shape.picks, over=by_rows), reads, reads]
 
     def arrays(self, batch: int) -> list[Any]:
-        """A batch's arrays, of which this host fills what its devices hold."""
+        """A batch's arrays; this host fills the parts that its devices hold."""
         shape, plan, segments = self.shapes[batch], self.plan, self.segments
         layouts: dict[str, Any] = {
             "rows": partial(plan.row_lengths, batch),
@@ -106,7 +106,7 @@ class Feed:
         return arrays
 
     def _reads(self, batch: int) -> list[Callable[[int, int], NDArray[np.int32]]]:
-        """Fills of the three arrays that say where scores are read; a range of groups is made once."""
+        """Fill functions for the three read arrays; each range of groups is computed once."""
         shape, segments = self.shapes[batch], self.segments
         rows = shape.rows // self.sharding.groups
         made: dict[tuple[int, int], tuple[NDArray[np.int32], ...]] = {}

@@ -1,13 +1,13 @@
-"""Outputs of batches, back from the devices to every host.
+"""Brings the outputs of batches from the devices back to every host.
 
-Where one process holds all devices, each batch's outputs are copied as they are.
-Where several do, each collects what its own devices hold, and many batches are
-gathered at once, every few seconds: what is gathered is in the cache, and is not
-lost if the run is killed. Each gathering takes three collectives.
+If one process holds all devices, it copies each batch's outputs. With several
+processes, each collects what its own devices hold, and many batches are gathered
+at once, every few seconds. Gathered results reach the cache, so a killed run keeps
+them. Each gathering takes three collectives.
 
-Clocks differ between processes, and all must gather after the same batch. So the
-seconds since the last gathering are gathered, too, and the longest decide after
-how many batches the next one is due.
+Clocks differ between processes, but all processes must gather after the same batch.
+So they also gather the seconds since the last gathering, and the longest time
+decides after how many batches the next one is due.
 
 ```text
 a batch a second      gathered after batch 0, 2, 6, 11, 16, ...
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from windrow.sharding import RowSharding, gather_from_hosts
 
 GATHER_SECONDS = 5
-"""About how many seconds of work are gathered at once."""
+"""Roughly how many seconds of work are gathered at once."""
 
 GATHER_TOKENS = 1 << 20
-"""About the most scored tokens of one process that are gathered at once; bounds memory."""
+"""Roughly the most scored tokens per process that are gathered at once; bounds memory."""
 
 _LEAST_ROOM = 1 << 12
 
@@ -37,7 +37,7 @@ Fetched = tuple[int, NDArray[Any], NDArray[Any]]
 
 
 class Gatherer:
-    """Collects batches' outputs, ``[groups, reads]`` each, and hands them over whole.
+    """Collects the outputs of batches, ``[groups, reads]`` each, until they are complete.
 
     Every process must make the same calls in the same order.
     """
@@ -51,11 +51,11 @@ class Gatherer:
         self._gathered, self._next, self._since = -1, 0, perf_counter()
 
     def due(self, batch: int) -> bool:
-        """Whether to fetch all batches up to this one, so that they can be gathered."""
+        """Whether to fetch all batches up to this one now, so that they can be gathered."""
         return self._spread and batch >= self._next
 
     def add(self, batch: int, outputs: tuple[jax.Array, jax.Array]) -> Iterator[Fetched]:
-        """Waits for a batch's outputs; yields those batches that are now whole."""
+        """Waits for a batch's outputs; yields the batches that are now complete."""
         logprobs, greedy = (self._own_groups(output) for output in outputs)
         self._waiting.append((batch, logprobs, greedy))
         reads = sum(part.shape[1] for _, part, _ in self._waiting)
@@ -63,7 +63,7 @@ class Gatherer:
             yield from self.flush()
 
     def flush(self) -> Iterator[Fetched]:
-        """Yields the batches that still wait."""
+        """Yields the remaining batches."""
         waiting, self._waiting = self._waiting, []
         if not self._spread or not waiting:
             yield from waiting
@@ -74,11 +74,11 @@ class Gatherer:
         yield from ((batch, logprobs[at], greedy[at]) for at, (batch, _, _) in enumerate(waiting))
 
     def _schedule_next(self, batch: int) -> None:
-        """Decides, alike in all processes, after which batch to gather next."""
+        """Decides after which batch to gather next; all processes decide the same."""
         here = np.array([1000 * (perf_counter() - self._since)], np.uint32)
         milliseconds = max(1, int(gather_from_hosts(here).max()))
         batches = batch - self._gathered
-        # At most twice as many: the first ones may not tell how long the next ones take.
+        # At most twice as many as last time: later batches may take longer than the first ones.
         more = min(2 * batches, int(batches * 1000 * GATHER_SECONDS / milliseconds))
         self._gathered, self._next, self._since = batch, batch + max(1, more), perf_counter()
 
@@ -90,7 +90,7 @@ class Gatherer:
         return np.concatenate(jax.device_get([parts[first] for first in sorted(parts)]))
 
     def _everywhere(self, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Every part with all groups, from the groups that each process holds of it."""
+        """Every part with all groups, assembled from the groups that each process holds."""
         sizes = [part.shape[1] for part in parts]
         total = sum(sizes)
         room = np.zeros((self._most, _room(total)), parts[0].dtype)
@@ -103,7 +103,7 @@ class Gatherer:
 
 
 def _room(total: int) -> int:
-    """A power of four, so that few programs are compiled for the gathering."""
+    """A power of four, so that gathering compiles few programs."""
     room = _LEAST_ROOM
     while room < total:
         room *= 4
@@ -111,7 +111,7 @@ def _room(total: int) -> int:
 
 
 def _group_holders(sharding: RowSharding) -> dict[int, list[int]]:
-    """The groups that each process's devices hold, ascending."""
+    """Which groups the devices of each process hold, ascending."""
     holders: dict[int, set[int]] = {process: set() for process in range(jax.process_count())}
     shape = (sharding.groups,)
     device: Any

@@ -1,10 +1,9 @@
-"""What tells one model from another: a checksum of its parameters, and what it says of a few tokens.
+"""Identifies a model: by a checksum of its parameters and by its scores on a few tokens.
 
-The checksum is exact: any bit of any parameter changes it. It is made where the
-parameters lie, in one pass over their memory, and does not depend on how they are
-divided over devices. What a model's functions compute cannot be read off them, so
-the log-probabilities of a short fixed text stand for them; they are compared with
-some tolerance, since they depend on the kind of device a little.
+The checksum covers every bit of every parameter. It is computed on the devices, in one pass over the
+parameters, and does not depend on how they are sharded. What the model's functions compute cannot be
+hashed, so the log-probabilities of a short fixed text stand in for them. They vary slightly between kinds
+of device, so they are compared with a tolerance.
 """
 
 from hashlib import sha256
@@ -22,13 +21,13 @@ _LENGTH = 16
 
 
 def params_checksum(params: Any, sharding: RowSharding) -> str:
-    """A hash of all parameters: their names, shapes, types and bits. Every host must call it.
+    """A hash of all parameters: their names, shapes, dtypes and bits. Every host must call it.
 
-    It takes as long as reading the parameters once, after one compilation.
+    The cost is one compilation and one pass over the parameters.
 
     Args:
-        params: On the sharding's mesh.
-        sharding: Where they lie.
+        params: The parameters, on the sharding's mesh.
+        sharding: Their mesh.
     """
     leaves = jax.tree.leaves_with_path(params)
     told = repr([(jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)) for path, leaf in leaves])
@@ -38,7 +37,7 @@ def params_checksum(params: Any, sharding: RowSharding) -> str:
 
 
 def probe(vocabulary: int, max_length: int | None) -> Segments:
-    """The fixed text: a few tokens from all over the vocabulary, as one segment.
+    """The fixed text: a few tokens spread over the vocabulary, as one segment.
 
     >>> probe(100, 4).tokens.tolist()
     [1, 54, 41, 62, 17]
@@ -57,7 +56,7 @@ def probe(vocabulary: int, max_length: int | None) -> Segments:
 
 
 def _sums(leaves: list[jax.Array]) -> jax.Array:
-    """``uint32[leaves, 2]``: the sum of each element's bits, mixed with its place."""
+    """``uint32[leaves, 2]``: the sums over a leaf of each element's bits mixed with its index."""
     return jnp.stack([_sum(_words(leaf)) for leaf in leaves]) if leaves else jnp.zeros((0, 2), jnp.uint32)
 
 
@@ -70,7 +69,7 @@ def _sum(words: jax.Array) -> jax.Array:
 
 
 def _mix(words: jax.Array) -> jax.Array:
-    """A permutation of 32-bit words under which neighbours have nothing in common (murmur3's last step)."""
+    """A permutation of 32-bit words that scatters neighbours (the finalizer of MurmurHash3)."""
     words = (words ^ (words >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
     words = (words ^ (words >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
     mixed: jax.Array = words ^ (words >> jnp.uint32(16))
@@ -86,7 +85,7 @@ def _words(leaf: jax.Array) -> jax.Array:
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         return leaf.astype(jnp.uint32)
     if leaf.dtype.itemsize == 1:
-        leaf = leaf.astype(jnp.float32)  # exact, and of a size that can be read as bits
+        leaf = leaf.astype(jnp.float32)  # lossless, and a size that bitcasts to an unsigned integer
     bits = min(8 * leaf.dtype.itemsize, 32)
     words: jax.Array = jax.lax.bitcast_convert_type(leaf, f"uint{bits}").astype(jnp.uint32)
     return words

@@ -1,7 +1,7 @@
-"""The traced part of scoring: from a batch's arrays to two numbers a scored token.
+"""The traced part of scoring: from a batch's arrays to two numbers per scored token.
 
-Scores are made where logits are. The scored positions of a batch are picked,
-their logits made a chunk at a time and reduced to a log-sum-exp and an arg-max
+Scores are computed where the logits are. The scored positions of a batch are picked,
+and their logits computed one chunk at a time, reduced to a log-sum-exp and an arg-max
 in float32, and read at each scored token.
 """
 
@@ -14,18 +14,18 @@ import jax.numpy as jnp
 from windrow.model import LanguageModel, run_forward
 
 CHUNK_BYTES = 1 << 26
-"""How many bytes of float32 logits the head makes at a time for each group of rows."""
+"""How many bytes of float32 logits are computed at a time for each group of rows."""
 
 MOST_PICKS = 512
-"""How many positions the head sees at a time at most: batches with few scored positions pay for few."""
+"""The most positions the head processes at a time, so batches with few scored positions cost little."""
 
 
 def row_layout(layout: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
-    """Positions and segment ids, ``int32[rows, length]`` each, from the little that hosts send.
+    """Positions and segment ids, ``int32[rows, length]`` each, from the compact form that hosts send.
 
     Args:
-        layout: Row lengths ``int32[rows]`` where each row holds one segment,
-            segment ids ``int32[rows, length]`` where rows are packed.
+        layout: Row lengths ``int32[rows]`` if each row holds one segment, segment ids
+            ``int32[rows, length]`` if rows are packed.
         length: The batch's padded length.
 
     >>> positions, segment_ids = row_layout(jnp.array([[1, 1, 2, 2, 0]]), 5)
@@ -53,23 +53,23 @@ def score_batch(
     read_pick: jax.Array,
     read_target: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-probability and greedy flag of each read; traced once a shape.
+    """Log-probability and greedy flag of each read; traced once per shape.
 
     Args:
-        model: Gives the logits.
-        chunk_length: Where given, rows run through ``step`` in chunks of this length.
-        params: Its parameters.
+        model: The model's functions.
+        chunk_length: If given, rows run through ``step`` in chunks of this many tokens.
+        params: The model's parameters.
         tokens: ``int32[rows, length]``.
-        layout: See :func:`row_layout`; of rows that hold trees, segment ids, positions
-            and reach, ``int32[rows, length]`` each.
-        pick_index: ``int32[groups, picks]``, the scored positions in each group's
-            rows laid end to end.
+        layout: See :func:`row_layout`; for tree rows, segment ids, positions and reach,
+            ``int32[rows, length]`` each.
+        pick_index: ``int32[groups, picks]``, the scored positions, as indices into each
+            group's flattened rows.
         read_pick: ``int32[groups, reads]``, which pick each scored token is read at.
         read_target: ``int32[groups, reads]``, the scored token.
 
     Returns:
-        ``float32[groups, reads]`` and ``bool[groups, reads]``; what stands beyond
-        a group's own reads has no meaning.
+        ``float32[groups, reads]`` and ``bool[groups, reads]``; values beyond a group's
+        own reads are meaningless.
     """
     if isinstance(layout, tuple):
         segment_ids, positions, reach = layout
@@ -111,7 +111,7 @@ def _by_chunks(
     segment_ids: jax.Array,
     chunk_length: int,
 ) -> jax.Array:
-    """What ``step`` gives for the head, or logits where there is no head: ``[rows, length, width]``."""
+    """What ``step`` returns, the input of ``head`` or else logits: ``[rows, length, width]``."""
     rows, length = tokens.shape
     assert model.step is not None
 
@@ -135,7 +135,7 @@ def _logits_as_they_are(picked: jax.Array) -> jax.Array:
 def _read(logits: jax.Array, pick: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
     logits = logits.astype(jnp.float32)
     normalizer = jax.nn.logsumexp(logits, axis=-1)
-    # A logit of plus infinity leaves no probabilities. One of minus infinity is a token that cannot come.
+    # A logit of plus infinity makes probabilities undefined. Minus infinity is a masked token.
     normalizer = jnp.where(normalizer == jnp.inf, jnp.nan, normalizer)
     best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     return logits[pick, target] - normalizer[pick], best[pick] == target

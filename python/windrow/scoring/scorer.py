@@ -1,11 +1,11 @@
-"""From a plan to scores: log-probabilities and greedy flags of every scored token.
+"""From a plan to scores: the log-probability and greedy flag of every scored token.
 
-Scores are made where logits are: a batch's scored positions are picked, their
-logits reduced to a log-sum-exp and an arg-max in float32, and only two numbers
-a scored token leave the device. Results return in the order of the segments.
+Scores are computed where the logits are: a batch's scored positions are picked, their
+logits reduced to a log-sum-exp and an arg-max in float32, and only two numbers per
+scored token leave the device. Results are in segment order.
 
-The cost on the device is the model's own plus, for each scored position, one
-pass over the vocabulary; memory for that is bounded by ``CHUNK_BYTES``.
+The device cost is the model's own plus one pass over the vocabulary per scored
+position; ``CHUNK_BYTES`` bounds the memory for that pass.
 """
 
 from collections import deque
@@ -40,12 +40,12 @@ from windrow.sharding import DeviceMemory, RowSharding, check_alive, put_params,
 from windrow.tokens import Segments
 
 IN_FLIGHT = 4
-"""How many batches may be dispatched before the oldest one's scores are fetched."""
+"""How many batches may be in flight before the scores of the oldest are fetched."""
 
 NOT_A_NUMBER = (
     "the model's log-probability is not a number (NaN); look for overflow in its parameters or activations"
 )
-"""What is wrong with a request that the model gives NaN for."""
+"""The reason given for a request whose log-likelihood is NaN."""
 
 T = TypeVar("T", bound=np.generic)
 
@@ -54,12 +54,12 @@ Report = Callable[[NDArray[np.int64], "Scores"], None]
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model says of each segment's scored tokens.
+    """The scores of each segment's scored tokens.
 
     Attributes:
         token_logprobs: ``float32[m]``, the log-probability of each scored token,
-            in nats, segment after segment; NaN where the model's logits are.
-        token_greedy: ``bool[m]``, whether the token has the highest logit of all.
+            in nats, segment after segment; NaN if the model's logits are NaN.
+        token_greedy: ``bool[m]``, whether the token has the highest logit.
         offsets: ``int64[n + 1]``, where each segment's scored tokens begin.
     """
 
@@ -69,13 +69,13 @@ class Scores:
 
     @classmethod
     def unknown(cls, segments: Segments) -> "Scores":
-        """Room for the scores of these segments, NaN until they are known."""
+        """Scores for these segments, NaN until they are filled in."""
         counts = np.diff(segments.offsets) - segments.score_starts
         offsets = np.concatenate([[0], np.cumsum(counts)])
         return cls(np.full(offsets[-1], np.nan, np.float32), np.zeros(offsets[-1], np.bool_), offsets)
 
     def positions(self, segments: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the scored tokens of the given segments lie, segment after segment."""
+        """The indices of the given segments' scored tokens, segment after segment."""
         begins, counts = self.offsets[segments], self.offsets[segments + 1] - self.offsets[segments]
         before = np.cumsum(counts) - counts
         return np.repeat(begins - before, counts) + np.arange(counts.sum())
@@ -88,11 +88,11 @@ class Scores:
         return Scores(self.token_logprobs[positions], self.token_greedy[positions], offsets)
 
     def sums(self) -> NDArray[np.float64]:
-        """``float64[n]``: each segment's log-likelihood, 0 where nothing is scored."""
+        """``float64[n]``: each segment's log-likelihood, 0 if nothing is scored."""
         return self._by_segment(np.add, self.token_logprobs.astype(np.float64), 0.0)
 
     def greedy(self) -> NDArray[np.bool_]:
-        """``bool[n]``: whether greedy decoding would give the whole scored stretch."""
+        """``bool[n]``: whether greedy decoding would produce all scored tokens."""
         return self._by_segment(np.logical_and, self.token_greedy, True)
 
     def _by_segment(self, reduce: np.ufunc, values: NDArray[T], empty: float | bool) -> NDArray[T]:
@@ -104,12 +104,12 @@ class Scores:
 
 
 class Clock:
-    """Seconds, added up over runs, which may be in several threads.
+    """Seconds per phase, summed over runs; threads may share a clock.
 
     Attributes:
-        seconds: By phase, those of all threads that run something; a phase within another counts by itself.
-        scoring: What the devices did while scores were made.
-        generation: What they did while texts were generated.
+        seconds: By phase, summed over threads; a nested phase is not counted in the outer one.
+        scoring: How the devices spent the time of scoring runs.
+        generation: How they spent the time of generation runs.
     """
 
     def __init__(self) -> None:
@@ -132,33 +132,33 @@ class Clock:
 
 
 class _Inner(local):
-    """The seconds of the phases within the one that a thread is in."""
+    """The seconds of phases nested in a thread's current phase."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
 
 class Scorer:
-    """Runs plans on a model: compiles each shape once, ahead of its first batch.
+    """Runs plans on a model; each shape is compiled once, ahead of its first batch.
 
     Args:
-        model: The model; its parameters are put on the sharding's mesh.
+        model: The model; its parameters are moved to the sharding's mesh.
         sharding: How rows are split over devices.
-        clock: Where the seconds of each phase are added up.
-        chunk_length: Where given, rows run through the model's ``step`` in chunks of
-            this many tokens, the state carried from one to the next.
-        policy: How batches will be planned: functions are tried in a shape that it allows.
+        clock: Collects the seconds of each phase.
+        chunk_length: If given, rows run through the model's ``step`` in chunks of this
+            many tokens, carrying the state.
+        policy: How batches will be planned; functions are traced in a shape that it allows.
 
     Attributes:
-        vocabulary: How many tokens the model's logits are for.
-        choice: What decided the last plan's size where that was left to the memory of
-            the devices: ``memory_budget``, ``planned_bytes`` of it, ``predicted_bytes``
-            and ``tokens_per_batch``; empty elsewhere.
-        layout: How the last plan shares inputs, ``share``, and, if it was chosen, the ``costs`` of
-            what it was chosen from; see :func:`windrow.scoring.choice.choose_plan`.
+        vocabulary: The model's vocabulary size.
+        choice: How the last plan was sized, if device memory decided: ``memory_budget``,
+            ``planned_bytes`` (the part of it that is used), ``predicted_bytes`` and
+            ``tokens_per_batch``; otherwise empty.
+        layout: How the last plan shares inputs, ``share``, and, if windrow chose, the ``costs`` of
+            the candidates; see :func:`windrow.scoring.choice.choose_plan`.
 
     Raises:
-        ValueError: The model does not keep the contract of `LanguageModel`.
+        TypeError, ValueError: The model does not meet the contract of `LanguageModel`.
     """
 
     def __init__(
@@ -184,18 +184,18 @@ class Scorer:
         self._compiler = Compiler(sharding.mesh)
 
     def describe(self) -> dict[str, int | str]:
-        """How many parameters the model has, and of which types."""
+        """How many parameters the model has, and their dtypes."""
         leaves = jax.tree.leaves(self.params)
         types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         return {"model_num_parameters": sum(leaf.size for leaf in leaves), "model_dtype": types}
 
     @cached_property
     def identity(self) -> dict[str, str | list[float]]:
-        """What tells this model from others. Every host must ask for it.
+        """Identifies this model. Every host must access it.
 
-        ``parameters`` is a hash of all parameters; ``model function`` are the
-        log-probabilities of a few fixed tokens. The first takes a pass over the
-        parameters' memory, the second one short batch, and each a compilation.
+        ``parameters`` is a hash of all parameters; ``model function`` holds the
+        log-probabilities of a few fixed tokens. The first takes one pass over the
+        parameters, the second one short batch, and each a compilation.
         """
         segments, policy = probe(self.vocabulary, self.model.max_length), self._policy
         fixed = BatchPolicy(policy.batch_size, padding_multiple=policy.padding_multiple)
@@ -208,18 +208,18 @@ class Scorer:
     def plan(self, policy: BatchPolicy, segments: Segments, memory: DeviceMemory | None = None) -> Plan:
         """The plan for these segments under the policy.
 
-        Where the policy sizes itself, the plan's programs are compiled here, to see
-        what memory they need, and run as they are. Before rows hold trees for the first
-        time, one small batch shows whether the model honours ``reach``; nothing else runs.
+        If the policy sizes itself, the plan's programs are compiled here to learn how much
+        memory they need; the run reuses them. Before the first plan with tree rows, one small
+        batch checks that the model honours ``reach``. Nothing else runs.
 
         Args:
             policy: How segments are batched.
-            segments: What is to be scored.
-            memory: What there is; what the policy says of it by default.
+            segments: The segments to score.
+            memory: The available memory; by default the policy's budget.
 
         Raises:
             ValueError: Not even one row of the longest segment fits on each device, the parameters have
-                been deleted, or trees are asked for and the model cannot run them.
+                been deleted, or the policy requires trees and the model cannot run them.
         """
         check_alive(self.params)
         policy = policy.split(self.sharding.length_multiple)
@@ -249,7 +249,7 @@ class Scorer:
         return chosen.plan
 
     def _row_price(self, policy: BatchPolicy) -> RowPrice | None:
-        """What rows cost, if they may hold trees."""
+        """The price of rows, if they may hold trees."""
         if policy.share not in ("auto", "trees") or policy.pack:
             return None
         if self.chunk_length is not None or not self.model.takes_reach:
@@ -261,10 +261,10 @@ class Scorer:
         return self._price
 
     def _honours_reach(self, plan: Plan, segments: Segments, share: bool | str) -> bool:
-        """Whether the model gives the same for a tree as for its inputs end to end; tried once.
+        """Whether the model scores a tree as it scores the same inputs separately; checked once.
 
         Raises:
-            ValueError: It does not, and trees were asked for.
+            ValueError: It does not, and the policy requires trees.
         """
         if self._trees_sound is None:
             feed = Feed(plan, segments, self.sharding)
@@ -278,11 +278,11 @@ class Scorer:
             found = difference(scores.token_logprobs, _rounding(self.params))
             self._trees_sound = found.is_sound
             if not found.is_sound and share == "trees":
-                raise ValueError(f"share='trees' is not possible with this model: {found}")
+                raise ValueError(f"share='trees' does not work with this model: {found}")
         return self._trees_sound
 
     def _needs(self, memory: DeviceMemory, feed: Feed, shapes: Sequence[BatchShape]) -> list[int]:
-        """What memory the programs of some shapes need."""
+        """How much memory the programs for these shapes need."""
         self._ask(feed, shapes)
         with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
             programs = [self._compiler.get(shape) for shape in shapes]
@@ -294,13 +294,12 @@ class Scorer:
         """Scores every segment of the plan.
 
         Args:
-            plan: Made from the segments' input lengths (each one's tokens but the last).
-            segments: What the plan was made from.
-            known: Called with segments and the scores so far each time a batch's
-                scores become known.
+            plan: Made from the segments' input lengths (all of a segment's tokens but the last).
+            segments: The segments that the plan was made from.
+            known: Called after each fetched batch with its segments and the scores so far.
 
         Raises:
-            BadRequestsError: A segment has a token that the model has no logits for.
+            BadRequestsError: A segment has a token outside the model's vocabulary.
             ValueError: The parameters have been deleted.
         """
         check_alive(self.params)
@@ -338,9 +337,9 @@ class Scorer:
         return scores
 
     def _ask(self, feed: Feed, shapes: Sequence[BatchShape]) -> None:
-        """Asks for the programs of some shapes, in the order in which they are needed."""
+        """Requests the programs for these shapes, in the order in which they are needed."""
         for shape in dict.fromkeys(shapes):
-            # Each time anew: JAX knows a traced function again, but not what the caller has set meanwhile.
+            # A new partial each time: JAX would reuse the trace and miss what the caller has changed since.
             program = jax.jit(
                 partial(score_batch, self._functions, self.chunk_length),
                 out_shardings=self.sharding.by_rows,
@@ -349,7 +348,7 @@ class Scorer:
             self._compiler.ask(shape, program, self.params, *feed.structs(shape))
 
     def _spread(self, plan: Plan, scores: Scores, batches: Iterable[Fetched], known: Report | None) -> None:
-        """Puts fetched batches' outputs where their segments' scores belong."""
+        """Copies the outputs of fetched batches into the scores of their segments."""
         for batch, logprobs, greedy in batches:
             segments = plan.batch_segments(batch)
             groups = len(logprobs)
@@ -364,7 +363,7 @@ class Scorer:
 
 
 def _rounding(params: Any) -> float:
-    """By which part log-probabilities may differ that are computed in another order."""
+    """The relative difference that a different order of operations may cause in log-probabilities."""
     types = {leaf.dtype for leaf in jax.tree.leaves(params)}
     narrow = any(jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 for dtype in types)
     return 3e-2 if narrow else 1e-3

@@ -1,9 +1,9 @@
-"""The largest batches that the devices have memory for.
+"""Finds the largest batches that fit in device memory.
 
-The plan follows from how many rows of its longest length a batch holds. Plans
-with more and fewer rows are looked at; each one's longest shape is compiled first,
-the others only if that fits. What the plan that is taken needs was compiled by then, and
-is run as it is.
+A plan is determined by how many rows of the longest length a batch holds. Several
+row counts are tried. For each, the longest shape is compiled first, and the others
+only if that one fits. The programs of the chosen plan are compiled by then, and the
+run reuses them.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,26 +17,26 @@ from windrow.sizing import largest_fitting
 from windrow.tokens import Segments
 
 MOST_TOKENS = {"cpu": DEFAULT_TOKENS_PER_BATCH}
-"""The most tokens of a batch on one group's device, by platform; of all of them together on CPUs.
+"""The most tokens in a batch, by platform: per group elsewhere, in total on CPUs.
 
-A CPU's cores are busy with some hundreds of tokens; larger batches only leave its caches.
+A few hundred tokens keep a CPU's cores busy; larger batches only fall out of its caches.
 """
 
 MOST_TOKENS_ELSEWHERE = 32_768
-"""The same on other platforms, where thousands of tokens fill the largest matrix units, and
-some ten thousands take long enough for a host to fill the next batch."""
+"""The same per group on other platforms. Thousands of tokens fill the largest matrix units, and
+some tens of thousands take long enough for the host to fill the next batch."""
 
 Needs = Callable[[Feed, Sequence[BatchShape]], list[int]]
-"""What some shapes of a plan need, in bytes; they are compiled for that."""
+"""Compiles shapes of a plan and returns how many bytes each needs."""
 
 
 @dataclass(frozen=True)
 class SizedPlan:
-    """A plan, and what decided its size.
+    """A plan, and how it was sized.
 
     Attributes:
         plan: The plan.
-        choice: ``memory_budget``, ``planned_bytes`` (the part of it that is planned for),
+        choice: ``memory_budget``, ``planned_bytes`` (the part of it that is used),
             ``predicted_bytes`` and ``tokens_per_batch``.
     """
 
@@ -54,11 +54,11 @@ def fit_plan(
     """The plan with the largest batches that fit.
 
     Args:
-        policy: Says all but the size.
-        segments: What is to be planned.
-        memory: What there is.
-        needs: Compiles shapes and tells what they need.
-        plan_with: Plans the segments under a policy that has a size.
+        policy: The policy, without a batch size.
+        segments: The segments to plan.
+        memory: The available memory.
+        needs: Compiles shapes and returns how many bytes they need.
+        plan_with: Plans the segments under a policy with a batch size.
 
     Raises:
         ValueError: Not even one row of the longest length on each device fits.
@@ -85,9 +85,9 @@ def fit_plan(
     rows = largest_fitting(max(1, most // least), look, memory.room)
     if rows is None:
         raise memory.refusal(
-            f"a batch of {sharding.groups} x {length} tokens, the least that holds the longest request,",
+            f"a batch of {sharding.groups} x {length} tokens, the smallest that holds the longest request,",
             looked_at[1][1],
-            "give a larger memory_budget, a smaller max_length, or, for a model with step, chunk_length",
+            "raise memory_budget, lower max_length or, if the model has step, set chunk_length",
         )
     plan, need = looked_at[rows]
     choice = {

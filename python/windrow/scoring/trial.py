@@ -1,12 +1,12 @@
-"""Whether a model that takes ``reach`` honours it: a few random inputs, as a tree and end to end.
+"""Checks that a model that takes ``reach`` honours it: random inputs, as a tree and separately.
 
-The batch has the shape of one that the run has anyway, so nothing is compiled for it:
+The batch has a shape that the run uses anyway, so nothing extra is compiled:
 
     as a tree      s s s s a a a b b b c c d d d d
-    end to end     s s s s a a a | s s s s a a a b b b | s s s s a a a c c | s s s s d d d d
+    separately     s s s s a a a | s s s s a a a b b b | s s s s a a a c c | s s s s d d d d
 
-Both lie in the same batch. A model that ignores ``reach``, that counts positions by place in
-the row, or hides what should be seen, gives other log-probabilities for the two.
+Both are in the same batch. A model that ignores ``reach``, that derives positions from the
+column, or that masks visible tokens gives different log-probabilities for the two.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from windrow.tokens import Segments, TokenReport
 _STEM = 4
 _SHARED = (0, 7, 7, 4)
 LONGEST = 10
-"""How many tokens the longest of the inputs has."""
+"""The length of the longest input, in tokens."""
 
 READS = 2 * 22
 """How many tokens are scored."""
@@ -28,7 +28,7 @@ READS = 2 * 22
 
 @dataclass(frozen=True)
 class Difference:
-    """Log-probabilities of the same token in the two layouts, where they differ most; in nats."""
+    """The log-probabilities, in nats, of the token on which the two layouts differ most."""
 
     in_tree: float
     alone: float
@@ -37,22 +37,22 @@ class Difference:
     def __str__(self) -> str:
         return (
             f"a token's log-probability is {self.in_tree:.4f} in a row that holds a prefix tree, and "
-            f"{self.alone:.4f} where its input stands by itself; it must follow 'reach' and 'positions' alone"
+            f"{self.alone:.4f} if its input has its own row; it must depend only on 'reach' and 'positions'"
         )
 
     @property
     def is_sound(self) -> bool:
-        """Whether they are equal, but for rounding."""
+        """Whether they agree up to rounding."""
         gap = abs(self.in_tree - self.alone)
         return self.in_tree == self.alone or bool(gap <= self.allowed * (1 + abs(self.alone)))
 
 
 def trial(vocabulary: int, shape: tuple[int, int], row_multiple: int) -> tuple[Plan, Segments]:
-    """The plan for one batch of a shape, and its segments: those of the tree, then the same ones alone.
+    """The plan of one batch, and its segments: those of the tree, then the same ones separately.
 
     Args:
-        vocabulary: How many tokens the model knows.
-        shape: Rows and length; at least :data:`LONGEST` tokens long.
+        vocabulary: The model's vocabulary size.
+        shape: Rows and length, the latter at least :data:`LONGEST`.
         row_multiple: Rows are a multiple of this.
     """
     inputs = _inputs(vocabulary)
@@ -79,7 +79,7 @@ def trial(vocabulary: int, shape: tuple[int, int], row_multiple: int) -> tuple[P
 
 
 def difference(logprobs: NDArray[np.float32], allowed: float) -> Difference:
-    """Where the two halves of a trial's log-probabilities differ most."""
+    """The largest difference between the two halves of a trial's log-probabilities."""
     in_tree, alone = np.split(logprobs.astype(np.float64), 2)
     same = (in_tree == alone) | (np.isnan(in_tree) & np.isnan(alone))
     gaps = np.where(same, 0.0, np.nan_to_num(np.abs(in_tree - alone), nan=np.inf))
@@ -88,7 +88,7 @@ def difference(logprobs: NDArray[np.float32], allowed: float) -> Difference:
 
 
 def _inputs(vocabulary: int) -> list[NDArray[np.int32]]:
-    """The inputs, each with the token that follows, twice."""
+    """The inputs, each with its next token, twice."""
     rng = np.random.default_rng(0)
     stem, a, b, c, d, *targets = (
         rng.integers(0, vocabulary, count).astype(np.int32) for count in (_STEM, 3, 3, 2, 4, 1, 1, 1, 1)

@@ -1,16 +1,16 @@
-"""What the devices did: the seconds in which they ran, and in which they waited for the host.
+"""Device time: the seconds in which devices ran, and in which they waited for the host.
 
-A host does not see its devices idle. It knows when it handed work over, and when
-what came of it was ready; devices that have nothing handed over and unfinished
-between those moments are idle, and the host is why. A thread waits for each
-output, so that the moment is known even while the host does something else.
+A host cannot see its devices idle. It knows when it dispatched work and when the
+output was ready. While no dispatched work is unfinished, the devices are idle and
+wait for the host. A thread blocks on each output, so the time at which it is ready
+is known even while the host does something else.
 
-    handed over at    0.0  0.3       1.5
+    dispatched at     0.0  0.3       1.5
     ready at               1.0  1.2       2.0
     running           0.0 ──── 1.0 ─ 1.2  1.5 ─ 2.0       1.7 s
     waiting                         1.2 ─ 1.5             0.3 s
 
-The cost is one queue entry and one wake-up of a thread a batch.
+The cost per batch is one queue entry and one thread wake-up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ Span = tuple[float, float]
 
 @dataclass
 class Work:
-    """A piece of work: when it was handed over, when its output was ready, in seconds of one clock.
+    """A piece of work: when it was dispatched and when its output was ready, in seconds of one clock.
 
     Attributes:
-        handed: When it was handed over, or the first part of it.
-        compiling: When the host stood waiting for the compiler, before that or between two parts.
-        ready: When its output was there.
+        handed: When it, or its first part, was dispatched.
+        compiling: When the host waited for the compiler, before that or between two parts.
+        ready: When its output was ready.
     """
 
     handed: float
@@ -46,10 +46,10 @@ class DeviceSeconds:
     """How the devices spent a run's time.
 
     Attributes:
-        running: There was work that was not done yet.
-        waiting_for_host: There was none, since the host had not made it.
-        waiting_for_compiler: There was none, since the host waited for the compiler; or between two parts
-            of one piece of work, of which the first may have run meanwhile.
+        running: Dispatched work was unfinished.
+        waiting_for_host: Nothing was dispatched, because the host was not ready.
+        waiting_for_compiler: Nothing was dispatched, because the host waited for the compiler. Waits
+            between two parts of one piece of work count too, although its first part may still have run.
     """
 
     running: float = 0.0
@@ -57,18 +57,18 @@ class DeviceSeconds:
     waiting_for_compiler: float = 0.0
 
     def __post_init__(self) -> None:
-        """Runs of several threads add to the same seconds."""
+        """Makes the lock: runs in several threads add to the same seconds."""
         self._lock = Lock()
 
     @contextmanager
     def compiling_ahead(self) -> Iterator[None]:
-        """While the host waits for the compiler before a run, to find out how large batches may be."""
+        """Times the compiler before a run, while batches are being sized."""
         start = perf_counter()
         yield
         self._add(0.0, 0.0, perf_counter() - start)
 
     def add(self, begin: float, pieces: Sequence[Work]) -> None:
-        """Adds a run that began at ``begin``, its pieces in the order in which they were handed over.
+        """Adds a run that began at ``begin``, with its pieces of work in dispatch order.
 
         >>> seconds = DeviceSeconds()
         >>> seconds.add(0.0, [Work(0.5, [(0.0, 0.25)], 1.0), Work(0.75, [], 2.0), Work(3.0, [], 4.0)])
@@ -96,10 +96,10 @@ class DeviceSeconds:
 
 
 class DeviceWatch:
-    """Watches one run's pieces of work; when the ``with`` block ends well, adds up their seconds.
+    """Watches one run's work; adds up its seconds if the ``with`` block ends without an error.
 
     Args:
-        seconds: What they are added to.
+        seconds: The totals to add to.
     """
 
     def __init__(self, seconds: DeviceSeconds) -> None:
@@ -109,17 +109,17 @@ class DeviceWatch:
         self._waits: list[Span] = []
         self._outputs: SimpleQueue[tuple[Work, Any] | None] = SimpleQueue()
         self._failed = False
-        # Not a daemon: one that still waits for a device while Python ends is torn out of JAX's own code.
+        # Not a daemon: at exit Python would kill it inside JAX, which crashes.
         self._thread = Thread(target=self._wait, name="windrow-watch")
 
     def __enter__(self) -> Self:
-        """The run begins."""
+        """Starts the run."""
         self._begin = perf_counter()
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """The run ends; after an error only Python's own end waits for what a device has begun."""
+        """Ends the run; after an error, work in progress is only waited for at interpreter exit."""
         self._failed = kind is not None
         self._outputs.put(None)
         if kind is None:
@@ -128,20 +128,20 @@ class DeviceWatch:
 
     @contextmanager
     def compiling(self) -> Iterator[None]:
-        """While the host waits for the compiler."""
+        """Times a wait for the compiler."""
         start = perf_counter()
         yield
         self._waits.append((start, perf_counter()))
 
     def handing_over(self) -> None:
-        """Just before work is handed over; what follows before :meth:`watch` belongs to the same piece."""
+        """Call just before dispatching work; further calls before :meth:`watch` belong to the same piece."""
         if self._next is None:
             self._next = Work(perf_counter())
         self._next.compiling += self._waits
         self._waits.clear()
 
     def watch(self, output: Any) -> None:
-        """Takes the output of the piece that was handed over."""
+        """Watches the output of the piece that was dispatched."""
         assert self._next is not None
         self._pieces.append(self._next)
         self._outputs.put((self._next, output))
@@ -152,6 +152,6 @@ class DeviceWatch:
             work, output = item
             try:
                 jax.block_until_ready(output)
-            except Exception:  # the run itself meets the same error when it fetches the output
+            except Exception:  # the run gets the same error when it fetches the output
                 return
             work.ready = perf_counter()
