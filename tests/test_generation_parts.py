@@ -92,13 +92,13 @@ def test_keywords_beside_a_file(keywords, expected):
 def test_fields_that_are_not_followed_are_refused():
     defaults = GenerationDefaults(others={"num_beams": 4, "min_p": 0.1}, source="generation_config.json")
     message = (
-        r"generation_config.json: 'num_beams' must be 1, which changes nothing, unless the request has "
-        r"its own num_beams: 4 is not supported; supported are max_gen_toks, "
+        r"generation_config.json: 'num_beams' is 4, which is not supported; only 1 is, unless the request "
+        r"sets num_beams itself. Supported: max_gen_toks, "
     )
     with pytest.raises(ValueError, match=message):
         read_settings({}, defaults)
     assert read_settings({"num_beams": 1}, defaults) == Settings()
-    with pytest.raises(ValueError, match="'min_p' must be 0, which changes nothing"):
+    with pytest.raises(ValueError, match=r"'min_p' is 0.1, which is not supported; only 0 is"):
         read_settings({"num_beams": 1, "temperature": 0.5}, defaults)
     assert read_settings({"num_beams": 1, "temperature": 0.5, "min_p": 0}, defaults).temperature == 0.5
 
@@ -106,8 +106,8 @@ def test_fields_that_are_not_followed_are_refused():
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"max_tok": 3}, "generation keyword 'max_tok' is not known; known: max_gen_toks, max_new_tokens"),
-        ({"num_beams": 4}, "generation keyword 'num_beams' must be 1, which changes nothing"),
+        ({"max_tok": 3}, "unknown generation keyword 'max_tok'; known: max_gen_toks, max_new_tokens"),
+        ({"num_beams": 4}, "generation keyword 'num_beams' is 4, which is not supported; only 1 is"),
         ({"until": ["a", 3]}, "a stop string must be a string, not 3"),
         ({"until": 3}, "until must be a string or a list of strings, not int"),
         ({"max_gen_toks": 0}, "max_new_tokens must be a positive whole number, not 0"),
@@ -121,8 +121,8 @@ def test_fields_that_are_not_followed_are_refused():
         ({"do_sample": "yes"}, "do_sample must be true or false, not 'yes'"),
         ({"do_sample": True}, "do_sample is true, but temperature is 0"),
         ("until", "generation keywords must be a mapping, not str"),
-        ({"watermarking_config": {}}, "'watermarking_config' must be None, which changes nothing"),
-        ({"temperature": 0.5, "typical_p": 0.4}, "'typical_p' must be 1, which changes nothing"),
+        ({"watermarking_config": {}}, "'watermarking_config' is {}, which is not supported; only None is"),
+        ({"temperature": 0.5, "typical_p": 0.4}, "'typical_p' is 0.4, which is not supported; only 1 is"),
         ({"repetition_penalty": 0}, "repetition_penalty must be a number above 0, not 0"),
         ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size must be a whole number of at least 0, not 1.5"),
         ({"min_new_tokens": -1}, "min_new_tokens must be a whole number of at least 0, not -1"),

@@ -232,7 +232,7 @@ def test_max_length_counts_the_prompt(llama):
     assert 0 < len(short) < len(long)
     bad = (prompt, {"until": [], "max_gen_toks": 20, "max_length": size})
     with pytest.raises(
-        ValueError, match=f"request 1: max_length is {size}, but the prompt has {size} tokens"
+        ValueError, match=f"request 1: max_length is {size}, but the prompt already has {size} tokens"
     ):
         ask(llama, whole, bad)
     llama.on_bad_request = "skip"

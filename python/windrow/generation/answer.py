@@ -1,8 +1,8 @@
-"""From a text's tokens to the answer in it: what a model thinks first is left out.
+"""Extracts the answer from generated tokens by removing the thinking before it.
 
-As lm_eval's Hugging Face backend has it: the answer is what follows the last end of
-thinking, without white space at its beginning; the stop strings cut it afterwards,
-so that one inside the thoughts cuts nothing (though it ended the text).
+As in lm_eval's Hugging Face backend, the answer is what follows the last end-of-thinking
+marker, without leading white space. Stop strings cut it afterwards, so a stop string
+within the thinking ends generation but cuts nothing.
 
     tokens of "<think>so</think> 42"    end of thinking "</think>"    answer "42"
 """
@@ -10,16 +10,16 @@ so that one inside the thoughts cuts nothing (though it ended the text).
 from collections.abc import Callable, Sequence
 
 ThinkEnd = int | str | None
-"""What ends the thoughts: a token, or a string in the decoded text."""
+"""What ends the thinking: a token id, or a string in the decoded text."""
 
 
 def read_answer(tokens: Sequence[int], decode: Callable[[Sequence[int]], str], think_end: ThinkEnd) -> str:
-    """The decoded text, without what stands before the last end of thinking.
+    """The decoded text after the last end of thinking.
 
     Args:
-        tokens: All tokens of the text.
+        tokens: All generated tokens.
         decode: Decodes them, without special tokens.
-        think_end: What ends the thoughts; ``None`` and an empty string where nothing is to be left out.
+        think_end: What ends the thinking; with ``None`` or an empty string nothing is removed.
 
     >>> read_answer([9, 0, 7, 0, 0, 5], lambda tokens: f" {tokens}", 7)
     '[0, 0, 5]'

@@ -1,4 +1,4 @@
-"""Generating without lm_eval: prompts in, texts out."""
+"""Text generation without lm_eval: prompts in, texts out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,16 +23,16 @@ from windrow.tokens import Tokenizer, generation_prompts, load_tokenizer
 
 @dataclass(frozen=True)
 class Generations:
-    """What became of each prompt.
+    """The text generated for each prompt.
 
     Attributes:
         texts: ``n`` texts, cut at the stop strings; empty for skipped prompts.
-        tokens: ``int32[m]``, the generated tokens, prompt after prompt; an end token
-            and those of a stop string are among them.
+        tokens: ``int32[m]``, the generated tokens, prompt after prompt, including end
+            tokens and the tokens of stop strings.
         offsets: ``int64[n + 1]``, where each prompt's tokens begin.
-        reasons: ``n`` of ``"stop"``, ``"end"``, ``"length"`` and ``"skipped"``: why each text ended.
-        skipped: ``int64[k]``, the prompts that nothing could be generated from.
-        report: What ran; see :meth:`windrow.generation.Generator.report`.
+        reasons: Why each of the ``n`` texts ended: ``"stop"``, ``"end"``, ``"length"`` or ``"skipped"``.
+        skipped: ``int64[k]``, the prompts that could not be used.
+        report: A summary of the run; see :meth:`windrow.generation.Generator.report`.
     """
 
     texts: list[str]
@@ -43,7 +43,7 @@ class Generations:
     report: dict[str, Any]
 
     def __len__(self) -> int:
-        """How many prompts there were."""
+        """The number of prompts."""
         return len(self.texts)
 
     def __iter__(self) -> Iterator[str]:
@@ -70,39 +70,40 @@ def generate(
     chunk_length: int | None = None,
     finished: Callable[[int, Generated], None] | None = None,
 ) -> Generations:
-    """Goes on with each prompt, as ``generate_until`` of :class:`~windrow.JaxLM` does.
+    """Continues each prompt, as ``generate_until`` of :class:`~windrow.JaxLM` does.
 
-    A prompt's text does not depend on the other prompts, nor on how many slots or
-    devices there are. Samples follow from the seed and the prompt; where a prompt
-    is given several times, each time gets its own.
+    A prompt's text does not depend on the other prompts, nor on the number of slots or
+    devices. Samples depend on the seed and the prompt; a repeated prompt gets a
+    different sample each time.
 
     Args:
-        model: The model; with ``init_state`` and ``step`` nothing is computed twice.
+        model: The model; with ``init_state`` and ``step`` nothing is recomputed.
         tokenizer: A :class:`windrow.tokens.Tokenizer`, or what :func:`windrow.tokens.load_tokenizer` takes.
-        prompts: ``n`` strings; of a long one the last ``max_length - max_new_tokens`` tokens count.
-        max_new_tokens: The most tokens of each text: one number for all, or ``n``.
-        stop: Strings at the first of which a text ends; they are cut off. So is the tokenizer's EOS.
-        temperature: What logits are divided by before sampling; 0 takes the most likely token.
-        top_k: Sample from so many most likely tokens; 0 is no limit.
-        top_p: Sample from the most likely tokens that have this probability together; 1 is no limit.
-        seed: For sampling.
-        end_tokens: Tokens that end a text; by default those of ``generation_config.json`` beside the
+        prompts: ``n`` strings; long ones are cut to their last ``max_length - max_new_tokens`` tokens.
+        max_new_tokens: The most tokens per text: one number for all, or ``n`` numbers.
+        stop: Strings that end a text; they and what follows are cut off. The tokenizer's EOS ends it too.
+        temperature: What logits are divided by before sampling; 0 is greedy.
+        top_k: Sample from the ``top_k`` most likely tokens; 0 is no limit.
+        top_p: Sample from the smallest set of most likely tokens with this total probability; 1 is no limit.
+        seed: The seed for sampling.
+        end_tokens: Tokens that end a text; by default those of ``generation_config.json`` next to the
             tokenizer, else the tokenizer's EOS.
-        rules: What is done to the logits before a token is chosen, such as a penalty on repetition;
-            by default what ``generation_config.json`` says.
-        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most tokens that all
-            hold; ``"auto"``: as many slots as the devices have memory for.
+        rules: Changes to the logits before a token is chosen, such as a repetition penalty; by default
+            those of ``generation_config.json``.
+        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most tokens in all slots
+            together; ``"auto"``: as many slots as fit in device memory.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
             rows are split. By default the mesh of ``jax.set_mesh``, that of the parameters,
             or all devices.
         on_bad_request: ``"raise"``, or ``"skip"`` to leave such prompts out.
-        chunk_length: Where given, prompts are read in chunks of so many tokens.
-        finished: Called with a prompt's index and its text as soon as it is known.
+        chunk_length: If given, prompts are read in chunks of this many tokens.
+        finished: Called with each prompt's index and result as soon as it is known.
 
     Raises:
-        TypeError: The prompts are one string or no sequence, or ``stop`` or ``end_tokens`` is no sequence.
-        ValueError: A prompt is empty and there is no BOS, or nothing is left of it beside what is
-            generated; or an argument is not what it must be. The message names it.
+        TypeError: The prompts are a single string or not a sequence, or ``stop`` or ``end_tokens`` is not a
+            sequence.
+        ValueError: A prompt is empty and there is no BOS, there is no room for a prompt next to the new
+            tokens, or an argument is invalid. The message names it.
 
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP
     """

@@ -1,4 +1,4 @@
-"""Which programs a run needs, and in which order its requests enter."""
+"""Decides which programs a run needs, and in which order its requests enter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,31 +16,31 @@ from windrow.planning import Plan, bucket_ids, choose_lengths
 from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 
 STEPS = 4
-"""How many tokens a dispatch makes in every slot. A row that ends leaves its slot after the next dispatch, so
-fewer waste fewer slots; so many keep the devices busy while the host looks at the last ones."""
+"""How many tokens a dispatch generates in every slot. A finished row keeps its slot until after the next
+dispatch, so a small number wastes less; this many keep the devices busy while the host reads the results."""
 
 FEWER = 4
-"""By how much the slots are divided when few rows are left."""
+"""The number of slots is divided by this when few rows are left."""
 
 LEAST_SLOTS_TO_DIVIDE = 16
-"""Fewer slots than these stay as they are."""
+"""Below this number, slots are not divided."""
 
 RECOMPUTED_LENGTHS = 4
-"""In how many padded lengths texts are read anew where the model has no ``step``."""
+"""The number of padded lengths in which texts are recomputed if the model has no ``step``."""
 
 
 @dataclass(frozen=True)
 class Batching:
-    """All that a run's programs and schedule follow from.
+    """The programs of a run, and the order of its requests.
 
     Attributes:
-        begin: Makes the slots.
+        begin: Creates the slots.
         inserts: The programs that read prompts, shortest first.
-        decodes: The programs that make tokens, those that read least first.
-        last: Where that pays, the programs that take the last rows into fewer slots
-            and make tokens there.
-        order: ``int64[n]``, in which order requests enter: longest first, and of
-            one padded length those first that may become longest.
+        decodes: The programs that generate tokens, those that read least first.
+        last: If it pays off, the programs that move the last rows to fewer slots and
+            generate tokens there.
+        order: ``int64[n]``, the order in which requests enter: longest padded length
+            first, then largest limit of new tokens first.
     """
 
     begin: Begin
@@ -51,22 +51,22 @@ class Batching:
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """All programs, in the order in which they are needed first."""
+        """All programs, in the order of their first use."""
         first = (self.begin, self.inserts[-1], self.decodes[-1])
         return (*first, *self.inserts[-2::-1], *self.decodes[-2::-1], *(self.last or ()))
 
 
 @dataclass(frozen=True)
 class Batcher:
-    """Makes batchings of one model.
+    """Creates the batchings of one model.
 
     Attributes:
-        model: With ``step`` or without.
-        policy: Decides how many padded lengths of prompts there are.
-        groups: Into how many groups slots and entering rows are split.
-        end_tokens: Tokens after which a row rests.
-        chunk_length: Where given, prompts are read in chunks of so many tokens.
-        rules: The shapes of the run's rules, where it has any.
+        model: The model, with or without ``step``.
+        policy: Decides how many padded lengths prompts have.
+        groups: The number of groups that slots and entering rows are split into.
+        end_tokens: Tokens after which a row is idle.
+        chunk_length: If given, prompts are read in chunks of this many tokens.
+        rules: The shapes of the run's rules, if it has any.
     """
 
     model: LanguageModel
@@ -77,7 +77,7 @@ class Batcher:
     rules: RuleTable | None = None
 
     def batching(self, lengths: NDArray[np.int32], settings: Sequence[Settings], slots: int) -> Batching:
-        """The batching of prompts of these lengths in so many slots."""
+        """The batching of prompts of these lengths in ``slots`` slots."""
         limits = np.array([one.max_new_tokens for one in settings], np.int32)
         make = self._recomputing if self.model.step is None else self._stepping
         return make(lengths, limits, _choice(settings), slots)
@@ -119,17 +119,17 @@ class Batcher:
         return Decode(begin, memory, STEPS, choice, () if self.rules else self.end_tokens, self.rules)
 
     def _history(self, totals: NDArray[np.int32]) -> int:
-        """How many tokens of a row its rules look at: all that it comes to."""
+        """How many tokens per row the rules look at: the longest total length."""
         return 0 if self.rules is None else _rounded(int(totals.max()))
 
     def _entering(self, slots: int, longest: int) -> int:
-        """How many rows enter at once: a quarter of the slots, fewer where prompts are long."""
+        """How many rows enter at once: a quarter of the slots, fewer if prompts are long."""
         most = min(slots // 4, DEFAULT_TOKENS_PER_BATCH // longest)
         return max(self.groups, most // self.groups * self.groups)
 
 
 def _rounded(length: int) -> int:
-    """A multiple of 32, of long ones an eighth more at most: runs that are alike share their programs.
+    """Rounds up to a multiple of 32, and long ones by at most an eighth, so similar runs share programs.
 
     >>> [_rounded(length) for length in (3, 100, 130, 1000, 2049)]
     [32, 128, 160, 1024, 2304]

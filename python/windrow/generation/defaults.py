@@ -1,4 +1,4 @@
-"""What a model's own files say of generation."""
+"""Generation defaults from a model's own files."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ _TOP_K = 50
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What counts where a request does not say.
+    """Values for what a request leaves open.
 
     Attributes:
         end_tokens: Tokens that end a text.
-        top_k: Samples are drawn from so many most likely tokens; 0 is no limit.
-        top_p: Samples are drawn from the most likely tokens that have this probability together.
-        rules: What is done to the logits before a token is chosen.
-        max_new_tokens: The most tokens of a text; where given, it outweighs what requests ask for.
-        others: Fields that are not followed, by name; requests to which that matters are refused.
+        top_k: Samples are drawn from the ``top_k`` most likely tokens; 0 is no limit.
+        top_p: Samples are drawn from the smallest set of most likely tokens with this total probability.
+        rules: Changes to the logits before a token is chosen.
+        max_new_tokens: The most tokens per text; if given, it takes precedence over requests.
+        others: Unsupported fields, by name; requests that they would affect are rejected.
         source: The file, for errors.
     """
 
@@ -39,17 +39,18 @@ class GenerationDefaults:
 
 
 def read_defaults(directory: str | PathLike[str], eos_token_id: int | None) -> GenerationDefaults:
-    """What ``generation_config.json`` says, else ``config.json``; without either, the tokenizer's EOS ends.
+    """Reads ``generation_config.json``, else ``config.json``; without either, the tokenizer's EOS ends texts.
 
-    As in transformers 5.24, a request's own keywords outweigh these, but for ``max_new_tokens``:
-    lm_eval's Hugging Face backend asks for a length, and there the file's number of new tokens outweighs one.
+    As in transformers 5.24, a request's own keywords take precedence, except for ``max_new_tokens``:
+    lm_eval's Hugging Face backend requests a total length, over which the file's number of new tokens
+    takes precedence.
 
     Args:
-        directory: A model's directory in the Hugging Face format; where there is none, nothing is said.
-        eos_token_id: The tokenizer's.
+        directory: A model directory in the Hugging Face format; it need not exist.
+        eos_token_id: The tokenizer's EOS.
 
     Raises:
-        ValueError: A file is not JSON, or a field is not what it must be.
+        ValueError: A file is not JSON, or a field is invalid.
 
     >>> read_defaults("no directory", 2).end_tokens
     (2,)

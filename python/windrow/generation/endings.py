@@ -1,17 +1,18 @@
-"""When a text ends, and where it is cut: stop strings as lm_eval's Hugging Face backend matches them.
+"""Decides when a text ends and where it is cut, matching stop strings as lm_eval's Hugging Face backend does.
 
-After each token the last few are decoded, special ones included: two more than
-the stop string itself has. A stop string that is seen there ends the text, though
-it may begin and end within tokens. Afterwards the whole text is decoded without
-special tokens, and each stop string in turn cuts it where it first occurs. As the
-order matters where stop strings overlap, the text must end at the very token. An
-empty stop string is seen everywhere, so it ends a text after one token, and cuts nothing.
+After each token the last few tokens are decoded, including special ones: two more
+than the stop string itself has. A stop string found there ends the text, even if it
+begins or ends within a token. Afterwards the whole text is decoded without special
+tokens, and each stop string in turn cuts it at its first occurrence. With overlapping
+stop strings the result depends on where generation stopped, so the text must end at
+the right token. An empty stop string matches everywhere: it ends a text after one
+token and cuts nothing.
 
     stops "cd", "abc"     tokens  a  b  c  d
-    "abc" is seen after c: "abc" is cut to ""; with d it would have been "ab"
+    "abc" is found after c, so "abc" is cut to ""; with d it would have been "ab"
 
-Looking costs one decoding of the new tokens and a few before them; only where a
-stop string or a part of a character occurs in it, one for each token and stop string.
+The cost is one decoding of the new tokens and a few before them. Only if that contains
+a stop string or an incomplete character, each token and stop string is decoded separately.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,17 +24,17 @@ from windrow.generation.settings import Settings
 from windrow.tokens import Tokenizer
 
 Reason = Literal["stop", "end", "length", "skipped"]
-"""Why a text ended: a stop string, an end token, the most tokens; or it never began."""
+"""Why a text ended: a stop string, an end token, the length limit; or it was skipped."""
 
 _LOOK_BACK = 2
 
 _TORN = "\ufffd"
-"""What stands for bytes that are no whole character yet."""
+"""The replacement character: the bytes so far do not form a complete character."""
 
 
 @dataclass(frozen=True)
 class StopStrings:
-    """Stop strings, each with how many tokens are looked back to find it."""
+    """Stop strings, each with the number of tokens to look back for it."""
 
     texts: tuple[str, ...]
     reaches: tuple[int, ...]
@@ -41,20 +42,20 @@ class StopStrings:
 
     @cached_property
     def longest(self) -> int:
-        """How many tokens are looked back at most."""
+        """The most tokens to look back."""
         return max(self.reaches, default=0)
 
     def first_end(self, tokens: Sequence[int], looked_at: int) -> int | None:
-        """After how many tokens a stop string is seen first, if it is.
+        """The number of tokens after which a stop string is first found, or ``None``.
 
         Args:
             tokens: All tokens so far.
-            looked_at: After how many of them was looked before.
+            looked_at: How many of them have been checked before.
         """
         if not self.texts:
             return None
         recent = self.decode(tokens[max(0, looked_at + 1 - self.longest) :])
-        # A torn character at the end can hide what was whole a token before.
+        # An incomplete character at the end can hide a match that was there one token earlier.
         if _TORN not in recent and not any(text in recent for text in self.texts):
             return None
         for end in range(looked_at + 1, len(tokens) + 1):
@@ -64,17 +65,17 @@ class StopStrings:
         return None
 
     def cut(self, text: str) -> str:
-        """The text up to where the stop strings, one after the other, first occur."""
+        """Cuts the text at the first occurrence of each stop string in turn."""
         for stop in filter(None, self.texts):
             text = text.split(stop)[0]
         return text
 
 
 class StopReader:
-    """Makes :class:`StopStrings`, remembering how many tokens each string has.
+    """Creates :class:`StopStrings`, and caches how many tokens each string has.
 
     Args:
-        tokenizer: Its EOS, as text, is a stop string of every request.
+        tokenizer: The tokenizer; its EOS, as text, is a stop string of every request.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -97,13 +98,13 @@ class StopReader:
 
 @dataclass
 class Growing:
-    """One request's tokens so far, and whether they have ended.
+    """One request's tokens so far, and whether its text has ended.
 
     Attributes:
-        settings: The most tokens it may have.
-        stops: Where it ends.
-        end_tokens: After which tokens it ends.
-        tokens: What was generated.
+        settings: The request's settings, for its length limit.
+        stops: The stop strings that end it.
+        end_tokens: The tokens that end it.
+        tokens: The generated tokens.
         reason: Why it ended; ``None`` while it has not.
     """
 
@@ -114,7 +115,7 @@ class Growing:
     reason: Reason | None = None
 
     def add(self, tokens: Iterable[int]) -> None:
-        """Takes new tokens, up to where the text ends or a negative one."""
+        """Adds new tokens, up to the end of the text or a negative token."""
         looked_at = len(self.tokens)
         for token in tokens:
             if token < 0 or self.reason is not None:

@@ -1,12 +1,12 @@
-"""Continuous batching: rows that have ended leave, waiting ones enter, the devices never stop.
+"""Continuous batching: finished rows leave their slots and waiting requests take them.
 
-While the devices make some tokens in every slot, the host reads those they made
-before, looks for stop strings, and lets the next requests in. Each program has a
-fixed shape, so only a few are compiled. What a request gives depends on nothing
-but itself, the model and the seed: not on slots, order or company.
+While the devices generate a few tokens in every slot, the host reads the previous
+ones, looks for stop strings, and inserts the next requests. Each program has a fixed
+shape, so only a few are compiled. A request's text depends only on the request, the
+model and the seed, not on slots, order or the other requests.
 
 The cost: a request that ends early is noticed after at most two dispatches of
-``STEPS`` tokens; one that reaches its most tokens is known ahead.
+``STEPS`` tokens. One that reaches its length limit is known ahead of time.
 """
 
 import hashlib
@@ -45,9 +45,9 @@ class Generated:
     """One request's text.
 
     Attributes:
-        text: Decoded without special tokens, cut at the stop strings.
-        tokens: All that were generated, an end token and those of a stop string included.
-        reason: Why it ended: ``"stop"``, ``"end"``, ``"length"``; ``"skipped"`` where it never began.
+        text: The text, decoded without special tokens and cut at the stop strings.
+        tokens: All generated tokens, including an end token and the tokens of a stop string.
+        reason: Why it ended: ``"stop"``, ``"end"`` or ``"length"``; ``"skipped"`` if it was not generated.
     """
 
     text: str
@@ -56,31 +56,31 @@ class Generated:
 
 
 class Generator:
-    """Generates texts on a model; compiles each shape once, ahead of its first use.
+    """Generates texts with a model; each shape is compiled once, ahead of its first use.
 
     Args:
-        model: With ``init_state`` and ``step`` nothing is computed twice; otherwise
-            each token costs a pass over the text so far.
-        tokenizer: Decodes.
+        model: The model; with ``init_state`` and ``step`` nothing is recomputed,
+            otherwise each token costs a pass over the text so far.
+        tokenizer: Decodes the texts.
         sharding: How rows are split over devices.
-        clock: Where the seconds of each phase are added up.
-        defaults: What ends a text.
+        clock: Collects the seconds of each phase.
+        defaults: The model's generation defaults.
         policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most
-            tokens that all slots hold; ``"auto"``: as many slots as there is memory for.
-        seed: For sampling.
-        chunk_length: Where given, prompts are read in chunks of so many tokens.
-        memory: What there is where the policy sizes itself; what it says of it by default.
-        vocabulary: How many tokens the model's logits are for, where that is known already.
-        think_end: What ends a text's thoughts, which are left out; see `read_answer`.
+            tokens in all slots together; ``"auto"``: as many slots as fit in memory.
+        seed: The seed for sampling.
+        chunk_length: If given, prompts are read in chunks of this many tokens.
+        memory: The available memory, if the policy sizes itself; by default the policy's budget.
+        vocabulary: The model's vocabulary size, if known.
+        think_end: What ends the thinking, which is removed from texts; see `read_answer`.
 
     Attributes:
-        vocabulary: How many tokens the model's logits are for.
-        choice: What decided the last run's slots where that was left to the memory of
-            the devices: ``memory_budget``, ``planned_bytes`` of it, ``predicted_bytes``
-            and ``slots``; empty elsewhere.
+        vocabulary: The model's vocabulary size.
+        choice: How the last run was sized, if device memory decided: ``memory_budget``,
+            ``planned_bytes`` (the part of it that is used), ``predicted_bytes`` and
+            ``slots``; otherwise empty.
 
     Raises:
-        ValueError: The model does not keep the contract of `LanguageModel`.
+        TypeError, ValueError: The model does not meet the contract of `LanguageModel`.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class Generator:
         self.choice: dict[str, int] = {}
 
     def report(self) -> dict[str, Any]:
-        """What the runs so far did.
+        """A summary of the runs so far.
 
         Returns:
             ``requests``, ``prompt_tokens``, ``generated_tokens``, ``programs`` (one
-            compilation each), ``slots`` of the last run, ``slot_use`` (which part
-            of the tokens that slots could have made became part of a text), and how
-            many requests ended for which reason: ``stop``, ``end``, ``length``.
+            compilation each), ``slots`` of the last run, ``slot_use`` (the fraction of
+            decoded slot tokens that became part of a text), and how many requests ended
+            for each reason: ``stop``, ``end``, ``length``.
         """
         names = ("requests", "prompt_tokens", "generated_tokens", "stop", "end", "length")
         use = self._totals["generated_tokens"] / max(1, self._totals["slot_tokens"])
@@ -136,8 +136,8 @@ class Generator:
 
         Args:
             prompts: ``n`` prompts, as from :func:`windrow.tokens.generation_prompts`.
-            settings: ``n``, how each text is generated.
-            finished: Called with the prompt's index and its text as each finishes.
+            settings: ``n`` settings, one per prompt.
+            finished: Called with each prompt's index and result as it finishes.
         """
         if not len(prompts):
             return
@@ -156,7 +156,7 @@ class Generator:
                 _Run(self, batching, prompts, settings, rules, finished, watch).loop()
 
     def _sized_batching(self, prompts: Segments, settings: Sequence[Settings], rules: RunRules) -> Batching:
-        """The batching with as many slots as the policy says, or as the devices have memory for."""
+        """The batching with the policy's number of slots, or as many as fit in device memory."""
         lengths = np.diff(prompts.offsets).astype(np.int32)
         longest = int((lengths + [one.max_new_tokens for one in settings]).max())
         groups, policy = self.sharding.groups, self.policy
@@ -176,7 +176,7 @@ class Generator:
         return batcher.batching(lengths, settings, -(-max(1, min(slots, len(prompts))) // groups) * groups)
 
     def _need(self, programs: Sequence[Program]) -> int:
-        """What the neediest of some programs needs, the same on every host; they are compiled for that."""
+        """The largest memory need of these programs, the same on every host; compiles them to find out."""
         for program in programs:
             self._programs.ask(program)
         with self.clock.phase("compile"), self.clock.generation.compiling_ahead():
@@ -220,7 +220,7 @@ class _Run:
         self.decodes = batching.decodes
 
     def loop(self) -> None:
-        """Until every text has ended."""
+        """Runs until every text has ended."""
         slots = self._call(self.batching.begin)
         pending: deque[tuple[jax.Array, list[int]]] = deque()
         while self.schedule.waiting or self.schedule.busy:
@@ -240,7 +240,7 @@ class _Run:
         return placed
 
     def _call(self, program: Program, *arrays: Any) -> Any:
-        """Hands a program's work to the devices."""
+        """Dispatches a program."""
         with telling_of_memory(str(program)):
             with self.clock.phase("compile"), self.watch.compiling():
                 compiled = self.programs.get(program)
@@ -256,7 +256,7 @@ class _Run:
                 for array in self._arrays(insert, entries)
             ]
         self.stopped.difference_update(entry.slot for entry in entries)
-        # Its output is the next program's to take: it is watched together with the tokens made after it.
+        # Its output is donated to the next program, so it is watched together with the tokens made there.
         return self._call(insert, slots, *arrays)
 
     def _arrays(self, insert: Insert, entries: list[Entry]) -> tuple[NDArray[Any], ...]:
@@ -275,7 +275,7 @@ class _Run:
         return tokens, whole, fractions
 
     def _shrink(self, slots: Any) -> Any:
-        """Fewer slots, once the last rows fit in."""
+        """Moves to fewer slots once the last rows fit."""
         last = self.batching.last
         if (
             last is None
@@ -343,9 +343,9 @@ class _Run:
 
 
 def random_keys(prompts: Segments, seed: int) -> NDArray[np.int32]:
-    """``int32[n, 2]``: a random key's words for each prompt.
+    """``int32[n, 2]``: the words of a random key for each prompt.
 
-    A hash of the seed, the prompt's tokens and how many equal prompts came before.
+    The key is a hash of the seed, the prompt's tokens and the number of equal prompts before it.
     """
     tokens = prompts.tokens.astype("<i4")
     seen: Counter[bytes] = Counter()

@@ -1,14 +1,14 @@
-"""Rules on the device: one table for all kinds of requests of a run, and each row's tokens so far.
+"""Logit rules on the device: one table for all kinds of requests in a run, and each row's history.
 
-A row carries the number of its kind, by which it finds its numbers and lists in the
-table. Lists are padded to few widths, with -1, so that runs alike share their
-programs. The order is that of Hugging Face's ``generate``, as some rules undo others.
-The cost for each token is some passes over the row's tokens and one over the
-vocabulary; where no request of a run has rules there is neither table nor history.
+A row stores the index of its kind, which selects its numbers and lists in the table.
+Lists are padded with -1 to a few widths, so that similar runs share programs. Rules
+apply in the order of Hugging Face's ``generate``, because some of them override others.
+The cost per token is a few passes over the row's tokens and one over the vocabulary. If
+no request of a run has rules, there is neither table nor history.
 
     history             5 7 5 9 . .      length 4, no_repeat_ngram_size 2
-    the last token      9                stood nowhere before: all may follow
-    had it been 5       5 7 5            5 was followed by 7: not again
+    the last token      9                did not occur before: anything may follow
+    if it had been 5    5 7 5            7 followed 5 before: 7 is banned
 """
 
 from collections.abc import Sequence
@@ -30,24 +30,24 @@ _NEVER = np.iinfo(np.int32).max
 
 
 class RuleTable(NamedTuple):
-    """The rules of some kinds of requests; every leaf's leading axis counts them.
+    """The rules of each kind of request; every leaf's leading axis is kinds.
 
     Attributes:
         penalty: ``float32``, for tokens of the row.
         prompt_penalty: ``float32``, for tokens of the prompt.
         ngram: ``int32``, 0 for no limit.
         prompt_ngram: ``int32``, 0 for no limit.
-        least_new: ``int32``, before so many new tokens no end token is chosen.
-        least: ``int32``, before so many tokens no end token is chosen.
-        decay_start: ``int32``, after so many new tokens end tokens become likelier.
-        decay: ``float32``, 1 where they do not.
-        first: ``int32``, what follows a prompt of one token.
+        least_new: ``int32``, no end token before this many new tokens.
+        least: ``int32``, no end token before this many tokens in total.
+        decay_start: ``int32``, end tokens become likelier after this many new tokens.
+        decay: ``float32``, 1 if they do not.
+        first: ``int32``, the token that follows a prompt of one token.
         ends: ``int32[kinds, …]``, end tokens.
-        last: ``int32[kinds, …]``, what may be the last token of the longest text.
-        never: ``int32[kinds, …]``, tokens that are not chosen.
-        never_first: ``int32[kinds, …]``, tokens that are not chosen first.
-        words: ``int32[kinds, …, …]``, token sequences that end in the last column.
-        biases: ``float32[kinds, …]``, what is added to the last token's logit after the others.
+        last: ``int32[kinds, …]``, the tokens that may end a text of full length.
+        never: ``int32[kinds, …]``, suppressed tokens.
+        never_first: ``int32[kinds, …]``, tokens that are suppressed at the beginning.
+        words: ``int32[kinds, …, …]``, token sequences, right-aligned.
+        biases: ``float32[kinds, …]``, the bias on a sequence's last token if the others precede it.
     """
 
     penalty: jax.Array
@@ -68,11 +68,11 @@ class RuleTable(NamedTuple):
 
 
 class Ruled(NamedTuple):
-    """What a row carries for its rules.
+    """What rows store for their rules.
 
     Attributes:
-        history: ``int32[rows, capacity]``, its tokens.
-        kind: ``int32[rows]``, its kind's place in the table.
+        history: ``int32[rows, capacity]``, each row's tokens.
+        kind: ``int32[rows]``, the index of each row's kind in the table.
     """
 
     history: jax.Array
@@ -83,13 +83,13 @@ class RunRules:
     """The rules of a run's requests.
 
     Args:
-        settings: ``n``, how each text is generated.
-        end_tokens: What ends a text whose settings do not say.
+        settings: ``n`` settings, one per request.
+        end_tokens: The end tokens of requests without their own.
 
     Attributes:
-        kinds: ``n``, each request's place in the table.
-        ends: ``n``, what ends each text.
-        table: The rules, in NumPy; ``None`` where nobody has any and all texts end alike.
+        kinds: ``n`` indices, each request's kind in the table.
+        ends: ``n`` sets of end tokens.
+        table: The rules, as NumPy arrays; ``None`` if no request has any and all have the same end tokens.
     """
 
     def __init__(self, settings: Sequence[Settings], end_tokens: tuple[int, ...]) -> None:
@@ -102,7 +102,7 @@ class RunRules:
 
     @property
     def shapes(self) -> RuleTable | None:
-        """The table's shapes, by which programs are told apart."""
+        """The table's shapes, which are part of a program's identity."""
         if self.table is None:
             return None
         shapes: RuleTable = jax.tree.map(
@@ -112,7 +112,7 @@ class RunRules:
 
 
 def make_table(kinds: Sequence[Kind]) -> RuleTable:
-    """The table of these kinds, in NumPy.
+    """The table of these kinds, as NumPy arrays.
 
     >>> make_table([(Rules(), ()), (Rules(suppress_tokens=(3,)), ())]).never.tolist()[1][:2]
     [3, -1]
@@ -151,15 +151,15 @@ def apply_rules(
     left: jax.Array,
     logits: jax.Array,
 ) -> jax.Array:
-    """The logits that a token is chosen from, ``float32[rows, vocab]``.
+    """The logits after all rules, ``float32[rows, vocab]``.
 
     Args:
-        table: The kinds' rules.
+        table: The rules of each kind.
         ruled: The rows' tokens and kinds.
         lengths: ``int32[rows]``, how many tokens each row has.
         made: ``int32[rows]``, how many of them were generated.
-        left: ``int32[rows]``, how many may yet be.
-        logits: ``[rows, vocab]``, as the model gives them.
+        left: ``int32[rows]``, how many may still be generated.
+        logits: ``[rows, vocab]``, the model's own.
     """
     own = jax.tree.map(lambda column: column[ruled.kind], table)
     rows = own, ruled.history, lengths, made, left, logits.astype(jnp.float32)
@@ -194,7 +194,7 @@ def _apply(
 
 
 def _places(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Where tokens stand in the vocabulary; padding beyond it."""
+    """The tokens as indices into the vocabulary; padding is out of range."""
     return jnp.where(tokens < 0, len(logits), tokens)
 
 
@@ -214,7 +214,7 @@ def _penalize(logits: jax.Array, tokens: jax.Array, penalty: jax.Array) -> jax.A
 
 
 def _ends_repeated_ngram(history: jax.Array, length: jax.Array, size: jax.Array) -> jax.Array:
-    """``bool[capacity]``: tokens before which the last ``size - 1`` of the row stand."""
+    """``bool[capacity]``: which tokens are preceded by the row's last ``size - 1`` tokens."""
 
     def compare(back: jax.Array, same: jax.Array) -> jax.Array:
         return same & (jnp.roll(history, back) == history[length - back])
@@ -249,7 +249,7 @@ def _least(rule: Rules) -> int:
 
 
 def _biased_words(rule: Rules, ends: Sequence[int]) -> dict[tuple[int, ...], float]:
-    """Token sequences with what their last token's logit is raised by; an end token alone is no bad word."""
+    """Token sequences with the bias on their last token; a single end token is never a bad word."""
     banned = [word for word in rule.bad_words_ids if len(word) > 1 or word[0] not in ends]
     return {**dict(rule.sequence_bias), **dict.fromkeys(banned, -np.inf)}
 
@@ -278,5 +278,5 @@ def _padded_biases(biases: Sequence[Sequence[float]]) -> NDArray[np.float32]:
 
 
 def _wide(count: int, least: int = 8) -> int:
-    """A power of two that is no smaller; 0 for 0, unless one is the least."""
+    """The next power of two, at least ``least``; 0 for 0, unless ``least`` is 1."""
     return 0 if not count and least > 1 else max(least, 1 << max(0, count - 1).bit_length())

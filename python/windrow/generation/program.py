@@ -1,23 +1,23 @@
-"""The traced parts of generation: rows that enter, rows that go on.
+"""The traced parts of generation: inserting rows and decoding tokens.
 
-A fixed number of slots, each holding one request's row, lives on the devices.
-Three programs work on them, each compiled once for each of its few shapes:
+A fixed number of slots, each with one request's row, stays on the devices. Three
+programs work on them, each compiled once per shape:
 
 - *insert* reads prompts, ``[rows, length]``, and puts their rows into free slots;
-- *decode* makes some tokens in every slot. Rows that have ended rest: their
-  segment id is 0, so their memory does not change, and what they emit is -1;
-- *move* takes the last rows of a run into fewer slots.
+- *decode* generates a few tokens in every slot. Finished rows are idle: their
+  segment id is 0, so their memory does not change, and they emit -1;
+- *move* moves the last rows of a run to fewer slots.
 
-How a row remembers its text is its memory's business: :class:`Stepping` keeps the
-model's own state, :class:`Recomputing` keeps the tokens and reads them anew.
+A row's memory depends on the model: :class:`Stepping` keeps the model's own state,
+:class:`Recomputing` keeps the tokens and reads them again.
 
     slots' left        3  0  1        then, decoding two tokens:
     emitted            7 -1  4
                        9 -1 -1
     left               1  0  0
 
-Slots and inserted rows are split over the devices alike, and a row enters a slot
-of its own group, so that nothing of its memory moves between devices.
+Slots and inserted rows are split over the devices in the same way, and a row enters a
+slot of its own group, so its memory never moves between devices.
 """
 
 from dataclasses import dataclass
@@ -32,23 +32,23 @@ from windrow.model import LanguageModel, run_forward
 from windrow.scoring.program import row_layout
 
 WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key")
-"""What the columns of an inserted row's whole numbers mean."""
+"""The columns of an inserted row's integers."""
 
 
 class Slots(NamedTuple):
-    """All slots; every leaf's leading axis counts them.
+    """All slots; every leaf's leading axis is slots.
 
     Attributes:
-        memory: What the row's text is remembered by.
+        memory: The rows' memory of their texts.
         token: ``int32``, the last token, not yet in the memory of :class:`Stepping`.
         position: ``int32``, its position.
         made: ``int32``, how many tokens were generated.
-        left: ``int32``, how many may yet be; 0 where the row rests.
-        key: ``uint32[slots, 2]``, the words of a random key for samples.
+        left: ``int32``, how many may still be generated; 0 if the row is idle.
+        key: ``uint32[slots, 2]``, the words of a random key for sampling.
         top_k: ``int32``, 0 for no limit.
         temperature: ``float32``, 0 for greedy.
         top_p: ``float32``, 1 for no limit.
-        ruled: What rows carry for their rules, where a run has any.
+        ruled: What rows store for their rules, if the run has any.
     """
 
     memory: Any
@@ -64,18 +64,18 @@ class Slots(NamedTuple):
 
 
 class Memory(Protocol):
-    """How rows remember their text."""
+    """How rows store their texts."""
 
     def empty(self, params: Any, rows: int) -> Any:
-        """The memory of rows that have read nothing."""
+        """The memory of empty rows."""
 
     def read(self, params: Any, tokens: jax.Array, lengths: jax.Array) -> Any:
-        """The memory of rows that have read prompts, ``int32[rows, length]``."""
+        """The memory of rows after their prompts, ``int32[rows, length]``."""
 
     def advance(
         self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
     ) -> tuple[Any, jax.Array]:
-        """The memory with this token, and the logits after it, ``[rows, vocab]``."""
+        """The memory after this token, and the next logits, ``[rows, vocab]``."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Stepping:
     """The memory is the model's own state: recurrent, or a key-value cache.
 
     Attributes:
-        model: Has ``init_state`` and ``step``.
-        capacity: The most tokens of a row, prompt and generated ones; 0 where the model does not ask.
-        chunk_length: Where given, prompts are read in chunks of so many tokens.
+        model: A model with ``init_state`` and ``step``.
+        capacity: The most tokens in a row, prompt included; 0 if ``init_state`` takes no length.
+        chunk_length: If given, prompts are read in chunks of this many tokens.
     """
 
     model: LanguageModel
@@ -93,11 +93,11 @@ class Stepping:
     chunk_length: int | None = None
 
     def empty(self, params: Any, rows: int) -> Any:
-        """The model's first state."""
+        """The model's initial state."""
         return self.model.state_for(params, rows, self.capacity)
 
     def read(self, params: Any, tokens: jax.Array, lengths: jax.Array) -> Any:
-        """The state before each prompt's last token, with which decoding begins."""
+        """The state before each prompt's last token; decoding begins with that token."""
         step = self.model.step
         assert step is not None
         rows, length = tokens.shape
@@ -126,12 +126,12 @@ class Stepping:
 
 @dataclass(frozen=True)
 class Recomputing:
-    """The memory is the tokens; the whole text is read again for each token.
+    """The memory is the tokens; the whole text is recomputed for each token.
 
     Attributes:
-        model: Need not have more than ``apply``.
-        capacity: The most tokens of a row, prompt and generated ones.
-        length: How much of each row is read; rows that are longer must rest.
+        model: A model; ``apply`` is enough.
+        capacity: The most tokens in a row, prompt included.
+        length: How many tokens of each row are read; longer rows must be idle.
     """
 
     model: LanguageModel
@@ -149,7 +149,7 @@ class Recomputing:
     def advance(
         self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
     ) -> tuple[Any, jax.Array]:
-        """Writes the token down and reads the text."""
+        """Appends the token and recomputes the text."""
         rows = jnp.arange(len(token))
         memory = memory.at[rows, position].set(jnp.where(active, token, memory[rows, position]))
         parts = row_layout(jnp.where(active, position + 1, 0), self.length)
@@ -159,7 +159,7 @@ class Recomputing:
 
 
 def empty_slots(memory: Memory, rows: int, history: int, params: Any) -> Slots:
-    """Slots in which nothing is; with a history of so many tokens for their rules, 0 for none."""
+    """Empty slots, with room for ``history`` tokens per row for rules; 0 without rules."""
     whole, fraction = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
     key = jnp.zeros((rows, 2), jnp.uint32)
     remembered = memory.empty(params, rows)
@@ -179,13 +179,13 @@ def insert_rows(
     """Reads prompts and puts each row into its slot.
 
     Args:
-        memory: How rows remember.
-        groups: Into how many groups slots and rows are split.
+        memory: How rows store their texts.
+        groups: The number of groups that slots and rows are split into.
         params: The model's parameters.
-        slots: The slots so far.
+        slots: The current slots.
         tokens: ``int32[rows, length]``, the prompts.
-        whole: ``int32[rows, 7]``, see ``WHOLE``; the slot counts within the row's
-            group, and one beyond the last is for filler, which enters nowhere.
+        whole: ``int32[rows, 7]``, see ``WHOLE``; slots are numbered within the row's
+            group, and filler rows have one beyond the last, so they enter no slot.
         fractions: ``float32[rows, 2]``, temperature and ``top_p``.
     """
     lengths = whole[:, 0]
@@ -213,14 +213,14 @@ def insert_rows(
 
 
 def move_rows(groups: int, params: Any, slots: Slots, which: jax.Array) -> Slots:  # noqa: ARG001
-    """Fewer slots, with the rows of some of the given ones.
+    """Moves rows to fewer slots.
 
     Args:
-        groups: Into how many groups slots are split.
-        params: The model's parameters, which nothing is done with.
-        slots: The slots so far.
-        which: ``int32[fewer]``, the slot, counted within its group, whose row each
-            of the fewer slots takes; one beyond the last leaves it empty.
+        groups: The number of groups that slots are split into.
+        params: The model's parameters; not used.
+        slots: The current slots.
+        which: ``int32[fewer]``, for each new slot the old slot whose row it takes,
+            numbered within its group; one beyond the last leaves it empty.
     """
 
     def take(old: jax.Array) -> jax.Array:
@@ -242,20 +242,20 @@ def decode_tokens(
     stopped: jax.Array,
     rules: RuleTable | None = None,
 ) -> tuple[Slots, jax.Array]:
-    """Makes up to ``steps`` tokens in every slot.
+    """Generates up to ``steps`` tokens in every slot.
 
     Args:
-        memory: How rows remember.
-        steps: How many tokens to make.
-        choice: The most that any row needs.
-        end_tokens: Tokens after which a row rests, where there are no rules.
+        memory: How rows store their texts.
+        steps: How many tokens to generate.
+        choice: The most general kind of sampling that any row needs.
+        end_tokens: Tokens after which a row is idle, if there are no rules.
         params: The model's parameters.
         slots: The slots.
-        stopped: ``bool[slots]``, rows that shall rest from now on.
-        rules: The rules of the slots' rows and their end tokens, where a run has any.
+        stopped: ``bool[slots]``, rows that are idle from now on.
+        rules: The rules and end tokens of each kind of request, if the run has any.
 
     Returns:
-        The slots, and ``int32[slots, steps]``: the tokens, -1 where a row rested.
+        The slots, and ``int32[slots, steps]``: the tokens, -1 if the row was idle.
     """
 
     def one(slots: Slots, _: None) -> tuple[Slots, jax.Array]:
@@ -289,19 +289,19 @@ def decode_tokens(
 
 
 def _fitted(tokens: jax.Array, history: jax.Array) -> jax.Array:
-    """Tokens, padded or cut to the history's length."""
+    """Tokens padded or truncated to the history's length."""
     length = history.shape[1]
     return jnp.pad(tokens[:, :length], ((0, 0), (0, max(0, length - tokens.shape[1]))))
 
 
 def _noted(history: jax.Array, at: jax.Array, tokens: jax.Array, active: jax.Array) -> jax.Array:
-    """The history with one more token in each active row."""
+    """The history with one token appended to each active row."""
     place = jnp.where(active, at, history.shape[1])
     return history.at[jnp.arange(len(at)), place].set(tokens, mode="drop")
 
 
 def _grouped(array: jax.Array, groups: int) -> jax.Array:
-    """An array whose leading axis counts rows, group by group."""
+    """An array of rows, reshaped to ``[groups, rows / groups, …]``."""
     return array.reshape(groups, len(array) // groups, *array.shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""Compiled programs: few shapes, each compiled once and ahead of its first use."""
+"""Compiled programs: a few shapes, each compiled once, ahead of its first use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,19 +26,19 @@ from windrow.sharding import DeviceMemory, RowSharding
 
 @dataclass(frozen=True)
 class Begin:
-    """Makes so many empty slots, with a history of so many tokens where there are rules."""
+    """Creates empty slots, with a history of ``history`` tokens if there are rules."""
 
     memory: Memory
     slots: int
     history: int = 0
 
     def __str__(self) -> str:
-        return f"making {self.slots} slots for generated texts"
+        return f"creating {self.slots} generation slots"
 
 
 @dataclass(frozen=True)
 class Insert:
-    """Reads so many prompts of a padded length and puts them into slots."""
+    """Reads ``rows`` prompts of a padded length and puts them into slots."""
 
     begin: Begin
     rows: int
@@ -50,7 +50,7 @@ class Insert:
 
 @dataclass(frozen=True)
 class Move:
-    """Takes rows into fewer slots."""
+    """Moves rows to fewer slots."""
 
     begin: Begin
     fewer: Begin
@@ -61,9 +61,9 @@ class Move:
 
 @dataclass(frozen=True)
 class Decode:
-    """Makes so many tokens in every slot; ``memory`` may read less than that of ``begin`` holds.
+    """Generates ``steps`` tokens in every slot; ``memory`` may read less than that of ``begin`` holds.
 
-    ``rules`` are the shapes of the table that it is given, where a run has any.
+    ``rules`` holds the shapes of the rule table, if the run has one.
     """
 
     begin: Begin
@@ -81,9 +81,9 @@ Program = Begin | Insert | Move | Decode
 
 
 class Programs:
-    """Compiles programs in a thread of its own, in the order in which they are asked for.
+    """Compiles programs in a separate thread, in request order.
 
-    Slots are handed from program to program: none of their memory is copied.
+    Slots are donated from program to program, so their memory is not copied.
 
     Args:
         params: The model's parameters, on the sharding's mesh.
@@ -96,37 +96,37 @@ class Programs:
         self._slots = cache(self._slots_of)
 
     def __len__(self) -> int:
-        """How many programs were asked for, each of which is one compilation."""
+        """How many programs were requested, each of which is one compilation."""
         return len(self._compiler)
 
     def ask(self, program: Program) -> None:
-        """Takes note of a program that will be needed."""
+        """Requests a program that will be needed."""
         self._compiler.ask(program, self._jitted(program), self._params, *self._arrays(program))
 
     def advance(self) -> None:
-        """Traces the next program that was asked for, so that it is compiled by the time it is needed."""
+        """Traces the next requested program, so that it is compiled by the time it is needed."""
         self._compiler.advance()
 
     def get(self, program: Program) -> Any:
-        """A compiled program; the parameters are its first argument already."""
+        """A compiled program, with the parameters bound as its first argument."""
         self.ask(program)
         return partial(self._compiler.get(program), self._params)
 
     def ready(self, *programs: Program) -> bool:
-        """Whether nobody need wait for these; with several hosts, which must do alike, always."""
+        """Whether these can run without waiting; always true with several hosts, which must agree."""
         for program in programs:
             self.ask(program)
         return jax.process_count() > 1 or all(map(self._compiler.done, programs))
 
     def need(self, memory: DeviceMemory, program: Program) -> int:
-        """Bytes that a program needs beside the parameters, slots included; waits until it is compiled."""
+        """Bytes that a program needs on top of the parameters, including slots; waits for compilation."""
         self.ask(program)
         compiled, arrays = self._compiler.get(program), self._arrays(program)
         return memory.need(compiled, arrays)
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
-        """A run: at its end what was asked for is forgotten, and what is not begun is not compiled."""
+        """A run; when it ends, its requests are forgotten and pending compilations cancelled."""
         with self._compiler.one_run():
             try:
                 yield
@@ -134,7 +134,7 @@ class Programs:
                 self._slots.cache_clear()
 
     def _arrays(self, program: Program) -> tuple[Any, ...]:
-        """What a program is given besides the parameters."""
+        """A program's arguments besides the parameters."""
         slots = self._slots(program.begin if not isinstance(program, Begin) else program)
         match program:
             case Begin():
@@ -182,8 +182,8 @@ class Programs:
         for leaf in jax.tree.leaves(shapes):
             if leaf.ndim == 0 or leaf.shape[0] != begin.slots:
                 raise ValueError(
-                    f"init_state(params, {begin.slots}) gives a leaf of shape {leaf.shape}; "
-                    f"each leaf's leading axis must count the {begin.slots} rows"
+                    f"init_state(params, {begin.slots}) returned a leaf of shape {leaf.shape}; "
+                    f"the leading axis of each leaf must have size {begin.slots}, the number of rows"
                 )
         made: Slots = jax.tree.map(lambda leaf: self._struct(leaf.shape, leaf.dtype), shapes)
         return made

@@ -1,11 +1,11 @@
-"""What is done to the logits before a token is chosen, as Hugging Face's ``generate`` does it.
+"""Changes to the logits before a token is chosen, as in Hugging Face's ``generate``.
 
-The fields have the names and the meaning that they have in ``generation_config.json``
-(transformers 5.24). They count for greedy text and for samples. The whole row counts
-for repetition, a BOS and the rest of the prompt included, padding never.
+The fields have the same names and meaning as in ``generation_config.json``
+(transformers 5.24), and apply to greedy and sampled text. Repetition is checked over the
+whole row, including BOS and the rest of the prompt, but not padding.
 
-    repetition_penalty=1.3          tokens of the row so far become less likely
-    no_repeat_ngram_size=2          no two tokens follow each other twice
+    repetition_penalty=1.3          tokens that occur in the row become less likely
+    no_repeat_ngram_size=2          no pair of adjacent tokens occurs twice
     suppress_tokens=[10, 11]        neither is ever chosen
 """
 
@@ -20,24 +20,24 @@ Words = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Rules:
-    """Changes of the logits; by default none.
+    """Changes to the logits; by default none.
 
     Attributes:
-        repetition_penalty: By what the logits of the row's tokens are divided where they are positive,
-            and multiplied where they are negative.
-        encoder_repetition_penalty: The inverse, for the prompt's tokens: above 1 they become likelier.
-        no_repeat_ngram_size: So many tokens in succession do not occur twice in the row; 0 is no limit.
-        encoder_no_repeat_ngram_size: So many tokens in succession of the prompt do not occur again;
+        repetition_penalty: Divides the positive logits of tokens that occur in the row, and multiplies
+            the negative ones.
+        encoder_repetition_penalty: The inverse for tokens of the prompt: above 1 they become likelier.
+        no_repeat_ngram_size: No sequence of this many tokens occurs twice in the row; 0 is no limit.
+        encoder_no_repeat_ngram_size: No sequence of this many tokens from the prompt occurs again;
             0 is no limit.
         bad_words_ids: Token sequences that are never completed.
-        sequence_bias: Token sequences, each with what is added to the logit of its last token where
-            the others stand before.
-        min_new_tokens: Before so many tokens no end token is chosen; where it is given, ``min_length``
-            does not count.
-        min_length: The same with the prompt's tokens counted.
-        forced_bos_token_id: What follows a prompt of one token.
-        forced_eos_token_id: What the last token of a text of full length may be.
-        exponential_decay_length_penalty: After so many tokens, with which base end tokens become likelier.
+        sequence_bias: Token sequences, each with a bias on the logit of its last token that applies if
+            the others precede it.
+        min_new_tokens: No end token before this many new tokens; takes precedence over ``min_length``.
+        min_length: The same, but prompt tokens count too.
+        forced_bos_token_id: The token that follows a prompt of one token.
+        forced_eos_token_id: The tokens that may end a text of full length.
+        exponential_decay_length_penalty: A number of new tokens, and the factor by which end tokens
+            become likelier with each token after that.
         suppress_tokens: Tokens that are never chosen.
         begin_suppress_tokens: Tokens that are not chosen first.
     """
@@ -58,18 +58,18 @@ class Rules:
 
 
 NO_RULES = Rules()
-"""Nothing is changed."""
+"""No changes."""
 
 
 def read_rules(values: Mapping[str, Any], base: Rules) -> Rules:
-    """Rules with some of their fields replaced by values as JSON or YAML has them.
+    """Rules with some fields replaced by values from JSON or YAML.
 
     Args:
-        values: By name; other names are passed over. ``None`` takes a rule away.
-        base: What counts where nothing is given.
+        values: By name; other names are ignored. ``None`` removes a rule.
+        base: The rules for names that are not given.
 
     Raises:
-        ValueError: A value is not what it must be; the message names it.
+        ValueError: A value is invalid; the message names it.
 
     >>> read_rules({"suppress_tokens": [3, 4], "min_length": None}, Rules(min_length=5)).suppress_tokens
     (3, 4)
@@ -89,13 +89,13 @@ def _read(name: str, value: Any) -> Any:
 
 
 def number(value: Any) -> float:
-    """A finite number, also one that came as a string; a flag is none."""
+    """A finite number, possibly given as a string; booleans are rejected."""
     read = float(value)
     return read if not isinstance(value, bool) and abs(read) < inf else _refuse()
 
 
 def whole(value: Any) -> int:
-    """A whole number of at least 0, also one that came as a float or a string."""
+    """A whole number of at least 0, possibly given as a float or a string."""
     read = number(value)
     return int(read) if read == int(read) and read >= 0 else _refuse()
 
@@ -129,7 +129,7 @@ def _biases(value: Any) -> tuple[tuple[tuple[int, ...], float], ...]:
 
 
 def _suppressed(value: Any) -> tuple[int, ...]:
-    """Token ids of a list; negative ones, which stand for no token there, are passed over."""
+    """A list of token ids; negative ones mean no token and are ignored."""
     if not isinstance(value, list | tuple):
         _refuse()
     return tuple(whole(token) for token in value if number(token) >= 0)

@@ -1,14 +1,14 @@
-"""Which request enters which slot, and when: the same on every host.
+"""Decides which request enters which slot and when; the same on every host.
 
-Requests wait longest first. A row enters a free slot of its own group; rows enter
-a few at a time, as reading prompts is one program for several. What is known
-ahead is used: a slot is free as soon as its row's last token has been asked for,
-though nobody has looked at it yet. Nothing here depends on time, so hosts that
-see the same tokens decide alike.
+Requests wait in order, longest first. A row enters a free slot of its own group, and
+several rows enter at once, because one program reads several prompts. A slot counts
+as free as soon as its row's last token has been requested, even before the host has
+read it. Nothing here depends on time, so hosts that see the same tokens make the same
+decisions.
 
     2 groups of 3 slots, 2 rows enter at once, the slots' requests are
 
-        7 . .   2 9 4      group 1 is full: nobody enters, unless much is free
+        7 . .   2 9 4      group 1 is full: none enter, unless many slots are free
         7 . .   . 9 4      both rows enter, one in each group
 """
 
@@ -21,7 +21,7 @@ FREE = -1
 
 @dataclass(frozen=True)
 class Entry:
-    """A request that enters: it becomes ``row`` of those that do, and gets ``slot``."""
+    """A request that enters ``slot`` as ``row`` of the inserted rows."""
 
     request: int
     row: int
@@ -30,15 +30,15 @@ class Entry:
 
 @dataclass
 class Schedule:
-    """Who is in which slot.
+    """The requests in each slot.
 
     Attributes:
-        groups: Into how many groups slots and entering rows are split.
-        slots: How many slots there are, a multiple of ``groups``.
-        entering: How many rows enter at once at most, a multiple of ``groups``.
-        waiting: Requests that have not entered, in the order in which they shall.
-        owners: Which request is in each slot, ``FREE`` where none is.
-        due: How many tokens each slot's request may yet be asked for.
+        groups: The number of groups that slots and entering rows are split into.
+        slots: The number of slots, a multiple of ``groups``.
+        entering: The most rows that enter at once, a multiple of ``groups``.
+        waiting: Requests that have not entered yet, in order.
+        owners: The request in each slot, or ``FREE``.
+        due: How many more tokens each slot's request may need.
     """
 
     groups: int
@@ -49,22 +49,22 @@ class Schedule:
     due: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        """All slots are free."""
+        """Starts with all slots free."""
         self.owners, self.due = [FREE] * self.slots, [0] * self.slots
 
     @property
     def busy(self) -> int:
-        """In how many slots a request is."""
+        """How many slots hold a request."""
         return self.slots - self.owners.count(FREE)
 
     def enter(self, limits: Sequence[int]) -> list[Entry]:
-        """Lets the next requests in, if enough slots are free.
+        """Assigns slots to the next requests, if enough are free.
 
         Args:
-            limits: The most tokens of each request, by its index.
+            limits: The most new tokens of each request, by its index.
 
         Returns:
-            Who enters; empty where it is better to wait.
+            The requests that enter; empty if it is better to wait.
         """
         places = self._places()
         free = self.slots - self.busy
@@ -79,9 +79,9 @@ class Schedule:
         return entries
 
     def ask(self, tokens: int) -> list[int]:
-        """Notes that every row is asked for so many tokens; says whose rows they are.
+        """Records that ``tokens`` tokens are requested from every row; returns the owners of the rows.
 
-        A slot whose row has been asked for its last token is free for the next.
+        A slot becomes free once its row's last token has been requested.
         """
         owners = self.owners.copy()
         for slot, owner in enumerate(owners):
@@ -91,7 +91,7 @@ class Schedule:
         return owners
 
     def leave(self, request: int) -> int | None:
-        """A request has ended; says which slot still was its own, if one was."""
+        """Frees the slot of a finished request and returns it, or ``None`` if it had no slot any more."""
         if request not in self.owners:
             return None
         slot = self.owners.index(request)
@@ -99,11 +99,11 @@ class Schedule:
         return slot
 
     def shrink(self, slots: int) -> list[int] | None:
-        """Takes the last requests into fewer slots, where none waits and they fit in.
+        """Moves the last requests to fewer slots, if none is waiting and they fit.
 
         Returns:
-            For each new slot the old one whose row it takes, counted within its
-            group, one beyond the last where it takes none; or ``None``.
+            For each new slot, the old slot whose row it takes, numbered within its group, or one beyond
+            the last if it stays empty. ``None`` if the requests do not fit.
         """
         held, fewer = self.slots // self.groups, slots // self.groups
         taken = []
@@ -119,7 +119,7 @@ class Schedule:
         return [at for _, at in places]
 
     def _places(self) -> list[tuple[int, int]]:
-        """Rows and slots of those that could enter, taking groups in turns."""
+        """The rows and slots available to entering requests, round-robin over groups."""
         held, rows = self.slots // self.groups, self.entering // self.groups
         by_group = []
         for group in range(self.groups):

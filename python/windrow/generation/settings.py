@@ -1,11 +1,10 @@
-"""What a request asks of generation, read from lm_eval's generation keywords.
+"""A request's generation settings, read from lm_eval's generation keywords.
 
 The semantics are those of lm_eval 0.4.13 (``normalize_gen_kwargs`` and
-``HFLM._model_generate``): of the names for the most new tokens the first given
-counts, 256 if none is; a temperature above 0 samples unless ``do_sample`` is
-false; what is not given comes from the model's ``generation_config.json``, then
-from Hugging Face's defaults, by which samples are drawn from the 50 most likely
-tokens.
+``HFLM._model_generate``). There are several names for the number of new tokens, and the
+first one given applies; the default is 256. A temperature above 0 means sampling, unless
+``do_sample`` is false. Other defaults come from the model's ``generation_config.json``,
+then from Hugging Face, where samples are drawn from the 50 most likely tokens.
 
     {"until": "Q:", "max_tokens": 32}              greedy, 32 tokens, stop at "Q:"
     {"temperature": 0.7, "top_p": 0.9}             samples, 256 tokens
@@ -21,17 +20,17 @@ from windrow.generation.rules import NO_RULES, RULES, Rules, number, read_rules,
 from windrow.generation.unfollowed import UNFOLLOWED, check_followed
 
 DEFAULT_NEW_TOKENS = 256
-"""The most tokens generated where a request does not say."""
+"""The most new tokens if a request gives no limit."""
 
 LENGTH_KEYWORDS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""Names for the most new tokens, the first of which counts."""
+"""Names for the most new tokens, in order of precedence."""
 
 KEYWORDS = (
     *LENGTH_KEYWORDS,
     *("max_length", "until", "eos_token_id", "do_sample", "temperature", "top_k", "top_p"),
     *RULES,
 )
-"""Generation keywords that are followed."""
+"""Supported generation keywords."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ class Settings:
 
     Attributes:
         max_new_tokens: The most tokens generated.
-        stops: Strings at which the text ends; an empty one ends it after its first token, as it does there.
+        stops: Stop strings; an empty one ends the text after its first token, as in lm_eval.
         temperature: What logits are divided by before sampling; 0 is greedy.
-        top_k: Sample from so many most likely tokens; 0 is no limit.
-        top_p: Sample from the most likely tokens that have this probability together; 1 is no limit.
-        rules: What is done to the logits before a token is chosen.
+        top_k: Sample from the ``top_k`` most likely tokens; 0 is no limit.
+        top_p: Sample from the smallest set of most likely tokens with this total probability; 1 is no limit.
+        rules: Changes to the logits before a token is chosen.
         end_tokens: Tokens that end the text; ``None`` for the model's own.
-        reserved: For how many tokens the prompt is cut; ``None`` for ``max_new_tokens``.
+        reserved: How many tokens truncation of the prompt leaves free; ``None`` for ``max_new_tokens``.
         max_length: The most tokens of prompt and text together, in place of ``max_new_tokens``.
     """
 
@@ -61,7 +60,7 @@ class Settings:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be, naming it."""
+        """Rejects invalid values, naming them."""
         for name in ("max_new_tokens", "reserved", "max_length"):
             value = getattr(self, name)
             unsaid = value is None and name != "max_new_tokens"
@@ -76,14 +75,14 @@ class Settings:
 
     @property
     def room(self) -> int:
-        """How many tokens of the model's limit are kept free of the prompt."""
+        """How many tokens of the model's limit the prompt leaves free."""
         return self.max_new_tokens if self.reserved is None else self.reserved
 
     def after(self, prompt_tokens: int) -> "Settings":
         """The settings once the prompt's length is known: ``max_length`` becomes ``max_new_tokens``.
 
         Raises:
-            ValueError: Nothing is left after the prompt.
+            ValueError: There is no room after the prompt.
 
         >>> Settings(max_length=40).after(30).max_new_tokens
         10
@@ -92,8 +91,8 @@ class Settings:
             return self
         if self.max_length <= prompt_tokens:
             raise ValueError(
-                f"max_length is {self.max_length}, but the prompt has {prompt_tokens} tokens already; "
-                "give max_gen_toks, which counts new tokens alone"
+                f"max_length is {self.max_length}, but the prompt already has {prompt_tokens} tokens; "
+                "use max_gen_toks, which counts only new tokens"
             )
         return replace(self, max_new_tokens=self.max_length - prompt_tokens, max_length=None)
 
@@ -103,10 +102,10 @@ def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
 
     Args:
         keywords: The second of an lm_eval ``generate_until`` request's ``args``.
-        defaults: What the model's files say.
+        defaults: The defaults from the model's files.
 
     Raises:
-        ValueError: A keyword is not known, or its value is not what it must be.
+        ValueError: A keyword is unknown, or its value is invalid.
 
     >>> settings = read_settings({"until": "Q:", "max_tokens": 32}, GenerationDefaults())
     >>> settings.stops, settings.max_new_tokens, settings.temperature
@@ -117,7 +116,7 @@ def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
     for name in keywords:
         if name not in KEYWORDS and name not in UNFOLLOWED:
             raise ValueError(
-                f"generation keyword {name!r} is not known; known: {', '.join((*KEYWORDS, *UNFOLLOWED))}"
+                f"unknown generation keyword {name!r}; known: {', '.join((*KEYWORDS, *UNFOLLOWED))}"
             )
     warm = _temperature(keywords)
     check_followed(keywords, defaults.others, defaults.source, bool(warm), ", ".join(KEYWORDS))
@@ -134,7 +133,7 @@ def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
 
 
 def _limits(keywords: Mapping[str, Any], own: int | None) -> dict[str, Any]:
-    """How many tokens a text may have, and for how many the prompt is cut, which need not be the same."""
+    """The length limit of a text, and how many tokens the prompt leaves free, which may differ."""
     given = [keywords[name] for name in LENGTH_KEYWORDS if keywords.get(name) is not None]
     asked = _as_whole(given[0]) if given else DEFAULT_NEW_TOKENS
     if own is not None:
@@ -144,7 +143,7 @@ def _limits(keywords: Mapping[str, Any], own: int | None) -> dict[str, Any]:
 
 
 def _end_tokens(keywords: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The request's own end tokens, none where it says so, ``None`` where it says nothing."""
+    """The request's own end tokens, possibly empty; ``None`` if it gives none."""
     if "eos_token_id" not in keywords:
         return None
     given = keywords["eos_token_id"]
@@ -155,7 +154,7 @@ def _end_tokens(keywords: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 
 def _temperature(keywords: Mapping[str, Any]) -> float:
-    """The temperature that counts, 0 for greedy."""
+    """The effective temperature, 0 for greedy."""
     sample, given = keywords.get("do_sample"), keywords.get("temperature")
     _check("do_sample", sample, sample is None or isinstance(sample, bool), "true or false")
     try:
@@ -163,7 +162,7 @@ def _temperature(keywords: Mapping[str, Any]) -> float:
     except (TypeError, ValueError):
         raise ValueError(f"temperature must be a number of at least 0, not {given!r}") from None
     if sample and temperature == 0:
-        raise ValueError("do_sample is true, but temperature is 0; give a temperature above 0 to sample")
+        raise ValueError("do_sample is true, but temperature is 0; set a temperature above 0 to sample")
     return 0.0 if sample is False else temperature
 
 
@@ -176,7 +175,7 @@ def _stops(until: Any) -> tuple[str, ...]:
 
 
 def _as_whole(value: Any) -> Any:
-    """A whole number, also one that came as a float or a string, as lm_eval takes them."""
+    """A whole number, possibly given as a float or a string, as lm_eval accepts them."""
     try:
         return int(value) if not isinstance(value, bool) and int(value) == float(value) else value
     except (TypeError, ValueError, OverflowError):

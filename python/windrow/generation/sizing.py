@@ -1,9 +1,9 @@
-"""As many slots as the devices have memory for.
+"""Finds as many slots as fit in device memory.
 
-The slots hold each row's memory, a key-value cache for instance, all the time;
-besides, the programs that read prompts and make tokens need some while they run.
-Batchings with more and fewer slots are looked at: the programs of the longest
-prompts are compiled first, the others only if those fit. Nothing runs for it.
+Slots permanently hold each row's memory, such as a key-value cache. The programs that
+read prompts and generate tokens need more memory while they run. Several numbers of
+slots are tried: the programs for the longest prompts are compiled first, the others
+only if those fit. Nothing is run.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,28 +14,28 @@ from windrow.sharding import DeviceMemory
 from windrow.sizing import largest_fitting
 
 DEFAULT_SLOTS = 32
-"""How many slots there are where the policy does not say."""
+"""The number of slots if the policy gives none."""
 
 MOST_SLOTS = {"cpu": DEFAULT_SLOTS}
-"""The most slots by platform, on all devices together: a CPU's cores are busy with some tens of rows."""
+"""The most slots on all devices together, by platform: a few dozen rows keep a CPU's cores busy."""
 
 MOST_SLOTS_ELSEWHERE = 256
-"""The most slots of one group's device on other platforms: with more rows than these, a step's
-time goes into each row's own cache and no longer into reading the parameters, which rows share."""
+"""The most slots per group on other platforms: with more rows, a step's time is dominated by each row's
+own cache and no longer by reading the parameters, which rows share."""
 
 
 class HasPrograms(Protocol):
-    """All programs of a run, those of its longest prompts first."""
+    """The programs of a run, those for its longest prompts first."""
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """In the order in which they are needed first."""
+        """The programs, in the order of their first use."""
 
 
 Made = TypeVar("Made", bound=HasPrograms)
 
 _FIRST = 3
-"""How many of the programs are those of the longest prompts: of beginning, reading and making tokens."""
+"""How many of the programs belong to the longest prompts: creating slots, reading, decoding."""
 
 
 def fit_slots(
@@ -44,13 +44,13 @@ def fit_slots(
     batching: Callable[[int], Made],
     need: Callable[[Sequence[Program]], int],
 ) -> tuple[Made, dict[str, int]]:
-    """The batching with the most slots that fit, and what decided it.
+    """The batching with the most slots that fit, and how it was sized.
 
     Args:
-        memory: What there is.
-        requests: How many requests there are for each group, which no more slots are of use to.
-        batching: Makes the batching of so many slots.
-        need: Compiles programs and tells what the neediest needs, in bytes.
+        memory: The available memory.
+        requests: The number of requests per group; more slots are useless.
+        batching: Creates the batching for a number of slots.
+        need: Compiles programs and returns the most bytes that one of them needs.
 
     Raises:
         ValueError: Not even one slot on each device fits.
@@ -72,10 +72,10 @@ def fit_slots(
         made, needed = looked_at[1]
         longest = max(getattr(program, "length", 0) for program in made.programs)
         raise memory.refusal(
-            f"generating in {groups} slots, the least there can be, from prompts of {longest} tokens",
+            f"generating in {groups} slots, the minimum, from prompts of {longest} tokens",
             needed,
-            "give a larger memory_budget, a smaller max_length or most new tokens, or, for a model "
-            "with step, chunk_length",
+            "raise memory_budget, lower max_length or max_new_tokens or, if the model has step, set "
+            "chunk_length",
         )
     made, needed = looked_at[slots]
     return made, {

@@ -1,4 +1,4 @@
-"""Keywords and fields of Hugging Face's ``generate`` that are not followed, and when that changes nothing."""
+"""Unsupported keywords and fields of Hugging Face's ``generate``, and the values that are harmless."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ WITHOUT_EFFECT = (
     *("compile_config", "disable_compile", "low_memory"),
     *("bos_token_id", "pad_token_id", "decoder_start_token_id"),
     *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
-    *("prompt_lookup_num_tokens", "max_matching_ngram_size"),  # which guess ahead, and keep what is right
+    *("prompt_lookup_num_tokens", "max_matching_ngram_size"),  # speculative decoding
 )
-"""Taken with any value: none changes a text."""
+"""Accepted with any value: none changes a text."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
@@ -29,7 +29,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "max_time": (),
     "stop_strings": (),
 }
-"""Taken with these values and with ``None``, which change nothing."""
+"""Accepted with these values and with ``None``, which change nothing."""
 
 NEUTRAL_FOR_SAMPLES: dict[str, tuple[Any, ...]] = {
     "min_p": (0,),
@@ -38,7 +38,7 @@ NEUTRAL_FOR_SAMPLES: dict[str, tuple[Any, ...]] = {
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
 }
-"""The same where samples are drawn; none changes greedy text."""
+"""The same for sampling; none of these changes greedy text."""
 
 UNFOLLOWED = (*NEUTRAL, *NEUTRAL_FOR_SAMPLES, *WITHOUT_EFFECT)
 
@@ -46,25 +46,25 @@ UNFOLLOWED = (*NEUTRAL, *NEUTRAL_FOR_SAMPLES, *WITHOUT_EFFECT)
 def check_followed(
     keywords: Mapping[str, Any], fields: Mapping[str, Any], source: str, sampled: bool, supported: str
 ) -> None:
-    """Refuses what would change a text and is not done.
+    """Rejects unsupported settings that would change a text.
 
     Args:
-        keywords: A request's, which outweigh fields.
-        fields: Those of the model's file.
+        keywords: The request's keywords, which take precedence over fields.
+        fields: The fields of the model's file.
         source: The file.
-        sampled: Whether samples are drawn.
-        supported: Names of what is followed, for the error.
+        sampled: Whether the text is sampled.
+        supported: The supported names, for the error.
 
     Raises:
-        ValueError: A keyword or a field has another value than one that changes nothing.
+        ValueError: A keyword or a field has a value that would change the text.
     """
     for name, neutral in (NEUTRAL | (NEUTRAL_FOR_SAMPLES if sampled else {})).items():
         value = keywords[name] if name in keywords else fields.get(name)
         if value is None or value in neutral:
             continue
         where = f"generation keyword {name!r}" if name in keywords else f"{source}: {name!r}"
-        instead = "" if name in keywords else f", unless the request has its own {name}"
+        only = neutral[0] if neutral else None
+        instead = "" if name in keywords else f", unless the request sets {name} itself"
         raise ValueError(
-            f"{where} must be {neutral[0] if neutral else None!r}, which changes nothing{instead}: "
-            f"{value!r} is not supported; supported are {supported}"
+            f"{where} is {value!r}, which is not supported; only {only!r} is{instead}. Supported: {supported}"
         )
