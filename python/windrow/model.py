@@ -24,8 +24,8 @@ class LanguageModel:
     ``apply`` alone is enough. All functions must be traceable by ``jax.jit``.
     ``tokens``, ``positions`` and ``segment_ids`` are ``int32[rows, length]``.
     Segment id 0 marks padding and filler; real segments count from 1 within a
-    row, and positions restart at 0 in each. A causal model that never gets packed
-    rows may ignore both, because padding comes after the real tokens.
+    row, and positions restart at 0 in each. A causal model may ignore both, because
+    padding comes after the real tokens; it then gets no packed rows.
 
     Attributes:
         params: The model's parameters, any pytree of arrays.

@@ -15,8 +15,8 @@ from windrow.tokens import Segments
 SHARES = ("auto", "trees", "equal", False)
 """The values of ``share``."""
 
-LEAST_TREE_ROW, LONGEST_TREE_ROW = 16, 8192
-"""Bounds on the length of tree rows, in tokens; a longer input raises the upper one."""
+LEAST_ROW, LONGEST_ROW = 16, 8192
+"""Bounds on the length of rows that hold several inputs, in tokens; a longer input raises the upper one."""
 
 DEFAULT_TOKENS_PER_BATCH = 8192
 """Tokens per batch if neither ``batch_size`` nor ``tokens_per_batch`` is given."""
@@ -47,8 +47,9 @@ class BatchPolicy:
             ``"trees"``: every shared prefix runs once, for models that take ``reach``.
             ``"auto"``: whichever of the two is cheaper on the device; ``"equal"`` for
             models without ``reach``. ``False``: nothing is shared.
-        pack: Whether to put several segments in one row; only for models that honour
-            segment ids and positions.
+        pack: Whether to put several segments in one row, for models that honor segment ids
+            and positions. ``"auto"``: if that is cheaper on the device, and one batch shows
+            that the model gives the same results; plans made without a model are not packed.
     """
 
     batch_size: int | None = None
@@ -56,7 +57,7 @@ class BatchPolicy:
     max_shapes: int | None = 8
     padding_multiple: int = 1
     share: bool | str = "auto"
-    pack: bool = False
+    pack: bool | str = "auto"
     memory_budget: int | str | None = None
 
     def __post_init__(self) -> None:
@@ -78,7 +79,9 @@ class BatchPolicy:
             object.__setattr__(self, "share", "auto")
         if self.share not in SHARES:
             raise ValueError(f"share must be 'auto', 'trees', 'equal' or False, not {self.share!r}")
-        if self.share == "trees" and self.pack:
+        if not isinstance(self.pack, bool) and self.pack != "auto":
+            raise ValueError(f"pack must be 'auto', True or False, not {self.pack!r}")
+        if self.share == "trees" and self.pack is True:
             raise ValueError("share='trees' already packs rows; leave out pack")
         if self.memory_budget is not None:
             if not self.sizes_itself:
@@ -119,8 +122,33 @@ class BatchPolicy:
             row_multiple=row_multiple,
             max_shapes=self.max_shapes,
             padding_multiple=self.padding_multiple,
-            pack=self.pack,
+            pack=self.pack is True,
         )
+
+    def packed_plans(self, segments: Segments, row_multiple: int, longest: int | None = None) -> list[Plan]:
+        """Plans whose rows hold several inputs, one for each row length that may be best.
+
+        Args:
+            segments: What is to be planned.
+            row_multiple: Rows of a batch are a multiple of this.
+            longest: Rows are no longer than this, unless an input is.
+        """
+        if self.batch_size is not None:
+            return [replace(self, pack=True).plan(segments, row_multiple)]
+        lengths = (np.diff(segments.offsets) - 1).astype(np.int32)
+        most, candidates = self._row_lengths(lengths, row_multiple, longest)
+        equal = equal_inputs(segments) if self.share else None
+        return [
+            Plan(
+                lengths,
+                equal,
+                tokens_per_batch=most,
+                row_multiple=row_multiple,
+                padded_lengths=[length],
+                pack=True,
+            )
+            for length in candidates
+        ]
 
     def tree_plan(self, segments: Segments, row_multiple: int, price: Callable[[int], float] = float) -> Plan:
         """The plan whose rows hold prefix trees, with the cheapest row lengths.
@@ -134,11 +162,7 @@ class BatchPolicy:
         """
         tokens, offsets = model_inputs(segments)
         lengths = np.diff(offsets).astype(np.int32)
-        least = self._rounded(max(LEAST_TREE_ROW, self._longest(lengths)))
-        most = max(self._tokens(lengths, row_multiple), least * row_multiple)
-        powers = [1 << power for power in range(4, LONGEST_TREE_ROW.bit_length())]
-        longer = {self._rounded(length) for length in powers if length <= most // row_multiple}
-        candidates = sorted({least, *(length for length in longer if least < length <= most // row_multiple)})
+        most, candidates = self._row_lengths(lengths, row_multiple)
         return Plan(
             lengths,
             prefixes=prefix_order(tokens, offsets),
@@ -148,6 +172,16 @@ class BatchPolicy:
             row_multiple=row_multiple,
             max_shapes=self.max_shapes or len(candidates),
         )
+
+    def _row_lengths(
+        self, lengths: NDArray[np.int32], row_multiple: int, longest: int | None = None
+    ) -> tuple[int, list[int]]:
+        """The most tokens of a batch, and how long rows that hold several inputs may be, ascending."""
+        least = self._rounded(max(LEAST_ROW, self._longest(lengths)))
+        most = max(self._tokens(lengths, row_multiple), least * row_multiple)
+        powers = [1 << power for power in range(LEAST_ROW.bit_length() - 1, LONGEST_ROW.bit_length())]
+        longer = {self._rounded(power) for power in powers if power <= (longest or power)}
+        return most, sorted({least, *(length for length in longer if least < length <= most // row_multiple)})
 
     def _tokens(self, lengths: NDArray[np.int32], row_multiple: int) -> int:
         """The most tokens in a batch."""

@@ -129,7 +129,8 @@ def evaluation_dataset(
             scored, with a warning.
         policy: The fields of `BatchPolicy`: ``batch_size`` or
             ``tokens_per_batch``, ``max_shapes``, ``padding_multiple``, ``share``,
-            ``pack``.
+            ``pack``. No model is known here, so the defaults share equal inputs and do not
+            pack. With ``share="trees"`` rows hold prefix trees, and batches carry ``reach``.
 
     Returns:
         A dataset of `HostBatch`, with the plan as ``plan``; ``read_request``

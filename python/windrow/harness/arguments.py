@@ -49,6 +49,16 @@ def share_mode(value: bool | str) -> bool | str:
         raise ValueError(f"share must be 'auto', 'trees', 'equal' or False, not {value!r}") from None
 
 
+def pack_mode(value: bool | str) -> bool | str:
+    """Whether rows are packed, from an argument that may come from a command line."""
+    if isinstance(value, str) and value.lower() == "auto":
+        return "auto"
+    try:
+        return flag("pack", value)
+    except ValueError:
+        raise ValueError(f"pack must be 'auto', True or False, not {value!r}") from None
+
+
 def flag(name: str, value: bool | str | int) -> bool:
     """A boolean, possibly given as a string."""
     flags = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

@@ -19,6 +19,7 @@ from windrow.harness.arguments import (
     flag,
     integer,
     length_limit,
+    pack_mode,
     share_mode,
 )
 from windrow.harness.caching import Fingerprint, take_cache
@@ -70,8 +71,9 @@ class JaxLM(LM):
         share: Which work is shared between requests. ``"auto"``: every shared prefix runs once if the
             model takes ``reach`` and that is cheaper, else equal inputs run once. ``"trees"``: every
             shared prefix runs once. ``"equal"``: equal inputs run once. ``False``: nothing is shared.
-        pack: Whether to put several requests in one row; only for models that honour
-            segment ids and positions.
+        pack: Whether to put several requests in one row. ``"auto"``: if that is cheaper and one batch
+            shows that the model gives the same results. ``True``: always; an error if the model does
+            not honor segment ids and positions. ``False``: never.
         memory_budget: For ``"auto"``: how many bytes batches may take on top of the
             parameters, per device, or per process if the devices are CPUs; a number, or
             a string such as ``"2GiB"``. By default all free device memory; on CPUs, half
@@ -124,7 +126,7 @@ class JaxLM(LM):
         max_shapes: int | str | None = 8,
         padding_multiple: int | str = 1,
         share: bool | str = "auto",
-        pack: bool | str = False,
+        pack: bool | str = "auto",
         memory_budget: int | str | None = None,
         on_bad_request: str = "raise",
         add_bos_token: bool | str | None = None,
@@ -158,7 +160,7 @@ class JaxLM(LM):
             max_shapes=integer("max_shapes", max_shapes),
             padding_multiple=integer("padding_multiple", padding_multiple) or 1,
             share=share_mode(share),
-            pack=flag("pack", pack),
+            pack=pack_mode(pack),
             memory_budget=None if memory_budget == "None" else memory_budget,
         )
         limit = length_limit(max_length)
@@ -371,8 +373,9 @@ class JaxLM(LM):
             - ``shapes``, as ``[rows, length]`` lists;
             - ``truncated``, ``shared`` and ``skipped`` requests;
             - ``devices``: their ``count`` and ``kind``, and how many ``hosts`` hold them;
-            - ``layout`` of the last scoring run: how inputs were shared (``share``) and, if
-              windrow chose, the ``costs`` of each way, in tokens of a short row;
+            - ``layout`` of the last scoring run: the values of ``share`` and ``pack`` that give
+              it and, if windrow chose, the ``costs`` of each layout (``rows``, ``packed``,
+              ``trees``), in tokens of a short row;
             - ``seconds`` of host time by phase: ``tokenize``, ``plan``, ``compile`` (waiting
               for the compiler), ``host`` (filling arrays) and ``device`` (waiting for
               results);

@@ -1,12 +1,12 @@
-"""Which rows the inputs of a run go into: each into its own, or trees of inputs that begin alike.
+"""How the inputs of a run are laid into rows: one to a row, packed, or as prefix trees.
 
-Both plans are made, priced, and the cheaper one is taken. A row is priced by XLA's own account
+A plan of each kind is made and priced, and the cheapest one is taken. A row is priced by XLA's own account
 of the model's forward pass, which is lowered for a short row and for a long one and not
 compiled; where a backend gives no account, by its tokens. Each shape after the first is
 charged what :data:`SHAPE_PRICE` says, for its compilation. Prices are the same on every host.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from windrow.model import LanguageModel, run_forward
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
+from windrow.scoring.feed import Layout
 from windrow.tokens import Segments
 
 SHAPE_PRICE = 8192
@@ -96,31 +97,78 @@ class Chosen:
 
     Attributes:
         plan: The plan.
-        costs: By the value of ``share`` that asks for it, what each plan that was looked at
-            costs, in tokens of a short row.
+        costs: What the cheapest plan of each layout costs, in tokens of a short row; empty where
+            the policy left no choice.
     """
 
     plan: Plan
-    costs: dict[str, int]
+    costs: dict[Layout, int]
 
 
-def choose_plan(policy: BatchPolicy, segments: Segments, row_multiple: int, price: RowPrice | None) -> Chosen:
+def tells_segments_apart(functions: LanguageModel, params: Any, shape: tuple[int, int]) -> bool:
+    """Whether a model reads positions or segment ids at all; one that reads neither cannot run packed rows.
+
+    To be called under the mesh that the model's functions are traced on.
+    """
+    batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
+    try:
+        traced = jax.make_jaxpr(partial(run_forward, functions.forward))(params, *batch).jaxpr
+    except Exception:  # whatever it is, the run itself will tell
+        return True
+    read = [variable for equation in traced.eqns for variable in equation.invars]
+    return any(variable is given for variable in read for given in traced.invars[-2:])
+
+
+def candidates(policy: BatchPolicy, model: LanguageModel, chunk_length: int | None) -> list[Layout]:
+    """The layouts that a policy allows for a model, before any of them is tried.
+
+    >>> model = LanguageModel(None, lambda params, tokens, positions, segment_ids: tokens)
+    >>> candidates(BatchPolicy(), model, None), candidates(BatchPolicy(pack=True), model, None)
+    (['rows', 'packed'], ['packed'])
+    """
+    if policy.share == "trees":
+        return ["trees"]
+    if policy.pack is True:
+        return ["packed"]
+    allowed: list[Layout] = ["rows"]
+    if policy.pack == "auto":
+        allowed.append("packed")
+    if policy.share == "auto" and model.takes_reach and chunk_length is None:
+        allowed.append("trees")
+    return allowed
+
+
+def choose_plan(
+    policy: BatchPolicy,
+    segments: Segments,
+    row_multiple: int,
+    layouts: Sequence[Layout],
+    price: RowPrice,
+    longest: int | None = None,
+) -> Chosen:
     """The cheapest plan under a policy.
 
     Args:
         policy: With a size.
         segments: What is to be planned.
         row_multiple: Rows of a batch are a multiple of this.
-        price: What rows cost a model that can run tree rows; ``None`` for another model.
+        layouts: Which layouts to look at.
+        price: What rows cost the model.
+        longest: Packed rows are no longer than this, unless an input is.
     """
-    if price is None or policy.share not in ("auto", "trees") or not len(segments):
+    if not len(segments) or layouts == ["rows"]:
         return Chosen(policy.plan(segments, row_multiple), {})
-    trees = policy.tree_plan(segments, row_multiple, price)
-    if policy.share == "trees":
-        return Chosen(trees, {"trees": cost(trees, price)})
-    equal = policy.plan(segments, row_multiple)
-    costs = {"trees": cost(trees, price), "equal": cost(equal, price)}
-    return Chosen(trees if costs["trees"] < costs["equal"] else equal, costs)
+    plans: dict[Layout, list[Plan]] = {}
+    if "rows" in layouts:
+        plans["rows"] = [policy.plan(segments, row_multiple)]
+    if "packed" in layouts:
+        plans["packed"] = policy.packed_plans(segments, row_multiple, longest)
+    if "trees" in layouts:
+        plans["trees"] = [policy.tree_plan(segments, row_multiple, price)]
+    costs = {layout: [cost(plan, price) for plan in made] for layout, made in plans.items()}
+    best = min(costs, key=lambda layout: min(costs[layout]))
+    cheapest = plans[best][int(np.argmin(costs[best]))]
+    return Chosen(cheapest, {layout: min(found) for layout, found in costs.items()})
 
 
 def check_share(share: bool | str, model: LanguageModel, chunk_length: int | None) -> None:

@@ -23,6 +23,10 @@ CAPACITY_MULTIPLE = 64
 """In each shape, the capacity for scored positions is a multiple of this."""
 
 
+Layout = Literal["rows", "packed", "trees"]
+"""One input a row, several, or prefix trees."""
+
+
 @dataclass(frozen=True)
 class BatchShape:
     """Everything that determines the array shapes of a compiled program."""
@@ -31,13 +35,14 @@ class BatchShape:
     length: int
     picks: int
     reads: int
-    layout: Literal["rows", "packed", "trees"]
+    layout: Layout
 
     def __str__(self) -> str:
         return f"a batch of {self.rows} x {self.length} tokens, {self.reads} of them scored in each group"
 
 
-def _layout(plan: Plan) -> Literal["rows", "packed", "trees"]:
+def layout_of(plan: Plan) -> Layout:
+    """How a plan lays inputs into rows."""
     if plan.trees:
         return "trees"
     return "packed" if plan.packed else "rows"
@@ -68,7 +73,7 @@ class Feed:
         capacities = plan.read_capacities(
             segments.offsets, segments.score_starts, sharding.groups, CAPACITY_MULTIPLE
         )
-        layout = _layout(plan)
+        layout = layout_of(plan)
         distinct = {
             (rows, length): BatchShape(rows, length, picks, reads, layout)
             for (rows, length), (picks, reads) in zip(plan.shapes.tolist(), capacities.tolist(), strict=True)

@@ -11,7 +11,7 @@ position; ``CHUNK_BYTES`` bounds the memory for that pass.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from threading import Lock, local
 from time import perf_counter
@@ -26,15 +26,15 @@ from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring.axes import tried
-from windrow.scoring.choice import RowPrice, check_share, choose_plan
+from windrow.scoring.choice import RowPrice, candidates, check_share, choose_plan, tells_segments_apart
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import check_chunk_length, known_tokens
-from windrow.scoring.feed import BatchShape, Feed
+from windrow.scoring.feed import BatchShape, Feed, Layout, layout_of
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.identity import params_checksum, probe
 from windrow.scoring.program import score_batch
 from windrow.scoring.sizing import fit_plan
-from windrow.scoring.trial import difference, trial
+from windrow.scoring.trial import SOUND, Difference, difference, trial
 from windrow.scoring.watch import DeviceSeconds, DeviceWatch
 from windrow.sharding import DeviceMemory, RowSharding, check_alive, put_params, telling_of_memory
 from windrow.tokens import Segments
@@ -154,8 +154,9 @@ class Scorer:
         choice: How the last plan was sized, if device memory decided: ``memory_budget``,
             ``planned_bytes`` (the part of it that is used), ``predicted_bytes`` and
             ``tokens_per_batch``; otherwise empty.
-        layout: How the last plan shares inputs, ``share``, and, if windrow chose, the ``costs`` of
-            the candidates; see :func:`windrow.scoring.choice.choose_plan`.
+        layout: The values of ``share`` and ``pack`` that give the last plan's layout and, if
+            windrow chose, the ``costs`` of the candidates, in tokens of a short row; see
+            :func:`windrow.scoring.choice.choose_plan`.
 
     Raises:
         TypeError, ValueError: The model does not meet the contract of `LanguageModel`.
@@ -180,7 +181,7 @@ class Scorer:
         self.choice: dict[str, int] = {}
         self.layout: dict[str, Any] = {}
         self._price: RowPrice | None = None
-        self._trees_sound: bool | None = None
+        self._trials: dict[Layout, Difference] = {}
         self._compiler = Compiler(sharding.mesh)
 
     def describe(self) -> dict[str, int | str]:
@@ -209,8 +210,8 @@ class Scorer:
         """The plan for these segments under the policy.
 
         If the policy sizes itself, the plan's programs are compiled here to learn how much
-        memory they need; the run reuses them. Before the first plan with tree rows, one small
-        batch checks that the model honours ``reach``. Nothing else runs.
+        memory they need; the run reuses them. Before the first plan whose rows hold several
+        inputs, one batch checks that the model scores them as it scores each input alone.
 
         Args:
             policy: How segments are batched.
@@ -219,22 +220,38 @@ class Scorer:
 
         Raises:
             ValueError: Not even one row of the longest segment fits on each device, the parameters have
-                been deleted, or the policy requires trees and the model cannot run them.
+                been deleted, or the policy requires packing or trees and the model cannot run them.
         """
         check_alive(self.params)
         policy = policy.split(self.sharding.length_multiple)
         check_share(policy.share, self.model, self.chunk_length)
-        if self._trees_sound is False:
-            policy = replace(policy, share="equal")
-        plan = self._planned(policy, segments, memory)
-        if plan.trees and not self._honours_reach(plan, segments, policy.share):
-            plan = self._planned(replace(policy, share="equal"), segments, memory)
-        return plan
+        layouts = candidates(policy, self.model, self.chunk_length)
+        if len(layouts) == 1:
+            plan = self._planned(policy, segments, layouts, memory)
+            if not self._is_sound(plan, segments):
+                setting = "share='trees'" if plan.trees else "pack=True"
+                raise ValueError(
+                    f"{setting} does not work with this model: {self._trials[layout_of(plan)]}"
+                )
+            return plan
+        if "packed" in layouts and not self._tells_segments_apart:
+            layouts.remove("packed")
+        while True:
+            layouts = [layout for layout in layouts if self._trials.get(layout, SOUND).is_sound]
+            plan = self._planned(policy, segments, layouts, memory)
+            if self._is_sound(plan, segments):
+                return plan
 
-    def _planned(self, policy: BatchPolicy, segments: Segments, memory: DeviceMemory | None) -> Plan:
+    def _planned(
+        self,
+        policy: BatchPolicy,
+        segments: Segments,
+        layouts: Sequence[Layout],
+        memory: DeviceMemory | None,
+    ) -> Plan:
         self.choice = {}
         with self.clock.phase("plan"):
-            plan_with = partial(self._choose, segments, self._row_price(policy))
+            plan_with = partial(self._choose, segments, layouts)
             if not policy.sizes_itself or not len(segments):
                 return plan_with(policy.sized(1) if policy.sizes_itself else policy)
             memory = memory or DeviceMemory(self.sharding, policy.budget_bytes)
@@ -242,44 +259,51 @@ class Scorer:
         self.choice = fitted.choice
         return fitted.plan
 
-    def _choose(self, segments: Segments, price: RowPrice | None, policy: BatchPolicy) -> Plan:
-        chosen = choose_plan(policy, segments, self.sharding.groups, price)
-        share = "trees" if chosen.plan.trees else "equal" if policy.share else False
-        self.layout = {"share": share, **({"costs": chosen.costs} if chosen.costs else {})}
+    def _choose(self, segments: Segments, layouts: Sequence[Layout], policy: BatchPolicy) -> Plan:
+        price = self._row_price(policy) if layouts != ["rows"] else RowPrice()
+        chosen = choose_plan(
+            policy, segments, self.sharding.groups, layouts, price, longest=self.model.max_length
+        )
+        layout = layout_of(chosen.plan)
+        share = "trees" if layout == "trees" else "equal" if policy.share else False
+        self.layout = {"share": share, "pack": layout == "packed"}
+        if len(chosen.costs) > 1:
+            self.layout["costs"] = chosen.costs
         return chosen.plan
 
-    def _row_price(self, policy: BatchPolicy) -> RowPrice | None:
-        """The price of rows, if they may hold trees."""
-        if policy.share not in ("auto", "trees") or policy.pack:
-            return None
-        if self.chunk_length is not None or not self.model.takes_reach:
-            return None
+    def _row_price(self, policy: BatchPolicy) -> RowPrice:
+        """The price of rows of each length; rows that run in chunks are priced by their tokens."""
+        if self.chunk_length is not None:
+            return RowPrice()
         if self._price is None:
             rows, _ = policy.sample_shape(self.sharding.groups, self.model.max_length)
             with jax.set_mesh(self.sharding.mesh):
                 self._price = RowPrice.of(self._functions, self.params, rows)
         return self._price
 
-    def _honours_reach(self, plan: Plan, segments: Segments, share: bool | str) -> bool:
-        """Whether the model scores a tree as it scores the same inputs separately; checked once.
+    @cached_property
+    def _tells_segments_apart(self) -> bool:
+        """Whether it is worth trying packed rows."""
+        if self.chunk_length is not None:
+            return True
+        shape = self._policy.sample_shape(self.sharding.groups, self.model.max_length)
+        with jax.set_mesh(self.sharding.mesh):
+            return tells_segments_apart(self._functions, self.params, shape)
 
-        Raises:
-            ValueError: It does not, and the policy requires trees.
-        """
-        if self._trees_sound is None:
-            feed = Feed(plan, segments, self.sharding)
-            shape = min(feed.shapes, key=lambda shape: shape.rows * shape.length)
-            tried_plan, tried_segments = trial(
-                self.vocabulary, (shape.rows, shape.length), self.sharding.groups
-            )
-            scores = self._run(
-                tried_plan, tried_segments, Feed(tried_plan, tried_segments, self.sharding, like=shape)
-            )
-            found = difference(scores.token_logprobs, _rounding(self.params))
-            self._trees_sound = found.is_sound
-            if not found.is_sound and share == "trees":
-                raise ValueError(f"share='trees' does not work with this model: {found}")
-        return self._trees_sound
+    def _is_sound(self, plan: Plan, segments: Segments) -> bool:
+        """Whether the model scores a plan's layout as it scores each input alone; checked once."""
+        layout = layout_of(plan)
+        if layout == "rows" or not len(segments):
+            return True
+        if layout not in self._trials:
+            shapes = Feed(plan, segments, self.sharding).shapes
+            shape = min(shapes, key=lambda shape: shape.rows * shape.length)
+            size = (shape.rows, shape.length)
+            tried_plan, tried_segments = trial(layout, self.vocabulary, size, self.sharding.groups)
+            feed = Feed(tried_plan, tried_segments, self.sharding, like=shape)
+            scores = self._run(tried_plan, tried_segments, feed)
+            self._trials[layout] = difference(layout, scores.token_logprobs, _rounding(self.params))
+        return self._trials[layout].is_sound
 
     def _needs(self, memory: DeviceMemory, feed: Feed, shapes: Sequence[BatchShape]) -> list[int]:
         """How much memory the programs for these shapes need."""

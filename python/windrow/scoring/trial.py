@@ -1,12 +1,30 @@
+<<<<<<< HEAD
 """Checks that a model that takes ``reach`` honours it: random inputs, as a tree and separately.
 
 The batch has a shape that the run uses anyway, so nothing extra is compiled:
+=======
+"""Whether a model gives the same for rows that hold several inputs as for each input alone.
+
+A few random inputs are scored both ways, in batches of a shape that the run has anyway, so
+nothing is compiled for it. Packed rows (the second copy of ``b`` begins a row, where
+nothing can be seen by mistake):
+
+    packed         a a a a a a a a b b b b b b b
+    alone          b b b b b b b . . . . . . . .
+
+Prefix trees:
+>>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
 
     as a tree      s s s s a a a b b b c c d d d d
     separately     s s s s a a a | s s s s a a a b b b | s s s s a a a c c | s s s s d d d d
 
+<<<<<<< HEAD
 Both are in the same batch. A model that ignores ``reach``, that derives positions from the
 column, or that masks visible tokens gives different log-probabilities for the two.
+=======
+A model that ignores segment ids or ``reach``, that counts positions by place in the row, or hides what
+should be seen, gives other log-probabilities for the two.
+>>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
 """
 
 from dataclasses import dataclass
@@ -15,33 +33,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import Plan
+from windrow.scoring.feed import Layout
 from windrow.tokens import Segments, TokenReport
 
 _STEM = 4
 _SHARED = (0, 7, 7, 4)
+<<<<<<< HEAD
 LONGEST = 10
 """The length of the longest input, in tokens."""
+=======
+LONGEST_PACKED = 24
+"""The most tokens of the input that is compared in packed rows."""
+>>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
 
-READS = 2 * 22
-"""How many tokens are scored."""
+_WAYS = {
+    "packed": ("behind another input", "'segment_ids' and 'positions'"),
+    "trees": ("that holds a prefix tree", "'reach' and 'positions'"),
+}
 
 
 @dataclass(frozen=True)
 class Difference:
     """The log-probabilities, in nats, of the token on which the two layouts differ most."""
 
-    in_tree: float
+    together: float
     alone: float
     allowed: float
+    layout: Layout
 
     def __str__(self) -> str:
+        where, inputs = _WAYS[self.layout]
         return (
+<<<<<<< HEAD
             f"a token's log-probability is {self.in_tree:.4f} in a row that holds a prefix tree, and "
             f"{self.alone:.4f} if its input has its own row; it must depend only on 'reach' and 'positions'"
+=======
+            f"a token's log-probability is {self.together:.4f} in a row {where}, and {self.alone:.4f} "
+            f"where its input stands by itself; it must follow {inputs} alone"
+>>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
         )
 
     @property
     def is_sound(self) -> bool:
+<<<<<<< HEAD
         """Whether they agree up to rounding."""
         gap = abs(self.in_tree - self.alone)
         return self.in_tree == self.alone or bool(gap <= self.allowed * (1 + abs(self.alone)))
@@ -53,14 +87,36 @@ def trial(vocabulary: int, shape: tuple[int, int], row_multiple: int) -> tuple[P
     Args:
         vocabulary: The model's vocabulary size.
         shape: Rows and length, the latter at least :data:`LONGEST`.
+=======
+        """Whether they are equal, but for rounding."""
+        gap = abs(self.together - self.alone)
+        return self.together == self.alone or bool(gap <= self.allowed * (1 + abs(self.alone)))
+
+
+SOUND = Difference(0.0, 0.0, 0.0, "rows")
+"""That of a layout that has not been tried."""
+
+
+def trial(
+    layout: Layout, vocabulary: int, shape: tuple[int, int], row_multiple: int
+) -> tuple[Plan, Segments]:
+    """A plan in batches of one shape, and its segments: some in the layout, then the same ones alone.
+
+    Args:
+        layout: ``"packed"`` or ``"trees"``.
+        vocabulary: How many tokens the model knows.
+        shape: Rows and length; for trees at least 16 tokens long.
+>>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
         row_multiple: Rows are a multiple of this.
     """
-    inputs = _inputs(vocabulary)
+    rows, length = shape
+    inputs = _packed_inputs(vocabulary, length) if layout == "packed" else _tree_inputs(vocabulary) * 2
+    starts = [1, 1, length - len(inputs[0]) + 1] if layout == "packed" else [_STEM] * len(inputs)
     ends = np.cumsum([len(tokens) for tokens in inputs])
     segments = Segments(
         np.concatenate(inputs),
         np.concatenate([[0], ends]).astype(np.int64),
-        np.full(len(inputs), _STEM, np.int32),
+        np.array(starts, np.int32),
         np.arange(len(inputs)),
         len(inputs),
         np.zeros(0, np.int64),
@@ -68,30 +124,53 @@ def trial(vocabulary: int, shape: tuple[int, int], row_multiple: int) -> tuple[P
     )
     lengths = (np.diff(segments.offsets) - 1).astype(np.int32)
     shared = np.array([*_SHARED, *[0] * len(_SHARED)], np.int32)
-    plan = Plan(
-        lengths,
-        prefixes=(np.arange(len(inputs)), shared),
-        padded_lengths=[shape[1]],
-        batch_size=shape[0],
-        row_multiple=row_multiple,
-    )
-    return plan, segments
+    how = {"pack": True} if layout == "packed" else {"prefixes": (np.arange(len(inputs)), shared)}
+    return Plan(lengths, padded_lengths=[length], batch_size=rows, row_multiple=row_multiple, **how), segments
 
 
+<<<<<<< HEAD
 def difference(logprobs: NDArray[np.float32], allowed: float) -> Difference:
     """The largest difference between the two halves of a trial's log-probabilities."""
     in_tree, alone = np.split(logprobs.astype(np.float64), 2)
     same = (in_tree == alone) | (np.isnan(in_tree) & np.isnan(alone))
     gaps = np.where(same, 0.0, np.nan_to_num(np.abs(in_tree - alone), nan=np.inf))
+=======
+def difference(layout: Layout, logprobs: NDArray[np.float32], allowed: float) -> Difference:
+    """Where a trial's log-probabilities in the layout and alone differ most.
+
+    Args:
+        layout: As the trial's.
+        logprobs: ``float32[m]``, of all scored tokens of the trial, in nats.
+        allowed: By which part they may differ.
+    """
+    if layout == "packed":
+        logprobs = logprobs[:-1]  # the last one is the other input's
+    together, alone = np.split(logprobs.astype(np.float64), 2)
+    same = (together == alone) | (np.isnan(together) & np.isnan(alone))
+    gaps = np.where(same, 0.0, np.nan_to_num(np.abs(together - alone), nan=np.inf))
+>>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
     worst = int(np.argmax(gaps / (1 + np.nan_to_num(np.abs(alone)))))
-    return Difference(float(in_tree[worst]), float(alone[worst]), allowed)
+    return Difference(float(together[worst]), float(alone[worst]), allowed, layout)
 
 
+<<<<<<< HEAD
 def _inputs(vocabulary: int) -> list[NDArray[np.int32]]:
     """The inputs, each with its next token, twice."""
+=======
+def _packed_inputs(vocabulary: int, length: int) -> list[NDArray[np.int32]]:
+    """``b`` twice, and ``a``, each with the token that follows; ``a`` and ``b`` together fill a row."""
+    rng = np.random.default_rng(0)
+    size = max(1, min(LONGEST_PACKED, (length - 1) // 2))
+    b, a = (rng.integers(0, vocabulary, count + 1).astype(np.int32) for count in (size, length - size))
+    return [b, b, a]
+
+
+def _tree_inputs(vocabulary: int) -> list[NDArray[np.int32]]:
+    """The inputs, each with the token that follows."""
+>>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
     rng = np.random.default_rng(0)
     stem, a, b, c, d, *targets = (
         rng.integers(0, vocabulary, count).astype(np.int32) for count in (_STEM, 3, 3, 2, 4, 1, 1, 1, 1)
     )
     paths = [(stem, a), (stem, a, b), (stem, a, c), (stem, d)]
-    return [np.concatenate([*path, target]) for path, target in zip(paths, targets, strict=True)] * 2
+    return [np.concatenate([*path, target]) for path, target in zip(paths, targets, strict=True)]

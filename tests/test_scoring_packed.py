@@ -1,0 +1,142 @@
+"""Packed rows: chosen where they cost less and the model honors them, refused where it does not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lm_eval.api.instance import Instance
+
+import windrow
+from test_scoring_trees import Bytes, by_index
+from windrow import BatchPolicy, JaxLM, LanguageModel, visible
+
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
+
+WORDS = ["rake", "cut", "dry", "turn", "bind", "stack", "thresh", "winnow"]
+PAIRS = [
+    (" ".join(WORDS[(number + step) % 8] for step in range(1 + number % 9)), f" number {number}")
+    for number in range(60)
+]
+"""Of many lengths, and no two alike from the beginning on for long."""
+
+
+def attention(mask_of, place_of=lambda positions: positions):
+    """One layer of attention over bytes, which knows no prefix trees."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {
+        "tokens": jax.random.normal(keys[0], (256, 16)),
+        "places": jax.random.normal(keys[1], (128, 16)),
+        "out": jax.random.normal(keys[2], (16, 256)),
+    }
+
+    def apply(params, tokens, positions, segment_ids):
+        x = params["tokens"][tokens] + params["places"][place_of(positions)]
+        scores = jnp.einsum("rqw,rkw->rqk", x, x) / 8
+        weights = jax.nn.softmax(jnp.where(mask_of(segment_ids), scores, -1e9), axis=-1)
+        return jnp.einsum("rqk,rkw->rqw", weights, x) @ params["out"]
+
+    return LanguageModel(params, apply, max_length=128)
+
+
+HONEST = attention(visible)
+BROKEN = {
+    "ignores segment ids": attention(lambda segment_ids: visible(jnp.ones_like(segment_ids))),
+    "counts positions by place in the row": attention(visible, by_index),
+}
+
+
+def scored(model, **policy):
+    lm = JaxLM(model, Bytes(), prefix_token_id=0, **policy)
+    results = lm.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)])
+    return np.array([value for value, _ in results]), lm.report()
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return scored(HONEST, pack=False)
+
+
+@pytest.mark.parametrize("share", ["auto", "equal", False])
+def test_rows_are_packed_where_that_costs_less(alone, share):
+    expected, unpacked = alone
+    values, report = scored(HONEST, share=share)
+    np.testing.assert_allclose(values, expected, atol=1e-3)
+    assert report["layout"]["pack"] is True
+    assert report["layout"]["costs"]["packed"] < report["layout"]["costs"]["rows"]
+    assert "trees" not in report["layout"]["costs"], "the model takes no reach"
+    assert report["device_tokens"] < unpacked["device_tokens"]
+
+
+@pytest.mark.parametrize("policy", [{}, {"batch_size": 8}, {"tokens_per_batch": 256}, {"max_shapes": 1}])
+def test_asked_for(alone, policy):
+    values, report = scored(HONEST, pack=True, **policy)
+    np.testing.assert_allclose(values, alone[0], atol=1e-3)
+    assert report["layout"]["pack"] is True
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_model_that_does_not_honor_packed_rows(fault):
+    model = BROKEN[fault]
+    message = r"pack=True does not work with this model: a token's log-probability is -\d+.* behind another"
+    with pytest.raises(ValueError, match=message):
+        scored(model, pack=True)
+    expected, _ = scored(model, pack=False)
+    values, report = scored(model)
+    np.testing.assert_allclose(values, expected, atol=1e-3)
+    assert report["layout"]["pack"] is False
+
+
+def test_a_model_that_reads_neither_positions_nor_segment_ids_is_not_even_tried():
+    table = jax.random.normal(jax.random.key(0), (256, 256))
+    model = LanguageModel(table, lambda params, tokens, *_: jnp.cumsum(params[tokens], axis=1))
+    values, report = scored(model)
+    np.testing.assert_allclose(values, scored(model, pack=False)[0], atol=1e-3)
+    assert report["layout"] == {"share": "equal", "pack": False}
+    with pytest.raises(ValueError, match="pack=True does not work"):
+        scored(model, pack=True)
+
+
+def test_asking_again_is_refused_again():
+    lm = JaxLM(BROKEN["ignores segment ids"], Bytes(), prefix_token_id=0, pack=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="pack=True does not work"):
+            lm.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)])
+
+
+def test_rows_are_no_longer_than_the_model_can_see():
+    _, report = scored(HONEST, tokens_per_batch=8192)
+    assert max(length for _, length in report["shapes"]) <= HONEST.max_length
+
+
+@pytest.mark.parametrize("chunk_length", [None, 16])
+def test_a_recurrent_model(evals, chunk_length):
+    """Mamba's state begins anew with each segment, in rows run whole and in chunks."""
+    folder = str(evals / "parity" / "tiny-mamba")
+    requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)]
+    plain, packed = (
+        JaxLM(pretrained=folder, pack=pack, chunk_length=chunk_length) for pack in (False, "auto")
+    )
+    expected = plain.loglikelihood(requests)
+    for (value, greedy), (other, flag) in zip(packed.loglikelihood(requests), expected, strict=True):
+        assert value == pytest.approx(other, abs=1e-3)
+        assert greedy == flag
+    assert packed.report()["layout"]["pack"] is True
+
+
+def test_a_single_request():
+    result = windrow.score(HONEST, Bytes(), PAIRS[:1])
+    expected = windrow.score(HONEST, Bytes(), PAIRS[:1], policy=BatchPolicy(pack=False))
+    np.testing.assert_allclose(result.log_likelihoods, expected.log_likelihoods, atol=1e-3)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("auto", "auto"), ("True", True), ("no", False), (True, True)])
+def test_words_from_a_command_line(given, meant):
+    assert JaxLM(HONEST, Bytes(), prefix_token_id=0, pack=given).policy.pack == meant
+
+
+def test_what_cannot_be():
+    for pack in ("trees", 1, None):
+        with pytest.raises(ValueError, match=f"pack must be 'auto', True or False, not {pack!r}"):
+            BatchPolicy(pack=pack)
+    with pytest.raises(ValueError, match="pack must be 'auto', True or False, not 'maybe'"):
+        JaxLM(HONEST, Bytes(), prefix_token_id=0, pack="maybe")
