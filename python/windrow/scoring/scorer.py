@@ -230,9 +230,7 @@ class Scorer:
             plan = self._planned(policy, segments, layouts, memory)
             if not self._is_sound(plan, segments):
                 setting = "share='trees'" if plan.trees else "pack=True"
-                raise ValueError(
-                    f"{setting} does not work with this model: {self._trials[layout_of(plan)]}"
-                )
+                raise ValueError(f"{setting} does not work with this model: {self._trials[layout_of(plan)]}")
             return plan
         if "packed" in layouts and not self._tells_segments_apart:
             layouts.remove("packed")
@@ -293,7 +291,7 @@ class Scorer:
     def _is_sound(self, plan: Plan, segments: Segments) -> bool:
         """Whether the model scores a plan's layout as it scores each input alone; checked once."""
         layout = layout_of(plan)
-        if layout == "rows" or not len(segments):
+        if layout == "rows" or plan.batch_shapes[:, 1].max(initial=0) < 2:
             return True
         if layout not in self._trials:
             shapes = Feed(plan, segments, self.sharding).shapes

@@ -1,30 +1,18 @@
-<<<<<<< HEAD
-"""Checks that a model that takes ``reach`` honours it: random inputs, as a tree and separately.
+"""Checks that a model scores rows that hold several inputs as it scores each input alone.
 
-The batch has a shape that the run uses anyway, so nothing extra is compiled:
-=======
-"""Whether a model gives the same for rows that hold several inputs as for each input alone.
-
-A few random inputs are scored both ways, in batches of a shape that the run has anyway, so
-nothing is compiled for it. Packed rows (the second copy of ``b`` begins a row, where
-nothing can be seen by mistake):
+Random inputs run both ways, in batches of a shape that the run uses anyway, so nothing extra is compiled.
+Packed rows; the second copy of ``b`` begins a row, where it cannot see another input:
 
     packed         a a a a a a a a b b b b b b b
     alone          b b b b b b b . . . . . . . .
 
 Prefix trees:
->>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
 
     as a tree      s s s s a a a b b b c c d d d d
     separately     s s s s a a a | s s s s a a a b b b | s s s s a a a c c | s s s s d d d d
 
-<<<<<<< HEAD
-Both are in the same batch. A model that ignores ``reach``, that derives positions from the
-column, or that masks visible tokens gives different log-probabilities for the two.
-=======
-A model that ignores segment ids or ``reach``, that counts positions by place in the row, or hides what
-should be seen, gives other log-probabilities for the two.
->>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
+A model that ignores segment ids or ``reach``, that derives positions from the column, or that masks
+visible tokens gives different log-probabilities for the two.
 """
 
 from dataclasses import dataclass
@@ -38,13 +26,8 @@ from windrow.tokens import Segments, TokenReport
 
 _STEM = 4
 _SHARED = (0, 7, 7, 4)
-<<<<<<< HEAD
-LONGEST = 10
-"""The length of the longest input, in tokens."""
-=======
 LONGEST_PACKED = 24
 """The most tokens of the input that is compared in packed rows."""
->>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
 
 _WAYS = {
     "packed": ("behind another input", "'segment_ids' and 'positions'"),
@@ -64,30 +47,12 @@ class Difference:
     def __str__(self) -> str:
         where, inputs = _WAYS[self.layout]
         return (
-<<<<<<< HEAD
-            f"a token's log-probability is {self.in_tree:.4f} in a row that holds a prefix tree, and "
-            f"{self.alone:.4f} if its input has its own row; it must depend only on 'reach' and 'positions'"
-=======
             f"a token's log-probability is {self.together:.4f} in a row {where}, and {self.alone:.4f} "
-            f"where its input stands by itself; it must follow {inputs} alone"
->>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
+            f"if its input has its own row; it must depend only on {inputs}"
         )
 
     @property
     def is_sound(self) -> bool:
-<<<<<<< HEAD
-        """Whether they agree up to rounding."""
-        gap = abs(self.in_tree - self.alone)
-        return self.in_tree == self.alone or bool(gap <= self.allowed * (1 + abs(self.alone)))
-
-
-def trial(vocabulary: int, shape: tuple[int, int], row_multiple: int) -> tuple[Plan, Segments]:
-    """The plan of one batch, and its segments: those of the tree, then the same ones separately.
-
-    Args:
-        vocabulary: The model's vocabulary size.
-        shape: Rows and length, the latter at least :data:`LONGEST`.
-=======
         """Whether they are equal, but for rounding."""
         gap = abs(self.together - self.alone)
         return self.together == self.alone or bool(gap <= self.allowed * (1 + abs(self.alone)))
@@ -106,7 +71,6 @@ def trial(
         layout: ``"packed"`` or ``"trees"``.
         vocabulary: How many tokens the model knows.
         shape: Rows and length; for trees at least 16 tokens long.
->>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
         row_multiple: Rows are a multiple of this.
     """
     rows, length = shape
@@ -128,13 +92,6 @@ def trial(
     return Plan(lengths, padded_lengths=[length], batch_size=rows, row_multiple=row_multiple, **how), segments
 
 
-<<<<<<< HEAD
-def difference(logprobs: NDArray[np.float32], allowed: float) -> Difference:
-    """The largest difference between the two halves of a trial's log-probabilities."""
-    in_tree, alone = np.split(logprobs.astype(np.float64), 2)
-    same = (in_tree == alone) | (np.isnan(in_tree) & np.isnan(alone))
-    gaps = np.where(same, 0.0, np.nan_to_num(np.abs(in_tree - alone), nan=np.inf))
-=======
 def difference(layout: Layout, logprobs: NDArray[np.float32], allowed: float) -> Difference:
     """Where a trial's log-probabilities in the layout and alone differ most.
 
@@ -148,15 +105,10 @@ def difference(layout: Layout, logprobs: NDArray[np.float32], allowed: float) ->
     together, alone = np.split(logprobs.astype(np.float64), 2)
     same = (together == alone) | (np.isnan(together) & np.isnan(alone))
     gaps = np.where(same, 0.0, np.nan_to_num(np.abs(together - alone), nan=np.inf))
->>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
     worst = int(np.argmax(gaps / (1 + np.nan_to_num(np.abs(alone)))))
     return Difference(float(together[worst]), float(alone[worst]), allowed, layout)
 
 
-<<<<<<< HEAD
-def _inputs(vocabulary: int) -> list[NDArray[np.int32]]:
-    """The inputs, each with its next token, twice."""
-=======
 def _packed_inputs(vocabulary: int, length: int) -> list[NDArray[np.int32]]:
     """``b`` twice, and ``a``, each with the token that follows; ``a`` and ``b`` together fill a row."""
     rng = np.random.default_rng(0)
@@ -167,7 +119,6 @@ def _packed_inputs(vocabulary: int, length: int) -> list[NDArray[np.int32]]:
 
 def _tree_inputs(vocabulary: int) -> list[NDArray[np.int32]]:
     """The inputs, each with the token that follows."""
->>>>>>> 0746ef6 (Rows are packed by themselves where that costs less and the model honors it)
     rng = np.random.default_rng(0)
     stem, a, b, c, d, *targets = (
         rng.integers(0, vocabulary, count).astype(np.int32) for count in (_STEM, 3, 3, 2, 4, 1, 1, 1, 1)
