@@ -117,7 +117,10 @@ def test_tasks_are_listed(tmp_path):
             "no model for this name found",
         ),
         (["run", "--tasks", "choices", "--coordinator", "here:1"], "give --coordinator, --process-count"),
-        (["plan", "--tasks", "x", "--tokenizer", "/no/such/file"], "is neither a tokenizer.json, nor"),
+        (
+            ["plan", "--tasks", "x", "--tokenizer", "/no/such/file"],
+            "is not a tokenizer.json, a directory with one",
+        ),
         (
             ["plan", "--tasks", "x", "--tokenizer", "y", "--max-shapes", "0"],
             "--max_shapes must be at least 1",

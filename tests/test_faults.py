@@ -145,7 +145,7 @@ def test_encode_that_gives_words():
         def encode(self, text):
             return text.split()
 
-    with pytest.raises(TypeError, match=r"tokenizer.encode gave \['.*'\.*.*\]; it must give token ids"):
+    with pytest.raises(TypeError, match=r"tokenizer.encode returned \['.*'\.*.*\]; expected token ids"):
         load_tokenizer(Words()).encode(["a b"])
 
 

@@ -28,7 +28,7 @@ def trained(kind):
     theirs = {**QUICK, **SLOW}[kind]()
     if kind in QUICK:
         return theirs, load_tokenizer(theirs)
-    with pytest.warns(UserWarning, match="goes through the tokenizers package") as caught:
+    with pytest.warns(UserWarning, match="uses the tokenizers package") as caught:
         ours = load_tokenizer(theirs)
     assert len(caught) == 1
     return theirs, ours

@@ -66,7 +66,7 @@ def test_special_tokens_reach_the_template(with_template):
 def test_system_role_is_left_out_where_the_template_refuses_it(with_template):
     tokenizer = with_template(NO_SYSTEM)
     with pytest.warns(
-        UserWarning, match=r"refuses the messages \(no system role\); leaving out the system role"
+        UserWarning, match=r"rejects the messages \(no system role\); leaving out the system role"
     ):
         assert tokenizer.apply_chat_template(TALK) == "<user>Hi <b>"
 
@@ -119,8 +119,13 @@ def test_templates_in_files_by_name(tmp_path):
     ("template", "messages", "generate", "message"),
     [
         (CHATML, [], True, "messages must hold at least one message"),
-        (CHATML, [{"role": "user", "content": None}], False, "the last message must have a text"),
-        ("nothing of it", TALK, False, "leaves out the last message or changes it"),
+        (
+            CHATML,
+            [{"role": "user", "content": None}],
+            False,
+            "content of the last message must be a string",
+        ),
+        ("nothing of it", TALK, False, "drops or changes the last message"),
     ],
 )
 def test_bad_messages_are_refused(with_template, template, messages, generate, message):
@@ -129,5 +134,5 @@ def test_bad_messages_are_refused(with_template, template, messages, generate, m
 
 
 def test_no_template(tmp_path):
-    with pytest.raises(ValueError, match=r"has no chat template; put a chat_template\.jinja beside"):
+    with pytest.raises(ValueError, match=r"has no chat template; put a chat_template\.jinja next to"):
         save(tmp_path, {}).apply_chat_template(TALK)

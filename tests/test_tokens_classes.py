@@ -22,7 +22,7 @@ FOLDERS = sorted(path.name for path in (EVALS / "tokenizers").glob("*") if path.
 
 
 @pytest.mark.filterwarnings("ignore:.*transformers loads this tokenizer as")
-@pytest.mark.filterwarnings("ignore:.*goes through the tokenizers package")
+@pytest.mark.filterwarnings("ignore:.*uses the tokenizers package")
 @pytest.mark.filterwarnings("ignore:.*tokenizer_config.json says")
 @pytest.mark.parametrize("name", FOLDERS or ["no folders"])
 def test_recorded_folders_are_read_as_transformers_reads_them(evals, name):
@@ -113,7 +113,7 @@ def test_departures_from_the_file_are_said_once_and_by_name(tmp_path):
         load_tokenizer(folder)
     assert [str(warning.message) for warning in caught] == [
         f"{str(folder)!r}: transformers loads this tokenizer as GPTNeoXTokenizer, which replaces the "
-        "normalizer, post_processor of its tokenizer.json; windrow does the same. To use the file as it is, "
+        "normalizer, post_processor of its tokenizer.json; windrow does the same. To use the file unchanged, "
         "pass tokenizers.Tokenizer.from_file(...) as the tokenizer."
     ]
 
@@ -125,6 +125,6 @@ def test_a_file_that_is_as_its_class_has_it_is_taken_without_a_word(tmp_path):
 def test_classes_that_are_not_rebuilt_are_named(tmp_path):
     folder = save_folder(tmp_path, "byte_pairs", {"model_type": "whisper"}, {})
     with pytest.warns(
-        UserWarning, match="as WhisperTokenizer, which is not known here; tokenizer.json is used"
+        UserWarning, match="as WhisperTokenizer, which windrow does not know; tokenizer.json is used"
     ):
         load_tokenizer(folder)

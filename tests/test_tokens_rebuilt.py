@@ -74,7 +74,7 @@ def test_a_byte_level_tokenizer_of_this_class_stays_what_it_is(tmp_path):
     assert [ours.encode(text) for text in SPACED] == [theirs.encode(text).ids for text in SPACED]
 
 
-@pytest.mark.filterwarnings("ignore:.*goes through the tokenizers package")
+@pytest.mark.filterwarnings("ignore:.*uses the tokenizers package")
 def test_pieces_without_merges_become_letters_in_this_class(tmp_path):
     with pytest.warns(UserWarning, match="LlamaTokenizer, which replaces the model, normalizer"):
         ours = load_tokenizer(save(tmp_path, unigram(), tokenizer_class="LlamaTokenizer"))

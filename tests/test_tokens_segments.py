@@ -254,7 +254,7 @@ def test_bad_pairs_are_refused_by_number_and_text(bad, message):
     tokenizer = both("gpt2")[1]
     pairs = [("fine", " too"), bad]
     shown = repr(bad)[:30].replace("\\", "\\\\").replace("(", r"\(").replace("'", "['\"]")
-    with pytest.raises(ValueError, match=f"request 1: ({message}).*it begins {shown[:12]}"):
+    with pytest.raises(ValueError, match=f"request 1: ({message}).*it starts with {shown[:12]}"):
         loglikelihood_segments(tokenizer, pairs, max_length=16)
 
 
@@ -286,7 +286,7 @@ def test_many_bad_pairs_end_in_one_error():
 def test_bad_texts_and_contexts_are_refused():
     tokenizer = both("gpt2")[1]
     with pytest.raises(
-        ValueError, match=r"request 1: its text must be a string, not tuple; it begins \('a',\)"
+        ValueError, match=r"request 1: its text must be a string, not tuple; it starts with \('a',\)"
     ):
         rolling_segments(tokenizer, ["a", ("a",)])
     with pytest.raises(ValueError, match="request 0: its context encodes to no token"):

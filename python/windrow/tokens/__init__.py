@@ -1,8 +1,8 @@
-"""From request text to ragged token arrays, exactly as lm-eval does it.
+"""From request text to ragged token arrays, as lm-eval does it.
 
-Texts go in; one flat ``int32`` array of tokens and ``int64`` offsets come out,
-made in Rust on every core with the GIL released. Three functions turn lm-eval's
-requests into segments, one for each request type; a `Tokenizer` does the rest.
+Texts go in; a flat ``int32`` array of tokens and ``int64`` offsets come out, computed
+in Rust on every core with the GIL released. Three functions, one per request type, turn
+lm-eval's requests into segments; a `Tokenizer` does the rest.
 
 >>> tokenizer = load_tokenizer("path/to/model")  # doctest: +SKIP
 >>> pairs = [("The cow", " eats"), ("The cow", " sleeps")]

@@ -1,9 +1,9 @@
-"""A tokenizer of the ``tokenizers`` package, finished the way transformers finishes it.
+"""A tokenizer of the ``tokenizers`` package, completed the way transformers does it.
 
-A ``tokenizer.json``, rebuilt where its class does so, is completed by its
-``tokenizer_config.json``: tokens listed there replace its own, and special ones named
-there are added. Its ``add_bos_token`` does not count, only the one that is given.
-Truncation and padding that are stored are dropped.
+A ``tokenizer.json``, rebuilt if its class does so, is completed by its
+``tokenizer_config.json``: tokens listed there replace its own, and special tokens named
+there are added. The file's ``add_bos_token`` is ignored; only the argument counts.
+Stored truncation and padding settings are dropped.
 """
 
 import warnings
@@ -30,7 +30,7 @@ _CLEAN_UP = (
     (" ' ", "'"),
     *((f" {end}", end) for end in ("n't", "'m", "'s", "'ve", "'re")),
 )
-"""What ``clean_up_tokenization_spaces`` replaces, in this order."""
+"""The replacements of ``clean_up_tokenization_spaces``, in order."""
 
 
 def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
@@ -38,7 +38,7 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
 
     Raises:
         ValueError: The file is not JSON, has a component that the ``tokenizers`` package does not know, or
-            encodes at random.
+            uses dropout.
     """
     taken = as_transformers_takes(files)
     files = taken.files
@@ -58,14 +58,14 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
         try:
             encodings = backend.encode_batch_fast(given, add_special_tokens=add_special_tokens)
         except BaseException as error:
-            # A fault in Rust becomes a PanicException, which is no Exception.
+            # A panic in Rust becomes a PanicException, which is not an Exception.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             if len(given) > 1:
                 return [encode([text], add_special_tokens)[0] for text in given]
             return [
-                f"the tokenizers package fails on a text ({error}); added tokens that strip "
-                "the white space which another added token holds can be the cause"
+                f"the tokenizers package failed on a text ({error}); a possible cause is an added token "
+                "that strips white space belonging to another added token"
             ]
         return [encoding.ids for encoding in encodings]
 
@@ -82,7 +82,7 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
         encode=encode,
         decode=decode,
         identity=json + " split" * splits,
-        json=None if splits else json,  # which does not say it
+        json=None if splits else json,  # the JSON cannot express it
         added_tokens=[token.content for _, token in sorted(backend.get_added_tokens_decoder().items())],
         ids={role: backend.token_to_id(text) for role, text in texts.items()},
         texts=texts,
@@ -94,21 +94,21 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
 def _build(files: TokenizerFiles) -> Any:
     try:
         backend = tokenizers.Tokenizer.from_str(files.json)
-    except Exception as error:  # the package raises nothing more special
-        raise ValueError(f"source {files.name!r} is not a tokenizer that can be built: {error}") from error
+    except Exception as error:  # the package raises nothing more specific
+        raise ValueError(f"tokenizer {files.name!r} cannot be loaded: {error}") from error
     if getattr(backend.model, "dropout", None):
         raise ValueError(
-            f"source {files.name!r} has a dropout of {backend.model.dropout}, so that it encodes texts "
-            "at random; set it to null in tokenizer.json"
+            f"tokenizer {files.name!r} has a dropout of {backend.model.dropout}, which makes encoding "
+            "random; set it to null in tokenizer.json"
         )
     return backend
 
 
 def _add_tokens(backend: Any, config: Mapping[str, Any], taken: Taken) -> None:
-    """Makes the tokens that the configuration names known to the backend, as transformers 5 does.
+    """Adds the tokens of the configuration to the backend, as transformers 5 does.
 
-    A listed token replaces the backend's own. What is only named is added, as a special token, where the
-    backend has no such token; one that it has stays what it is, unless the class adds it once more.
+    A listed token replaces the backend's own. A token that is only named is added as a special token if the
+    backend lacks it; otherwise the backend's own is kept, unless the class adds it again.
     """
     known = backend.get_added_tokens_decoder()
     listed = [_added(token) for _, token in sorted(_listed(config, taken.added or known), key=itemgetter(0))]
@@ -128,7 +128,7 @@ def _add_tokens(backend: Any, config: Mapping[str, Any], taken: Taken) -> None:
 
 
 def _listed(config: Mapping[str, Any], known: Mapping[int, Any]) -> list[tuple[int, Any]]:
-    """The listed tokens with their ids: the configuration's, else those of older files and the file's own."""
+    """The listed tokens with their ids: from the configuration, else from older files and the backend."""
     if "added_tokens_decoder" in config:
         return [(int(id), token) for id, token in config["added_tokens_decoder"].items()]
     special = {_text(token) for token in (*_named(config), *_extra(config))}
@@ -140,7 +140,7 @@ def _listed(config: Mapping[str, Any], known: Mapping[int, Any]) -> list[tuple[i
 
 
 def _named(config: Mapping[str, Any]) -> list[Any]:
-    """The tokens with a role, and those of roles that only this model has, such as ``image_token``."""
+    """The tokens with a role, including roles specific to this model, such as ``image_token``."""
     own = [key for key in config if key.endswith("_token") and key not in _ROLES]
     named = [config.get(role) for role in _ROLES]
     named += [config[key] for key in own if isinstance(config[key], str | Mapping)]
@@ -171,7 +171,7 @@ def _added(token: Any) -> Any:
 def _set_post_processor(
     backend: Any, texts: Mapping[str, str], taken: Taken, add_bos_token: bool | None
 ) -> None:
-    """Replaces the post-processor where the class has its own or BOS is asked for; else the file decides."""
+    """Replaces the post-processor if the class has its own or ``add_bos_token`` is set; else keeps it."""
     before = _around(backend)
     recipe = taken.recipe
     template = recipe.template if recipe else None
@@ -187,19 +187,19 @@ def _set_post_processor(
 
 
 def _keeps_template(recipe: Recipe, absent: bool, asked: bool) -> bool:
-    """Whether a class's template counts in the end: some leave it to the file, some replace it again."""
+    """Whether a class's template applies: some classes keep the file's, some replace it again."""
     return (recipe.template_counts or absent) and not (recipe.again == "special" and asked)
 
 
 def _around(backend: Any) -> list[int] | None:
-    """What the post-processor puts around a text; ``None`` without one."""
+    """The ids that the post-processor puts around a text; ``None`` without a post-processor."""
     return (
         None if backend.post_processor is None else backend.post_processor.process(tokenizers.Encoding()).ids
     )
 
 
 def _set_template(backend: Any, texts: Mapping[str, str], template: Sequence[str]) -> None:
-    """Sets what stands around a text, given as roles beside ``"$A"``."""
+    """Sets the tokens around a text, given as roles next to ``"$A"``."""
     pieces = [texts.get(piece, piece) for piece in template]
     known = {piece: backend.token_to_id(piece) for piece in pieces if piece != "$A"}
     backend.post_processor = TemplateProcessing(
@@ -208,7 +208,7 @@ def _set_template(backend: Any, texts: Mapping[str, str], template: Sequence[str
 
 
 def _warn_of_others(backend: Any, texts: Mapping[str, str], files: TokenizerFiles) -> None:
-    """Tells of wishes in the configuration that transformers 5 does not hear of, and older ones might."""
+    """Warns about configuration settings that transformers 5 ignores and older versions may follow."""
     ids = backend.encode("a").ids
     ends = {"bos_token": ids[:1], "eos_token": ids[-1:]}
     does = {role: role in texts and ends[role] == [backend.token_to_id(texts[role])] for role in ends}
@@ -218,8 +218,8 @@ def _warn_of_others(backend: Any, texts: Mapping[str, str], files: TokenizerFile
     ]
     if other:
         warnings.warn(
-            f"{files.name!r}: tokenizer_config.json says {', '.join(other)}, its tokenizer.json does "
-            "otherwise; the latter counts, as in transformers 5. Give add_bos_token to decide yourself.",
+            f"{files.name!r}: tokenizer_config.json says {', '.join(other)}, but tokenizer.json disagrees "
+            "and takes precedence, as in transformers 5. Set add_bos_token to override it.",
             stacklevel=5,
         )
 

@@ -1,9 +1,9 @@
-"""Chat templates: messages to the text that a chat model was trained on.
+"""Chat templates: from messages to the text format that a chat model was trained on.
 
-A template is a Jinja program that comes with the tokenizer. It runs in Jinja's
-sandbox, with what the Hugging Face format promises it: ``messages``,
+A template is a Jinja program that comes with the tokenizer. It runs in Jinja's sandbox,
+with everything that the Hugging Face format provides: ``messages``,
 ``add_generation_prompt``, the special tokens by role, ``raise_exception``,
-``strftime_now``, and a ``tojson`` that leaves characters as they are.
+``strftime_now``, and a ``tojson`` that does not escape characters.
 """
 
 import json
@@ -21,9 +21,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 Message = Mapping[str, Any]
 
 _END = "END_OF_THE_LAST_MESSAGE "
-"""Put behind a message that shall be continued, to find its end again.
+"""Appended to the message to continue, to find its end in the rendered text.
 
-The space shows whether the template keeps white space.
+The space shows whether the template keeps trailing white space.
 """
 
 
@@ -36,13 +36,13 @@ def render_chat(
 ) -> str:
     """Renders messages as lm_eval 0.4.13's ``HFLM.apply_chat_template`` does.
 
-    With the generation prompt, the text ends where the model shall answer; without it, the last message is
-    left open, to be continued. Where the template refuses, it is tried once more without messages of the
-    system role.
+    With the generation prompt, the text ends where the model's answer begins. Without it, the last message
+    is left open, to be continued. If the template rejects the messages, it is tried again without system
+    messages.
 
     Raises:
-        ValueError: There are no messages, or the last one cannot be found in what the template made of
-        them. jinja2.TemplateError: The template refuses messages without a system role, too.
+        ValueError: There are no messages, or the last one cannot be found in the rendered text.
+        jinja2.TemplateError: The template rejects the messages without the system role, too.
     """
     if not messages:
         raise ValueError("messages must hold at least one message")
@@ -50,7 +50,7 @@ def render_chat(
         return _render(template, messages, add_generation_prompt, variables)
     except TemplateError as error:
         warnings.warn(
-            f"the chat template refuses the messages ({error}); leaving out the system role", stacklevel=3
+            f"the chat template rejects the messages ({error}); leaving out the system role", stacklevel=3
         )
     others = [message for message in messages if message["role"] != "system"]
     return _render(template, others, add_generation_prompt, variables)
@@ -61,30 +61,28 @@ def _render(
 ) -> str:
     given = [{key: value for key, value in message.items() if value is not None} for message in messages]
     program = _compile(template)
-    # Templates ask whether these are none, which something that is missing is not.
+    # Templates test whether these are none; an undefined variable is not none.
     variables = {"tools": None, "documents": None, **variables}
     if add_generation_prompt:
         return program.render(messages=given, add_generation_prompt=True, **variables)
     last = given[-1].get("content") if given else None
     if not isinstance(last, str):
-        raise ValueError("the last message must have a text as its content, to be continued")
+        raise ValueError("the content of the last message must be a string, so that it can be continued")
     given[-1]["content"] = last + _END
     return _cut_at_end(program.render(messages=given, add_generation_prompt=False, **variables), last)
 
 
 def _cut_at_end(text: str, last: str) -> str:
-    """The text up to where its last message ends."""
+    """The text up to the end of its last message."""
     end = text.rfind(_END.strip())
     if end < 0 or last.strip() not in text:
-        raise ValueError(
-            "the chat template leaves out the last message or changes it, so it cannot be continued"
-        )
-    # A template that trims messages took the space; what it trims of the message itself follows suit.
+        raise ValueError("the chat template drops or changes the last message, so it cannot be continued")
+    # A template that trims messages removed the space, so the message itself is trimmed as well.
     return text[:end] if text.startswith(_END, end) else text[:end].rstrip()
 
 
 class _Generation(Extension):
-    """Lets templates mark what the model says, which matters in training alone."""
+    """Lets templates mark the model's turns, which only matters in training."""
 
     tags = {"generation"}  # noqa: RUF012
 

@@ -1,11 +1,11 @@
-"""The quick tokenizer held against the package that everyone else uses.
+"""Checks windrow's own encoder against the ``tokenizers`` package.
 
 Texts are encoded in Rust by a newer release of the ``tokenizers`` library than the
-Python package is. Before it is trusted with a tokenizer, both encode a sample that
-covers what is special and what is odd; one difference, and the package does it all.
+Python package. Before it is used for a tokenizer, both encode a sample of special and
+odd texts. After a single difference, the package encodes everything.
 
-The sample is fixed but for what the tokenizer itself brings in: its added tokens in
-several surroundings, and texts made of tokens from all over its vocabulary.
+The sample is fixed, except for texts that depend on the tokenizer: its added tokens in
+several contexts, and tokens from its whole vocabulary.
 """
 
 import json
@@ -74,22 +74,22 @@ ODD_TEXTS = (
 )
 
 _VOCABULARY_TEXTS = 64
-"""How many texts are made of tokens from all over the vocabulary."""
+"""How many texts consist of tokens from the whole vocabulary."""
 
 _TOKENS_EACH = 16
 
 _ADDED_TOKENS = 40
-"""How many of the added tokens are tried; some tokenizers have hundreds of reserved ones."""
+"""How many added tokens are checked; some tokenizers have hundreds of reserved ones."""
 
 
 def check_encoder(parts: Parts) -> _rust.Encoder:
-    """The quick encoder if it agrees with the tokenizer's own library, else one that goes through that."""
+    """The quick encoder if it agrees with the tokenizer's own library, else one that calls the library."""
     if parts.json is None:
         return _rust.Encoder(None, parts.encode)
     tokenizer = json.loads(parts.json)
     if tokenizer["model"].get("type") == "Unigram":
-        # Two ways to cut a text can score the same but for rounding; which one wins is not the same.
-        return _through_the_package(parts, "of two cuts with equal scores it may take the other one")
+        # Two segmentations can have the same score up to rounding, and the libraries may pick different ones.
+        return _through_the_package(parts, "it may break ties between equal scores differently")
     reason = ""
     for form, pattern in quick_forms(tokenizer):
         try:
@@ -105,15 +105,15 @@ def check_encoder(parts: Parts) -> _rust.Encoder:
 
 def _through_the_package(parts: Parts, reason: str) -> _rust.Encoder:
     warnings.warn(
-        f"tokenizer {parts.name!r} goes through the tokenizers package, which is slower: "
-        f"windrow's own encoder does not do exactly the same ({reason})",
+        f"tokenizer {parts.name!r} uses the tokenizers package, which is slower: "
+        f"windrow's own encoder does not give identical results ({reason})",
         stacklevel=4,
     )
     return _rust.Encoder(None, parts.encode)
 
 
 def sample_texts(parts: Parts) -> Iterator[str]:
-    """Texts on which two tokenizers are likely to differ if they differ at all."""
+    """Texts that are likely to show differences between two tokenizers."""
     yield from ODD_TEXTS
     yield "".join(map(chr, range(128)))
     yield " ".join(f"{chr(c)}a{chr(c)}{chr(c)}" for c in range(33, 127))
@@ -148,11 +148,11 @@ def _first_difference(quick: _rust.Encoder, encode: Encode, texts: list[str]) ->
         rows = encode(texts, add_special_tokens)
         refused = next((row for row in rows if isinstance(row, str)), None)
         if refused is not None:
-            return f"the package refuses a text: {refused}"
+            return f"the package rejects a text: {refused}"
         starts = np.cumsum([0, *map(len, rows)])
         if np.array_equal(offsets, starts) and np.array_equal(tokens, np.fromiter(chain(*rows), np.int32)):
             continue
         for text, row, start, end in zip(texts, rows, offsets, offsets[1:], strict=False):
             if tokens[start:end].tolist() != row:
-                return f"it encodes {text[:40]!r} otherwise"
+                return f"it encodes {text[:40]!r} differently"
     return ""

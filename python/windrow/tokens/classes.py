@@ -1,10 +1,10 @@
-"""Which class of transformers 5.24 a tokenizer's files become.
+"""Which class transformers 5.24 uses for a tokenizer's files.
 
-The files name a class, and a class is registered for the type of their model. Which of
-the two counts depends on both:
+The files name a class, and transformers registers a class for the type of their model.
+Which of the two is used depends on both:
 
 ```text
-model_type   registered          named                     taken
+model_type   registered          named                     used
 qwen2        Qwen2Tokenizer      PreTrainedTokenizerFast   Qwen2Tokenizer, a type known for wrong names
 qwen3        Qwen2Tokenizer      GPT2Tokenizer             GPT2Tokenizer
 qwen3        Qwen2Tokenizer      PreTrainedTokenizerFast   the generic one
@@ -12,7 +12,7 @@ mamba        GPTNeoXTokenizer    nothing                   GPTNeoXTokenizer
 mistral      the generic one     LlamaTokenizer            the generic one
 ```
 
-The generic class takes ``tokenizer.json`` as it is; most others rebuild it, see `windrow.tokens.recipes`.
+The generic class uses ``tokenizer.json`` unchanged; most others rebuild it, see `windrow.tokens.recipes`.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from windrow.tokens.source import TokenizerFiles
 
 
 def class_of(files: TokenizerFiles) -> str:
-    """The name of the class, without ``Fast``; `GENERIC` where ``tokenizer.json`` counts as it is.
+    """The name of the class, without ``Fast``; `GENERIC` if ``tokenizer.json`` is used unchanged.
 
     >>> class_of(TokenizerFiles("a mamba", "{}", model_type="mamba"))
     'GPTNeoXTokenizer'
@@ -42,7 +42,7 @@ def class_of(files: TokenizerFiles) -> str:
     if not custom:
         misnamed = bool({files.model_type, files.model_name} & MISNAMED)
         if named == "LlamaTokenizer" and not misnamed and '"ByteLevel"' in files.json:
-            return GENERIC  # whose pieces are bytes, which that class would not know
+            return GENERIC  # a byte-level tokenizer, which that class does not support
         if registered == GENERIC:
             return GENERIC
         if registered is not None and misnamed:

@@ -1,6 +1,6 @@
-"""Tokenizers of other libraries: anything with ``encode(text)`` that gives token ids.
+"""Tokenizers of other libraries: anything with ``encode(text)`` that returns token ids.
 
-Two are known by what they have: tiktoken's ``Encoding`` (``eot_token``, ``special_tokens_set``) and
+Two are recognized by their attributes: tiktoken's ``Encoding`` (``eot_token``, ``special_tokens_set``) and
 SentencePiece's processor (``bos_id()``, and ``encode`` with ``add_bos`` and ``add_eos``).
 """
 
@@ -15,28 +15,28 @@ from windrow.tokens.parts import Decode, Encode, Parts, sane_limit
 _ROLES = ("bos_token", "eos_token", "pad_token")
 
 _SHOWN = 80
-"""How much of what a tokenizer gave is shown in an error."""
+"""How many characters of a tokenizer's output an error shows."""
 
 _PROBES = ("a", "Plain text, 0123.", " before", "after ", "\n\n", "na\u00efve, \u65e5\u672c\u8a9e \U0001f642")
-"""What tells one tokenizer from another."""
+"""Texts whose tokens identify a tokenizer."""
 
 
 def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
-    """Describes an object that can encode one text at a time.
+    """Describes an object that encodes one text at a time.
 
-    What it has of ``decode``, ``vocab_size`` (or ``n_vocab``), ``bos_token_id`` (or ``bos_id()``),
-    ``eos_token_id`` (or ``eos_id()``, ``eot_token``), ``pad_token_id`` (or ``pad_id()``), ``chat_template``
-    and ``model_max_length`` is used. Where its ``encode`` takes neither ``add_special_tokens`` nor
-    ``add_bos``, special tokens are left to it, and with ``add_bos_token`` its BOS is put before texts that
-    do not begin with it.
+    These attributes are used if present: ``decode``, ``vocab_size`` (or ``n_vocab``), ``bos_token_id`` (or
+    ``bos_id()``), ``eos_token_id`` (or ``eos_id()``, ``eot_token``), ``pad_token_id`` (or ``pad_id()``),
+    ``chat_template`` and ``model_max_length``. If its ``encode`` takes neither ``add_special_tokens`` nor
+    ``add_bos``, it decides about special tokens itself, and with ``add_bos_token`` its BOS is prepended to
+    texts that do not begin with it.
 
     Raises:
         TypeError: The object has no ``encode``.
-        ValueError: It cannot even encode plain text.
+        ValueError: It fails on plain text.
     """
     if not callable(getattr(tokenizer, "encode", None)):
         raise TypeError(
-            "source must be a path, a name on the hub, a tokenizers.Tokenizer, a transformers tokenizer, "
+            "tokenizer must be a path, a name on the hub, a tokenizers.Tokenizer, a transformers tokenizer, "
             f"or an object with encode(text) -> list[int], not {type(tokenizer).__name__}"
         )
     name = str(
@@ -44,7 +44,7 @@ def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
     )
     warnings.warn(
         f"tokenizer {name!r} encodes in Python, one text at a time, which is slow; "
-        "from its tokenizer.json, if it has one, texts are encoded on every core",
+        "if it has a tokenizer.json, load that to encode on every core",
         stacklevel=4,
     )
     known = _special_ids(tokenizer)
@@ -70,7 +70,7 @@ def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
 
 
 def _special_ids(tokenizer: Any) -> dict[str, int]:
-    """The tokens that have a role; a negative id, as SentencePiece says it, means that there is none."""
+    """The tokens that have a role; SentencePiece uses a negative id if there is none."""
     ids = {role: _found(tokenizer, f"{role}_id") for role in _ROLES}
     for role in _ROLES:
         if ids[role] is None:
@@ -81,23 +81,23 @@ def _special_ids(tokenizer: Any) -> dict[str, int]:
 
 
 def _found(tokenizer: Any, name: str) -> Any:
-    """What an attribute holds, or the method of this name returns; ``None`` where there is none."""
+    """The value of an attribute, or the result of a method of this name; ``None`` if there is none."""
     try:
         value = getattr(tokenizer, name, None)
-    except KeyError:  # tiktoken's eot_token, where there is no such token
+    except KeyError:  # tiktoken's eot_token, if there is no such token
         return None
     return value() if callable(value) else value
 
 
 def _other_special_ids(tokenizer: Any) -> set[int]:
-    """The special tokens without a role, where it names them as tiktoken does."""
+    """The special tokens without a role, if the object lists them as tiktoken does."""
     texts = getattr(tokenizer, "special_tokens_set", None) or ()
     single = getattr(tokenizer, "encode_single_token", None)
     return {int(single(text)) for text in texts} if callable(single) else set()
 
 
 def _vocab_size(tokenizer: Any) -> int | None:
-    """The larger of what it says: some leave out added tokens in one place."""
+    """The largest size the object reports: some attributes leave out added tokens."""
     sizes = [getattr(tokenizer, name, None) for name in ("vocab_size", "n_vocab")]
     sizes.append(len(tokenizer) if hasattr(tokenizer, "__len__") else None)
     return max((size for size in sizes if isinstance(size, int)), default=None)
@@ -123,7 +123,7 @@ def _encode_function(tokenizer: Any, bos: int | None, add_bos_token: bool | None
     def encode_one(text: str, add_special_tokens: bool) -> list[int] | str:
         try:
             row = tokenizer.encode(text, **options(add_special_tokens))
-        except Exception as error:  # whatever this library raises
+        except Exception as error:  # libraries raise errors of any kind
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         ids = _ids(getattr(row, "ids", row))
         if prepends and add_special_tokens and bos is not None and ids[:1] != [bos]:
@@ -142,7 +142,7 @@ def _ids(row: Any) -> list[int]:
     except TypeError:
         shown = repr(row)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-        raise TypeError(f"tokenizer.encode gave {shown}; it must give token ids, whole numbers") from None
+        raise TypeError(f"tokenizer.encode returned {shown}; expected token ids (integers)") from None
 
 
 def _decode_function(tokenizer: Any, special: set[int]) -> Decode | None:

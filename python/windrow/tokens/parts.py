@@ -1,4 +1,4 @@
-"""What a tokenizer is made of, whatever library it comes from."""
+"""The parts of a tokenizer, whatever library it comes from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from windrow.tokens.source import ChatTemplate
 
 Encode = Callable[[list[str], bool], Sequence[list[int] | str]]
-"""``encode(texts, add_special_tokens)``: for each text its token ids, or why it is refused."""
+"""``encode(texts, add_special_tokens)``: each text's token ids, or the reason why it was rejected."""
 
 Decode = Callable[[Sequence[int], bool], str]
 """``decode(tokens, skip_special_tokens)``: a text."""
@@ -15,21 +15,21 @@ Decode = Callable[[Sequence[int], bool], str]
 
 @dataclass(frozen=True)
 class Parts:
-    """What a tokenizer is made of.
+    """The parts of a tokenizer.
 
     Attributes:
         name: What it was loaded from.
-        vocab_size: How many tokens there are; ``None`` where its library does not say.
-        encode: Encodes texts, slowly but surely.
-        decode: Decodes token ids; ``None`` where it cannot.
-        identity: A text that is the same only where texts are encoded the same.
-        json: A ``tokenizer.json`` that says all of it, if there is one.
-        added_tokens: The spellings of tokens that are found in a text before it is encoded, by their ids.
-        ids: The tokens that play a role (``"bos_token"``), by their ids.
-        texts: The same by their spelling.
+        vocab_size: How many tokens there are; ``None`` if its library does not say.
+        encode: Encodes texts with the tokenizer's own library.
+        decode: Decodes token ids; ``None`` if the tokenizer cannot.
+        identity: A string that differs between tokenizers that encode differently.
+        json: A complete ``tokenizer.json``, if there is one.
+        added_tokens: The texts of added tokens, which are matched before a text is encoded, in id order.
+        ids: The ids of tokens with a role, such as ``"bos_token"``.
+        texts: The texts of the same tokens.
         chat_template: The chat template, or several by name.
-        model_max_length: The most tokens its model can see, if it says so.
-        foreign: Whether it is an object of another library, which may not encode the text of its own special
+        model_max_length: The most tokens the model can see, if the tokenizer says so.
+        foreign: Whether it is an object of another library, which may reject the text of its own special
             tokens.
     """
 
@@ -48,9 +48,9 @@ class Parts:
 
 
 _NO_LIMIT = 10**18
-"""Configurations say 1e30 where they mean that there is no limit."""
+"""Configurations use 1e30 for no limit."""
 
 
 def sane_limit(limit: Any) -> int | None:
-    """A configuration's length limit; ``None`` where it is none."""
+    """A configuration's length limit; ``None`` if it means no limit."""
     return int(limit) if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT else None

@@ -1,8 +1,8 @@
-"""A ``tokenizer.json`` in forms that the quick encoder knows, with the same meaning.
+"""Rewrites a ``tokenizer.json`` into equivalent forms that the quick encoder supports.
 
-The quick encoder refuses a sequence of one pre-tokenizer, and bytes for unknown letters
-where the vocabulary has no bytes. It finds added tokens in normalized text, and takes
-marked spaces for a normalizer, so that it would look for ``[INST]`` in ``▁[INST]``.
+The quick encoder rejects a sequence of a single pre-tokenizer, and byte fallback if the
+vocabulary has no bytes. It searches for added tokens in normalized text and treats
+``Metaspace`` as a normalizer, so it would look for ``[INST]`` in ``▁[INST]``.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def in_quick_words(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer, changed where the quick encoder takes another form of the same.
+    """The tokenizer, rewritten where the quick encoder needs an equivalent form.
 
     >>> in_quick_words({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Metaspace"}]}})
     {'pre_tokenizer': {'type': 'Metaspace'}}
@@ -30,9 +30,9 @@ def in_quick_words(tokenizer: dict[str, Any]) -> dict[str, Any]:
 
 
 def quick_forms(tokenizer: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str | None]]:
-    """What the quick encoder may be built of: a tokenizer, and the split pattern that it leaves out.
+    """Forms for the quick encoder: a tokenizer, and a split pattern to run separately.
 
-    Few patterns have code of their own, which is quickest; any other is left out and run beside.
+    The encoder has fast code for a few patterns; any other is removed and run separately.
     """
     tokenizer = in_quick_words(tokenizer)
     yield tokenizer, None
@@ -48,9 +48,9 @@ def quick_forms(tokenizer: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str
 
 
 def _found_apart(added: list[dict[str, Any]]) -> bool:
-    """Whether no token looked for in normalized text overlaps one that is looked for before.
+    """Whether no token searched for in normalized text overlaps one searched for in raw text.
 
-    Without a normalizer the two searches are one, unless they compete for letters.
+    Without a normalizer the two searches are equivalent unless their tokens overlap.
     """
     raw = [token["content"] for token in added if not token.get("normalized")]
     normalized = [token["content"] for token in added if token.get("normalized")]

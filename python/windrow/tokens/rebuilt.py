@@ -1,4 +1,4 @@
-"""A ``tokenizer.json`` as the class that transformers 5.24 takes it for rebuilds it.
+"""Rebuilds a ``tokenizer.json`` the way its class in transformers 5.24 does.
 
 ```text
 text                        "<s>[INST] cow"             " cow"
@@ -25,14 +25,14 @@ _DEFAULTS |= {"byte_fallback": False, "ignore_merges": False, "dropout": None}
 
 @dataclass(frozen=True)
 class Taken:
-    """What becomes of a tokenizer's files.
+    """A tokenizer's files as its class uses them.
 
     Attributes:
-        files: The files, rebuilt where the class does that.
+        files: The files, rebuilt if the class does that.
         class_name: The class.
-        recipe: How the class builds its tokenizer; ``None`` where ``tokenizer.json`` counts as it is.
-        replaced: The parts of ``tokenizer.json`` that the class replaces by others.
-        added: The added tokens of the file, by their ids, where the class forgets them at first.
+        recipe: How the class builds its tokenizer; ``None`` if it uses ``tokenizer.json`` unchanged.
+        replaced: The parts of ``tokenizer.json`` that the class replaces.
+        added: The file's added tokens by id, if the class drops them at first.
     """
 
     files: TokenizerFiles
@@ -43,20 +43,20 @@ class Taken:
 
 
 def as_transformers_takes(files: TokenizerFiles) -> Taken:
-    """The files as their class takes them."""
+    """The files as their class uses them."""
     name = class_of(files)
     recipe = RECIPES.get(name)
     if recipe is None:
         if name != GENERIC:
-            _warn_of_class(files.name, name, "is not known here")
+            _warn_of_class(files.name, name, "windrow does not know")
         return Taken(files)
     try:
         tokenizer = json.loads(files.json)
         vocab = _vocab(tokenizer["model"]["vocab"], recipe)
     except (ValueError, TypeError, KeyError):
-        return Taken(files)  # whoever builds it says what is wrong
+        return Taken(files)  # building it will raise a clear error
     if vocab is None:
-        _warn_of_class(files.name, name, "cannot be built of this kind of vocabulary")
+        _warn_of_class(files.name, name, "cannot be built from this kind of vocabulary")
         return Taken(files)
     config = _completed(files.config, recipe)
     rebuilt = _rebuilt(tokenizer, vocab, recipe, config)
@@ -70,13 +70,13 @@ def as_transformers_takes(files: TokenizerFiles) -> Taken:
 
 
 def warn_of_replaced(taken: Taken, post_processor: bool) -> None:
-    """Says once where the class departs from ``tokenizer.json``."""
+    """Warns once about the parts of ``tokenizer.json`` that the class replaces."""
     parts = [*taken.replaced, *(["post_processor"] if post_processor else [])]
     if parts:
         warnings.warn(
             f"{taken.files.name!r}: transformers loads this tokenizer as {taken.class_name}, which replaces "
-            f"the {', '.join(parts)} of its tokenizer.json; windrow does the same. To use the file as it "
-            "is, pass tokenizers.Tokenizer.from_file(...) as the tokenizer.",
+            f"the {', '.join(parts)} of its tokenizer.json; windrow does the same. To use the file "
+            "unchanged, pass tokenizers.Tokenizer.from_file(...) as the tokenizer.",
             stacklevel=6,
         )
 
@@ -84,13 +84,13 @@ def warn_of_replaced(taken: Taken, post_processor: bool) -> None:
 def _warn_of_class(source: str, name: str, why: str) -> None:
     warnings.warn(
         f"{source!r}: transformers loads this tokenizer as {name}, which {why}; "
-        "tokenizer.json is used as it is, so ids may differ.",
+        "tokenizer.json is used unchanged, so ids may differ.",
         stacklevel=6,
     )
 
 
 def _vocab(vocab: Any, recipe: Recipe) -> Any:
-    """The vocabulary in the form that the class's model has; ``None`` if there is no way to it."""
+    """The vocabulary in the form of the class's model; ``None`` if it cannot be converted."""
     if recipe.kind == "Unigram":
         return vocab if isinstance(vocab, list) else None
     if isinstance(vocab, list):
@@ -99,7 +99,7 @@ def _vocab(vocab: Any, recipe: Recipe) -> Any:
 
 
 def _completed(config: Json, recipe: Recipe) -> Json:
-    """The configuration with what the class says where it does not."""
+    """The configuration, completed with the defaults of the class."""
     config = {**recipe.tokens, **config}
     told = "additional_special_tokens" in config or isinstance(config.get("extra_special_tokens"), list)
     if recipe.extra and not told:
@@ -145,20 +145,20 @@ def _model(model: Json, vocab: Any, recipe: Recipe, config: Json) -> Json:
 
 
 def _charsmap(normalizer: Any) -> str | None:
-    """SentencePiece's table of replaced characters, if the file's normalizer has one."""
+    """SentencePiece's character map, if the file's normalizer has one."""
     steps = normalizer.get("normalizers", [normalizer]) if isinstance(normalizer, dict) else []
     tables = (step.get("precompiled_charsmap") for step in steps if step.get("type") == "Precompiled")
     return next(tables, None)
 
 
 def _options(model: Json) -> Json:
-    """What decides how a model cuts text, but for its vocabulary and the unknown token."""
+    """The options that affect how a model splits text, except its vocabulary and unknown token."""
     names = ["type", *_DEFAULTS, *(["unk_id"] if model.get("type") == "Unigram" else [])]
     return {name: model.get(name) or None for name in names}
 
 
 def _plain(component: Any) -> Any:
-    """A component in a form that is the same where its effect is."""
+    """A component in canonical form: equal for components with the same effect."""
     if isinstance(component, list):
         return [_plain(each) for each in component]
     if not isinstance(component, dict):

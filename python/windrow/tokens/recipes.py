@@ -1,9 +1,9 @@
 """How classes of transformers 5.24 build their tokenizer, whatever ``tokenizer.json`` says.
 
-Such a class takes the vocabulary, the merges and the added tokens of the file, and mostly
-its post-processor. The model's options, the normalizer, the pre-tokenizer and the decoder are
-its own. A `Recipe` says which, in the words of ``tokenizer.json``; what may be set in
-``tokenizer_config.json`` is read from there.
+Such a class uses the vocabulary, the merges and the added tokens of the file, and usually its
+post-processor. The model's options, the normalizer, the pre-tokenizer and the decoder are the
+class's own. A `Recipe` describes them in the format of ``tokenizer.json``; settings in
+``tokenizer_config.json`` are taken from there.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,17 +23,17 @@ class Recipe:
 
     Attributes:
         kind: The type of its model: ``"BPE"``, ``"WordPiece"`` or ``"Unigram"``.
-        pipeline: Makes its components from the configuration and the file's table of replaced characters.
+        pipeline: Builds its components from the configuration and the file's character map.
         options: The model's options.
-        tokens: The special tokens by role, where the configuration does not say.
-        unknown: Whether the model is told of the unknown token.
-        template: What stands around a text, as roles beside ``"$A"``; ``None`` leaves it to the file.
-        template_counts: Whether the template counts before the file's post-processor.
-        bos: What ``add_bos_token`` is where nobody says; ``None`` leaves it to the file.
-        extra: More special tokens, where the configuration names none.
-        again: Whether all special tokens are added once more at the end: ``"bare"``, without what the files
-            say of them, or as ``"special"`` ones.
-        strips_mask: Whether the mask token takes the white space before it.
+        tokens: The default special tokens, by role.
+        unknown: Whether the model gets the unknown token.
+        template: The tokens around a text, as roles next to ``"$A"``; ``None`` uses the file's.
+        template_counts: Whether the template takes precedence over the file's post-processor.
+        bos: The default of ``add_bos_token``; ``None`` leaves it to the file.
+        extra: Additional special tokens if the configuration names none.
+        again: Whether all special tokens are added again at the end: ``"bare"``, without their flags from
+            the files, or as ``"special"`` ones.
+        strips_mask: Whether the mask token strips the white space before it.
     """
 
     kind: str
@@ -83,7 +83,7 @@ _NO_FIRST_SPACE = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 def _bytes_pipeline(
     normalizer: Json | None = None, before: Json | None = None, prefix: bool = False, regex: bool = True
 ) -> Callable[[Config, str | None], Pipeline]:
-    """Byte-level BPE: an own normalizer, and one more split before."""
+    """Byte-level BPE, optionally with a normalizer and an additional split before it."""
 
     def pipeline(config: Config, _: str | None) -> Pipeline:
         last = _byte_level(bool(config.get("add_prefix_space", prefix)), regex)
@@ -94,7 +94,7 @@ def _bytes_pipeline(
 
 
 def _qwen(letters: str) -> Callable[[Config, str | None], Pipeline]:
-    """A split pattern; what counts as a letter is told."""
+    """Qwen's split pattern with the given class of letters."""
     others = letters.strip("[]")
     pattern = (
         rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?{letters}+|\p{{N}}|"
@@ -104,7 +104,7 @@ def _qwen(letters: str) -> Callable[[Config, str | None], Pipeline]:
 
 
 def _llama(config: Config, _: str | None) -> Pipeline:
-    """Spaces are marked once before a text, not before each piece between special tokens."""
+    """A leading space is added once before a text, not before each piece between special tokens."""
     prefix = config.get("add_prefix_space")
     prefix = prefix is None or bool(prefix)
     scheme = ("always" if config.get("legacy") else "first") if prefix else "never"
@@ -130,7 +130,7 @@ def _siglip(config: Config, charsmap: str | None) -> Pipeline:
 
 
 def _words(decoder: Json, **fixed: Any) -> Callable[[Config, str | None], Pipeline]:
-    """BERT's words; of its normalizer, what is not fixed is told."""
+    """BERT's words; the configuration sets those options of its normalizer that are not ``fixed``."""
 
     def pipeline(config: Config, _: str | None) -> Pipeline:
         told = {
@@ -151,9 +151,9 @@ def _pieces(
     otherwise: str = "never",
     after: tuple[Json, ...] = (),
 ) -> Callable[[Config, str | None], Pipeline]:
-    """SentencePiece's marked spaces behind some replacements.
+    """SentencePiece's ``Metaspace`` after some replacements.
 
-    The file's table of replaced characters comes ``first``, ``last`` or not at all (``none``).
+    The file's character map is applied ``first``, ``last`` or not at all (``none``).
     """
 
     def pipeline(config: Config, charsmap: str | None) -> Pipeline:
@@ -182,7 +182,7 @@ def _always(pipeline: Callable[[Config, str | None], Pipeline]) -> Callable[[Con
 def _accents(
     keep: bool | None, lower: bool, scheme_told: bool, *before: Json, words: bool = True
 ) -> Callable[[Config, str | None], Pipeline]:
-    """Quotes made alike, accents and case kept or not as the configuration says."""
+    """Normalized quotes; accents and case are kept or removed as the configuration says."""
 
     def pipeline(config: Config, charsmap: str | None) -> Pipeline:
         parts = [*_QUOTES, *before]
@@ -236,7 +236,7 @@ _INFILLING = {
 }
 
 RECIPES: dict[str, Recipe] = {
-    # Bytes.
+    # Byte-level BPE.
     "GPT2Tokenizer": Recipe("BPE", _bytes_pipeline(), tokens={**_ENDS, "pad_token": None}),
     "CodeGenTokenizer": Recipe("BPE", _bytes_pipeline(), tokens={**_ENDS, "pad_token": None}),
     "GPTNeoXTokenizer": Recipe(
@@ -270,7 +270,7 @@ RECIPES: dict[str, Recipe] = {
         template=_AROUND,
     ),
     "BlenderbotTokenizer": Recipe("BPE", _bytes_pipeline(prefix=True), tokens=_ROBERTA, strips_mask=True),
-    # Marked spaces, bytes for what is unknown.
+    # BPE with byte fallback.
     "LlamaTokenizer": Recipe("BPE", _llama, _FALLBACK, tokens=_LLAMA),
     "CodeLlamaTokenizer": Recipe(
         "BPE",
@@ -311,7 +311,7 @@ RECIPES: dict[str, Recipe] = {
         template=_AROUND,
         strips_mask=True,
     ),
-    # Pieces that are likely together.
+    # Unigram and other SentencePiece models.
     "T5Tokenizer": Recipe(
         "Unigram",
         _always(_pieces(words=True)),

@@ -1,11 +1,12 @@
-"""Which tokenizer class transformers 5.24 registers for which type of model.
+"""The tokenizer class that transformers 5.24 registers for each type of model.
 
-Facts of its ``AutoTokenizer``, for the types that it has a configuration for. Where the optional
-mistral-common package is absent, as it is for lm-eval, the Mistral types have no class of their own.
+These are facts about its ``AutoTokenizer``, for all types that it has a configuration for. Without the
+optional mistral-common package, which lm-eval does not install, the Mistral types have no class of their
+own.
 """
 
 GENERIC = "TokenizersBackend"
-"""The class that takes ``tokenizer.json`` as it is."""
+"""The class that uses ``tokenizer.json`` unchanged."""
 
 _TYPES_BY_CLASS = {
     "AlbertTokenizer": "albert yoso",
@@ -134,7 +135,7 @@ _MISNAMED = (
     "siglip2 smolvlm step3_vl vipllava"
 )
 MISNAMED = frozenset(_MISNAMED.split())
-"""Types of models whose published files name a wrong class: the registered one counts."""
+"""Types of models whose published files name the wrong class; the registered one is used."""
 
 AS_IS = (
     "deepseek-ai/deepseek-r1-distill-llama-*",
@@ -147,8 +148,8 @@ AS_IS = (
     "salesforce/instructblip-flan-t5-*",
     "stepfun-ai/step-3.7-*",
 )
-"""Names on the hub, in lower case, whose ``tokenizer.json`` counts whatever class they name."""
+"""Names on the hub, in lower case, whose ``tokenizer.json`` is used whatever class they name."""
 
 _UNREGISTERED = "BertJapanese Bertweet ByT5 Cpm Herbert MBart50 MLuke MyT5 Nllb Phobert"
 UNCOMMON = frozenset({*_TYPES_BY_CLASS, *(f"{name}Tokenizer" for name in _UNREGISTERED.split())} - {GENERIC})
-"""The other classes that exist."""
+"""Classes that exist in transformers but are not rebuilt here."""

@@ -1,22 +1,21 @@
-"""What happened to requests on their way to tokens."""
+"""A report on the tokenization of requests."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class TokenReport:
-    """What happened to requests on their way to tokens.
+    """A report on the tokenization of requests.
 
     Attributes:
-        requests: How many requests were given.
-        segments: How many segments they became.
-        tokens: How many tokens the segments have together.
-        texts: How many texts were to be encoded: two for a pair, one for others.
-        encoded_texts: How many of them were encoded; equal texts are encoded once.
-        repeated_inputs: How many segments have the same model input as an earlier one, so that they can share
-            its row.
-        truncated: Requests of which tokens were cut off, and how many, most first.
-        longest: The requests with the longest segments, and their tokens, longest first.
+        requests: The number of requests.
+        segments: The number of segments they became.
+        tokens: The total number of tokens in the segments.
+        texts: The number of texts to encode: two per pair, one per other request.
+        encoded_texts: How many of them were encoded, after deduplication.
+        repeated_inputs: How many segments have the same model input as an earlier one, and can share its row.
+        truncated: Truncated requests and how many tokens each lost, most first.
+        longest: The requests with the longest segments, and their lengths in tokens, longest first.
         skipped: Requests that were left out, and what is wrong with each.
     """
 
@@ -31,10 +30,10 @@ class TokenReport:
     skipped: dict[int, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """A few lines for people."""
+        """A summary in a few lines."""
         lines = [
             f"{self.requests:,} requests became {self.segments:,} segments of {self.tokens:,} tokens",
-            f"{self.encoded_texts:,} of {self.texts:,} texts were encoded, the others equal one of them",
+            f"{self.encoded_texts:,} of {self.texts:,} texts were encoded; the others are duplicates",
             f"{self.repeated_inputs:,} segments have the same input as an earlier one",
         ]
         if self.longest:
@@ -44,7 +43,7 @@ class TokenReport:
             request, tokens = next(iter(self.truncated.items()))
             lines.append(
                 f"{len(self.truncated):,} requests were truncated, by {sum(self.truncated.values()):,} "
-                f"tokens; most of all request {request}, by {tokens:,}"
+                f"tokens in total; request {request} lost the most, {tokens:,}"
             )
         lines.extend(f"request {request} was left out: {reason}" for request, reason in self.skipped.items())
         return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""Requests to segments, with lm-eval's semantics.
+"""From requests to segments, with lm-eval's semantics.
 
-A segment is a whole token sequence: the model's input is all of it but the last
-token, and the scored stretch is all of it from ``score_starts`` on. The logits at
-each position score the token after it.
+A segment is a whole token sequence. The model's input is all of it except the last
+token, and the tokens from ``score_starts`` on are scored. The logits at each position
+score the next token.
 
     request      ("The cow", " eats")      context and continuation
     segment      [464, 9875, 25365]
@@ -24,10 +24,10 @@ from windrow.tokens.tokenizer import Tokenizer
 BadRequest = Literal["raise", "skip"]
 
 _SHOWN = 60
-"""How many characters of a bad request's text an error shows."""
+"""How many characters of a bad request an error shows."""
 
 _LISTED = 10
-"""How many long requests a report lists."""
+"""How many of the longest requests a report lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +37,12 @@ class Segments:
     Attributes:
         tokens: ``int32[t]``, all segments one after the other.
         offsets: ``int64[n + 1]``; segment ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
-        score_starts: ``int32[n]``, at least 1: the first scored token's place within its segment. 0 for
-            prompts, of which nothing is scored.
+        score_starts: ``int32[n]``, at least 1: the index of the first scored token in each segment; 0 for
+            prompts, which are not scored.
         requests: ``int64[n]``, ascending: the request that each segment belongs to.
-        request_count: How many requests were given.
-        skipped: ``int64[k]``, ascending: requests left out because something is wrong with them.
-        report: What happened.
+        request_count: The number of requests, including skipped ones.
+        skipped: ``int64[k]``, ascending: requests that were left out because they are invalid.
+        report: Statistics of the tokenization.
     """
 
     tokens: NDArray[np.int32]
@@ -54,11 +54,11 @@ class Segments:
     report: TokenReport
 
     def __len__(self) -> int:
-        """How many segments there are."""
+        """The number of segments."""
         return len(self.requests)
 
     def without(self, reasons: Mapping[int, str]) -> "Segments":
-        """The segments of all other requests; these count as skipped, for the reasons given."""
+        """The segments of all other requests; those in ``reasons`` count as skipped."""
         kept = ~np.isin(self.requests, list(reasons))
         lengths = np.diff(self.offsets)
         tokens = self.tokens[np.repeat(kept, lengths)]
@@ -89,24 +89,24 @@ def loglikelihood_segments(
     on_bad_request: BadRequest = "raise",
     encode_apart: bool = False,
 ) -> Segments:
-    """Segments of ``loglikelihood`` requests: one for each pair of context and continuation.
+    """Segments of ``loglikelihood`` requests: one per pair of context and continuation.
 
-    The semantics are those of lm_eval 0.4.13 (``TemplateLM.loglikelihood`` and ``HFLM``): white space at
-    the end of the context belongs to the continuation; both together and the context alone are encoded, and
-    the continuation is what follows the context's count of tokens; without a context, the continuation
-    stands behind the prefix token. The last ``max_length + 1`` tokens remain.
+    The semantics are those of lm_eval 0.4.13 (``TemplateLM.loglikelihood`` and ``HFLM``). Trailing white
+    space of the context moves to the continuation. The whole text and the context alone are encoded, and
+    the continuation is what follows as many tokens as the context has. With an empty context, the
+    continuation follows the prefix token. Segments are cut to their last ``max_length + 1`` tokens.
 
     Args:
         tokenizer: The tokenizer.
         pairs: ``n`` pairs of strings, as in ``Instance.args``.
         max_length: The most tokens the model can see at once; ``None`` for no limit.
-        on_bad_request: ``"raise"`` refuses all where something is wrong with one; ``"skip"`` leaves it out.
-        encode_apart: Encode context and continuation each by itself, white space left where it is. Not what
-            lm-eval does: tokens never straddle the border.
+        on_bad_request: ``"raise"`` rejects everything if one request is invalid; ``"skip"`` leaves it out.
+        encode_apart: Encode context and continuation separately, without moving white space, so that no
+            token straddles the border. lm-eval does not do this.
 
     Raises:
-        ValueError: Something is wrong with a request: its continuation is empty, merges into the context or
-            is longer than ``max_length``, its context encodes to nothing, or it is not a pair of strings.
+        ValueError: A request is invalid: its continuation is empty, merges into the context or is longer
+            than ``max_length``, its context encodes to nothing, or it is not a pair of strings.
     """
     made = _rust.pair_segments(
         tokenizer.encoder,
@@ -127,20 +127,20 @@ def rolling_segments(
     max_length: int | None = None,
     on_bad_request: BadRequest = "raise",
 ) -> Segments:
-    """Segments of ``loglikelihood_rolling`` requests: one for each window of a text.
+    """Segments of ``loglikelihood_rolling`` requests: one per window of a text.
 
-    Every token of a text is scored once.
-    The windows are those of lm_eval 0.4.13's ``get_rolling_token_windows`` with a context of one token,
-    made disjoint. Without a limit each text is one window. A text without tokens has none.
+    Every token of a text is scored once. The windows are those of lm_eval 0.4.13's
+    ``get_rolling_token_windows`` with a context of one token, made disjoint. Without a limit each text is
+    one window. A text without tokens has no window.
 
     Args:
         tokenizer: The tokenizer.
         texts: ``n`` strings.
         max_length: The most tokens the model can see at once; ``None`` for no limit.
-        on_bad_request: ``"raise"`` refuses all where something is wrong with one; ``"skip"`` leaves it out.
+        on_bad_request: ``"raise"`` rejects everything if one request is invalid; ``"skip"`` leaves it out.
 
     Raises:
-        ValueError: A text is not a string, or the tokenizer has no token to stand before a text.
+        ValueError: A text is not a string, or the tokenizer has no prefix token.
     """
     made = _rust.rolling_segments(
         tokenizer.encoder,
@@ -161,21 +161,21 @@ def generation_prompts(
     max_length: int | None = None,
     on_bad_request: BadRequest = "raise",
 ) -> Segments:
-    """Prompts of ``generate_until`` requests, cut so that what is generated has room.
+    """Prompts of ``generate_until`` requests, truncated to leave room for the new tokens.
 
-    Of each context the last ``max_length - max_new_tokens`` tokens remain.
-    Special tokens are decided text by text, as lm_eval 0.4.13's ``HFLM.tok_batch_encode`` does for single
-    texts: a context that begins with the BOS token gets none.
+    Contexts are cut to their last ``max_length - max_new_tokens`` tokens. Special tokens are added text by
+    text, as lm_eval 0.4.13's ``HFLM.tok_batch_encode`` does for single texts: a context that begins with
+    the BOS token gets none.
 
     Args:
         tokenizer: The tokenizer.
         contexts: ``n`` strings.
-        max_new_tokens: How many tokens shall be generated: one number for all, or ``n``.
+        max_new_tokens: How many tokens to generate: one number for all, or ``n`` numbers.
         max_length: The most tokens the model can see at once; ``None`` for no limit.
-        on_bad_request: ``"raise"`` refuses all where something is wrong with one; ``"skip"`` leaves it out.
+        on_bad_request: ``"raise"`` rejects everything if one request is invalid; ``"skip"`` leaves it out.
 
     Raises:
-        ValueError: A context is not a string, encodes to no token, or has no room before what is generated.
+        ValueError: A context is not a string, encodes to no tokens, or has no room next to the new tokens.
     """
     new = (
         [max_new_tokens] * len(contexts)
@@ -204,13 +204,13 @@ def _limit(max_length: int | None) -> int | None:
 
 
 def _finish(made: Any, given: Sequence[Any], texts_each: int, on_bad_request: BadRequest) -> Segments:
-    """Raises or reports what is wrong, and adds the report."""
+    """Raises or records what is wrong, and adds the report."""
     if on_bad_request not in ("raise", "skip"):
         raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
     tokens, offsets, score_starts, requests, cuts, (encoded_texts, repeated_inputs), bad = made
     if bad and on_bad_request == "raise":
         raise BadRequestsError(
-            {index: f"{reason}; it begins {_start(given[index])}" for index, reason in bad}
+            {index: f"{reason}; it starts with {_start(given[index])}" for index, reason in bad}
         )
     lengths = np.diff(offsets)
     report = TokenReport(
@@ -229,7 +229,7 @@ def _finish(made: Any, given: Sequence[Any], texts_each: int, on_bad_request: Ba
 
 
 def _largest(values: NDArray[np.int64], requests: NDArray[np.int64], most: int) -> dict[int, int]:
-    """The requests with the largest positive values, at most so many of them."""
+    """The requests with the largest positive values, at most ``most`` of them."""
     order = np.argsort(-values, kind="stable")
     largest: dict[int, int] = {}
     for segment in order[: np.count_nonzero(values)]:

@@ -1,8 +1,8 @@
-"""Where a tokenizer comes from: a file, a directory in the Hugging Face format, or the hub.
+"""Reads a tokenizer's files from a path, a directory in the Hugging Face format, or the hub.
 
-A ``tokenizer.json`` is not the whole tokenizer. What stands beside it decides more:
+A ``tokenizer.json`` is not the whole tokenizer. The files next to it matter too:
 ``tokenizer_config.json`` names the special tokens, older models name them in
-``special_tokens_map.json``, and the chat template may lie in ``chat_template.jinja``.
+``special_tokens_map.json``, and the chat template may be in ``chat_template.jinja``.
 """
 
 import json
@@ -25,16 +25,16 @@ ChatTemplate = str | dict[str, str] | None
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """What was found of a tokenizer.
+    """The files of a tokenizer.
 
     Attributes:
-        name: What the caller called it.
+        name: The source, as the caller gave it.
         json: The text of ``tokenizer.json``.
         config: ``tokenizer_config.json``, completed by ``special_tokens_map.json`` and ``added_tokens.json``;
             empty if absent.
         chat_template: The template, or several by name.
-        model_type: Of the model's ``config.json``, if that lies there too.
-        model_name: Likewise, where it has one.
+        model_type: The ``model_type`` in the model's ``config.json``, if there is one.
+        model_name: Its ``model_name``, if there is one.
     """
 
     name: str
@@ -51,8 +51,8 @@ def read_files(
     """Reads a tokenizer's files from a ``tokenizer.json``, a directory, or the hub.
 
     Raises:
-        FileNotFoundError: There is nothing at this path, or no ``tokenizer.json`` in the directory.
-        ValueError: A file is not JSON, or not the JSON object it should be.
+        FileNotFoundError: The path does not exist, or the directory has no ``tokenizer.json``.
+        ValueError: A file is not JSON, or not a JSON object.
     """
     path = Path(source)
     if path.is_dir():
@@ -62,7 +62,7 @@ def read_files(
     if isinstance(source, str) and _REPOSITORY.fullmatch(source) and not source.endswith(".json"):
         return _read(source, _download(source, hf_access_token, cache_dir) / "tokenizer.json")
     raise FileNotFoundError(
-        f"source {str(source)!r} is neither a tokenizer.json, nor a directory with one, nor a name on the hub"
+        f"tokenizer {str(source)!r} is not a tokenizer.json, a directory with one, or a name on the hub"
     )
 
 
@@ -80,13 +80,13 @@ def _download(repository: str, token: str | None, cache_dir: str | Path | None) 
 def _read(name: str, path: Path) -> TokenizerFiles:
     if not path.is_file():
         raise FileNotFoundError(
-            f"source {name!r} has no {path.name}; save one there with transformers: "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it"
+            f"tokenizer {name!r} has no {path.name}; to write one with transformers, call "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
     model = _read_object(path.with_name(_MODEL))
     config = _read_object(path.with_name(_CONFIG))
     config["tokenizer_class"] = config.get("tokenizer_class") or model.get("tokenizer_class")
-    if "added_tokens_decoder" not in config:  # older files; where tokens are listed, these do not count
+    if "added_tokens_decoder" not in config:  # older files, which are ignored if tokens are listed
         config = _with_map(config, _read_object(path.with_name(_MAP)))
         config["added_tokens"] = _read_object(path.with_name(_ADDED))
     template = _chat_template(path.parent, config)
@@ -96,7 +96,7 @@ def _read(name: str, path: Path) -> TokenizerFiles:
 
 
 def _with_map(config: dict[str, Any], special: dict[str, Any]) -> dict[str, Any]:
-    """A configuration, and what ``special_tokens_map.json`` says, which counts before it."""
+    """A configuration updated by ``special_tokens_map.json``, which takes precedence."""
     special = {key: _special(value) for key, value in special.items()}
     if any(key in config for key in ("extra_special_tokens", "additional_special_tokens")):
         special.pop("additional_special_tokens", None)
@@ -127,7 +127,7 @@ def _read_text(path: Path) -> str:
 
 
 def _chat_template(directory: Path, config: dict[str, Any]) -> ChatTemplate:
-    """The template files where there are any, else what the configuration says."""
+    """The template files if there are any, else the configuration's template."""
     found = {path.stem: _read_text(path) for path in sorted((directory / _TEMPLATES).glob("*.jinja"))}
     if (directory / _TEMPLATE).is_file():
         found["default"] = _read_text(directory / _TEMPLATE)
@@ -144,7 +144,7 @@ def named_templates(template: Any) -> ChatTemplate:
 
 
 def object_files(source: Any) -> TokenizerFiles | None:
-    """What a tokenizer of tokenizers or a fast one of transformers would save; ``None`` for others."""
+    """The files of a ``tokenizers.Tokenizer`` or a fast transformers tokenizer; ``None`` for others."""
     import tokenizers
 
     if isinstance(source, tokenizers.Tokenizer):

@@ -19,22 +19,22 @@ from windrow.tokens.source import TokenizerFiles, object_files, read_files
 
 
 class Tokenizer:
-    """Encodes texts, on every core, exactly as the tokenizer's own library does.
+    """Encodes texts on every core, with the same result as the tokenizer's own library.
 
-    Built by `load_tokenizer`. Its threads live as long as one call: it works in forked
-    processes, and ``TOKENIZERS_PARALLELISM`` changes nothing. It can be pickled.
+    Created by `load_tokenizer`. Its threads only live during a call, so it works in forked
+    processes, and ``TOKENIZERS_PARALLELISM`` has no effect. It can be pickled.
 
     Attributes:
         name: What it was loaded from.
-        vocab_size: How many tokens there are, added ones included; ``None`` where its library does not say.
-        bos_token_id: The token that begins a text, if there is one.
-        eos_token_id: The token that ends a text, if there is one.
-        pad_token_id: The token that pads, if there is one.
-        prefix_token_id: The token before a text without context: the one given, else BOS, else EOS.
-        model_max_length: The most tokens its model can see, if the tokenizer says so.
+        vocab_size: How many tokens there are, including added ones; ``None`` if its library does not say.
+        bos_token_id: The beginning-of-text token, if there is one.
+        eos_token_id: The end-of-text token, if there is one.
+        pad_token_id: The padding token, if there is one.
+        prefix_token_id: The token that stands in for an empty context: the one given, else BOS, else EOS.
+        model_max_length: The most tokens the model can see, if the tokenizer says so.
         chat_template: The chat template, or several by name, if there are any.
-        add_bos_token: What `load_tokenizer` was told.
-        encoder: What the functions of ``windrow._rust`` take.
+        add_bos_token: The argument of `load_tokenizer`.
+        encoder: The encoder that the functions of ``windrow._rust`` take.
     """
 
     def __init__(self, source: Any, add_bos_token: bool | None, prefix_token_id: int | None) -> None:
@@ -58,11 +58,11 @@ class Tokenizer:
         last = (self.vocab_size or 2**31) - 1
         if self.prefix_token_id is not None and not 0 <= self.prefix_token_id <= last:
             raise ValueError(
-                f"prefix_token_id is {self.prefix_token_id}; the tokens of {self.name!r} are 0 to {last}"
+                f"prefix_token_id is {self.prefix_token_id}; the token ids of {self.name!r} are 0 to {last}"
             )
 
     def with_settings(self, add_bos_token: bool | None, prefix_token_id: int | None) -> "Tokenizer":
-        """This tokenizer with other settings; ``None`` keeps a setting as it is."""
+        """This tokenizer with other settings; ``None`` leaves a setting unchanged."""
         old_bos, old_prefix = self._settings
         settings = (
             old_bos if add_bos_token is None else add_bos_token,
@@ -72,26 +72,26 @@ class Tokenizer:
 
     @property
     def adds_special_tokens(self) -> bool:
-        """Whether special tokens are added to texts where nothing else is said."""
+        """Whether special tokens are added to texts by default."""
         return self.add_bos_token is not False
 
     @property
     def bos_token(self) -> str | None:
-        """The token that begins a text, as it is spelled."""
+        """The text of the beginning-of-text token."""
         return self._parts.texts.get("bos_token")
 
     @property
     def eos_token(self) -> str | None:
-        """The token that ends a text, as it is spelled."""
+        """The text of the end-of-text token."""
         return self._parts.texts.get("eos_token")
 
     @property
     def pad_token(self) -> str | None:
-        """The token that pads, as it is spelled."""
+        """The text of the padding token."""
         return self._parts.texts.get(self._pad_role)
 
     def with_padding(self) -> "Tokenizer":
-        """This tokenizer with a token that pads: its own, else the unknown token, else EOS, as in lm_eval."""
+        """This tokenizer with a padding token: its own, else the unknown token, else EOS, as in lm_eval."""
         roles = ("pad_token", "unk_token", "eos_token")
         chosen = object.__new__(Tokenizer)
         vars(chosen).update(vars(self))
@@ -101,14 +101,14 @@ class Tokenizer:
 
     @cached_property
     def prefix_text(self) -> str | None:
-        """What the prefix token decodes to; a text that begins so gets no special tokens."""
+        """The text of the prefix token; texts that start with it get no special tokens."""
         if self.prefix_token_id is None or self._parts.decode is None:
             return None
         return self.decode([self.prefix_token_id], skip_special_tokens=False) or None
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all that decides how texts are encoded; equal on all hosts that encode alike."""
+        """A hash of everything that affects encoding; equal on all hosts that encode identically."""
         settings = (self._parts.identity, self.add_bos_token, self.prefix_token_id, self.bos_token)
         return hashlib.sha256(repr(settings).encode()).hexdigest()
 
@@ -120,15 +120,15 @@ class Tokenizer:
         Args:
             texts: ``n`` strings.
             add_special_tokens: Whether the tokenizer adds its special tokens; ``None`` decides text by text
-                as lm_eval 0.4.13's ``HFLM.tok_encode`` does: as ``add_bos_token`` says, else yes, but never
-                to a text that begins with the prefix token's own text.
+                as lm_eval 0.4.13's ``HFLM.tok_encode`` does: as ``add_bos_token`` says, else yes, but not
+                for a text that starts with the text of the prefix token.
 
         Returns:
             Tokens ``int32[t]`` and offsets ``int64[n + 1]``; text ``i`` is
             ``tokens[offsets[i]:offsets[i + 1]]``.
 
         Raises:
-            ValueError: A text is not a string, or holds a lone surrogate.
+            ValueError: A text is not a string, or contains a lone surrogate.
 
         >>> tokenizer.encode_batch(["The cow", "", "eats"])  # doctest: +SKIP
         (array([ 464, 9875,   68, 1381], dtype=int32), array([0, 2, 2, 4]))
@@ -147,16 +147,16 @@ class Tokenizer:
         return tokens
 
     def most_tokens(self, text: str) -> int:
-        """How many tokens a text has; for an object of another library, how many it can have at most.
+        """How many tokens a text has; for an object of another library, an upper bound.
 
-        Such an object may refuse the text of a special token, so it is not asked.
+        Such an object may reject the text of a special token, so it is not called.
         """
         if self._parts.foreign:
             return len(text.encode())
         return len(self.encode(text, add_special_tokens=False))
 
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Decodes tokens to text; special tokens are dropped unless told otherwise.
+        """Decodes tokens to text; special tokens are dropped by default.
 
         Raises:
             TypeError: The tokenizer is an object without ``decode``.
@@ -166,16 +166,16 @@ class Tokenizer:
         return self._parts.decode([int(token) for token in tokens], skip_special_tokens)
 
     def template_named(self, name: str | None = None) -> str:
-        """The chat template: the one of this name if there are several, by default ``default``.
+        """The chat template; if there are several, the one of this name, by default ``default``.
 
         Raises:
-            ValueError: There is none, or several and none of this name.
+            ValueError: There is no template, or none of this name.
         """
         template = self.chat_template
         if template is None:
             raise ValueError(
                 f"tokenizer {self.name!r} has no chat template; "
-                "put a chat_template.jinja beside its tokenizer.json"
+                "put a chat_template.jinja next to its tokenizer.json"
             )
         if isinstance(template, str):
             return template
@@ -189,13 +189,13 @@ class Tokenizer:
     def apply_chat_template(
         self, messages: Sequence[Message], add_generation_prompt: bool = True, **variables: Any
     ) -> str:
-        """The text of a chat, as the model was trained on it.
+        """The text of a chat in the model's format.
 
         Args:
             messages: Mappings with ``role`` and ``content``, oldest first.
-            add_generation_prompt: Whether the model's answer shall follow; if not, the last message is
+            add_generation_prompt: Whether to prompt for the model's answer; if not, the last message is
                 continued.
-            variables: More for the template, such as ``enable_thinking``.
+            variables: Further variables for the template, such as ``enable_thinking``.
 
         Raises:
             ValueError: The tokenizer has no chat template, there are no messages, or the last one cannot be
@@ -209,11 +209,11 @@ class Tokenizer:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as what it was loaded from."""
+        """Pickles the source and the settings."""
         return Tokenizer, (self._source, *self._settings)
 
     def __repr__(self) -> str:
-        """Its name and how many tokens it has."""
+        """The name and the vocabulary size."""
         return f"Tokenizer({self.name!r}, vocab_size={self.vocab_size})"
 
 
@@ -227,23 +227,23 @@ def load_tokenizer(
 ) -> Tokenizer:
     """Loads a tokenizer.
 
-    Its texts are encoded in Rust, from the tokenizer's own JSON, once that has encoded a sample just as the
-    ``tokenizers`` package does. Where it does not, texts go through the package, with one warning. A text
-    with characters on which Unicode's versions differ always goes through the package.
+    Texts are encoded in Rust from the tokenizer's JSON, after a check that a sample encodes as it does with
+    the ``tokenizers`` package. If the check fails, the package is used, with one warning. Texts with
+    characters that differ between Unicode versions are always encoded by the package.
 
     Args:
         source: A path to a ``tokenizer.json`` or to a directory in the Hugging Face format, a name on the
-            hub, a ``tokenizers.Tokenizer``, a fast tokenizer of transformers, or any object with
-            ``encode(text) -> list[int]``. A `Tokenizer` gets the settings given here.
+            hub, a ``tokenizers.Tokenizer``, a fast transformers tokenizer, or any object with
+            ``encode(text) -> list[int]``. A `Tokenizer` is returned with the settings given here.
         add_bos_token: Whether texts get a BOS token; ``None`` leaves it to the tokenizer's files.
-        prefix_token_id: The token before a text without context; ``None`` means BOS, else EOS.
+        prefix_token_id: The token that stands in for an empty context; ``None`` means BOS, else EOS.
         hf_access_token: The access token for the hub.
-        cache_dir: Where files from the hub are kept.
+        cache_dir: The directory for files from the hub.
 
     Raises:
         FileNotFoundError: There is no tokenizer at this path.
-        TypeError: The source is nothing that could be a tokenizer.
-        ValueError: A file is not what it should be, or describes what nothing here knows.
+        TypeError: The source cannot be used as a tokenizer.
+        ValueError: A file is invalid, or has a component that is not supported.
     """
     if isinstance(source, Tokenizer):
         return source.with_settings(add_bos_token, prefix_token_id)
