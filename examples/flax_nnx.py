@@ -35,7 +35,7 @@ class Transformer(nnx.Module):
 
 
 def language_model(model: Transformer) -> windrow.LanguageModel:
-    """What windrow needs to know of the model, with its parameters as they are now."""
+    """The model for windrow, with its current parameters."""
     graph, params = nnx.split(model)
 
     def apply(params, tokens, positions, segment_ids):

@@ -193,8 +193,8 @@ def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
 def test_too_small_a_budget_is_told(tokenizer):
     lm = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="700KiB", mesh=MESHES[1]())
     message = (
-        r"a batch of 1 x \d\d tokens, the smallest that holds the longest request, needs \S+ [KM]iB beside "
-        r"the parameters, and \S+ KiB of the 700.0 KiB that memory_budget allows can be planned for; "
+        r"a batch of 1 x \d\d tokens, the smallest that holds the longest request, needs \S+ [KM]iB on top "
+        r"of the parameters, but only \S+ KiB of the 700.0 KiB allowed by memory_budget can be used; "
         "raise memory_budget"
     )
     with pytest.raises(ValueError, match=message):
@@ -256,5 +256,5 @@ def test_what_accelerators_have_left_counts():
     assert memory_of(devices, 1 << 30).budget == 1 << 30
     assert memory_of(devices, 9 << 30).budget == 5 << 30
     assert memory_of([Accelerator()], 3 << 30).budget == 3 << 30
-    with pytest.raises(ValueError, match="these devices do not tell how much memory they have"):
+    with pytest.raises(ValueError, match="these devices do not report how much memory they have"):
         memory_of([Accelerator()]).budget  # noqa: B018

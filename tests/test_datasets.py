@@ -138,7 +138,7 @@ def test_endless_datasets():
         lambda: PadBatchDataset(endless, 2, 0, 0),
         lambda: MultihostSortedRemapDataset(endless, 2, 1),
     ):
-        with pytest.raises(ValueError, match=r"dataset has no end; put .* before .repeat\(\)"):
+        with pytest.raises(ValueError, match=r"dataset is endless; put .* before .repeat\(\)"):
             make()
     padded = PadSequenceInBatchDataset(endless, 2, 2)
     assert [padded[index]["inputs"].shape[1] for index in (0, 1, 1_000_001)] == [4, 4, 4]
@@ -159,12 +159,12 @@ class TestRemap:
     @pytest.mark.parametrize(
         ("size", "global_batch_size", "hosts", "message"),
         [
-            (8, 4, 3, "global_batch_size is 4, which 3 hosts do not divide; give a multiple"),
+            (8, 4, 3, "global_batch_size is 4, which is not divisible by 3 hosts; use a multiple"),
             (
                 7,
                 4,
                 2,
-                "dataset has 7 elements, no multiple of .* 4; fill the last batch with PadBatchDataset",
+                "dataset has 7 elements, which is not a multiple of .* 4; fill the last batch with Pad",
             ),
             (8, 0, 1, "global_batch_size is 0"),
             (8, 4, 0, "dataloader_host_count is 0"),
@@ -184,9 +184,9 @@ def test_sources_that_shrink():
     assert list(ordered) == list(keyed) == [1, 2, 3, 4]
     del numbers[2:]
     assert [ordered[index] for index in range(len(ordered))] == [1, 4]
-    with pytest.raises(ValueError, match="dataset now has 2 elements; it was reordered with another number"):
+    with pytest.raises(ValueError, match="dataset now has 2 elements, but had 8 when it was reordered"):
         remapped[0]
-    with pytest.raises(ValueError, match="dataset now has 2 elements; keys were given for another number"):
+    with pytest.raises(ValueError, match="dataset now has 2 elements, which is not the number of given keys"):
         keyed[0]
 
 
@@ -230,7 +230,7 @@ class TestSharedArray:
         assert pickle.dumps(other) == stored
         del shared
         gc.collect()
-        with pytest.raises(FileNotFoundError, match="lives as long as the dataset that was pickled"):
+        with pytest.raises(FileNotFoundError, match="deleted together with the dataset that was pickled"):
             pickle.loads(stored)
 
     def test_small_arrays_pickle_whole(self):

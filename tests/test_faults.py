@@ -115,7 +115,7 @@ def test_whole_modules_as_parameters():
     """Equinox's have their functions beside their arrays; those of Flax and its states are arrays alone."""
     whole = equinox.nn.MLP(4, 256, 8, 1, key=jax.random.key(0))
     with pytest.raises(
-        TypeError, match=r"params\.(final_)?activation is the function .*keep arrays alone in params"
+        TypeError, match=r"params\.(final_)?activation is the function .*params must contain only arrays"
     ):
         scored(windrow.LanguageModel(whole, lambda params, tokens, *_: jax.vmap(jax.vmap(params))(tokens)))
     arrays, others = equinox.partition(whole, equinox.is_array)
@@ -159,9 +159,7 @@ def hungry(params, tokens, *_):
 def test_where_memory_runs_out():
     table = jax.random.normal(jax.random.key(0), (256, 256))
     model = windrow.LanguageModel(table, hungry)
-    settings = (
-        "give a smaller batch_size or tokens_per_batch, tokens_per_batch='auto' .* or a smaller max_length"
-    )
+    settings = "lower batch_size or tokens_per_batch, use tokens_per_batch='auto' .* or lower max_length"
     with pytest.raises(MemoryError, match=rf"^out of memory in a batch of 64 x 12 tokens .*; {settings}"):
         windrow.score(model, Bytes(), [("abc" * 4, "d")], policy=windrow.BatchPolicy(batch_size=64))
     with pytest.raises(
@@ -172,9 +170,7 @@ def test_where_memory_runs_out():
 
 def test_a_budget_is_told_as_it_was_given():
     policy = windrow.BatchPolicy(tokens_per_batch="auto", memory_budget="1KB")
-    with pytest.raises(
-        ValueError, match="0 bytes of the 1000 bytes that memory_budget allows can be planned"
-    ):
+    with pytest.raises(ValueError, match="0 bytes of the 1000 bytes allowed by memory_budget can be used"):
         windrow.score(prefix_model(256), Bytes(), [("a", "b")], policy=policy)
 
 

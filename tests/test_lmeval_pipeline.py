@@ -375,7 +375,7 @@ class TestFirstToken:
             None,
             {"batch_size": 6, "hosts": 4},
             ValueError,
-            "global_batch_size is 6, which 4 hosts do not divide",
+            "global_batch_size is 6, which is not divisible by 4 hosts",
         ),
         (None, {"batch_size": 0}, ValueError, "global_batch_size is 0"),
         (None, {"hosts": 2, "host": 2}, IndexError, "host index is 2; with 2 hosts it must be from 0 to 1"),
@@ -398,9 +398,9 @@ def test_bad_input(mesh, tokenizer, dataset, options, error, message):
 
 def test_devices_that_do_not_divide_the_batch(tokenizer):
     mesh = jax.make_mesh((8,), ("data",))
-    with pytest.raises(ValueError, match="global_batch_size is 12, which all hosts' 8 devices do not divide"):
+    with pytest.raises(ValueError, match="global_batch_size is 12, which is not divisible by the 8 devices"):
         pipeline(mesh, tokenizer, requests(5), batch_size=12)
-    with pytest.raises(ValueError, match="all hosts' 16 devices do not divide; give a multiple of 16"):
+    with pytest.raises(ValueError, match="divisible by the 16 devices of all hosts; use a multiple of 16"):
         pipeline(mesh, tokenizer, requests(5), batch_size=8, hosts=2)
     with pytest.raises(TypeError, match=r"mesh must be a jax.sharding.Mesh, not list"):
         pipeline([1], tokenizer, requests(5))

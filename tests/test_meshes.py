@@ -200,7 +200,7 @@ def test_a_model_that_no_kind_of_axes_suits_is_refused_at_the_start():
 
 def test_an_open_spec_is_refused():
     open_spec = NamedSharding(automatic(), P("data", P.UNCONSTRAINED))
-    with pytest.raises(ValueError, match="leaves open where rows lie; name the mesh axes"):
+    with pytest.raises(ValueError, match="is unconstrained; name the mesh axes"):
         windrow.score(prefix_model(256), Bytes(), PAIRS, sharding=open_spec)
 
 

@@ -221,10 +221,10 @@ def test_large_datasets_pickle_small():
         (
             {"offsets": np.array([0, 2, 4])},
             ValueError,
-            "segment 0 has 2 tokens by offsets; by the plan it has 2",
+            r"segment 0 has 2 tokens in offsets, but 2 \+ 1 in the plan",
         ),
         ({"score_starts": np.ones(3, np.int32)}, ValueError, "score_starts has 3 elements"),
-        ({"requests": np.array([0, 2**31 - 1])}, ValueError, "requests go from 0 to 2147483647"),
+        ({"requests": np.array([0, 2**31 - 1])}, ValueError, "requests range from 0 to 2147483647"),
     ],
 )
 def test_sequences_that_the_plan_is_not_of(change, error, message):

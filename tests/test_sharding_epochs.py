@@ -136,7 +136,7 @@ class TestEpochs:
         three = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=3)
         four = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=4)
         next(three)
-        with pytest.raises(ValueError, match="iterator_length is 3, and this iterator's is 4"):
+        with pytest.raises(ValueError, match="iterator_length is 3, but this iterator's is 4"):
             four.set_state(three.get_state())
         assert numbers(four) == [0, 1, 2, 3]
 
@@ -153,9 +153,9 @@ class TestIterators:
     def test_it_is_gone_through_once(self, mesh):
         loader = MultiHostDataLoadIterator(iter(batches(3)), mesh)
         assert numbers(loader) == [0, 1, 2]
-        with pytest.raises(ValueError, match="dataloader is an iterator and has given 3 batches"):
+        with pytest.raises(ValueError, match="dataloader is an iterator that has already given 3 batches"):
             iter(loader)
-        with pytest.raises(ValueError, match="give what the iterator was made from"):
+        with pytest.raises(ValueError, match="pass the iterable that it was made from"):
             loader.reset()
 
     def test_epochs_go_on_to_its_end(self, mesh):

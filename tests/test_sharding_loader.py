@@ -112,11 +112,11 @@ def test_grains_checkpoint_helper(loader):
         ({"iterator_length": 4}, KeyError, r"state has no 'step' but \['iterator_length'\]"),
         ({"step": 1}, KeyError, r"state has no 'iterator_length' but \['step'\]"),
         ({"step": 1.5, "iterator_length": 4}, TypeError, "float"),
-        ({"step": 1, "iterator_length": 5}, ValueError, "iterator_length is 5, and this iterator's is 4"),
+        ({"step": 1, "iterator_length": 5}, ValueError, "iterator_length is 5, but this iterator's is 4"),
         (
             {"step": 1, "iterator_length": None},
             ValueError,
-            "iterator_length is None, and this iterator's is 4",
+            "iterator_length is None, but this iterator's is 4",
         ),
     ],
 )
@@ -128,7 +128,7 @@ def test_bad_states(loader, state, error, message):
 
 def test_bad_batches_and_meshes():
     mesh = MESHES["eight devices"]()
-    with pytest.raises(ValueError, match=r"shape \(6, 3\); its first axis is to be split over the 8 devices"):
+    with pytest.raises(ValueError, match=r"shape \(6, 3\); its first axis is split over the 8 devices"):
         next(MultiHostDataLoadIterator(batches(rows=6), mesh))
     with pytest.raises(ValueError, match=r"shape \(\)"):
         next(MultiHostDataLoadIterator([np.int32(3)], mesh))

@@ -85,7 +85,7 @@ def test_parameters_on_other_devices_are_refused(devices, shown):
     here = Mesh(np.array(jax.devices()[:4]), ("data",))
     there = Mesh(np.array(jax.devices())[devices], ("data",))
     leaf = jax.device_put(np.zeros(8, np.float32), on(there, "data"))
-    message = rf"params\['layer'\] lies on the devices {shown}, and rows on \[0, 1, 2, 3\]; give as sharding"
+    message = rf"params\['layer'\] is on devices {shown}, but rows are on \[0, 1, 2, 3\]; pass a sharding"
     with pytest.raises(ValueError, match=message):
         put_params({"layer": leaf}, RowSharding.over(here))
 

@@ -297,7 +297,7 @@ def test_functions_run_as_they_are_without_jit():
         assert (
             windrow.generate(model, ByteTokenizer(), PROMPTS, max_new_tokens=3, end_tokens=[]).texts == text
         )
-        with pytest.raises(ValueError, match="give batch_size or tokens_per_batch as a number"):
+        with pytest.raises(ValueError, match="set batch_size or tokens_per_batch to a number"):
             windrow.score(model, ByteTokenizer(), PAIRS, policy=windrow.BatchPolicy(tokens_per_batch="auto"))
     np.testing.assert_allclose(scores, plain, atol=1e-5)
 
@@ -393,15 +393,15 @@ def test_parameters_of_another_model_are_refused():
     wrong = {
         r"params\['head'\] is missing": {"embedding": table},
         r"params\['bias'\] is new": {"embedding": table, "head": matrix, "bias": matrix},
-        r"params\['head'\] is float32\[256, 8\], and it was float32\[8, 256\]": {
+        r"params\['head'\] is float32\[256, 8\], but was float32\[8, 256\]": {
             "embedding": table,
             "head": matrix.T,
         },
-        r"params\['embedding'\] is float16\[256, 8\], and it was float32\[256, 8\]": {
+        r"params\['embedding'\] is float16\[256, 8\], but was float32\[256, 8\]": {
             "embedding": table.astype(np.float16),
             "head": matrix,
         },
-        r"params\['head'\] is a str; keep arrays alone in params": {"embedding": table, "head": "matrix"},
+        r"params\['head'\] is a str; params must contain only arrays": {"embedding": table, "head": "matrix"},
     }
     for message, params in wrong.items():
         with pytest.raises((TypeError, ValueError), match=f"^{message}"):

@@ -129,9 +129,9 @@ def test_an_element_without_an_index_is_completed_without_document():
 @pytest.mark.parametrize(
     ("idx", "error", "message"),
     [
-        (0.5, TypeError, "idx is of float64; it must be of integers"),
-        (2**31 - 1, ValueError, "idx goes from 2147483647 to 2147483647"),
-        (-2, ValueError, "idx goes from -2 to -2"),
+        (0.5, TypeError, "idx has dtype float64; it must be an integer array"),
+        (2**31 - 1, ValueError, "idx ranges from 2147483647 to 2147483647"),
+        (-2, ValueError, "idx ranges from -2 to -2"),
     ],
 )
 def test_indexes_that_number_no_document(idx, error, message):

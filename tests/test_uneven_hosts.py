@@ -33,4 +33,4 @@ def test_hosts_with_different_numbers_of_devices(tmp_path):
         for scores, generated in host["scores"].values():
             np.testing.assert_allclose(scores, expected, atol=1e-4)
             assert generated == texts
-        assert "the setting params['embedding'] on process 1 is not process 0's" in host["refused"]
+        assert "the setting params['embedding'] on process 1 differs from process 0's" in host["refused"]

@@ -42,9 +42,9 @@ def main(process: int, port: str, order: str, folder: str) -> None:
 
 def check_refusals(mesh: Mesh, of_the_other: Mesh, process: int) -> None:
     """Another number of hosts than processes, and a mesh without this process."""
-    with pytest.raises(ValueError, match="devices of 2 processes, and the host count is 3"):
+    with pytest.raises(ValueError, match="devices of 2 processes, but the host count is 3"):
         HostShare.on_mesh(mesh, process, 3)
-    with pytest.raises(ValueError, match="devices of 1 processes, and the host count is 2"):
+    with pytest.raises(ValueError, match="devices of 1 processes, but the host count is 2"):
         HostShare.on_mesh(of_the_other, process, 2)
     with pytest.raises(ValueError, match="this process has no device in the mesh"):
         HostShare.on_mesh(of_the_other, 0, 1)

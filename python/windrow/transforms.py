@@ -1,4 +1,4 @@
-"""Grain transforms of single elements: from a request to its texts, from tokens to a batch's fields."""
+"""Grain transforms of single elements: from a request to its texts, and from tokens to a batch's fields."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,10 @@ _SCORED = ("loglikelihood", "loglikelihood_rolling")
 
 
 class ParseLMEval(grain.transforms.Map):
-    """Turns an lm_eval request into its texts: the one that is scored, and the prefix before it.
+    """Turns an lm_eval request into its texts: the scored text, and the prefix before it.
 
     A request's arguments are a context and a continuation, or a single text that
-    is scored whole, with an empty prefix. Whitespace stays where it is.
+    is scored whole, with an empty prefix. White space is not moved.
 
     Args:
         request_name: The key under which an element holds its request.
@@ -27,7 +27,7 @@ class ParseLMEval(grain.transforms.Map):
         self.request_name = request_name
 
     def map(self, item: "Mapping[str, int | Instance]") -> dict[str, Any]:
-        """The element with its request replaced by ``prefix`` and ``text``; all else is kept.
+        """The element with its request replaced by ``prefix`` and ``text``; everything else is kept.
 
         Args:
             item: An element with an lm_eval ``Instance`` of type ``loglikelihood`` or
@@ -36,7 +36,7 @@ class ParseLMEval(grain.transforms.Map):
 
         Raises:
             KeyError: The element has no request.
-            TypeError: The request is something else, or its texts are not strings.
+            TypeError: The request is not an ``Instance``, or its texts are not strings.
             ValueError: The request is of another type, or has no arguments.
 
         >>> from lm_eval.api.instance import Instance
@@ -60,7 +60,7 @@ def request_texts(request: Any, number: Any, most: int | None = 2) -> tuple[str,
         request: The request.
         number: Its number, for error messages, if it has one.
         most: How many arguments it may have; ``None`` for any number, of which
-            the first two count.
+            the first two are used.
 
     Raises:
         TypeError, ValueError: See `ParseLMEval`; or there are too many arguments.
@@ -72,7 +72,7 @@ def request_texts(request: Any, number: Any, most: int | None = 2) -> tuple[str,
     if request.request_type not in _SCORED:
         raise ValueError(
             f"{name} is of type {request.request_type!r}; only {' and '.join(_SCORED)} are scored "
-            "here: leave tasks that generate to windrow.JaxLM"
+            "here; use windrow.JaxLM for tasks that generate text"
         )
     if not arguments or (most is not None and len(arguments) > most):
         raise ValueError(
@@ -82,12 +82,12 @@ def request_texts(request: Any, number: Any, most: int | None = 2) -> tuple[str,
     for text in texts:
         if not isinstance(text, str):
             kind = type(text).__name__
-            raise TypeError(f"{name} has a {kind} among its arguments, {text!r:.60}; they must be texts")
+            raise TypeError(f"{name} has a {kind} among its arguments, {text!r:.60}; they must be strings")
     return ("", texts[0]) if len(texts) == 1 else (texts[0], texts[1])
 
 
 class CompleteLLMIndexedBatch(grain.transforms.Map):
-    """Adds to elements with tokens and an index the other fields of an `LLMIndexedBatch`.
+    """Completes elements with tokens and an index to the fields of an `LLMIndexedBatch`.
 
     >>> complete = CompleteLLMIndexedBatch().map(
     ...     {"inputs": np.array([[1, 2]]), "targets": np.array([[2, 3]]), "idx": np.array(0)})
@@ -100,8 +100,8 @@ class CompleteLLMIndexedBatch(grain.transforms.Map):
         """The element with the fields that can be derived, and without ``idx``.
 
         Documents count from 1, so that 0 can mark padding. Each is one sequence,
-        number 0, without borders inside. Fields the element already has, such as
-        segmentations, are kept as they are.
+        number 0, without borders inside. Fields that the element already has, such as
+        segmentations, are kept.
 
         Args:
             item: An element with ``inputs`` and ``targets``, integers
@@ -116,8 +116,8 @@ class CompleteLLMIndexedBatch(grain.transforms.Map):
 
         Raises:
             KeyError: ``inputs`` or ``targets`` is missing.
-            TypeError: ``idx`` is not of integers.
-            ValueError: Tokens are not ``[rows, length]``, ``idx`` has another number of
+            TypeError: ``idx`` is not an integer array.
+            ValueError: Tokens are not ``[rows, length]``, ``idx`` has a different number of
                 rows, or a document's number does not fit ``int32``.
         """
         for key in ("inputs", "targets"):
@@ -145,12 +145,12 @@ def _documents(idx: Any) -> dict[str, NDArray[Any]]:
     """The fields that number each row's document, from the rows' indexes."""
     idx = np.atleast_1d(idx)
     if idx.dtype.kind not in "iu":
-        raise TypeError(f"idx is of {idx.dtype}; it must be of integers")
+        raise TypeError(f"idx has dtype {idx.dtype}; it must be an integer array")
     numbers = idx.astype(np.int64) + 1
     if numbers.size and not 0 <= numbers.min() <= numbers.max() <= np.iinfo(np.int32).max:
         raise ValueError(
-            f"idx goes from {numbers.min() - 1} to {numbers.max() - 1}; "
-            "documents are numbered idx + 1 in int32, from 0"
+            f"idx ranges from {numbers.min() - 1} to {numbers.max() - 1}; "
+            "idx + 1 numbers the documents, so it must fit int32 and not be negative"
         )
     return {
         "document_idx": numbers.astype(np.int32),

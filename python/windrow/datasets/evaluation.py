@@ -1,4 +1,4 @@
-"""From requests to batches: the drop-in pipeline, and the same flow with everything a plan can do."""
+"""From requests to batches: the drop-in pipeline, and a dataset with all options of a plan."""
 
 import logging
 import os
@@ -41,18 +41,18 @@ def lmeval_preprocessing_pipeline(
     ``targets_segmentation`` is 1 where a token of the text is predicted, so the
     prefix is not scored. Sequences are sorted over all hosts, longest first, and
     each batch is padded to a multiple; only the last one has rows of padding.
-    Every host makes the same plan from the same requests, and so has as many
-    batches as the others, of the same shapes.
+    Every host makes the same plan from the same requests, so all hosts have the same
+    number of batches with the same shapes.
 
     Args:
         dataloading_host_index: This host's index, as ``jax.process_index()``.
         dataloading_host_count: The number of hosts, as ``jax.process_count()``.
-        global_mesh: The mesh; rows are split over all its axes. If its devices
-            are all of this process, batches hold only this host's rows.
-        dataset: All requests, the same on every host: ``Instance``s, of whose
-            arguments the first two count, or dictionaries with either ``req`` or
-            ``prefix`` and ``text``, and an ``idx`` if it is not the position. Anything
-            with a length and ``__getitem__``.
+        global_mesh: The mesh; rows are split over all its axes. If all its devices
+            belong to this process, batches hold only this host's rows.
+        dataset: All requests, the same on every host: ``Instance``s, of which the first
+            two arguments are used, or dictionaries with either ``req`` or ``prefix``
+            and ``text``, and an ``idx`` if it is not the position. Anything with a
+            length and ``__getitem__``.
         global_batch_size: Rows of a batch over all hosts.
         tokenizer_path: A ``tokenizer.json``, a directory with one, or a name on
             the hub.
@@ -61,7 +61,7 @@ def lmeval_preprocessing_pipeline(
         eos_token_id: The EOS token, for a tokenizer that names none itself.
         bos_token_id: The BOS token, for a tokenizer that names none itself.
         worker_count: How many workers prepare batches ahead of time; with 0, each
-            is made when it is asked for.
+            batch is made on request.
         worker_buffer_size: How many finished batches each worker keeps.
         padding_multiple: Padded lengths are multiples of this.
         use_thread_prefetch: Workers are threads instead of processes.
@@ -71,14 +71,13 @@ def lmeval_preprocessing_pipeline(
         ``document_idx`` is ``idx`` plus 1. Without requests it is empty.
 
     Raises:
-        ValueError: ``dataset`` has no end; the hosts or the mesh do not divide
-            ``global_batch_size``; the
-            tokenizer has neither BOS nor EOS and none is given; a number is out of
-            range; a request generates text.
+        ValueError: ``dataset`` is endless; ``global_batch_size`` is not divisible by the
+            number of hosts or devices; the tokenizer has neither BOS nor EOS and none is
+            given; a number is out of range; a request generates text.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
-        TypeError: ``dataset`` is no sequence, as a generator or a ``DataLoader``; or a
-            request, or one of its texts, is something else.
+        TypeError: ``dataset`` is not a sequence, but for example a generator or a
+            ``DataLoader``; or a request, or one of its texts, has the wrong type.
     """
     read_ahead = ReadAhead(worker_count, worker_buffer_size, use_thread_prefetch)
     global_batch_size = admit_count("global_batch_size", global_batch_size)
@@ -109,10 +108,10 @@ def evaluation_dataset(
 ) -> HostBatchDataset:
     """Requests as a Grain ``MapDataset`` of planned host batches.
 
-    Requests become segments exactly as in lm-eval's own backend, and
-    `BatchPolicy` decides on the batches. Every host makes the same plan and
-    collates its own rows. The dataset can be sliced, mapped, repeated, read by
-    worker processes and checkpointed like Grain's own.
+    Requests become segments as in lm-eval's own backend, and `BatchPolicy` decides
+    how they are batched. Every host makes the same plan and collates its own rows. The
+    dataset can be sliced, mapped, repeated, read by worker processes and checkpointed
+    like Grain's own.
 
     Args:
         requests: All requests, the same on every host, in the forms that
@@ -137,12 +136,12 @@ def evaluation_dataset(
         is a request's ``idx``.
 
     Raises:
-        ValueError: ``requests`` is empty, has no end, or is of several types; a request is faulty;
-            ``row_multiple`` or the policy cannot be followed.
+        ValueError: ``requests`` is empty, endless, or of several types; a request, ``row_multiple`` or the
+            policy is invalid.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
-        TypeError: ``requests`` is no sequence, as a generator or a ``DataLoader``; or a
-            request, or an argument, is something else.
+        TypeError: ``requests`` is not a sequence, but for example a generator or a ``DataLoader``; or a
+            request, or an argument, has the wrong type.
     """
     batch_policy = BatchPolicy(**policy)
     share = HostShare.contiguous(host_index, host_count)
@@ -169,23 +168,23 @@ def _first_token(tokenizer: Tokenizer, bos_token_id: int | None, eos_token_id: i
     first = next((token for token in tokens if token is not None), None)
     if first is None:
         raise ValueError(
-            f"tokenizer {tokenizer.name!r} names neither a BOS nor an EOS token, one of which begins every "
-            "sequence; give bos_token_id or eos_token_id"
+            f"tokenizer {tokenizer.name!r} has neither a BOS nor an EOS token, and every sequence begins "
+            "with one of them; give bos_token_id or eos_token_id"
         )
     return admit_count("bos_token_id" if tokens[0] == first else "eos_token_id", first, least=0)
 
 
 def _check_division(global_batch_size: int, host_count: int, mesh: Mesh, share: HostShare) -> None:
-    """Refuses a batch that hosts and their devices cannot split evenly."""
+    """Rejects a batch that hosts and devices cannot split evenly."""
     if global_batch_size % host_count:
         raise ValueError(
-            f"global_batch_size is {global_batch_size}, which {host_count} hosts do not divide; "
-            "give a multiple of dataloading_host_count"
+            f"global_batch_size is {global_batch_size}, which is not divisible by {host_count} hosts; "
+            "use a multiple of dataloading_host_count"
         )
     held = len(HostShare.of_sharding(RowSharding.over(mesh).by_rows).blocks)
     devices = held * share.block_count // len(share.blocks)
     if global_batch_size % devices:
         raise ValueError(
-            f"global_batch_size is {global_batch_size}, which all hosts' {devices} devices do not divide; "
-            f"give a multiple of {devices}"
+            f"global_batch_size is {global_batch_size}, which is not divisible by the {devices} devices of "
+            f"all hosts; use a multiple of {devices}"
         )

@@ -30,7 +30,7 @@ def admit_dataset(dataset: Any, name: str, *, finite: bool = True) -> grain.MapD
             "wrap a sequence with grain.MapDataset.source(sequence)"
         )
     if finite and is_endless(dataset):
-        raise ValueError(f"dataset has no end; put {name} before .repeat(), not behind it")
+        raise ValueError(f"dataset is endless; put {name} before .repeat(), not after it")
     return dataset
 
 

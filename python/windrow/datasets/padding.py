@@ -52,8 +52,8 @@ class PadBatchDataset(grain.MapDataset):
     Args:
         dataset: The dataset to pad.
         multiple_of: The global batch size; the length is raised to a multiple of it.
-        min_length: The minimum length, taken as it is: if it is larger than that
-            multiple, it is the length.
+        min_length: The minimum length, used without rounding if it is larger than that
+            multiple.
         pad_elem: The element to append, the same object each time.
 
     Raises:
@@ -171,7 +171,7 @@ class _Batch:
 
 
 def _check_alike(elements: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
-    """Refuses elements of a batch that are not dictionaries, or differ in keys or ranks."""
+    """Rejects elements of a batch that are not dictionaries, or differ in keys or ranks."""
     for index, element in elements:
         if not isinstance(element, Mapping):
             raise TypeError(
@@ -206,7 +206,7 @@ def _pad_batch_multiple(
 
     Args:
         batch: Arrays of one rank, equal in all axes but ``axis`` and 0.
-        multiple_of: ``axis`` is padded to the least multiple of this that holds the
+        multiple_of: ``axis`` is padded to the smallest multiple of this that holds the
             largest array.
         axis: The axis to pad, usually the sequence's.
         pad_value: What to pad with.
@@ -214,11 +214,11 @@ def _pad_batch_multiple(
             adds none.
 
     Returns:
-        A new array, of the dtype that NumPy's promotion gives the batch.
+        A new array, of the batch's promoted dtype.
 
     Raises:
         ValueError: ``batch`` is empty, its arrays differ in rank or in an axis
-            that is not padded, there is no such axis, ``pad_value`` does not fit
+            that is not padded, the axis does not exist, ``pad_value`` does not fit
             the dtype, or there are more than ``batch_size_pad`` rows.
 
     >>> _pad_batch_multiple([np.array([[1, 2]]), np.array([[11, 12, 13]])], multiple_of=4, axis=1)
@@ -291,7 +291,7 @@ def _fitting(pad_value: float, dtype: np.dtype[Any]) -> Any:
     with np.errstate(all="ignore"):
         value = np.asarray(pad_value).astype(dtype)
     if not np.array_equal(value, np.asarray(pad_value), equal_nan=value.dtype.kind in "fc"):
-        raise ValueError(f"pad_value {pad_value!r} does not fit arrays of {dtype}; give a value that does")
+        raise ValueError(f"pad_value {pad_value!r} does not fit arrays of {dtype}; choose one that does")
     return value
 
 

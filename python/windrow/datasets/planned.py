@@ -1,6 +1,6 @@
 """A plan's batches as Grain datasets: each element is one host's rows of one batch.
 
-Hosts exchange nothing: each has the same segments, makes the same plan, and
+Hosts do not communicate: each has the same segments, makes the same plan, and
 collates the rows it holds. An element is filled when it is requested, in one pass
 over each of its arrays.
 
@@ -51,7 +51,7 @@ class Sequences(NamedTuple):
     requests: NDArray[np.int64]
 
     def lengths(self) -> NDArray[np.int32]:
-        """The number of tokens the model sees of each segment, ``int32[n]``."""
+        """The number of input tokens of each segment, ``int32[n]``."""
         return (np.diff(self.offsets) - 1).astype(np.int32)
 
     def only(self, kept: NDArray[np.bool_]) -> "Sequences":
@@ -68,7 +68,7 @@ class Sequences(NamedTuple):
 class PlannedDataset(grain.MapDataset):
     """A plan's batches in the order they run; each element is one host's rows of a batch.
 
-    When pickled, the sequences and the plan's inputs travel as arrays that worker
+    A pickle refers to the sequences and the plan's inputs as files that worker
     processes map into memory. Each worker rebuilds the plan, which takes 28 bytes
     per segment.
 
@@ -153,7 +153,8 @@ class IndexedBatchDataset(PlannedDataset):
         super().__init__(plan, sequences, share)
         if plan.statistics["rows"] != plan.segment_count:
             raise ValueError(
-                "plan shares or packs rows; an LLMIndexedBatch has one segment a row: make it without"
+                "plan shares or packs rows, but an LLMIndexedBatch has one segment per row; "
+                "make the plan without them"
             )
 
     def _collate(self, batch: int, start: int, stop: int) -> LLMIndexedBatch:
@@ -229,7 +230,7 @@ class HostBatchDataset(PlannedDataset):
 
 
 def _check(plan: Plan, sequences: Sequences) -> None:
-    """Refuses sequences the plan was not made from."""
+    """Rejects sequences that the plan was not made from."""
     kinds = zip(Sequences._fields, sequences, (np.int32, np.int64, np.int32, np.int64), strict=True)
     for name, array, dtype in kinds:
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
@@ -243,20 +244,20 @@ def _check(plan: Plan, sequences: Sequences) -> None:
     requests = sequences.requests
     if len(requests) and not 0 <= requests.min() <= requests.max() < np.iinfo(np.int32).max:
         raise ValueError(
-            f"requests go from {requests.min()} to {requests.max()}; they must be from 0 to 2**31 - 2, "
-            "as batches count them in int32"
+            f"requests range from {requests.min()} to {requests.max()}; they must be from 0 to 2**31 - 2, "
+            "because batches store them as int32"
         )
     different = np.flatnonzero(sequences.lengths() != plan.lengths)
     if len(different):
         segment = different[0]
         raise ValueError(
-            f"segment {segment} has {sequences.lengths()[segment] + 1} tokens by offsets; by the plan it has "
-            f"{plan.lengths[segment]} and the one after them: make the plan from sequences.lengths()"
+            f"segment {segment} has {sequences.lengths()[segment] + 1} tokens in offsets, but "
+            f"{plan.lengths[segment]} + 1 in the plan; make the plan from sequences.lengths()"
         )
 
 
 def _spread(owners: NDArray[np.int64], spans: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """The owner of the span each read lies in; -1 where there is none."""
+    """The owner of the span that each read is in; -1 if there is none."""
     of_read = np.full(shape, -1, np.int32)
     counts = spans[:, 1] - spans[:, 0]
     before = spans[:, 0] - (np.cumsum(counts) - counts)

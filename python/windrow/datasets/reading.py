@@ -15,9 +15,9 @@ class ReadAhead:
     """Reads batches that workers prepare ahead of time.
 
     Each worker makes every ``worker_count``-th batch and keeps at most
-    ``worker_buffer_size`` finished ones; neither the order nor the content of
-    batches depends on it. Processes send arrays of one mebibyte and more through
-    shared memory, smaller ones through a pipe.
+    ``worker_buffer_size`` finished ones. Order and content of the batches do not depend
+    on these numbers. Processes send arrays of 1 MiB and more through shared memory,
+    smaller ones through a pipe.
 
     Attributes:
         worker_count: The number of workers; with 0, each batch is made when it is

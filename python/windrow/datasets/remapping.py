@@ -1,4 +1,4 @@
-"""Reordering, so that each host's contiguous slice, once batched, is its part of the global batches."""
+"""Reorders a dataset so that each host's contiguous slice, when batched, is its part of global batches."""
 
 from typing import Any, SupportsIndex
 
@@ -34,8 +34,8 @@ class MultihostSortedRemapDataset(grain.MapDataset):
 
     Raises:
         TypeError: ``dataset`` is not a ``MapDataset``.
-        ValueError: ``dataset`` is infinite, its length is not a multiple of the
-            global batch size, or the hosts do not divide that size.
+        ValueError: ``dataset`` is infinite, its length is not a multiple of the global
+            batch size, or that is not a multiple of the number of hosts.
 
     >>> list(MultihostSortedRemapDataset(
     ...     grain.MapDataset.source([1, 2, 3, 4, 5, 6, 7, 8]), global_batch_size=4, dataloader_host_count=2))
@@ -50,13 +50,13 @@ class MultihostSortedRemapDataset(grain.MapDataset):
         size = len(dataset)
         if global_batch_size % dataloader_host_count:
             raise ValueError(
-                f"global_batch_size is {global_batch_size}, which {dataloader_host_count} hosts do not "
-                "divide; give a multiple of dataloader_host_count"
+                f"global_batch_size is {global_batch_size}, which is not divisible by "
+                f"{dataloader_host_count} hosts; use a multiple of dataloader_host_count"
             )
         if size % global_batch_size:
             raise ValueError(
-                f"dataset has {size} elements, no multiple of the global batch size {global_batch_size}; "
-                "fill the last batch with PadBatchDataset first"
+                f"dataset has {size} elements, which is not a multiple of the global batch size "
+                f"{global_batch_size}; fill the last batch with PadBatchDataset first"
             )
         self._order = SharedArray(planning.multihost_remap(size, global_batch_size, dataloader_host_count))
 
@@ -69,7 +69,9 @@ class MultihostSortedRemapDataset(grain.MapDataset):
         size = len(self)
         epoch, position = split_index(index, size, str(self))
         if len(self._order.array) != size:
-            raise ValueError(f"dataset now has {size} elements; it was reordered with another number")
+            raise ValueError(
+                f"dataset now has {size} elements, but had {len(self._order.array)} when reordered"
+            )
         return self.dataset[epoch * size + int(self._order.array[position])]
 
     def __str__(self) -> str:

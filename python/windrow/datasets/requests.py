@@ -1,4 +1,4 @@
-"""From requests, in any of their forms, to the token sequences of a plan."""
+"""From requests, in all supported forms, to the token sequences of a plan."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +45,7 @@ class Texts(NamedTuple):
 
 
 def read_texts(requests: Iterable[Any], first: int = 0, most: int | None = 2) -> list[Texts]:
-    """The texts of requests, numbered from ``first`` where they carry no ``idx`` of their own.
+    """The texts of requests, numbered from ``first`` if they have no ``idx`` of their own.
 
     A request is an lm_eval ``Instance``, or a dictionary with either ``req``, an
     ``Instance``, or ``prefix`` and ``text``; each dictionary may have an ``idx``.
@@ -56,12 +56,12 @@ def read_texts(requests: Iterable[Any], first: int = 0, most: int | None = 2) ->
         requests: The requests.
         first: The number of the first one.
         most: How many arguments an ``Instance`` may have; ``None`` for any number, of
-            which the first two count.
+            which the first two are used.
 
     Raises:
         KeyError: A dictionary has neither.
         TypeError: A text is not a string, an ``idx`` is not an integer, or a request
-            is something else.
+            has another type.
         ValueError: A request generates text, its arguments are too few or too many,
             or its ``idx`` does not fit ``int32``.
     """
@@ -84,10 +84,10 @@ def texts_of(request: Any, number: int, most: int | None = 2) -> Texts:
     for key in ("prefix", "text"):
         if key not in item:
             raise KeyError(
-                f"request {number} has no {key!r} but {sorted(item)}; give 'req', or 'prefix' and 'text'"
+                f"request {number} has no {key!r}, only {sorted(item)}; give 'req', or 'prefix' and 'text'"
             )
         if not isinstance(item[key], str):
-            raise TypeError(f"{key} of request {number} is a {type(item[key]).__name__}; it must be a text")
+            raise TypeError(f"{key} of request {number} is a {type(item[key]).__name__}; it must be a string")
     if isinstance(item["idx"], bool) or not isinstance(item["idx"], (int, np.integer)):
         kind = type(item["idx"]).__name__
         raise TypeError(f"idx of request {number} is a {kind}; it must be a whole number")
@@ -100,7 +100,7 @@ def all_texts(argument: str, requests: Requests, most: int | None = 2) -> list[T
     """The texts of all requests of a sequence, as `read_texts` reads them.
 
     Raises:
-        TypeError, ValueError: Also where ``argument`` is no sequence, or has no end.
+        TypeError, ValueError: As for `read_texts`; or ``requests`` is not a sequence, or is endless.
     """
     admit_requests(argument, requests)
     return read_texts((requests[index] for index in range(len(requests))), most=most)
@@ -135,7 +135,7 @@ def segments_of(
 
     Raises:
         ValueError: Requests are of both types, or some cannot be scored and
-            ``on_bad_request`` is ``"raise"``; these are called by their ``idx``.
+            ``on_bad_request`` is ``"raise"``; the message names them by ``idx``.
     """
     if on_bad_request not in ("raise", "skip"):
         raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
@@ -143,20 +143,20 @@ def segments_of(
     bad = {}
     for at, reason in segments.report.skipped.items():
         begin = (texts[at].prefix + texts[at].text)[:_SHOWN]
-        bad[texts[at].idx] = f"{reason}; it begins {begin!r}"
+        bad[texts[at].idx] = f"{reason}; it starts with {begin!r}"
     leave_out(bad, on_bad_request)
     return segments
 
 
 def leave_out(bad: Mapping[int, str], on_bad_request: BadRequest) -> None:
-    """Refuses bad requests, or warns that they are left out.
+    """Raises an error for bad requests, or warns that they are left out.
 
     Args:
         bad: What is wrong with each, by its number.
         on_bad_request: ``"raise"``, or ``"skip"`` to leave them out.
 
     Raises:
-        BadRequestsError: A ``ValueError``, where bad requests are not left out.
+        BadRequestsError: A ``ValueError``, if there are bad requests that are not left out.
     """
     if bad and on_bad_request == "raise":
         raise BadRequestsError(bad)
@@ -164,7 +164,7 @@ def leave_out(bad: Mapping[int, str], on_bad_request: BadRequest) -> None:
 
 
 def warn_of(lines: Sequence[str]) -> None:
-    """Warns of requests that are left out, with what is wrong with each."""
+    """Warns about requests that are left out, with what is wrong with each."""
     more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
     if lines:
         LOGGER.warning("requests left out: %d\n%s", len(lines), "\n".join([*lines[:LISTED], *more]))
@@ -175,7 +175,7 @@ def _segments(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | No
     rolling = {each.rolling for each in texts}
     if len(rolling) == 2:
         raise ValueError(
-            "requests are of both types, loglikelihood and loglikelihood_rolling; make a dataset of each"
+            "requests are of both types, loglikelihood and loglikelihood_rolling; use one dataset for each"
         )
     if rolling == {True}:
         whole = [each.text for each in texts]

@@ -1,7 +1,7 @@
-"""What datasets keep between reads: arrays that pickle as file names, and the most recent reads.
+"""State that datasets keep between reads: arrays that pickle as file names, and recent reads.
 
 Grain pickles a dataset to send it to its worker processes. A `SharedArray`
-pickles as the name of a file that the workers map, so it takes memory once,
+pickles as the name of a file that the workers map, so it uses memory once,
 however many workers read it.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 _Value = TypeVar("_Value")
 
 INLINE_BYTES = 1 << 18
-"""Smaller arrays travel inside the pickle; they are not worth a file."""
+"""Arrays smaller than this are stored in the pickle itself."""
 
 
 class SharedArray:
@@ -64,8 +64,8 @@ def _map_file(path: str) -> SharedArray:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{path}, where a pickled dataset keeps a large array, is gone: it lives as long as the dataset "
-            "that was pickled; keep that one alive, or build the dataset again"
+            f"{path}, which holds a large array of a pickled dataset, is gone: it is deleted together with "
+            "the dataset that was pickled; keep that one alive, or build the dataset again"
         ) from error
     shared = SharedArray(mapped)
     shared._path = path
@@ -91,7 +91,7 @@ class RecentReads(Generic[_Value]):
         self._slots: OrderedDict[Hashable, _Slot[_Value]] = OrderedDict()
 
     def get(self, key: Hashable, read: Callable[[], _Value]) -> _Value:
-        """The value cached for ``key``, or else what ``read`` returns."""
+        """The value cached for ``key``, else the result of ``read``."""
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
             self._slots.move_to_end(key)

@@ -36,7 +36,7 @@ def token_length(item: Mapping[str, Any]) -> int:
     shape = np.shape(item["inputs"])
     if not shape:
         raise ValueError(
-            "inputs of an element is a single number; it must be an array whose last axis counts tokens"
+            "inputs of an element is a single number; it must be an array whose last axis is tokens"
         )
     return int(shape[-1])
 
@@ -50,15 +50,15 @@ class SortedDataset(grain.MapDataset):
     Args:
         dataset: The dataset to sort.
         key: What to sort by: a function of an element, or the keys themselves (an
-            array or a sequence), one per element. Given keys save reading the
-            elements, and apply to every epoch.
+            array or a sequence), one per element. With given keys the elements need
+            not be read, and the keys apply to every epoch.
         reverse: Sort in descending order. Ascending is the default.
 
     Raises:
         TypeError: ``dataset`` is not a ``MapDataset``; or, when the order is computed,
             keys cannot be compared.
-        ValueError: ``dataset`` is infinite, the number of keys is not that of the
-            elements, or, when the order is computed, a key is NaN.
+        ValueError: ``dataset`` is infinite, the number of keys differs from the number
+            of elements, or, when the order is computed, a key is NaN.
 
     >>> SortedDataset(grain.MapDataset.source([3, 1, 2]), lambda x: x)[0]
     1
@@ -99,17 +99,17 @@ class SortedDataset(grain.MapDataset):
     __repr__ = __str__
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the first epoch's order, which spares workers reading all elements; without given keys."""
+        """Adds the first epoch's order, so that workers need not read all elements; drops given keys."""
         self._order(0, len(self))
         return self.__dict__ | ({} if callable(self.key) else {"key": None})
 
     def _order(self, epoch: int, size: int) -> NDArray[np.int64]:
-        """The order of an epoch. That of the first is kept, and serves all epochs if keys were given."""
+        """The order of an epoch. The first epoch's order is kept, and used for all if keys were given."""
         key = self.key
         if self._first is not None and (epoch == 0 or not callable(key)) and len(self._first.array) == size:
             return self._first.array
         if not callable(key):
-            raise ValueError(f"dataset now has {size} elements; keys were given for another number")
+            raise ValueError(f"dataset now has {size} elements, which is not the number of given keys")
         order = self._orders.get((epoch, size), lambda: SharedArray(self._sorted(key, epoch, size)))
         if epoch == 0:
             self._first = order
@@ -139,11 +139,9 @@ def stable_order(keys: Sequence[Any] | NDArray[Any], reverse: bool) -> NDArray[n
         try:
             return np.array(sorted(range(len(keys)), key=keys.__getitem__, reverse=reverse), np.int64)
         except TypeError as error:
-            raise TypeError(f"key gives values that cannot be compared with each other: {error}") from error
+            raise TypeError(f"key returned values that cannot be compared: {error}") from error
     if array.dtype.kind == "f" and (missing := np.isnan(array)).any():
-        raise ValueError(
-            f"the key of element {missing.argmax()} is not a number (NaN), which has no place in an order"
-        )
+        raise ValueError(f"the key of element {missing.argmax()} is NaN, which cannot be sorted")
     if array.dtype.kind in "iu" and _fits_length(array):
         return planning.length_order(array.astype(np.int32), descending=reverse)
     if reverse:

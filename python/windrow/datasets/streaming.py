@@ -86,10 +86,10 @@ class StreamedBatchDataset(grain.IterDataset):
         self.padded_lengths = [admit_count("padded_lengths", length) for length in padded_lengths]
         self._share = share or HostShare((0,), 1)
         self._encode = encode
-        self._plan(np.zeros(0, np.int32))  # refuses arguments no window could be planned with
+        self._plan(np.zeros(0, np.int32))  # raises if no window could be planned with these arguments
         if window < batch_size:
             raise ValueError(
-                f"window is {window}, less than the {batch_size} rows of a batch; give several batches"
+                f"window is {window}, less than the {batch_size} rows of a batch; make it several batches"
             )
 
     @property
@@ -176,7 +176,7 @@ class _StreamIterator(grain.DatasetIterator):
     def set_state(self, state: dict[str, Any]) -> None:
         for key in ("before_window", "first_request", "next_batch"):
             if key not in state:
-                raise KeyError(f"state has no {key!r} but {sorted(state)}; give what get_state() returned")
+                raise KeyError(f"state has no {key!r}, only {sorted(state)}; pass the result of get_state()")
         self._before = copy.deepcopy(state["before_window"])
         self._requests.set_state(copy.deepcopy(self._before))
         self._first_request = state["first_request"]
@@ -201,8 +201,8 @@ class _StreamIterator(grain.DatasetIterator):
         self._batches = self._make(requests, self._first_request)
         if self._next_batch > len(self._batches):
             raise IndexError(
-                f"state's next_batch is {self._next_batch}, but its window has {len(self._batches)} batches; "
-                "it is of another stream or another policy"
+                f"the state's next_batch is {self._next_batch}, but its window has {len(self._batches)} "
+                "batches; the state belongs to another stream or another policy"
             )
 
     def _read_window(self) -> list[Any]:
@@ -232,14 +232,13 @@ def evaluation_stream(
     """A stream of requests as a Grain ``IterDataset`` of host batches, sorted and bucketed within windows.
 
     For requests that do not fit in memory; for those that do, `evaluation_dataset`
-    plans better. Requests become segments exactly as in lm-eval's own backend.
-    Batches have no other shapes than the planned ones, and an iterator can be
-    checkpointed after any batch.
+    plans better. Requests become segments as in lm-eval's own backend. Batches only
+    have the planned shapes, and an iterator can be checkpointed after any batch.
 
-    A request without an ``idx`` is numbered by its place in the stream, from 0. Behind
-    ``mp_prefetch``, each worker reads the whole stream, but encodes and plans only
-    every so many windows. Put ``mp_prefetch`` behind this dataset, not before it:
-    Grain's workers change the order of what they read.
+    A request without an ``idx`` is numbered by its position in the stream, from 0. With
+    ``mp_prefetch`` after this dataset, each worker reads the whole stream, but encodes
+    and plans only its share of the windows. Do not put ``mp_prefetch`` before this
+    dataset: Grain's workers change the order of what they read.
 
     Args:
         requests: The stream, the same on every host, in the forms that
@@ -265,7 +264,7 @@ def evaluation_stream(
 
     Raises:
         TypeError, ValueError: See `StreamedBatchDataset`; or, when a window is
-            read, a request cannot be scored. Errors call requests by number.
+            read, a request cannot be scored. Errors refer to requests by number.
         IndexError: There is no such host.
     """
     encode: Encode = partial(_stack, on_bad_request=on_bad_request)
@@ -283,7 +282,7 @@ def evaluation_stream(
 
 
 class _Encoder:
-    """Encodes a window's texts; when pickled, it carries its tokenizer's source if that is known."""
+    """Encodes a window's texts; a pickle contains the tokenizer or its source, as it was given."""
 
     def __init__(
         self,
@@ -308,7 +307,7 @@ class _Encoder:
 def _admit_stream(requests: Any) -> None:
     if isinstance(requests, grain.IterDataset):
         return
-    advice = "wrap the sequence it reads from: grain.MapDataset.source(sequence).to_iter_dataset()"
+    advice = "wrap its source sequence: grain.MapDataset.source(sequence).to_iter_dataset()"
     if isinstance(requests, grain.MapDataset):
         advice = "use .to_iter_dataset(), or windrow.evaluation_dataset"
     raise TypeError(f"requests must be a grain.IterDataset, not {type(requests).__name__}; {advice}")
@@ -317,7 +316,7 @@ def _admit_stream(requests: Any) -> None:
 def _readable(
     requests: list[Any], first: int, read: Callable[[Any, int], T], on_bad_request: BadRequest
 ) -> list[T]:
-    """What is read of each request, given with its number; those that cannot be read may be left out."""
+    """The result of ``read`` for each request and its number; invalid requests may be left out."""
     good, bad = [], []
     for number, request in enumerate(requests, first):
         try:
@@ -353,17 +352,18 @@ def _read_tokens(request: Any, number: int) -> tuple[np.ndarray[Any, np.dtype[np
 def _tokens(request: Mapping[str, Any], number: int) -> np.ndarray[Any, np.dtype[np.int32]]:
     if "tokens" not in request:
         raise KeyError(
-            f"request {number} has no 'tokens' but {sorted(request)}; give tokens, or a tokenizer for texts"
+            f"request {number} has no 'tokens', only {sorted(request)}; give tokens, or a tokenizer for texts"
         )
     tokens = np.asarray(request["tokens"])
     if tokens.ndim != 1 or not len(tokens) or tokens.dtype.kind not in "iu":
         raise ValueError(
             f"tokens of request {number} are {tokens.dtype}{list(tokens.shape)}; "
-            "they must be one or more whole numbers in a row"
+            "they must be a one-dimensional, non-empty sequence of integers"
         )
     if tokens.min() < 0 or tokens.max() > np.iinfo(np.int32).max:
         raise ValueError(
-            f"tokens of request {number} go from {tokens.min()} to {tokens.max()}; they must fit int32"
+            f"tokens of request {number} range from {tokens.min()} to {tokens.max()}; they must be "
+            "non-negative and fit int32"
         )
     return tokens.astype(np.int32)
 

@@ -1,4 +1,4 @@
-"""Where rows live: hosts' rows, and the global arrays they become."""
+"""Sharding: from each host's rows to global arrays, and agreement between hosts."""
 
 from jax.sharding import Mesh as Mesh
 

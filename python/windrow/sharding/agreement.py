@@ -1,9 +1,9 @@
-"""One check that every host was given the same work, before any of it is done.
+"""Checks that every host was given the same work, before any of it starts.
 
-Every host plans by itself, so hosts that were given different requests or
-settings would wait for each other for ever, or worse, would not. Process 0's
-hashes go to all, eight bytes a request, and each host's first mismatch is
-gathered; all hosts then see the same answer and raise the same error.
+Every host plans independently, so hosts with different requests or settings would
+deadlock or, worse, silently mix results. Process 0 broadcasts hashes, eight bytes per
+request, and each host's first mismatch is gathered. All hosts then see the same
+answer and raise the same error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from windrow.sharding.placing import from_host
 
 EXCERPT_BYTES = 64
-"""How much of a differing text or value each host shows the others: its start, and where it differs."""
+"""How many bytes of a differing value the error shows: of its start, and of where it differs."""
 
 
 class HostsDifferError(ValueError):
@@ -31,15 +31,15 @@ def check_agreement(
     settings: Mapping[str, str],
     request_name: Callable[[int], str] = "request {}".format,
 ) -> None:
-    """Refuses, on every host alike, requests or settings that are not the same on all.
+    """Raises the same error on every host if requests or settings differ between hosts.
 
-    Every host must call it, with the same names of settings. A single process
-    returns at once.
+    Every host must call it, with the same names of settings. With a single process it
+    returns immediately.
 
     Args:
-        requests: What identifies each request, such as its text; ``str`` of it counts.
-        settings: What else decides the run, by name.
-        request_name: How the error calls a request; process 0's counts.
+        requests: What identifies each request, such as its text; compared as ``str``.
+        settings: By name, whatever else affects the run.
+        request_name: Names a request in the error; process 0's name is used.
 
     Raises:
         HostsDifferError: Names the hosts, and the first setting or request that differs.
@@ -66,13 +66,13 @@ def check_agreement(
 
 
 def host_count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     count: int = jax.process_count()
     return count
 
 
 def is_first_host() -> bool:
-    """Whether this is process 0, which alone writes files and shows progress."""
+    """Whether this is process 0, the only one that writes files and shows progress."""
     return jax.process_index() == 0
 
 
@@ -88,12 +88,12 @@ def share_from_first_host(data: bytes) -> bytes:
 
 
 def gather_from_hosts(array: NDArray[Any]) -> NDArray[Any]:
-    """Every host's array, ``[hosts, ...]``, on every host; all are of one shape. Every host must call it."""
-    return _between_hosts(array, _as_it_is)
+    """Every host's array, ``[hosts, ...]``, on every host; shapes must match. Every host must call it."""
+    return _between_hosts(array, _unchanged)
 
 
 def _refuse(what: str, others: NDArray[np.bool_], here: str) -> NoReturn:
-    """Raises the same error everywhere: which hosts differ, and what two of them hold."""
+    """Raises the same error on every host: which hosts differ, and what two of them have."""
     hosts = np.flatnonzero(others)
     own = here.encode(errors="replace")
     theirs = share_from_first_host(own)
@@ -104,24 +104,24 @@ def _refuse(what: str, others: NDArray[np.bool_], here: str) -> NoReturn:
     starts = _excerpts(own[:EXCERPT_BYTES])
     message = (
         f"hosts were not given the same work: {what} on process {', '.join(map(str, hosts))} "
-        "is not process 0's. "
+        "differs from process 0's. "
         f"Process 0 has {starts[0]!r}, process {hosts[0]} has {starts[hosts[0]]!r}. "
     )
     if differs >= EXCERPT_BYTES:
         places = _excerpts(own[differs:][:EXCERPT_BYTES])
-        message += f"From byte {differs} on these are {places[0]!r} and {places[hosts[0]]!r}. "
+        message += f"From byte {differs} on they are {places[0]!r} and {places[hosts[0]]!r}. "
     raise HostsDifferError(message + "Start every process with the same command, files and package versions.")
 
 
 def _excerpts(own: bytes) -> list[str]:
-    """What each host shows of its text."""
+    """Each host's excerpt, on every host."""
     room = np.zeros(EXCERPT_BYTES, np.uint8)
     room[: len(own)] = np.frombuffer(own, np.uint8)
     return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in gather_from_hosts(room)]
 
 
 def _digests(texts: Sequence[str]) -> NDArray[np.uint32]:
-    """``uint32[n, 2]``: eight bytes a text. JAX would cut 64-bit words in half without a word."""
+    """``uint32[n, 2]``: eight bytes per text, as 32-bit words because JAX truncates 64-bit ones."""
     data = b"".join(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest() for text in texts)
     return np.frombuffer(data, np.uint32).reshape(len(texts), 2)
 
@@ -132,7 +132,7 @@ def _from_first_host(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _between_hosts(array: NDArray[Any], combine: Callable[[jax.Array], jax.Array]) -> NDArray[Any]:
-    """Combines all hosts' arrays on one device of each host, so that a word travels once to a host."""
+    """Combines all hosts' arrays using one device per host, so that each host receives data once."""
     first: dict[int, Any] = {}
     for device in jax.devices():
         first.setdefault(device.process_index, device)
@@ -147,7 +147,7 @@ def _between_hosts(array: NDArray[Any], combine: Callable[[jax.Array], jax.Array
     return gathered
 
 
-def _as_it_is(whole: jax.Array) -> jax.Array:
+def _unchanged(whole: jax.Array) -> jax.Array:
     return whole
 
 

@@ -1,7 +1,7 @@
-"""The batches of a dataloader in order, from any place in it.
+"""The batches of a dataloader in order, from any position.
 
-A sequence is sliced. Anything else is iterated: to resume, its iterator's own
-state is restored if it keeps one, as Grain's do, else batches are skipped.
+A sequence is sliced. Anything else is iterated; to resume, its iterator's own state is
+restored if it keeps one, as Grain's do, else batches are skipped.
 
 ```text
 dataloader          [a b c d]
@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 
 class BatchSequence(Protocol):
-    """What batches are read from: a Grain ``MapDataset``, or any sequence that can be sliced."""
+    """A source of batches: a Grain ``MapDataset``, or any sequence that supports slicing."""
 
     def __len__(self) -> int: ...
 
@@ -29,7 +29,7 @@ Read = Callable[[Any], Iterable[Any]]
 
 
 class BatchFeed(Iterator[Any]):
-    """A dataloader's batches. It is opened, which may start workers, for the first batch.
+    """A dataloader's batches. The dataloader is opened, which may start workers, at the first batch.
 
     Args:
         dataloader: A `BatchSequence`, or anything that can be iterated.
@@ -55,7 +55,7 @@ class BatchFeed(Iterator[Any]):
 
     @property
     def is_at_end(self) -> bool:
-        """Whether a sequence has no batch left; of other dataloaders that is not known."""
+        """Whether a sequence has no batch left; unknown for other dataloaders."""
         return self._is_sequence and self._given >= len(self._dataloader)
 
     def __next__(self) -> Any:
@@ -82,8 +82,8 @@ class BatchFeed(Iterator[Any]):
             return BatchFeed(self._dataloader, self._read, state)
         if state < self._given:
             raise ValueError(
-                f"dataloader is an iterator and has given {self._given} batches, so it cannot go back to "
-                f"batch {state}; give what the iterator was made from"
+                f"dataloader is an iterator that has already given {self._given} batches, so it cannot go "
+                f"back to batch {state}; pass the iterable that it was made from"
             )
         self._given += sum(1 for _ in islice(self._dataloader, state - self._given))
         return self

@@ -1,12 +1,10 @@
-"""Starting one process of several, and leaving at once when it fails.
+"""Joins the processes of a distributed run, and exits immediately when one of them fails.
 
-A process that fails and lingers strands its peers: JAX's own exit waits for
-them, and they wait in a collective. Here it prints what went wrong and is gone,
-so that their collectives fail in turn; what they wait for otherwise ends with
-the heartbeat timeout.
+A failed process that does not exit strands its peers: JAX waits for them at exit, while
+they wait in a collective. Here it prints the error and exits, so their collectives fail
+too; any other wait ends with the heartbeat timeout.
 
-Where the launcher has started one process alone, nothing is started here and
-nothing waits.
+If the launcher started only one process, none of this applies.
 """
 
 import os
@@ -24,16 +22,16 @@ from jax.experimental.multihost_utils import sync_global_devices
 from windrow.sharding.agreement import HostsDifferError
 
 HEARTBEAT_TIMEOUT = 60
-"""Seconds after which a process that is silent counts as gone, unless told otherwise."""
+"""Default number of seconds after which a silent process counts as dead."""
 
 SHUTDOWN_TIMEOUT = 600
-"""Seconds that a process which is done waits for the others, one of which may still write files."""
+"""Seconds that a finished process waits for the others, one of which may still be writing files."""
 
 MEETING_SECONDS = 10
-"""How long a process that was given other work waits until all have said so."""
+"""Seconds that processes with different work wait until all of them have printed the error."""
 
 SLURM_NAMES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
-"""What JAX reads of a Slurm step."""
+"""The variables of a Slurm step that JAX reads."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,14 @@ class Launch:
     """How this process finds the others.
 
     Attributes:
-        coordinator: Process 0's address, ``host:port``; where ``None``, the launcher's
-            own variables are used, if they tell of several processes.
-        process_count: How many processes there are; 1 runs alone, whatever the launcher.
-        process_id: Which of them this is, from 0.
-        heartbeat_timeout: Seconds after which a silent process counts as gone.
+        coordinator: Process 0's address, ``host:port``; if ``None``, the launcher's
+            environment variables decide.
+        process_count: The number of processes; 1 runs alone, whatever the launcher.
+        process_id: The index of this process, from 0.
+        heartbeat_timeout: Seconds after which a silent process counts as dead.
 
     Raises:
-        ValueError: Some of the first three are given and some are not, or a number is
-            out of range.
+        ValueError: Only some of the first three are given, or a number is out of range.
     """
 
     coordinator: str | None = None
@@ -58,7 +55,7 @@ class Launch:
     heartbeat_timeout: int = HEARTBEAT_TIMEOUT
 
     def __post_init__(self) -> None:
-        """Refuses what JAX would wait for in vain."""
+        """Rejects settings with which JAX would wait forever."""
         if self.heartbeat_timeout < 1:
             raise ValueError(f"--heartbeat-timeout must be at least 1 second, not {self.heartbeat_timeout}")
         if self.process_count == 1 and self.coordinator is None and self.process_id in (None, 0):
@@ -67,7 +64,7 @@ class Launch:
         if any(one is None for one in given) and any(one is not None for one in given):
             raise ValueError(
                 "give --coordinator, --process-count and --process-id together, or none of them; "
-                "--process-count 1 alone runs without others"
+                "--process-count 1 alone runs a single process"
             )
         if self.coordinator is None or self.process_count is None or self.process_id is None:
             return
@@ -86,8 +83,8 @@ class Launch:
         """Joins the other processes, if there are any; returns whether there are.
 
         Call it before JAX computes anything. With several processes it sets
-        ``LOCAL_RANK``, by which lm_eval knows that process 0 alone has the results,
-        and silences the progress bars and the Weights & Biases runs of all others.
+        ``LOCAL_RANK``, which tells lm_eval that only process 0 has the results, and
+        disables the progress bars and Weights & Biases runs of the others.
         """
         if jax.distributed.is_initialized():
             return self._joined()
@@ -121,19 +118,19 @@ class Launch:
 
 
 def device_platform() -> str:
-    """What this process computes on: ``"cpu"``, ``"gpu"``, ``"tpu"``."""
+    """The platform of this process: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
     return jax.default_backend()
 
 
 def find_launcher(environment: Mapping[str, str]) -> str | None:
-    """What started several processes of which this is one, as JAX will find it; ``None`` if nothing did.
+    """The launcher that started this process as one of several, as JAX detects it; ``None`` if there is none.
 
     Args:
-        environment: The process's variables, after ``import jax``, which notes there
-            that it runs on a Cloud TPU machine.
+        environment: The environment variables, after ``import jax``, which records there
+            whether it runs on a Cloud TPU machine.
 
     Raises:
-        ValueError: Several were started in a way that JAX cannot join them from.
+        ValueError: Several processes were started in a way that JAX cannot join.
 
     >>> find_launcher({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) is None  # an allocation, but no step
     True
@@ -143,8 +140,8 @@ def find_launcher(environment: Mapping[str, str]) -> str | None:
     if (count := _number(environment, "OMPI_COMM_WORLD_SIZE")) > 1:
         if "OMPI_MCA_orte_hnp_uri" not in environment:
             raise ValueError(
-                f"Open MPI started {count} processes, but this version of it does not tell where the first "
-                "one is; give --coordinator HOST:PORT --process-count $OMPI_COMM_WORLD_SIZE "
+                f"Open MPI started {count} processes, but this version of it does not say where the first "
+                "one runs; give --coordinator HOST:PORT --process-count $OMPI_COMM_WORLD_SIZE "
                 "--process-id $OMPI_COMM_WORLD_RANK"
             )
         return "Open MPI"
@@ -154,15 +151,15 @@ def find_launcher(environment: Mapping[str, str]) -> str | None:
     if workers is not None:
         several = "," in workers or _number(environment, "MEGASCALE_NUM_SLICES") > 1
         return "Cloud TPU" if several else None
-    # The machine's metadata tell how many workers there are; JAX asks them. One alone does not wait.
+    # JAX reads the number of workers from the machine's metadata. A single worker does not wait.
     return None if "TPU_SKIP_MDS_QUERY" in environment else "Cloud TPU"
 
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """Ends this process at once, whatever went wrong inside, if there are other processes.
+    """Exits immediately after any error inside, if there are other processes.
 
-    The error is printed first. Without other processes errors go on as usual. For
+    The error is printed first. Without other processes it propagates as usual. For
     scripts that call ``jax.distributed.initialize`` themselves:
 
     ```python
@@ -182,10 +179,10 @@ def leaving_at_once() -> Iterator[None]:
 
 
 def leave(error: BaseException) -> NoReturn:
-    """Prints an error and ends this process without waiting for anyone."""
+    """Prints an error and exits without waiting for other processes."""
     print(_told(error), file=sys.stderr)
     if isinstance(error, HostsDifferError):
-        # All hosts come here with the same words. Process 0's end ends the others, so each speaks first.
+        # All hosts get here with the same error. Process 0's exit ends the others, so they print it first.
         sys.stderr.flush()
         waiting = Thread(target=_meet, daemon=True)
         waiting.start()
@@ -206,18 +203,16 @@ def _told(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "windrow: interrupted"
     if isinstance(error, SystemExit):
-        return f"windrow: {error.code}" if isinstance(error.code, str) else "windrow: stops here"
+        return f"windrow: {error.code}" if isinstance(error.code, str) else "windrow: stopped"
     story = "".join(traceback.format_exception(error)).rstrip()
-    # Where a collective runs outside a compiled step, JAX may raise a ValueError for a lost connection.
+    # If a collective runs outside a compiled step, JAX may raise a ValueError for a lost connection.
     lost = any(words in str(error) for words in ("Gloo", "closed by peer", "reset by peer"))
     if isinstance(error, jax.errors.JaxRuntimeError) or lost:
         return (
-            f"{story}\nwindrow: a step that all processes take part in failed. Unless this process is "
-            "itself at fault, a peer went away; its own output says why."
+            f"{story}\nwindrow: a step that needs all processes failed. Unless this process itself caused "
+            "it, another process has exited; see its output for the reason."
         )
-    return (
-        f"{story}\nwindrow: {type(error).__name__}: {error}; this process leaves, and its peers end with it"
-    )
+    return f"{story}\nwindrow: {type(error).__name__}: {error}; this process exits, and the others with it"
 
 
 def _status(error: BaseException) -> int:

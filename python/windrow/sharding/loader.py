@@ -1,7 +1,7 @@
-"""From a host's rows to global arrays on a mesh.
+"""From each host's rows to global arrays on a mesh.
 
 A batch's rows are split evenly over all axes of the mesh. Each host provides the
-rows its devices hold, and no data moves between hosts:
+rows that its devices hold, and no data moves between hosts:
 
 ```text
 8 rows, 4 devices on 2 hosts      rows 0-1   2-3   4-5   6-7
@@ -31,11 +31,11 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HostShare:
-    """Which rows of every batch a host holds, in blocks of equal size.
+    """The rows of every batch that a host holds, in blocks of equal size.
 
     Attributes:
-        blocks: The blocks the host holds, ascending.
-        block_count: How many blocks a batch's rows are split into.
+        blocks: The host's blocks, ascending.
+        block_count: The number of blocks that a batch's rows are split into.
 
     >>> HostShare((0, 1, 3), 4).row_ranges(8)
     [(0, 4), (6, 8)]
@@ -59,15 +59,15 @@ class HostShare:
     def on_mesh(cls, mesh: Mesh, host_index: int, host_count: int) -> Self:
         """The share of a host if rows are split over all axes of a mesh.
 
-        On a mesh of one process hosts hold equal runs of rows, in their order.
-        On a mesh of several, the host is this process and holds the rows of its
-        devices, wherever in the mesh they are.
+        On a mesh of a single process, hosts hold equal consecutive runs of rows. On a
+        mesh of several processes, the host is this process and holds the rows of its
+        devices, wherever they are in the mesh.
 
         Raises:
-            TypeError: ``mesh`` is none.
+            TypeError: ``mesh`` is not a mesh.
             IndexError: There is no such host.
-            ValueError: The mesh has devices of another number of processes, or
-                none of this one.
+            ValueError: The number of processes in the mesh is not the number of hosts,
+                or the mesh has no device of this process.
         """
         if not isinstance(mesh, Mesh):
             raise TypeError(f"mesh must be a jax.sharding.Mesh, not {type(mesh).__name__}")
@@ -77,8 +77,8 @@ class HostShare:
             return share
         if len(processes) != host_count:
             raise ValueError(
-                f"the mesh has devices of {len(processes)} processes, and the host count is {host_count}; "
-                "give one host for each process"
+                f"the mesh has devices of {len(processes)} processes, but the host count is {host_count}; "
+                "use one host per process"
             )
         return cls.of_sharding(RowSharding.over(mesh).by_rows)
 
@@ -90,7 +90,7 @@ class HostShare:
         slices = sharding.addressable_devices_indices_map((size,)).values()
         begins = {index[0].indices(size)[0] for index in slices if index is not None}
         if not begins:
-            raise ValueError("this process has no device in the mesh; give a mesh with devices of every host")
+            raise ValueError("this process has no device in the mesh; use a mesh with devices of every host")
         return cls(tuple(sorted(begin // block_size for begin in begins)), size // block_size)
 
     def row_ranges(self, rows: int) -> list[tuple[int, int]]:
@@ -114,28 +114,28 @@ class MultiHostDataLoadIterator:
     ``reset_after_epoch`` is set. ``next()``, ``get_state()`` and ``set_state()`` act on
     the latest epoch.
 
-    A state depends neither on hosts nor on workers: written by four hosts with
-    two workers each, it resumes on two hosts with none.
+    A state does not depend on the number of hosts or workers: a state from four hosts
+    with two workers each can be resumed on two hosts without workers.
 
     Args:
         dataloader: The host's rows of every batch: pytrees of arrays whose first
-            axis counts rows (or whatever else is split over the devices). A
-            sequence, a Grain dataset, or anything that can be iterated.
+            axis is rows (or whatever else is split over the devices). A sequence, a
+            Grain dataset, or any iterable.
         global_mesh: The mesh over all hosts' devices.
         iterator_length: Steps per epoch; by default the dataloader's length. If the
             dataloader ends earlier, so does the epoch, and a warning is logged.
-        dataset_size: The number of elements in the dataset, for the caller's use.
+        dataset_size: The number of elements in the dataset; not used by windrow.
         reset_after_epoch: Whether every epoch starts at the first batch.
         read: How to iterate over a slice of a sequence, for example with worker
             processes; one batch after another by default.
 
     Attributes:
-        sharding: Dimension 0 split over all axes of the mesh.
+        sharding: The sharding of the batches: dimension 0 split over all axes of the mesh.
 
     Raises:
         TypeError: ``global_mesh`` is not a mesh, or ``iterator_length`` not an integer.
-        ValueError: ``iterator_length`` is negative; or a dataloader that is itself an
-            iterator would have to start over, which it cannot.
+        ValueError: ``iterator_length`` is negative; or the dataloader is itself an iterator
+            and would have to start over.
 
     >>> mesh = jax.make_mesh((4, 2), ("data", "tensor"))
     >>> loader = MultiHostDataLoadIterator([np.zeros((8, 2)), np.ones((8, 2))], mesh)
@@ -190,8 +190,8 @@ class MultiHostDataLoadIterator:
         """The position of the latest epoch: ``step`` and ``iterator_length``.
 
         There is a third key, ``data``, if an iterator of the dataloader has a state of
-        its own, or if earlier epochs have used batches of the same pass. Ready for
-        JSON, as far as that state is.
+        its own, or if earlier epochs have used batches of the same pass. It can be
+        written as JSON if that state can.
         """
         return self._epoch.get_state()
 
@@ -200,14 +200,14 @@ class MultiHostDataLoadIterator:
 
         Raises:
             KeyError: ``state`` lacks ``step`` or ``iterator_length``.
-            ValueError: ``state`` belongs to an iterator of another length.
+            ValueError: ``state`` belongs to an iterator with a different length.
             IndexError: ``step`` is out of range.
         """
         self._epoch.set_state(state)
         self._resuming = True
 
     def close(self) -> None:
-        """Ends the workers of the latest epoch."""
+        """Stops the workers of the latest epoch."""
         self._epoch.close()
 
     def _begin(self, feed: BatchFeed) -> "_Epoch":
@@ -263,7 +263,7 @@ class _Epoch(Iterator[Any]):
         except StopIteration:
             if not may_be_over:
                 raise
-        # The epoch before used up the dataloader to the last batch, so this one starts over.
+        # The previous epoch used up the dataloader, so this one starts over.
         self.feed = self.feed.from_start()
         return next(self.feed)
 
@@ -275,15 +275,15 @@ class _Epoch(Iterator[Any]):
     def set_state(self, state: Mapping[str, Any]) -> None:
         for key in ("step", "iterator_length"):
             if key not in state:
-                raise KeyError(f"state has no {key!r} but {sorted(state)}; give what get_state() returned")
+                raise KeyError(f"state has no {key!r}, only {sorted(state)}; pass the result of get_state()")
         if state["iterator_length"] != self._length:
             raise ValueError(
-                f"state's iterator_length is {state['iterator_length']}, and this iterator's is "
-                f"{self._length}; it is of other data or another batch size"
+                f"the state's iterator_length is {state['iterator_length']}, but this iterator's is "
+                f"{self._length}; the state belongs to other data or another batch size"
             )
         step = operator.index(state["step"])
         if step < 0 or (self._length is not None and step > self._length):
-            raise IndexError(f"state's step is {step}, out of range for {self._length} steps")
+            raise IndexError(f"the state's step is {step}, out of range for {self._length} steps")
         self.go_to(self.feed.at(state.get("data", step)), step)
 
     def go_to(self, feed: BatchFeed, step: int) -> None:
@@ -304,13 +304,13 @@ class _Placement:
         self._block_at = {block: at for at, block in enumerate(self._share.blocks)}
 
     def __call__(self, rows: Any) -> jax.Array:
-        # What came out of shared memory is copied: JAX keeps memory that it can use as it is, and of
-        # shared memory a container may have as little as 64 MB.
+        # Arrays in shared memory are copied: JAX keeps memory that it can alias, and a container may have
+        # only 64 MB of shared memory.
         mine = rows if type(rows) is np.ndarray else np.array(rows, subok=False)
         held = len(self._share.blocks)
         if mine.ndim == 0 or len(mine) % held:
             raise ValueError(
-                f"a part of the batch has shape {mine.shape}; its first axis is to be split over the {held} "
+                f"an array of the batch has shape {mine.shape}; its first axis is split over the {held} "
                 "devices of this process, so it must be a multiple of that"
             )
         if held == self._share.block_count:

@@ -1,14 +1,13 @@
-"""What memory the devices have for batches, and what a compiled program needs of it.
+"""How much memory the devices have for batches, and how much a compiled program needs.
 
-What is needed is read from the compiled program, which nothing runs for: its
-arguments but the parameters, its outputs, its temporaries, less what outputs take
-over from arguments. What there is, is told by the devices, or, for CPUs, by the
-machine or the caller.
+The need is read from the compiled program without running it: its arguments other than
+the parameters, its outputs and its temporaries, minus outputs that alias arguments. The
+available memory comes from the devices or, on CPUs, from the machine or the caller.
 
-On CPUs this leaves things out: XLA hands some parts of a program to libraries whose
-own memory is not in its account, temporaries of one program may overlap with the
-next one's, and the allocator keeps some of what is freed. Processes were seen to take
-up to 2.4 times what XLA says, so that only a part of a CPU's budget is planned for.
+On CPUs the need is underestimated: XLA does not count the memory of libraries that it
+calls, the temporaries of consecutive programs may overlap, and the allocator keeps some
+freed memory. Processes have been measured at up to 2.4 times XLA's figure, so only a
+part of a CPU's budget is used.
 """
 
 import os
@@ -31,28 +30,28 @@ from windrow.sharding.rows import RowSharding
 from windrow.sizing import show_bytes
 
 DEVICE_SHARE = 0.9
-"""How much of what a device has left is planned for; the rest is for its libraries and for gaps."""
+"""The fraction of a device's free memory to use; the rest is for its libraries and for fragmentation."""
 
 CPU_SHARE = 0.35
-"""The same for a CPU's budget, where programs take more than XLA's account of them."""
+"""The same for a CPU's budget, where programs take more memory than XLA reports."""
 
 AVAILABLE_SHARE = 0.5
-"""Without a budget, how much of a machine's available memory the processes on it take together."""
+"""Without a budget, the fraction of a machine's available memory that all processes on it use together."""
 
 UNKNOWN_AVAILABLE = 4 << 30
-"""What a machine is taken to have available where it does not tell."""
+"""The available memory to assume if the machine does not report it, in bytes."""
 
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """The memory of a sharding's devices that batches may take.
+    """The memory that batches may take on a sharding's devices.
 
-    Every process of the sharding must use it alike: the least of all counts.
+    Every process of the sharding must make the same calls; the smallest value of all applies.
 
     Attributes:
-        sharding: Its devices are asked.
-        asked: Bytes of each device, or of each process where devices are CPUs;
-            ``None`` for what there is.
+        sharding: The sharding whose devices are used.
+        asked: Bytes per device, or per process if the devices are CPUs; ``None`` for all
+            that is available.
     """
 
     sharding: RowSharding
@@ -60,7 +59,7 @@ class DeviceMemory:
 
     @cached_property
     def budget(self) -> int:
-        """Bytes that batches may take; the same on every host. To be asked for when parameters are placed."""
+        """Bytes that batches may take, the same on every host. Access it after placing the parameters."""
         divided = self._on_cpu and self.asked is None
         here = self._asked_of_cpu() if self._on_cpu else self._left_of_devices()
         machine = np.frombuffer(blake2b(socket.gethostname().encode(), digest_size=4).digest(), np.uint32)
@@ -70,40 +69,40 @@ class DeviceMemory:
 
     @property
     def room(self) -> int:
-        """Bytes of the budget that are planned for."""
+        """Bytes of the budget that are used for planning."""
         return int(self.budget * (CPU_SHARE if self._on_cpu else DEVICE_SHARE))
 
     def need(self, program: Any, arrays: Any) -> int:
-        """Bytes that a program needs beside the parameters, in the memory that the budget is of.
+        """Bytes of the budget's memory that a program needs on top of the parameters.
 
         Args:
-            program: As ``jit(...).lower(params, *arrays).compile()`` gives it.
-            arrays: A pytree of ``jax.ShapeDtypeStruct`` with shardings: all but the parameters.
+            program: The result of ``jit(...).lower(params, *arrays).compile()``.
+            arrays: A pytree of ``jax.ShapeDtypeStruct`` with shardings: all arguments but the parameters.
         """
         analyse = getattr(program, "memory_analysis", None)
         if analyse is None or (analysis := analyse()) is None:
-            reason = "jax.disable_jit() is on" if analyse is None else "this backend does not tell"
+            reason = "jax.disable_jit() is on" if analyse is None else "this backend does not report it"
             raise ValueError(
-                f"'auto' follows what memory compiled programs need, and {reason}; "
-                "give batch_size or tokens_per_batch as a number"
+                f"'auto' depends on the memory that compiled programs need, but {reason}; "
+                "set batch_size or tokens_per_batch to a number"
             )
         given = sum(_shard_bytes(array) for array in jax.tree.leaves(arrays))
         made = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
         return int(given + made + analysis.temp_size_in_bytes) * self._sharing
 
     def largest_need(self, needs: list[int]) -> int:
-        """The largest of all hosts' needs. Every host must call it, with as many."""
+        """The largest need of all hosts. Every host must call it, with the same number of needs."""
         kib = gather_from_hosts(np.array([-(-need >> 10) for need in needs], np.uint32))
         return int(kib.max(initial=0)) << 10
 
     def refusal(self, what: str, need: int, remedy: str) -> ValueError:
-        """An error that says that not even the least fits."""
-        there = f"{show_bytes(self.budget)} that there are"
+        """The error for a batch that does not fit although it is the smallest possible."""
+        there = f"{show_bytes(self.budget)} available"
         if self.asked is not None:
-            there = f"{show_bytes(self.asked)} that memory_budget allows"
+            there = f"{show_bytes(self.asked)} allowed by memory_budget"
         return ValueError(
-            f"{what} needs {show_bytes(need)} beside the parameters, and {show_bytes(self.room)} of the "
-            f"{there} can be planned for; {remedy}"
+            f"{what} needs {show_bytes(need)} on top of the parameters, but only {show_bytes(self.room)} of "
+            f"the {there} can be used; {remedy}"
         )
 
     @cached_property
@@ -114,7 +113,7 @@ class DeviceMemory:
 
     @property
     def platform(self) -> str:
-        """JAX's name for the kind of the devices: ``"cpu"``, ``"gpu"``, ``"tpu"``."""
+        """JAX's name for the devices' platform: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
         return str(self.sharding.mesh.devices.flat[0].platform)
 
     @property
@@ -123,7 +122,7 @@ class DeviceMemory:
 
     @property
     def _sharing(self) -> int:
-        """How many devices share the memory that the budget is of."""
+        """How many devices share the budget's memory."""
         return max(1, len(self._local)) if self._on_cpu else 1
 
     def _asked_of_cpu(self) -> int:
@@ -136,21 +135,21 @@ class DeviceMemory:
             left.append(self.asked)
         if not left:
             raise ValueError(
-                "these devices do not tell how much memory they have, which 'auto' follows; "
-                "give memory_budget, or batch_size or tokens_per_batch as a number"
+                "these devices do not report how much memory they have, which 'auto' depends on; "
+                "set memory_budget, or set batch_size or tokens_per_batch to a number"
             )
         return int(min(left))
 
 
 @contextmanager
 def telling_of_memory(what: str) -> Iterator[None]:
-    """Makes of JAX's error where memory runs out one that says for what, and what helps.
+    """Replaces JAX's out-of-memory error by one that names the batch and the settings that help.
 
     Args:
-        what: What was to run, with its shape.
+        what: What is being run, with its shape.
 
     Raises:
-        MemoryError: In place of a ``RESOURCE_EXHAUSTED`` of JAX.
+        MemoryError: In place of JAX's ``RESOURCE_EXHAUSTED``.
     """
     try:
         yield
@@ -158,14 +157,14 @@ def telling_of_memory(what: str) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise MemoryError(
-            f"out of memory in {what}; give a smaller batch_size or tokens_per_batch, "
-            "tokens_per_batch='auto' (with a memory_budget, if other work needs memory, too), or a smaller "
-            f"max_length. JAX says: {str(error).splitlines()[0]}"
+            f"out of memory in {what}; lower batch_size or tokens_per_batch, use tokens_per_batch='auto' "
+            "(with a memory_budget if other programs need memory too), or lower max_length. "
+            f"JAX says: {str(error).splitlines()[0]}"
         ) from error
 
 
 def available_bytes() -> int:
-    """Bytes of this machine's memory, or of what the process may use of it, that are available."""
+    """Bytes of available memory on this machine, or within this process's container limit."""
     known = [_meminfo(), _free_in_group()]
     return min((number for number in known if number is not None), default=UNKNOWN_AVAILABLE)
 
@@ -184,7 +183,7 @@ def _meminfo() -> int | None:
 
 
 def _free_in_group() -> int | None:
-    """What is left of a container's limit."""
+    """The free part of a container's memory limit."""
     for folder, limit, usage in (
         ("/sys/fs/cgroup", "memory.max", "memory.current"),
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),

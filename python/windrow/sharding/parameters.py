@@ -1,4 +1,4 @@
-"""A model's parameters on the mesh that rows are on."""
+"""Places a model's parameters on the mesh of the rows."""
 
 from hashlib import blake2b
 from typing import Any
@@ -15,15 +15,14 @@ from windrow.sharding.rows import RowSharding, automatic, device_order
 
 
 def put_params(params: Any, rows: RowSharding) -> Any:
-    """The parameters on the mesh of ``rows``: leaves of one device, and NumPy's, are copied to all of it.
+    """The parameters on the mesh of ``rows``. NumPy arrays and arrays on one device are replicated.
 
-    Leaves that lie on the mesh's devices stay as they are, without a copy. NumPy arrays are always copied,
-    so they may be overwritten afterwards. With several hosts, all must
-    call it; what each brings by itself must be the same.
+    Leaves that are already on the mesh's devices are not copied. NumPy arrays are always copied, so the
+    caller may overwrite them afterwards. With several hosts, all must call it, with the same local values.
 
     Raises:
         TypeError: A leaf is not an array.
-        ValueError: A leaf was deleted, or lies on several devices that are not the mesh's.
+        ValueError: A leaf was deleted, or is on several devices that are not the mesh's.
         HostsDifferError: Hosts have different values.
     """
     check_alive(params)
@@ -35,7 +34,7 @@ def put_params(params: Any, rows: RowSharding) -> Any:
 
 
 def check_alive(params: Any) -> None:
-    """Refuses parameters whose memory is gone.
+    """Rejects parameters whose memory is gone.
 
     Raises:
         ValueError: A leaf has been deleted; the message names it.
@@ -44,33 +43,33 @@ def check_alive(params: Any) -> None:
         if isinstance(leaf, jax.Array) and leaf.is_deleted():
             raise ValueError(
                 f"{name_of(path)} has been deleted: it was donated to a compiled function (donate_argnums), "
-                "such as a training step, or delete() was called on it; make a new model from the "
-                "parameters as they are now"
+                "such as a training step, or delete() was called on it; create a new model from the "
+                "current parameters"
             )
 
 
 def put_like(params: Any, known: Any) -> Any:
-    """Parameters in place of others: each leaf where the other's lies.
+    """New parameters, each leaf with the sharding of the one it replaces.
 
     Args:
-        params: The new parameters, anywhere.
-        known: Those that :func:`put_params` gave before, of the same structure, shapes and dtypes.
+        params: The new parameters, on any devices.
+        known: Parameters from :func:`put_params`, with the same structure, shapes and dtypes.
 
     Raises:
-        ValueError: They are not. The message names the first leaf.
+        ValueError: Structure, shapes or dtypes differ. The message names the first leaf.
     """
     check_alive(params)
     new, old = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (params, known))
     for path in dict.fromkeys([*old, *new]):
         if path not in new or path not in old:
-            which = "missing" if path not in new else "new"
-            raise ValueError(f"{name_of(path)} is {which}; the parameters must be those of the same model")
+            which = "missing" if path not in new else "unexpected"
+            raise ValueError(f"{name_of(path)} is {which}; the parameters must belong to the same model")
         _check_leaf(name_of(path), new[path])
         shapes = [_shape(leaf) for leaf in (new[path], old[path])]
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f"{name_of(path)} is {shapes[0]}, and it was {shapes[1]}; the parameters must be those of "
-                "the same model, in the same dtype"
+                f"{name_of(path)} is {shapes[0]}, but was {shapes[1]}; the parameters must belong to the "
+                "same model and have the same dtypes"
             )
     leaves = [_moved(new[path], leaf) for path, leaf in old.items()]
     return jax.tree.unflatten(jax.tree.structure(known), leaves)
@@ -112,14 +111,14 @@ def _put(path: tuple[Any, ...], leaf: Any, rows: RowSharding) -> jax.Array:
     if lies.device_set == rows.sharding.device_set and not isinstance(lies, NamedSharding):
         return leaf
     raise ValueError(
-        f"{name_of(path)} lies on the devices {_names(lies)}, and rows on {_names(rows.sharding)}; "
-        "give as sharding or mesh one with the parameters' devices in their order, or put the parameters "
-        "on that of the rows"
+        f"{name_of(path)} is on devices {_names(lies)}, but rows are on {_names(rows.sharding)}; pass a "
+        "sharding or mesh with the parameters' devices in the same order, or move the parameters to the "
+        "rows' devices"
     )
 
 
 def _copied(leaf: Any, rows: RowSharding) -> jax.Array:
-    """The leaf on every device. ``device_put`` would ask for equally many devices on each host."""
+    """The leaf on every device. ``device_put`` would need equally many devices on each host."""
     if jax.process_count() == 1 or _is_keys(leaf):
         copied: jax.Array = jax.device_put(_owned(leaf), rows.replicated)
         return copied
@@ -135,7 +134,7 @@ def _on_host(leaf: Any) -> NDArray[Any]:
 
 
 def _digests(params: Any) -> dict[str, str]:
-    """What identifies the values of leaves that each host brings by itself."""
+    """Hashes of the leaves that are local to each host."""
     told = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not isinstance(leaf, jax.Array) or _is_local(leaf):
@@ -154,8 +153,8 @@ def _check_leaf(name: str, leaf: Any) -> None:
         return
     if not isinstance(leaf, int | float | complex | np.generic):
         raise TypeError(
-            f"{name} is {_kind(leaf)}; keep arrays alone in params, and let the model's functions hold the "
-            "rest, as equinox.partition and flax.nnx.split divide them"
+            f"{name} is {_kind(leaf)}; params must contain only arrays. Keep the rest in the model's "
+            "functions; equinox.partition and flax.nnx.split separate the two"
         )
 
 
@@ -167,22 +166,22 @@ def _kind(leaf: Any) -> str:
 
 
 def _owned(leaf: Any) -> Any:
-    """The leaf, a copy where it is NumPy's: JAX on the CPU may use that memory as it is."""
+    """The leaf, copied if it is a NumPy array: JAX on the CPU may alias its memory."""
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 def _is_keys(leaf: Any) -> bool:
-    """Whether it is an array of random keys."""
+    """Whether the leaf is an array of random keys."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _is_local(leaf: jax.Array) -> bool:
-    """Whether it lies on one device, which is this process's."""
+    """Whether the leaf is on a single device of this process."""
     return len(leaf.sharding.device_set) == 1 and leaf.is_fully_addressable
 
 
 def _names(sharding: jax.sharding.Sharding) -> str:
-    """The ids of a sharding's devices, in their order where it has one; only the first of many."""
+    """The ids of a sharding's devices, in order if it has one; at most the first 16."""
     devices = (
         device_order(sharding.mesh) if isinstance(sharding, NamedSharding) else list(sharding.device_set)
     )

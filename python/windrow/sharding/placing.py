@@ -1,4 +1,4 @@
-"""From a host's memory to global arrays, nothing moving between hosts."""
+"""From host memory to global arrays, without communication between hosts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 def place(
     shape: tuple[int, ...], sharding: NamedSharding, fill: Callable[[int, int], NDArray[np.generic]]
 ) -> jax.Array:
-    """A global array of which this host fills only what its devices hold.
+    """A global array; this host fills only the parts that its devices hold.
 
     Args:
         shape: The global shape.
-        sharding: Its sharding.
-        fill: ``fill(start, stop)`` gives a new array with ``start:stop`` of the
-            leading axis and all of the others. It is called once for each
-            distinct range, however many devices hold it, and what it returns
-            must not be written again: JAX may use that memory as it is.
+        sharding: The array's sharding.
+        fill: ``fill(start, stop)`` returns a new array with ``start:stop`` of the leading
+            axis and all of the others. It is called once per distinct range, however
+            many devices hold it. Its result must not be modified: JAX may alias it.
     """
     filled: dict[tuple[int, int], NDArray[np.generic]] = {}
 
@@ -39,6 +38,6 @@ def from_host(
     sharding: NamedSharding,
     part: Callable[[tuple[slice, ...] | None], Any],
 ) -> jax.Array:
-    """``jax.make_array_from_callback``, as the explicit transfer that it is under ``jax.transfer_guard``."""
+    """``jax.make_array_from_callback``, allowed by ``jax.transfer_guard`` like other explicit transfers."""
     with jax.transfer_guard_host_to_device("allow"):
         return jax.make_array_from_callback(shape, sharding, part)

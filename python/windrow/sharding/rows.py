@@ -1,8 +1,8 @@
-"""Where rows live: each host's rows become global arrays under the caller's sharding.
+"""How rows are split over devices: each host's rows become global arrays under the caller's sharding.
 
-Every host builds the same plan, so a host knows by itself which rows its devices
-hold. It fills exactly those and hands them to
-:func:`jax.make_array_from_callback`, which moves nothing between hosts.
+Every host makes the same plan, so it knows which rows its devices hold. It fills only
+those and passes them to :func:`jax.make_array_from_callback`, without communication
+between hosts.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 class RowSharding:
     """How the rows of a batch are split over devices.
 
-    The rows are split into ``groups`` equal, consecutive groups; each group lies
-    on one device, or on several that hold copies of it (tensor parallelism).
+    The rows are split into ``groups`` equal, consecutive groups. Each group is on one
+    device, or on several that hold copies of it (tensor parallelism).
 
     Attributes:
         sharding: The sharding of an array ``[rows, length]``. All axes of its mesh are automatic.
-        explicit: Which axes of the caller's own mesh are explicit: a model's functions are traced
-            under a mesh on which they are.
+        explicit: The explicit axes of the caller's own mesh; a model's functions are traced with
+            them.
     """
 
     sharding: NamedSharding
@@ -33,18 +33,18 @@ class RowSharding:
 
     @classmethod
     def over(cls, where: NamedSharding | Mesh | None = None, params: Any = None) -> "RowSharding":
-        """Rows under a given sharding, over all axes of a mesh, or where the caller works.
+        """Rows under a given sharding, over all axes of a mesh, or on the caller's mesh.
 
         Args:
-            where: A sharding for ``[rows, length]``, or a mesh. The devices may be in any order. Where
-                ``None``, the mesh of ``jax.set_mesh`` counts, then that of the parameters, then one of
+            where: A sharding for ``[rows, length]``, or a mesh. The devices may be in any order. If
+                ``None``, the mesh of ``jax.set_mesh`` is used, else that of the parameters, else one of
                 all devices.
             params: A model's parameters. On a mesh that was not given as ``where``, rows are split over
                 the axes that no parameter is split over, or over all if there are none.
 
         Raises:
             TypeError: ``where`` is neither a ``NamedSharding`` nor a ``Mesh`` of devices.
-            ValueError: It is for more axes than two, or leaves open where rows lie.
+            ValueError: The spec has more than two axes, or leaves the placement of rows open.
 
         >>> RowSharding.over(Mesh(np.array(jax.devices()[:1]), ("data",))).groups
         1
@@ -61,14 +61,14 @@ class RowSharding:
             raise ValueError(f"sharding must be for [rows, length], but its spec {where.spec} has more axes")
         if PartitionSpec.UNCONSTRAINED in where.spec:
             raise ValueError(
-                f"sharding's spec {where.spec} leaves open where rows lie; name the mesh axes that each "
-                "dimension is split over, or None for none"
+                f"sharding's spec {where.spec} is unconstrained; name the mesh axes that each dimension is "
+                "split over, or None"
             )
         return cls(NamedSharding(automatic(where.mesh), where.spec), explicit_axes(where.mesh))
 
     @cached_property
     def mesh(self) -> Mesh:
-        """The mesh of devices, whose axes are all automatic."""
+        """The mesh, with automatic axes."""
         return automatic(self.sharding.mesh)
 
     @cached_property
@@ -78,7 +78,7 @@ class RowSharding:
 
     @cached_property
     def length_multiple(self) -> int:
-        """Into how many parts each row is split; padded lengths must be a multiple of it."""
+        """The number of parts each row is split into; padded lengths must be a multiple of it."""
         return prod(self.sharding.mesh.shape[axis] for axis in self._axes(1))
 
     def _axes(self, dimension: int) -> tuple[str, ...]:
@@ -86,22 +86,22 @@ class RowSharding:
 
     @cached_property
     def groups(self) -> int:
-        """Into how many groups the rows of a batch are split; rows must be a multiple of it."""
+        """The number of groups that a batch's rows are split into; rows must be a multiple of it."""
         return prod(self.sharding.mesh.shape[axis] for axis in self.row_axes)
 
     @cached_property
     def by_rows(self) -> NamedSharding:
-        """The sharding of an array whose leading axis counts rows or groups and is the only one split."""
+        """The sharding of an array that is split only along its leading axis of rows or groups."""
         return NamedSharding(self.sharding.mesh, PartitionSpec(self.row_axes or None))
 
     @cached_property
     def replicated(self) -> NamedSharding:
-        """The sharding of an array that every device holds whole."""
+        """The sharding of a fully replicated array."""
         return NamedSharding(self.sharding.mesh, PartitionSpec())
 
 
 def _where_the_caller_works(params: Any) -> NamedSharding:
-    """Rows on the mesh in force, on that of the parameters, or on all devices."""
+    """Rows on the current mesh, on that of the parameters, or on all devices."""
     lies = [leaf.sharding for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
     placed = [sharding for sharding in lies if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1]
     mesh: Any = jax.sharding.get_mesh()
@@ -129,7 +129,7 @@ def explicit_axes(mesh: Any) -> tuple[str, ...]:
 
 
 def automatic(mesh: Any) -> Mesh:
-    """The mesh with automatic axes: itself, or one of the same devices."""
+    """The mesh with automatic axes: itself, or one with the same devices."""
     if not isinstance(mesh, Mesh):
         raise TypeError(f"the sharding's mesh must be a jax.sharding.Mesh of devices, not {mesh}")
     if all(axis is AxisType.Auto for axis in mesh.axis_types):
@@ -138,5 +138,5 @@ def automatic(mesh: Any) -> Mesh:
 
 
 def device_order(mesh: Any) -> list[Any]:
-    """A mesh's devices, one after the other; none if it is abstract."""
+    """A mesh's devices in order; empty if it is abstract."""
     return list(mesh.devices.flat) if isinstance(mesh, Mesh) else []
