@@ -96,7 +96,7 @@ def test_tasks_are_listed(tmp_path):
         (["run", "--tasks", "choices", "--model_args", "{broken"], "--model_args must be name=value"),
         (
             ["run", "--tasks", "nothing", "--include_path", "TASKS"],
-            "unknown task 'nothing'; windrow ls lists the tasks",
+            "unknown task 'nothing'; windrow ls lists all tasks",
         ),
         (
             ["run", "--tasks", "choises", "--include_path", "TASKS"],
@@ -127,9 +127,12 @@ def test_tasks_are_listed(tmp_path):
         ),
         (
             ["plan", "--tasks", "x", "--tokenizer", "y", "--plot", "z.pdf"],
-            "end the name in .svg or .png, not 'z.pdf'",
+            "the name must end in .svg or .png, not 'z.pdf'",
         ),
-        (["plan", "--tasks", "x", "--tokenizer", "y", "--json", "/no/such/z"], "its folder does not exist"),
+        (
+            ["plan", "--tasks", "x", "--tokenizer", "y", "--json", "/no/such/z"],
+            "directory does not exist",
+        ),
         (["plan", "--tasks", "x", "--tokenizer", "y", "--limit", "0"], "--limit must be above 0"),
         (
             ["plan", "--tasks", "x", "--tokenizer", "y", "--batch-size", "9", "--devices", "8"],
@@ -171,7 +174,7 @@ def test_what_is_told_of_an_error():
     assert told(ValueError("a is 3; it must be 4")) == "a is 3; it must be 4"
     assert told(KeyError("no such task")) == "no such task"
     assert told(RuntimeError("RESOURCE_EXHAUSTED: 3 GB")).startswith(
-        "RuntimeError: RESOURCE_EXHAUSTED: 3 GB; ask for smaller batches"
+        "RuntimeError: RESOURCE_EXHAUSTED: 3 GB; use smaller batches"
     )
     assert told(AssertionError()) == "AssertionError"
     with pytest.raises(ValueError, match="own") as caught:

@@ -96,8 +96,8 @@ def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
     status, said = command.interrupt()
     assert status == 130
     assert (
-        said == "windrow: interrupted; no results are kept. With --use_cache FILE they are, "
-        "and the same command resumes"
+        said == "windrow: interrupted; no results were kept. Use --use_cache FILE to keep them "
+        "and resume with the same command"
     )
 
 

@@ -24,7 +24,7 @@ def test_a_path_below_a_file_is_refused_before_the_run(tmp_path):
         *RUN, "--include_path", write_tasks(tmp_path), "--output_path", tmp_path / "file" / "out"
     )
     assert is_one_line(result), result.stderr
-    assert f"{tmp_path}/file is a file, not a directory; give another directory" in result.stderr
+    assert f"{tmp_path}/file is a file, not a directory; choose another directory" in result.stderr
     assert "Running loglikelihood requests" not in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "tasks", "texts.jsonl"]
 
@@ -33,14 +33,14 @@ def test_a_path_below_a_file_is_refused_before_the_run(tmp_path):
 def test_a_file_is_no_directory(tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        OSError, match=f"--output_path '{tmp_path}/{name}' cannot be written: .*/file is a file"
+        OSError, match=f"--output_path '{tmp_path}/{name}' is not writable: .*/file is a file"
     ):
         Output(str(tmp_path / name))
 
 
 def test_a_file_system_without_write_access():
     with pytest.raises(
-        OSError, match=r"--output_path '/proc/out' cannot be written: .* in /proc; give another"
+        OSError, match=r"--output_path '/proc/out' is not writable: .* in /proc; choose another"
     ):
         Output("/proc/out")
 
@@ -61,7 +61,7 @@ def small_files(size):
 
 
 def test_a_disk_without_room(tmp_path):
-    with small_files(TRIAL_BYTES // 2), pytest.raises(OSError, match="cannot be written: File too large in"):
+    with small_files(TRIAL_BYTES // 2), pytest.raises(OSError, match="is not writable: File too large in"):
         Output(str(tmp_path / "not" / "yet"))
     assert list(tmp_path.iterdir()) == []
 
@@ -79,7 +79,7 @@ def test_files_come_as_a_whole_or_not_at_all(tmp_path):
     results = saved(output)
     saved(output, "samples_none_2026.jsonl", "")
     samples = saved(output, "samples_choices_2026.jsonl", "{}\n" * 1000)
-    full = pytest.raises(OSError, match=r"cannot be written any more: .*File too large")
+    full = pytest.raises(OSError, match=r"is no longer writable: .*File too large")
     with small_files(2000), full as raised:
         output.deliver({"windrow": "a report"})
     stage = Path(re.search(r"; the results are in (.*)$", str(raised.value))[1])
@@ -105,7 +105,7 @@ def test_what_lm_eval_could_not_save_is_named(tmp_path):
     output = Output(str(tmp_path))
     saved(output)
     saved(output, "samples_choices_2026.jsonl", '{}\n{"torn"')
-    with pytest.raises(OSError, match=r"lm_eval could not save samples_choices_2026\.jsonl as a whole"):
+    with pytest.raises(OSError, match=r"lm_eval could not save samples_choices_2026\.jsonl completely"):
         output.deliver(None)
     with pytest.raises(OSError, match="lm_eval could not save its results"):
         Output(str(tmp_path)).deliver({"windrow": "a report"})
@@ -147,9 +147,7 @@ def test_a_run_whose_place_is_gone_says_where_its_results_are(tmp_path):
         env={**os.environ, "PYTHONPATH": str(TESTS)},
     )
     assert is_one_line(result), result.stderr
-    stage = Path(
-        re.search(r"cannot be written any more: .*; the results are in (.*)$", result.stderr.strip())[1]
-    )
+    stage = Path(re.search(r"is no longer writable: .*; the results are in (.*)$", result.stderr.strip())[1])
     names = sorted(path.name.split("_2")[0] for path in stage.rglob("*") if path.is_file())
     assert names == ["results", "samples_choices", "windrow_report"]
     assert "|choices|" in result.stdout

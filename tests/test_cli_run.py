@@ -96,7 +96,7 @@ def test_the_report_adds_up(tmp_path):
     assert tokens["rows"] == sum(lengths)
     assert (report["segments"], report["shared"], report["rows"]) == (24, 12, 12)
     assert report["generation"]["generated_tokens"] <= 12 * 4
-    for words in ("12 share another's row", ", host 0.", f"{tokens['real']:,} real"):
+    for words in ("12 deduplicated", ", host 0.", f"{tokens['real']:,} real"):
         assert words in result.stdout
 
 

@@ -18,7 +18,7 @@ PRINTED = {
     "flax_linen": r"(?s)Make hay while the sun shines\..*the same with a head of its own as without",
     "flax_nnx": r"right: 0\.[0-5]\d before training, (0\.9\d|1\.00) after it",
     "grain_batches": r"(?s)20 segments in 20 rows, 3 batches.*perplexity of a byte: \d+\.\d",
-    "plain_jax": r"right: 0\.[6-9]\d\n.*requests +80: 0 share another's row",
+    "plain_jax": r"right: 0\.[6-9]\d\n.*requests +80: 0 deduplicated",
     "plan_batches": r"the best lengths, 8 at most +1\.\d+ in \d shapes",
     "recurrent": r"(?s)163 tokens scored in chunks of 64, as if at once.*'generated_tokens': 16",
     "sharded": r"8 devices: rows in 4 parts; each holds \(64, 128\) of \(64, 256\)",

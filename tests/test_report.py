@@ -59,7 +59,7 @@ def test_the_summary_fits_a_screen(report):
     assert max(map(len, lines)) <= 120
     for words in (
         "8 × cpu on 2 hosts",
-        "4 share another's row",
+        "4 deduplicated",
         "1 truncated",
         "2 skipped",
         "20.0% of them padding",
@@ -114,7 +114,7 @@ def test_what_is_no_report_is_refused(tmp_path):
         find_reports(tmp_path)
     part = '{"windrow": "1", "seconds": {}, "devices": {}, "model": "m"}'
     told = (
-        ("[1]", "is not a report of windrow run"),
+        ("[1]", "is not a report from windrow run"),
         ("{", "is not JSON"),
         (part, "it lacks requests, rows"),
     )
@@ -194,7 +194,7 @@ def test_a_raster_has_the_colors_of_the_shapes():
 
 
 def test_a_picture_in_another_format_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"end the name in .svg or .png, not 'x.pdf'"):
+    with pytest.raises(ValueError, match=r"the name must end in .svg or .png, not 'x.pdf'"):
         require_format("--plot", Path("x.pdf"))
     monkeypatch.setattr("windrow.report.pictures.find_spec", lambda name: None)
     require_format("--plot", Path("x.svg"))

@@ -60,7 +60,7 @@ def test_a_report_is_a_dictionary_that_prints_a_summary(model):
     assert isinstance(windrow_report, RunReport)
     assert json.loads(json.dumps(windrow_report)) == dict(windrow_report)
     lines = str(windrow_report).splitlines()
-    assert lines[0] == "requests    0: 0 share another's row, 0 truncated, 0 skipped"
+    assert lines[0] == "requests    0: 0 deduplicated, 0 truncated, 0 skipped"
     assert lines[-1].startswith("seconds     tokenize ")
     assert repr(windrow_report) == str(windrow_report)
     table = ElementTree.fromstring(windrow_report._repr_html_())

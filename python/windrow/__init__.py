@@ -1,7 +1,7 @@
 """Evaluate JAX language models on lm-evaluation-harness tasks.
 
-Names are loaded where they are first used, so that ``import windrow`` is quick
-and pulls in neither JAX, Grain nor lm_eval.
+Names are imported when they are first used, so ``import windrow`` is fast and does not
+import JAX, Grain or lm_eval.
 """
 
 from importlib import import_module
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = version("windrow")
 
-_ROOMS = {
+_MODULES = {
     "BatchPolicy": "windrow.policy",
     "JaxLM": "windrow.harness",
     "LanguageModel": "windrow.model",
@@ -48,9 +48,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'windrow' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_ROOMS[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
-"""A drop-in for the evaluation pipeline that windrow grew out of, ``xlstm_jax.dataset.lmeval_pipeline``.
+"""A drop-in replacement for the pipeline that windrow grew out of, ``xlstm_jax.dataset.lmeval_pipeline``.
 
-Requests become prefix and text (`ParseLMEval`), then tokens, then batches. What
-the names stand for lives in `windrow.transforms`, `windrow.datasets`,
-`windrow.batch` and `windrow.sharding`; here they are only gathered.
+Requests become prefix and text (`ParseLMEval`), then tokens, then batches. All names are
+defined in `windrow.transforms`, `windrow.datasets`, `windrow.batch` and
+`windrow.sharding`, and only re-exported here.
 """
 
 from windrow.batch import LLMIndexedBatch as LLMIndexedBatch

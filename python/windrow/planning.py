@@ -1,8 +1,7 @@
-"""Planning, step by step: every function takes and returns NumPy arrays.
+"""The steps of planning: every function takes and returns NumPy arrays.
 
-Nothing here copies or casts silently; each function releases the GIL while it
-works, and refuses bad input by naming the argument, the offending index and the
-value.
+Nothing is copied or cast silently. Each function releases the GIL while it works, and
+raises errors that name the argument, the offending index and the value.
 """
 
 from windrow._rust import Plan as Plan

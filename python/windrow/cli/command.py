@@ -1,4 +1,4 @@
-"""From a command line to its command, and from what goes wrong to one line that helps."""
+"""Parses the command line, runs the command, and turns errors into a single helpful line."""
 
 import argparse
 import os
@@ -25,12 +25,11 @@ windrow COMMAND --help explains a command. The guide: docs/ in the sources, or m
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status.
 
-    A mistake of the caller's ends in one line on standard error and status 2. Ctrl-C
-    ends with status 130; the process is gone at once where ``arguments`` is ``None``,
-    as it is on a console.
+    A user error ends with one line on standard error and status 2. Ctrl-C ends with
+    status 130; on the console (``arguments`` is ``None``), the process exits immediately.
 
     Args:
-        arguments: The words after ``windrow``; those of this process by default.
+        arguments: The arguments after ``windrow``; by default those of this process.
     """
     console = arguments is None
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         status = ending.failed(error)
     if console and status == INTERRUPTED:
-        # Threads may still compile for minutes, and Python's own exit would wait for them.
+        # Threads may still be compiling for minutes, and the interpreter would wait for them.
         os._exit(status)
     return status
 

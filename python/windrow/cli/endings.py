@@ -1,10 +1,9 @@
-"""How a command ends that does not end well: one line on standard error, and no waiting.
+"""Ends a failed or interrupted command with one line on standard error, without delay.
 
-Python raises ``KeyboardInterrupt`` only between two of its own instructions, so a
-process that waits for a device or a compiler would not heed Ctrl-C until that is
-done, and where it is raised inside a callback, such as one of the garbage
-collector's, it is lost. Here a thread is woken by the signal itself and ends the
-process if nobody else has done so within half a second.
+Python raises ``KeyboardInterrupt`` only between bytecode instructions, so a process that
+waits for a device or a compiler would ignore Ctrl-C until that is done. If it is raised
+inside a callback, such as one of the garbage collector's, it is lost. Here the signal
+wakes a thread, which ends the process unless it has ended within half a second.
 """
 
 import os
@@ -21,16 +20,16 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 INTERRUPTED = 130
-"""The exit status after Ctrl-C: 128 and the signal's number, as shells have it."""
+"""The exit status after Ctrl-C: 128 plus the signal's number, as in shells."""
 
 MISTAKE = 2
 FAULT = 1
 
 GRACE = 0.5
-"""Seconds that the main thread has to heed Ctrl-C by itself."""
+"""Seconds that the main thread has to react to Ctrl-C."""
 
 TRACEBACK = "WINDROW_TRACEBACK"
-"""The environment variable that, set to anything, brings tracebacks back."""
+"""The environment variable that, set to anything, enables tracebacks."""
 
 _PACKAGE = Path(__file__).parents[1]
 _TASK_FILES = {("api", name) for name in ("task.py", "metrics.py", "samplers.py", "filter.py")}
@@ -42,10 +41,10 @@ class Ending:
     """How this process's command ends.
 
     Args:
-        owns_process: Whether the process may be ended and its signals be watched.
+        owns_process: Whether to watch signals and possibly exit the process.
 
     Attributes:
-        farewell: Makes what is said after Ctrl-C; a command puts its own here.
+        farewell: Returns the message after Ctrl-C; commands may replace it.
     """
 
     def __init__(self, owns_process: bool) -> None:
@@ -54,7 +53,7 @@ class Ending:
         self._signalled, self._said, self._lock = Event(), Event(), Lock()
 
     def failed(self, error: Exception) -> int:
-        """Says what is wrong; returns the exit status. What Ctrl-C led to is no error of its own."""
+        """Prints an error and returns the exit status. Errors caused by Ctrl-C are not reported as such."""
         if self._signalled.is_set():
             return self.interrupted()
         sys.stdout.flush()
@@ -64,7 +63,7 @@ class Ending:
         return MISTAKE if isinstance(error, _MISTAKES) else FAULT
 
     def interrupted(self) -> int:
-        """Says how to go on, once; returns the exit status."""
+        """Prints how to resume, once; returns the exit status."""
         with self._lock:
             if not self._said.is_set():
                 self._said.set()
@@ -74,7 +73,7 @@ class Ending:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Ctrl-C ends what runs inside within a second, whatever it waits for."""
+        """Lets Ctrl-C end what runs inside within a second, whatever it is waiting for."""
         if not self.owns_process:
             yield
             return
@@ -94,7 +93,7 @@ class Ending:
             signal.set_wakeup_fd(before)
             there.close()
             if not self._signalled.is_set():
-                # Otherwise it may be the last to let go of the model, in the midst of Python's own end.
+                # Otherwise the thread may hold the last reference to the model during interpreter exit.
                 listener.join()
 
     def _listen(self, signals: socket.socket) -> None:
@@ -108,13 +107,13 @@ class Ending:
 
 
 def _say_unraisable(unraisable: Any) -> None:
-    """Python's own words for an error that nobody can catch; none for Ctrl-C, which the thread heeds."""
+    """Prints an unraisable error as Python does, except for Ctrl-C, which the thread handles."""
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
 
 
 def told(error: Exception) -> str:
-    """What is wrong, in the error's own words, and where if that is the caller's code or a task's.
+    """The error's message, and its location if that is in the user's or a task's code.
 
     >>> told(ValueError("--limit must be a number")), told(KeyError("no such task"))
     ('--limit must be a number', 'no such task')
@@ -123,7 +122,7 @@ def told(error: Exception) -> str:
     if not words or not isinstance(error, _MISTAKES):
         words = f"{type(error).__name__}: {words}".rstrip(": ")
     if "RESOURCE_EXHAUSTED" in words:
-        words += "; ask for smaller batches: --batch_size, or tokens_per_batch= in --model_args"
+        words += "; use smaller batches: --batch_size, or tokens_per_batch= in --model_args"
     frame = _own_frame(error)
     if frame is None and (frame := _task_frame(error)) is not None:
         kind = f"{type(error).__name__}: "
@@ -133,11 +132,11 @@ def told(error: Exception) -> str:
     if frame is None and isinstance(error, _MISTAKES):
         return words
     where = f" ({frame.filename}, line {frame.lineno}, in {frame.name})" if frame else ""
-    return f"{words}{where}; with {TRACEBACK}=1 the traceback is shown"
+    return f"{words}{where}; set {TRACEBACK}=1 to see the traceback"
 
 
 def _task_frame(error: Exception) -> traceback.FrameSummary | None:
-    """The innermost frame in lm_eval's code of tasks, unless that had called windrow."""
+    """The innermost frame in lm_eval's task code, unless that called windrow."""
     folder = _lm_eval()
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if Path(frame.filename).is_relative_to(_PACKAGE):
@@ -150,7 +149,7 @@ def _task_frame(error: Exception) -> traceback.FrameSummary | None:
 
 
 def _own_frame(error: Exception) -> traceback.FrameSummary | None:
-    """The innermost frame in code that is neither installed nor Python's own nor lm_eval's nor windrow's."""
+    """The innermost frame in the user's own code: not installed, nor part of Python, lm_eval or windrow."""
     installed = [*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(_PACKAGE), str(_lm_eval())]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
@@ -162,7 +161,7 @@ def _own_frame(error: Exception) -> traceback.FrameSummary | None:
 
 
 def _lm_eval() -> Path | None:
-    """The folder of lm_eval's package; it may be a clone of its repository."""
+    """The directory of the lm_eval package, which may be in a clone of its repository."""
     package = find_spec("lm_eval")
     places = package.submodule_search_locations if package is not None else None
     return Path(places[0]) if places else None

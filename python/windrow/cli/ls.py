@@ -1,4 +1,4 @@
-"""``windrow ls``: the tasks that there are."""
+"""``windrow ls``: lists tasks."""
 
 import argparse
 import logging
@@ -23,7 +23,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Prints a name and its kind on each line.
+    """Prints one name and its kind per line.
 
     Raises:
         ValueError: Nothing matches.

@@ -98,7 +98,7 @@ def add_to(commands: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Plans, prints, and writes what is asked for."""
+    """Plans, prints, and writes the requested files."""
     _check(options)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     from windrow.report.planned_text import describe
@@ -116,7 +116,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def make_plan_report(options: argparse.Namespace) -> tuple[dict[str, Any], list[Any]]:
-    """All figures, fit for JSON, and what they were made from."""
+    """All figures, ready for JSON, and the plans they were made from."""
     from windrow.cli.tasks import requests_of
     from windrow.policy import BatchPolicy
     from windrow.report.planned import compare
@@ -165,7 +165,7 @@ def make_plan_report(options: argparse.Namespace) -> tuple[dict[str, Any], list[
 
 
 def length_limit(given: str | None, source: str, tokenizer: Any) -> tuple[int | None, str]:
-    """The most tokens a row may have, and who says so.
+    """The most tokens a row may have, and where that number comes from.
 
     Raises:
         ValueError: ``given`` is neither a whole number above 0 nor ``"unbounded"``.
@@ -203,13 +203,13 @@ def _check(options: argparse.Namespace) -> None:
         require_format("--plot", options.plot)
     for path in (options.json, options.plot):
         if path is not None and not path.parent.is_dir():
-            raise ValueError(f"{str(path)!r} cannot be written: its folder does not exist")
+            raise ValueError(f"{str(path)!r} cannot be written: its directory does not exist")
 
 
 def _planned(
     requests: dict[str, list[Any]], tokenizer: Any, limit: int | None, policy: Any, devices: int
 ) -> list[Any]:
-    """Plans of what is scored, as :class:`~windrow.JaxLM` makes them."""
+    """The plans of scored requests, as :class:`~windrow.JaxLM` makes them."""
     from windrow.grouping import with_shifted_reads
     from windrow.report.planned import PlannedRequests
     from windrow.tokens import loglikelihood_segments, rolling_segments

@@ -1,17 +1,17 @@
-"""Where lm_eval's command line has other defaults, and how they are changed.
+"""Changes the defaults of lm_eval's command line.
 
-| lm_eval by default | windrow by default |
+| lm_eval's default | windrow's default |
 | --- | --- |
 | evaluates a model of type ``hf`` | ``windrow`` |
 | passes a batch size of 1 | ``auto``: as many tokens as fit in memory |
-| records the device ``cuda:0`` | the platform that JAX computes on |
-| scans all its own tasks, some ten seconds | only those of ``--include_path``, if all tasks are there |
-| names the results folder of a ``factory=`` model at random | after the factory |
-| names that of ``pretrained=../model`` with a leading dot, which hides it | after the absolute path |
-| sets ``TOKENIZERS_PARALLELISM=false`` | leaves it alone |
+| records the device ``cuda:0`` | the platform that JAX uses |
+| scans all its own tasks, which takes ten seconds | only those of ``--include_path``, if that has all tasks |
+| gives the results directory of a ``factory=`` model a random name | the factory's name |
+| gives that of ``pretrained=../model`` a leading dot, which hides it | the absolute path |
+| sets ``TOKENIZERS_PARALLELISM=false`` | leaves it unchanged |
 
-All of this uses lm_eval's own options, except for the tasks, where its
-``TaskManager`` is rebound, and the variable, which is restored.
+All of this uses lm_eval's own options, except for the tasks, where its ``TaskManager`` is
+rebound, and the environment variable, which is restored.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _PATTERN = re.compile(r"[*?\[]")
 
 
 def read_settings(arguments: list[str]) -> dict[str, Any]:
-    """What a command line and its ``--config`` file say of what is looked at here; ``None`` where nothing.
+    """The settings that windrow looks at, from a command line and its ``--config`` file, else ``None``.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: The file or the model's arguments cannot be read.
@@ -51,7 +51,7 @@ def read_settings(arguments: list[str]) -> dict[str, Any]:
 
 
 def repaired(settings: dict[str, Any], arguments: list[str]) -> list[str]:
-    """The arguments, and those that lm_eval would choose otherwise."""
+    """The arguments, plus windrow's defaults for those that are not given."""
     if settings["model"] not in (None, "windrow"):
         return arguments
     from windrow.sharding.launch import device_platform
@@ -59,16 +59,16 @@ def repaired(settings: dict[str, Any], arguments: list[str]) -> list[str]:
     said = {"model": "windrow", "batch_size": "auto", "device": device_platform()}
     more = [word for name in said if settings[name] is None for word in (f"--{name}", said[name])]
     if named := _named(settings["model_args"]):
-        # Arguments of the command line are put together by lm_eval, but replace all that the file says.
+        # lm_eval merges several --model_args of a command line, but they replace those of the file.
         more += ["--model_args", json.dumps(settings["written_args"] | named)]
     return [*arguments, *more]
 
 
 def task_manager(settings: dict[str, Any]) -> Callable[..., Any]:
-    """lm_eval's ``TaskManager``, which leaves its own tasks out where none of them is asked for.
+    """lm_eval's ``TaskManager``, without lm_eval's own tasks if none of them is needed.
 
     Raises:
-        ValueError: ``--include_path`` is no directory.
+        ValueError: ``--include_path`` is not a directory.
     """
     from lm_eval.tasks import TaskManager
 
@@ -82,14 +82,14 @@ def task_manager(settings: dict[str, Any]) -> Callable[..., Any]:
 
 
 def require_directory(path: str | None) -> None:
-    """Refuses an ``--include_path`` that is not a directory."""
+    """Rejects an ``--include_path`` that is not a directory."""
     if path is not None and not Path(path).is_dir():
         raise ValueError(f"--include_path must be a directory; {str(path)!r} is not")
 
 
 @contextmanager
 def keep_tokenizers_parallel() -> Iterator[Callable[[], None]]:
-    """Gives a function that sets the variable back to what it was at the beginning."""
+    """Yields a function that restores the variable to its value at the beginning."""
     before = os.environ.get(_VARIABLE)
 
     def keep() -> None:
@@ -118,7 +118,7 @@ def _options() -> argparse.ArgumentParser:
 
 
 def _model_arguments(given: Any) -> dict[str, Any]:
-    """The model's arguments from lm_eval's ways to write them: a mapping, JSON, or ``name=value,...``."""
+    """The model's arguments, in any form that lm_eval accepts: a mapping, JSON, or ``name=value,...``."""
     from lm_eval.utils import simple_parse_args_string
 
     if isinstance(given, dict):
@@ -133,7 +133,7 @@ def _model_arguments(given: Any) -> dict[str, Any]:
 
 
 def _named(model: dict[str, Any]) -> dict[str, Any]:
-    """The argument by which lm_eval shall call the folder of its results; none if it has a good one."""
+    """The argument that gives lm_eval's results directory a good name; empty if it already has one."""
     if "factory" in model and "model" not in model:
         return {"model": model["factory"]}
     pretrained = str(model.get("pretrained", ""))
@@ -143,7 +143,7 @@ def _named(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_whole(name: Any, index: dict[str, Any]) -> bool:
-    """Whether the index has this task, or this group with all its tasks; a pattern or a tag may mean more."""
+    """Whether the index has this task or whole group; a pattern or tag may match more elsewhere."""
     if not isinstance(name, str) or _PATTERN.search(name) or name not in index:
         return False
     config = index[name].cfg
@@ -151,7 +151,7 @@ def _is_whole(name: Any, index: dict[str, Any]) -> bool:
 
 
 def _parts(tasks: Any, owner: str) -> Iterable[str]:
-    """The names of a group's tasks, which may be groups written where they are used."""
+    """The names of a group's tasks, which may include inline groups."""
     if isinstance(tasks, str):
         return () if tasks == owner else (tasks,)
     parts: list[str] = []

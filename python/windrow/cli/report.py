@@ -1,10 +1,10 @@
-"""``windrow report``: prints and draws what a run did."""
+"""``windrow report``: prints and draws a run's report."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-HELP = "print and draw what a run did"
+HELP = "print and draw a run's report"
 
 
 def add_to(commands: Any) -> None:
@@ -19,7 +19,7 @@ def add_to(commands: Any) -> None:
         "--plot",
         type=Path,
         metavar="FILE",
-        help="where to draw it: FILE.svg or FILE.png (default: next to the report)",
+        help="write the picture to FILE.svg or FILE.png (default: next to the report)",
     )
 
 

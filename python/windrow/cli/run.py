@@ -1,7 +1,7 @@
 """``windrow run``: lm_eval's own command line with the model type ``windrow``.
 
-What that command line does by itself and would spoil a run is undone: see
-:mod:`windrow.cli.repairs`. Where several processes were launched, it joins them first.
+:mod:`windrow.cli.repairs` changes some of its defaults. If several processes were
+launched, they are joined first.
 """
 
 import argparse
@@ -22,7 +22,7 @@ HELP = "evaluate a model: lm_eval's command with the model type windrow"
 
 
 def execute(arguments: list[str], ending: Ending) -> int:
-    """One process's part of a run: joins the others where there are any, and leaves at once on an error."""
+    """Runs one process: joins the others if there are any, and exits immediately on an error."""
     begin = perf_counter()
     given, arguments = _launch_options().parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
@@ -33,7 +33,7 @@ def execute(arguments: list[str], ending: Ending) -> int:
     settings = read_settings(arguments)
     if not any(settings["tasks"]):
         raise ValueError(
-            "no tasks given; name some with --tasks, and the directory of your own with --include_path"
+            "no tasks given; name them with --tasks, and the directory of your own with --include_path"
         )
     from windrow.sharding.launch import Launch, leaving_at_once
 
@@ -61,8 +61,8 @@ def _print_help() -> int:
 
 
 def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, begin: float) -> None:
-    """lm_eval's command line, repaired; then the run's report."""
-    import lm_eval.models  # noqa: F401  before windrow's harness: lm_eval's own models vanish otherwise
+    """Runs lm_eval's command line with windrow's defaults; then prints the run's report."""
+    import lm_eval.models  # noqa: F401  before windrow's harness, else lm_eval's own models get lost
     from lm_eval.__main__ import cli_evaluate
 
     from windrow.cli.output import Output
@@ -97,9 +97,9 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
 
 
 def _import_from_here() -> None:
-    """Lets a factory's module be in the current directory.
+    """Makes modules in the current directory importable, for factories.
 
-    The directory comes last, so that a file there, say ``datasets.py``, replaces no installed package.
+    The directory comes last, so a file such as ``datasets.py`` does not shadow an installed package.
     """
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -107,9 +107,9 @@ def _import_from_here() -> None:
 
 @contextmanager
 def _no_forks() -> Iterator[None]:
-    """Lets lm_eval's bootstrap start its workers afresh: a fork of JAX's threads may deadlock."""
+    """Makes lm_eval's bootstrap use a fork server: forking a process with JAX's threads may deadlock."""
     chosen: Any = multiprocessing.get_start_method(allow_none=True)
-    tqdm.get_lock()  # with another start method, its semaphore would outlive a run that Ctrl-C ends
+    tqdm.get_lock()  # with another start method, its semaphore would leak after Ctrl-C
     if chosen is None and "forkserver" in multiprocessing.get_all_start_methods():
         multiprocessing.set_start_method("forkserver", force=True)
     try:
@@ -120,7 +120,7 @@ def _no_forks() -> Iterator[None]:
 
 @contextmanager
 def _called(arguments: list[str], names: Mapping[str, Any]) -> Iterator[None]:
-    """As if lm_eval had been called with these arguments, and its task package had these names."""
+    """Sets ``sys.argv`` to these arguments and replaces these names in lm_eval's task package."""
     import lm_eval.tasks
 
     words, before = sys.argv, {name: getattr(lm_eval.tasks, name) for name in names}
@@ -136,12 +136,13 @@ def _called(arguments: list[str], names: Mapping[str, Any]) -> Iterator[None]:
 
 
 def farewell(models: list[Any], cache: str | None) -> str:
-    """What is said after Ctrl-C: how much is done, where it is, how to go on."""
+    """The message after Ctrl-C: whether results were kept, where they are, and how to resume."""
     if not models:
         return "interrupted before anything ran"
     if cache is None:
         return (
-            "interrupted; no results are kept. With --use_cache FILE they are, and the same command resumes"
+            "interrupted; no results were kept. Use --use_cache FILE to keep them and resume with the same "
+            "command"
         )
     store = getattr(models[-1].cache_hook, "dbdict", None)
     if store is not None:

@@ -1,7 +1,7 @@
-"""The help of ``windrow run``: its own options, then lm_eval's, with the defaults that hold here.
+"""The help of ``windrow run``: its own options, then lm_eval's, with windrow's defaults.
 
-lm_eval's options are read from its own help, so that they are those of the installed
-version. What it says about usage, other model types and their defaults is left out.
+lm_eval's options are taken from its own help, so they match the installed version. Its
+usage, other model types and their defaults are left out.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from textwrap import fill
 
 Options = list[tuple[str, str]]
-"""Flags, and what they mean."""
+"""Flags and their descriptions."""
 
 EXAMPLES = """\
 examples:
@@ -41,7 +41,7 @@ WORDS = {
     "--limit": "documents per task: how many, or what fraction if below 1",
     "--output_path": "directory or .json file for results, samples and the report of the run",
 }
-"""What the options mean here, where that differs from lm_eval's own help or is shorter."""
+"""Descriptions that differ from lm_eval's own help."""
 
 _INDENT = " " * 24
 _HEADING = re.compile(r"^(\S.*):$")
@@ -49,7 +49,7 @@ _OPTION = re.compile(r"^  (-\S.*?)(?:  +(\S.*))?$")
 
 
 def harness_options(text: str) -> Iterator[tuple[str, Options]]:
-    r"""Groups of options in a help text: a heading, and what is written for each option.
+    r"""The groups of options in a help text: a heading, and each option's flags and description.
 
     Args:
         text: The help of an ``argparse`` parser, printed without wrapping.
@@ -73,7 +73,7 @@ def harness_options(text: str) -> Iterator[tuple[str, Options]]:
 
 
 def written(groups: Iterable[tuple[str, Options]], width: int) -> str:
-    """The groups as lines of help, with the words of `WORDS`."""
+    """The groups as lines of help, with the descriptions of `WORDS`."""
     lines = []
     for heading, options in groups:
         shown = [(flags, WORDS.get(re.split("[ ,]", flags)[0], words)) for flags, words in options]
@@ -92,7 +92,7 @@ def run_help(own: str, harness: str) -> str:
 
     Args:
         own: The help of windrow's own options.
-        harness: That of lm_eval's, printed without wrapping.
+        harness: The help of lm_eval's options, printed without wrapping.
     """
     width = max(40, shutil.get_terminal_size().columns - 2)
     groups = [(heading, options) for heading, options in harness_options(harness) if heading != "options"]

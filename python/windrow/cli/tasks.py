@@ -1,4 +1,4 @@
-"""Requests of lm_eval tasks as ``windrow run`` would meet them, without a model."""
+"""The requests of lm_eval tasks as ``windrow run`` would get them, without a model."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from windrow.cli.repairs import task_manager
 from windrow.names import did_you_mean
 
 FEWSHOT_SEED = 1234
-"""lm_eval's own default, so that the examples are those of a run."""
+"""lm_eval's default, so that the few-shot examples are those of a run."""
 
 
 def requests_of(
@@ -22,16 +22,16 @@ def requests_of(
     apply_chat_template: bool = False,
     system_instruction: str | None = None,
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """The arguments of all requests by request type, in the order in which lm_eval hands them over.
+    """The arguments of all requests by request type, in the order in which lm_eval passes them.
 
     Args:
         tasks: Names of tasks and groups, or patterns.
-        tokenizer: Renders chats, where asked for.
-        include_path: A folder of task files.
-        limit: At most so many documents of each task, or what part of them below 1.
-        num_fewshot: How many examples; each task's own number by default.
-        apply_chat_template: Whether prompts become chats.
-        system_instruction: What stands before them.
+        tokenizer: The tokenizer, for its chat template.
+        include_path: A directory of task files.
+        limit: Documents per task: how many, or what fraction if below 1.
+        num_fewshot: The number of few-shot examples; by default each task's own.
+        apply_chat_template: Whether to format prompts with the chat template.
+        system_instruction: The system prompt.
 
     Raises:
         ValueError: A task cannot be found.
@@ -41,7 +41,7 @@ def requests_of(
     names = [part for task in tasks for part in task.split(",") if part]
     manager = task_manager({"include_path": include_path, "tasks": names})(include_path=include_path)
     if not names:
-        raise ValueError("no tasks given; name some with --tasks, windrow ls lists them")
+        raise ValueError("no tasks given; name them with --tasks. windrow ls lists the tasks")
     require_tasks(manager, names)
     requests: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for task in manager.load(manager.match_tasks(names))["tasks"].values():
@@ -65,19 +65,19 @@ def requests_of(
 
 
 def require_tasks(manager: Any, names: Sequence[str]) -> None:
-    """Refuses names that are neither tasks nor patterns of some, nor files or directories of tasks.
+    """Rejects names that match no task, group, tag, task file or directory.
 
     Raises:
-        ValueError: Names the first one, and those nearest to it.
+        ValueError: Names the first of them, and similar names.
     """
     for name in names:
         if not manager.match_tasks([name]) and not name.endswith(".yaml") and not Path(name).is_dir():
             near = did_you_mean(name, manager.all_tasks)
-            raise ValueError(f"unknown task {name!r}{near or ';'} windrow ls lists the tasks")
+            raise ValueError(f"unknown task {name!r}{near or ';'} windrow ls lists all tasks")
 
 
 def checked(make: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
-    """Makes task managers as ``make`` does, and refuses one that lacks a task of these."""
+    """Wraps ``make`` so that a task manager without all of these tasks is rejected."""
 
     def manager(*arguments: Any, **keywords: Any) -> Any:
         made = make(*arguments, **keywords)

@@ -1,12 +1,12 @@
-"""The embedded default: train a tiny model, evaluate it, show what batching saved.
+"""The demo: train a tiny model, evaluate it, and show what batching saved.
 
-It needs nothing but the package, and no network. Read :mod:`~windrow.demo.model`
-and :mod:`~windrow.demo.script` for how a JAX function of your own gets there.
+It needs only the package and no network. :mod:`~windrow.demo.model` and
+:mod:`~windrow.demo.script` show how to evaluate a JAX function of your own.
 """
 
 
 def run() -> int:
-    """Runs the demo, printing as it goes; returns the exit status. Takes under a minute on two cores."""
+    """Runs the demo, printing as it goes; returns the exit status. Takes about a minute on two cores."""
     from windrow.demo.script import demonstrate
 
     demonstrate()

@@ -1,4 +1,4 @@
-"""lm_eval over the demo's own tasks, without its chatter."""
+"""Runs lm_eval on the demo's own tasks, without its log output."""
 
 import os
 import sys
@@ -13,26 +13,26 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 TASKS = Path(__file__).parent / "tasks"
-"""The folder of task files; a file that is added there is run as well."""
+"""The directory of task files; files added there run as well."""
 
 
 def evaluate(lm: LM) -> dict[str, Any]:
-    """Runs every task of the folder; returns what ``lm_eval.simple_evaluate`` gives."""
+    """Runs every task in the directory; returns the result of ``lm_eval.simple_evaluate``."""
     tasks = task_manager()
     results: dict[str, Any] = simple_evaluate(model=lm, tasks=tasks.all_subtasks, task_manager=tasks)
     return results
 
 
 def task_manager() -> TaskManager:
-    """Knows the demo's tasks alone."""
+    """A task manager with only the demo's tasks."""
     return TaskManager(include_path=TASKS, include_defaults=False)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps progress bars, log lines and what child processes write off the screen.
+    """Suppresses progress bars, log lines and the output of child processes.
 
-    If what runs inside fails, all that it wrote comes out after all.
+    If what runs inside fails, its output is printed after all.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         sys.stderr.flush()

@@ -1,9 +1,8 @@
 """A small transformer in plain JAX: the example to copy from.
 
-What windrow needs of a model are pure functions of its parameters: ``apply``
-from tokens to logits, or better its two halves as well, ``hidden`` and ``head``,
-so that logits need not be made where nobody reads them. Nothing here knows of
-windrow but ``language_model``, which bundles the three.
+windrow needs pure functions of the parameters: ``apply`` from tokens to logits, and
+preferably its two halves, ``hidden`` and ``head``, so that logits are only computed where
+they are needed. Only ``language_model``, which bundles the three, depends on windrow.
 """
 
 from functools import partial
@@ -19,7 +18,7 @@ Params = Any
 
 @partial(jax.jit, static_argnames=("vocab", "width", "layers", "heads"))
 def init(key: jax.Array, vocab: int, *, width: int = 64, layers: int = 2, heads: int = 4) -> Params:
-    """Draws parameters, float32; every size can be read off their shapes later."""
+    """Initializes float32 parameters; their shapes determine all sizes later."""
 
     def matrix(key: jax.Array, *shape: int, inputs: int) -> jax.Array:
         drawn: jax.Array = jax.random.normal(key, shape, jnp.float32) * inputs**-0.5
@@ -42,11 +41,11 @@ def init(key: jax.Array, vocab: int, *, width: int = 64, layers: int = 2, heads:
 
 
 def hidden(params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-    """Gives what the head needs, ``float32[rows, length, width]``, of ``int32[rows, length]`` each.
+    """Returns the input of the head, ``float32[rows, length, width]``, from ``int32[rows, length]`` each.
 
-    Positions enter as a penalty on distance, with a slope of its own for each
-    head ("Train Short, Test Long", Press et al., 2022), so the model has no
-    table of positions that could run out.
+    Positions enter as a penalty on distance, with a separate slope for each head
+    ("Train Short, Test Long", Press et al., 2022), so there is no position table that
+    limits the length.
     """
     heads = params["layers"][0]["out"].shape[0]
     slopes = jnp.float32(2.0) ** -(8 * jnp.arange(1, heads + 1, dtype=jnp.float32) / heads)
@@ -63,18 +62,18 @@ def hidden(params: Params, tokens: jax.Array, positions: jax.Array, segment_ids:
 
 
 def head(params: Params, picked: jax.Array) -> jax.Array:
-    """Gives logits, ``float32[..., vocab]``, of what ``hidden`` gave."""
+    """Returns logits, ``float32[..., vocab]``, from the output of ``hidden``."""
     embedding: jax.Array = params["embedding"]
     return picked @ embedding.T
 
 
 def apply(params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-    """Gives the logits of the next token at every position, ``float32[rows, length, vocab]``."""
+    """Returns the logits of the next token at every position, ``float32[rows, length, vocab]``."""
     return head(params, hidden(params, tokens, positions, segment_ids))
 
 
 def language_model(params: Params, max_length: int) -> LanguageModel:
-    """Hands the functions above to windrow."""
+    """Bundles the functions above for windrow."""
     return LanguageModel(params, apply, max_length=max_length, hidden=hidden, head=head)
 
 

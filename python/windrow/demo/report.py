@@ -1,4 +1,4 @@
-"""What the scores and the batches are to be compared with."""
+"""Baselines for the demo's scores and batches."""
 
 import re
 from math import exp
@@ -12,11 +12,11 @@ from windrow.demo.text import VALLEYS
 from windrow.report.rivals import Cost
 
 Results = dict[str, Any]
-"""What ``lm_eval.simple_evaluate`` gives."""
+"""The result of ``lm_eval.simple_evaluate``."""
 
 
 def chances(results: Results, tokenizer: Tokenizer, training_tokens: NDArray[np.int32]) -> str:
-    """What the same tasks give without any understanding of the text, as lines of text."""
+    """The scores of the same tasks without any understanding of the text, as lines of text."""
     pages = [arguments[0] for arguments in arguments_of(results, "demo_chronicle")]
     frequencies = frequency_word_perplexity(tokenizer, training_tokens, pages)
     lines = (
@@ -28,7 +28,7 @@ def chances(results: Results, tokenizer: Tokenizer, training_tokens: NDArray[np.
 
 
 def arguments_of(results: Results, task: str) -> list[tuple[str, ...]]:
-    """The arguments of a task's requests, in the order in which lm_eval made them."""
+    """The arguments of a task's requests, in lm_eval's order."""
     samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
     return [tuple(arguments) for sample in samples for arguments in sample["arguments"]]
 
@@ -36,7 +36,7 @@ def arguments_of(results: Results, task: str) -> list[tuple[str, ...]]:
 def frequency_word_perplexity(
     tokenizer: Tokenizer, training_tokens: NDArray[np.int32], pages: list[str]
 ) -> float:
-    """The word perplexity, as lm_eval counts words, of a model that knows only how frequent tokens are."""
+    """The word perplexity, as lm_eval counts words, of a model that only knows token frequencies."""
     counts = np.bincount(training_tokens, minlength=tokenizer.get_vocab_size()) + 1
     logprobs = np.log(counts / counts.sum())
     total = sum(logprobs[encoding.ids].sum() for encoding in tokenizer.encode_batch(pages))
@@ -44,12 +44,12 @@ def frequency_word_perplexity(
 
 
 def batches(report: dict[str, Any], arrival: Cost) -> str:
-    """What windrow put on the device beside what arrival order would have, as a table."""
+    """A table that compares windrow's batches with batches in arrival order."""
     real = report["real_tokens"]
     rows = (
         ("requests", report["requests"], report["requests"]),
         ("rows on the device", report["rows"], report["segments"]),
-        ("segments that share another's row", report["shared"], 0),
+        ("segments deduplicated", report["shared"], 0),
         ("real tokens", real, real),
         ("device tokens", report["device_tokens"], arrival.device_tokens),
         ("device tokens per real token", report["device_tokens"] / real, arrival.device_tokens / real),

@@ -1,4 +1,4 @@
-"""The demo from its first line to its last."""
+"""The demo script."""
 
 from textwrap import wrap
 from time import perf_counter
@@ -25,13 +25,13 @@ STEPS = 400
 MAX_LENGTH = 192
 ROWS = 32
 
-NEXT = """Next, your own model, from a function that returns it and its tokenizer:
+NEXT = """Next, evaluate your own model, from a function that returns the model and its tokenizer:
 
   windrow run --model_args factory=my_module:make_model --tasks arc_easy --limit 100"""
 
 
 class Outcome(NamedTuple):
-    """What the demo found: lm_eval's results, JaxLM's report, and arrival order's cost."""
+    """The demo's figures: lm_eval's results, JaxLM's report, and the cost of arrival order."""
 
     results: dict[str, Any]
     report: dict[str, Any]
@@ -53,17 +53,17 @@ def demonstrate() -> Outcome:
         language_model(params, MAX_LENGTH), tokenizer, batch_size=rows, max_shapes=4, prefix_token_id=BEGIN
     )
 
-    say("\nEvaluate  with lm_eval, on customs that no training story tells ...")
+    say("\nEvaluate  with lm_eval, on facts that no training story mentions ...")
     begun = perf_counter()
     with quiet():
         results = evaluate(lm)
     say(f"          {len(results['configs'])} tasks   {perf_counter() - begun:.1f} s\n")
     say(make_table(results))
-    say("Without understanding the text the same tasks would give:\n")
+    say("For comparison, the scores without understanding the text:\n")
     say(chances(results, tokenizer, stream[0]))
 
     arrival = arrival_order(lm, results, rows)
-    say(f"\nBatches of {rows} rows, beside batches in arrival order, each padded to its longest:\n")
+    say(f"\nBatches of {rows} rows, compared with batches in arrival order, each padded to its longest:\n")
     say(batches(lm.report(), arrival))
     say("\n  seconds: " + ", ".join(f"{phase} {s:.1f}" for phase, s in lm.report()["seconds"].items()))
     say(f"\nDone in {perf_counter() - start:.0f} s. {NEXT}")
@@ -71,19 +71,19 @@ def demonstrate() -> Outcome:
 
 
 def say(line: str) -> None:
-    """Prints a line at once, even where the output is a pipe."""
+    """Prints a line immediately, even to a pipe."""
     print(line, flush=True)
 
 
 def indented(text: str) -> str:
-    """The text as lines that stand under those before it."""
+    """The text, wrapped and indented to align with the lines above."""
     margin = " " * 10
     lines = (wrap(line, 90, initial_indent=margin, subsequent_indent=margin) for line in text.splitlines())
     return "\n".join(line for part in lines for line in part)
 
 
 def trained(stream: Stream, tokenizer: Tokenizer) -> Params:
-    """Trains with a line every hundred steps."""
+    """Trains the model and prints a line every hundred steps."""
     start = perf_counter()
 
     def told(step: int, loss: float) -> None:
@@ -97,7 +97,7 @@ def trained(stream: Stream, tokenizer: Tokenizer) -> Params:
 
 
 def arrival_order(lm: JaxLM, results: dict[str, Any], rows: int) -> Cost:
-    """The cost of the same requests in the order in which lm_eval hands them over."""
+    """The cost of the same requests in the order in which lm_eval passes them."""
     pairs: list[tuple[str, str]] = []
     texts: list[str] = []
     for task, config in results["configs"].items():

@@ -1,12 +1,12 @@
-"""A made-up countryside to write about, small enough for a tiny model to learn in seconds.
+"""Stories about a made-up countryside, small enough for a tiny model to learn in seconds.
 
-Every person lives in one of eight valleys, and a valley decides everything
-about its people: what they sow, drink, play, wear and so on. Stories tell such
-customs, mixed with remarks about the weather. For each person two customs are
-never told. Whoever has understood the valleys can name them all the same, since
-others of the same valley have them too: that is what the tasks ask for.
+Every person lives in one of eight valleys, and the valley determines everything about
+its people: what they sow, drink, play, wear and so on. Stories mention these customs,
+mixed with remarks about the weather. For each person, two customs are never mentioned.
+A model that has learned the valleys can infer them from others in the same valley. That
+is what the tasks test.
 
-Everything follows from a seed, so the same text comes out on every machine.
+Everything is determined by a seed, so the text is the same on every machine.
 
 >>> print(stories(1, seed=2)[0])
 Falk drinks broth.
@@ -35,7 +35,7 @@ CUSTOMS = {
     "roof": "straw slate reed stone turf oak clay brick",
     "feast": "plums nuts cheese trout honey apples soup pears",
 }
-"""What each valley has of each kind: the first word belongs to the first valley, and so on."""
+"""Each valley's custom of each kind: the first word belongs to the first valley, and so on."""
 
 VALUES = {kind: words.split() for kind, words in CUSTOMS.items()}
 
@@ -74,30 +74,30 @@ KINDS = tuple(CUSTOMS)
 
 
 def custom(name: str, kind: str) -> str:
-    """What the person has of this kind: the valley's, as for everyone there."""
+    """The person's custom of this kind, which is that of the valley."""
     return VALUES[kind][NAMES.index(name) % VALLEYS]
 
 
 def is_untold(name: str, kind: str) -> bool:
-    """Whether no story tells this custom of this person; two kinds of each person's eight."""
+    """Whether no story mentions this custom of this person; true for two of each person's eight."""
     neighbour = NAMES.index(name) // VALLEYS
     return (KINDS.index(kind) - neighbour) % (len(KINDS) // 2) == 0
 
 
 def stories(count: int, seed: int) -> list[str]:
-    """Writes stories of one to some twenty sentences; half of them end in a question and its answer."""
+    """Writes stories of up to about twenty sentences; half of them end with a question and its answer."""
     rng = Random(seed)
     return [_story(rng, cast := _cast(rng)) + _closing(rng, cast) for _ in range(count)]
 
 
 def chronicles(count: int, seed: int) -> list[str]:
-    """Writes longer texts of the same kind, of up to some sixty sentences."""
+    """Writes longer texts of the same kind, with up to about sixty sentences."""
     rng = Random(seed)
     return [_story(rng, rng.sample(NAMES, rng.randint(4, 8))) for _ in range(count)]
 
 
 def questions(count: int, seed: int) -> list[dict[str, object]]:
-    """Writes stories that end in a question whose answer no story tells.
+    """Writes stories that end with a question whose answer no training story mentions.
 
     Returns:
         Dictionaries with ``query``, four ``choices`` (each a single word) and
@@ -108,7 +108,7 @@ def questions(count: int, seed: int) -> list[dict[str, object]]:
 
 
 def last_words(count: int, seed: int) -> list[dict[str, str]]:
-    """Writes stories that break off before a last word that no story tells.
+    """Writes stories that break off before a last word that no training story mentions.
 
     Returns:
         Dictionaries with ``context`` and the ``word`` that ends it.
@@ -126,7 +126,7 @@ def _kinds(name: str, *, untold: bool) -> list[str]:
 
 
 def _story(rng: Random, cast: list[str]) -> str:
-    """Some of what may be told of these people, in any order, each thing once."""
+    """Some of the facts about these people that may be mentioned, in random order."""
     facts = [(name, kind) for name in cast for kind in _kinds(name, untold=False)]
     sentences = []
     for name, kind in rng.sample(facts, rng.randint(1, len(facts))):

@@ -1,8 +1,7 @@
 """From texts to a trained model: a tokenizer, a stream of tokens, and AdamW in plain JAX.
 
-Each text is one segment, begun by a marker. The segments are laid end to end in
-a stream, and a training row is a window cut anywhere out of it, so that no
-training token is padding.
+Each text is one segment and begins with a marker. The segments are concatenated into a
+stream, and a training row is a random window of it, so training needs no padding.
 """
 
 from collections.abc import Callable
@@ -43,9 +42,9 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
 
 
 def token_stream(tokenizer: Tokenizer, texts: list[str]) -> Stream:
-    """Lays the texts end to end. Of two texts with the ids 5 and 6 7 it makes this.
+    """Concatenates the texts.
 
-    ::
+    Two texts with the ids ``5`` and ``6 7`` become::
 
         tokens       0  5  0  6  7
         positions    0  1  0  1  2
@@ -78,14 +77,14 @@ def train(
         stream: What :func:`token_stream` gave.
         vocab: How many tokens the vocabulary has.
         steps: How many AdamW steps to take, a multiple of ``steps_per_call``.
-        steps_per_call: How many of them run on the device between two looks of the host.
-        rows: Windows a step.
-        length: Tokens a window.
-        peak_rate: The learning rate after a tenth of the steps; it rises to that
-            from zero and falls to zero again, each in a straight line.
-        seed: Decides the first parameters and the windows.
-        told: Called with the steps done and the mean loss, in nats a token, of
-            those of the last call.
+        steps_per_call: How many steps run on the device per call.
+        rows: Windows per step.
+        length: Tokens per window.
+        peak_rate: The peak of the learning rate, which rises linearly over the first
+            tenth of the steps and then falls linearly to zero.
+        seed: Determines the initial parameters and the windows.
+        told: Called with the number of steps so far and the mean loss of the last call,
+            in nats per token.
     """
     rng = np.random.default_rng(seed)
     params = init(jax.random.key(seed), vocab)
@@ -101,7 +100,7 @@ def train(
 
 
 def loss(params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-    """The mean of -log p, in nats, over all tokens that follow one of their own segment."""
+    """The mean of -log p, in nats, over all tokens that follow a token of the same segment."""
     logits = apply(params, tokens[:, :-1], positions[:, :-1], segment_ids[:, :-1])
     follows = segment_ids[:, 1:] == segment_ids[:, :-1]
     scores = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, 1:, None], axis=-1)[..., 0]
@@ -112,7 +111,7 @@ def loss(params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: j
 def train_steps(
     params: Params, moments: Moments, windows: tuple[jax.Array, ...], numbers: jax.Array, rates: jax.Array
 ) -> tuple[Params, Moments, jax.Array]:
-    """Takes one step for each leading entry of the last three arguments, all in one ``scan``.
+    """Takes one step for each leading entry of the last three arguments, in a single ``scan``.
 
     Returns:
         The new parameters and moments, and each step's loss.

@@ -1,4 +1,1 @@
-"""Reports: what a run did, how a plan would batch, in words, as JSON and as pictures.
-
-Nothing here knows JAX or lm_eval.
-"""
+"""Reports on runs and plans, as text, JSON and pictures. Nothing here imports JAX or lm_eval."""

@@ -1,4 +1,4 @@
-"""Where a run's report is: next to lm_eval's results, with their date in its name."""
+"""Report files: next to lm_eval's results, with the same date in the name."""
 
 import json
 import os
@@ -16,7 +16,7 @@ _NEEDED = (
 
 
 def results_in(output_path: str | os.PathLike[str] | None) -> frozenset[Path]:
-    """The results files that lm_eval has written where ``--output_path`` says, a folder or a JSON file."""
+    """The results files that lm_eval has written to ``--output_path``, a directory or a JSON file."""
     if output_path is None:
         return frozenset()
     path = Path(output_path)
@@ -28,12 +28,12 @@ def results_in(output_path: str | os.PathLike[str] | None) -> frozenset[Path]:
 def write_report(
     report: dict[str, Any], output_path: str | os.PathLike[str], known: Collection[Path]
 ) -> Path:
-    """Writes a report beside the results that are new; returns its path.
+    """Writes a report next to the newest results; returns its path.
 
     Args:
-        report: What is written.
-        output_path: What lm_eval was given.
-        known: The results files that were there before the run.
+        report: The report.
+        output_path: The ``--output_path`` that lm_eval was given.
+        known: The results files that existed before the run.
     """
     new = sorted(results_in(output_path) - set(known), key=os.path.getmtime)
     if new:
@@ -48,16 +48,16 @@ def write_report(
 
 
 def find_reports(place: str | os.PathLike[str]) -> list[Path]:
-    """All reports in a folder and those below, the oldest first; or the one that is named.
+    """All reports in a directory tree, oldest first; or the given report file.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no report.
     """
     path = Path(place)
     found = [path] if path.is_file() else sorted(path.rglob(f"{NAME}*.json"), key=lambda each: each.name)
     if not found:
         raise FileNotFoundError(
-            f"there is no {NAME}*.json in {str(place)!r}; windrow run writes one to its --output_path"
+            f"no {NAME}*.json found in {str(place)!r}; windrow run writes one to its --output_path"
         )
     return found
 
@@ -66,15 +66,15 @@ def read_report(path: Path) -> dict[str, Any]:
     """The report in a file.
 
     Raises:
-        ValueError: It is no report of this package.
+        ValueError: The file is not a report written by windrow.
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(report, dict) or "windrow" not in report or "seconds" not in report:
-        raise ValueError(f"{path} is not a report of windrow run; reports are named {NAME}*.json")
+        raise ValueError(f"{path} is not a report from windrow run; reports are named {NAME}*.json")
     missing = [name for name in _NEEDED if name not in report]
     if missing:
-        raise ValueError(f"{path} is incomplete: it lacks {', '.join(missing)}; name another report")
+        raise ValueError(f"{path} is incomplete: it lacks {', '.join(missing)}; choose another report")
     return report

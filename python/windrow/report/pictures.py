@@ -1,4 +1,4 @@
-"""Pictures as files: SVG, or PNG where Pillow is installed."""
+"""Writes pictures to files: SVG, or PNG if Pillow is installed."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
 FORMATS = (".svg", ".png")
 
 SCALE = 2
-"""PNG pixels per pixel of the picture, so that it is sharp on dense screens."""
+"""PNG pixels per pixel of the picture, for high-density screens."""
 
 _FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
 _ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
 def require_format(option: str, path: Path) -> None:
-    """Refuses a file that :func:`save` could not write.
+    """Rejects a file that :func:`save` could not write.
 
     Args:
-        option: Who gave it, for the message.
+        option: The option's name, for the error.
         path: The file.
 
     Raises:
-        ValueError: Its name has another ending.
-        ImportError: It is a PNG, and Pillow is not installed.
+        ValueError: Its name has another extension.
+        ImportError: It is a PNG and Pillow is not installed.
     """
     if path.suffix not in FORMATS:
-        raise ValueError(f"{option} writes SVG or PNG; end the name in .svg or .png, not {str(path)!r}")
+        raise ValueError(f"{option} writes SVG or PNG; the name must end in .svg or .png, not {str(path)!r}")
     if path.suffix == ".png" and find_spec("PIL") is None:
-        raise ImportError(f"{option} needs Pillow for {str(path)!r}: pip install pillow, or give a .svg")
+        raise ImportError(f"{option} needs Pillow for {str(path)!r}: pip install pillow, or write a .svg")
 
 
 def save(picture: Picture, path: Path) -> None:
-    """Writes a picture in the format that the file's name ends in."""
+    """Writes a picture in the format of the file's extension."""
     if path.suffix == ".png":
         rasterized(picture).save(path)
     else:
@@ -58,7 +58,7 @@ def rasterized(picture: Picture) -> Any:
 def _draw(draw: "ImageDraw.ImageDraw", shape: Shape) -> None:
     match shape:
         case Rect(x, y, width, height, kind):
-            # Pillow fills the last pixel, too, so that a rectangle without width would show.
+            # Pillow fills the last pixel too, so a rectangle of zero width would be visible.
             right, foot = (x + width) * SCALE - 1, (y + height) * SCALE - 1
             if right >= x * SCALE and foot >= y * SCALE:
                 draw.rectangle((x * SCALE, y * SCALE, right, foot), fill=LIGHT[FILLS[kind]])
@@ -81,7 +81,7 @@ def _draw(draw: "ImageDraw.ImageDraw", shape: Shape) -> None:
 
 
 def _dashes(start: tuple[float, float], stop: tuple[float, float]) -> list[tuple[Any, Any]]:
-    """Pieces of 3 pixels of a line, 3 apart."""
+    """A line as dashes of 3 pixels with gaps of 3."""
     (x1, y1), (x2, y2) = start, stop
     length = max(1e-9, ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5)
 
@@ -93,7 +93,7 @@ def _dashes(start: tuple[float, float], stop: tuple[float, float]) -> list[tuple
 
 
 def _font(size: float) -> tuple[Any, bool]:
-    """A font of the system, or Pillow's own, which has few signs beyond ASCII."""
+    """A system font and True, or Pillow's own font, which has few non-ASCII characters, and False."""
     from PIL import ImageFont
 
     for name in _FONTS:

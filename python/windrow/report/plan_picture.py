@@ -1,4 +1,4 @@
-"""The picture of a plan: lengths of requests, where the padding is, what alternatives would cost."""
+"""The picture of a plan: lengths of segments, where the padding is, and the cost of alternatives."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from windrow.report.svg import Picture, Point, ticks
 WIDTH = 960
 LEFT, RIGHT = 76, 936
 PANEL = 220
-"""How high the panels with axes are."""
+"""The height of a panel with axes."""
 
 SPACE = 124
-"""From the foot of a panel to the foot of the next one's axes: what is written between them."""
+"""The distance between the bottom of one panel and the top of the next, for text."""
 
 _BINS = 128
 _COLUMNS = 800
@@ -27,8 +27,8 @@ def draw_plan(report: dict[str, Any], planned: Sequence[PlannedRequests]) -> Pic
     """Two panels for each request type, and one that compares.
 
     Args:
-        report: What :func:`windrow.cli.plan.make_plan_report` gives.
-        planned: What it was made from.
+        report: The result of :func:`windrow.cli.plan.make_plan_report`.
+        planned: The plans it was made from.
     """
     height = 78 + len(planned) * 2 * (PANEL + SPACE) + (60 + 46 * len(report["compared"]) if planned else 0)
     title = f"Batches for {', '.join(report['tasks'])}"
@@ -52,11 +52,11 @@ def _subtitle(report: dict[str, Any]) -> str:
 
 
 def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figures: dict[str, Any]) -> None:
-    """A histogram of lengths; dashed lines stand at the lengths that rows are padded to."""
+    """A histogram of lengths, with dashed lines at the padded lengths."""
     picture.text(
         24, top, f"{figures['request_type']}: lengths of the segments (dashed: padded lengths)", "heading"
     )
-    shared = ("shared", f"shares another's row ({figures['shared']:,})")
+    shared = ("shared", f"deduplicated ({figures['shared']:,})")
     picture.legend(
         LEFT,
         top + 20,
@@ -78,7 +78,7 @@ def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figure
     )
     for begin, stop, mine, theirs in zip(edges, edges[1:], own, shares, strict=False):
         span = f"{int(begin + 0.5)} to {int(stop - 0.5)} tokens"
-        note = f"{span}: {mine + theirs:,} segments, {theirs:,} share another's row"
+        note = f"{span}: {mine + theirs:,} segments, {theirs:,} of them deduplicated"
         left, right = frame.x(begin), frame.x(stop)
         picture.rect(left, frame.y(mine), right - left - 0.4, frame.y(0) - frame.y(mine), "real", note)
         picture.rect(
@@ -100,7 +100,7 @@ def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figure
 
 
 def _draw_padding(picture: Picture, top: float, planned: PlannedRequests, figures: dict[str, Any]) -> None:
-    """All rows side by side, in the order they run: how far each is filled, and padded."""
+    """All rows side by side in execution order: how many tokens each holds, and how much padding."""
     tokens = figures["tokens"]
     picture.text(24, top, f"{figures['request_type']}: where the padding is", "heading")
     picture.legend(
@@ -125,7 +125,7 @@ def _draw_padding(picture: Picture, top: float, planned: PlannedRequests, figure
 
 
 def _staircase(frame: "Frame", lengths: Any, reduce: np.ufunc) -> list[Point]:
-    """The outline of rows side by side; many rows to a column, of which the mean or the most is drawn."""
+    """The outline of rows side by side; a column shows the mean or maximum of several rows."""
     columns = min(_COLUMNS, len(lengths))
     edges = np.linspace(0, len(lengths), columns + 1).astype(np.int64)
     heights = reduce.reduceat(lengths, edges[:-1]).astype(np.float64)
@@ -138,7 +138,7 @@ def _staircase(frame: "Frame", lengths: Any, reduce: np.ufunc) -> list[Point]:
 
 
 def _draw_costs(picture: Picture, top: float, report: dict[str, Any]) -> None:
-    """Bars: tokens on the device, for this plan and each alternative."""
+    """Bars with the tokens on the device, for this plan and each alternative."""
     picture.text(24, top, "Tokens on the device, padding included", "heading")
     real = sum(figures["tokens"]["real"] for figures in report["scored"])
     computed = sum(figures["tokens"]["rows"] for figures in report["scored"])
@@ -159,25 +159,25 @@ class Frame:
     """The axes of a panel.
 
     Args:
-        top: Where the panel begins.
-        across: The least and the most that is drawn across.
-        most: The most that is drawn upwards, from 0.
+        top: The top of the panel.
+        across: The range of the horizontal axis.
+        most: The maximum of the vertical axis, which begins at 0.
     """
 
     def __init__(self, top: float, across: tuple[float, float], most: float) -> None:
         self.top, self.across, self.most = top, across, most
 
     def x(self, value: float) -> float:
-        """Where a value lies across."""
+        """The horizontal position of a value."""
         first, last = self.across
         return LEFT + (float(value) - first) / max(1e-9, last - first) * (RIGHT - LEFT)
 
     def y(self, value: float) -> float:
-        """Where a value lies upwards."""
+        """The vertical position of a value."""
         return self.top + PANEL * (1 - float(value) / self.most)
 
     def draw(self, picture: Picture, across: str, upwards: str) -> None:
-        """Lines, numbers and what they count."""
+        """Draws grid lines, tick labels and axis titles."""
         for value in ticks(self.most, 4):
             picture.line((LEFT, self.y(value)), (RIGHT, self.y(value)), "axis" if value == 0 else "grid")
             picture.text(LEFT - 8, self.y(value) + 4, f"{value:,.0f}", "quiet", "end")

@@ -1,9 +1,9 @@
-"""How requests would be batched, in figures: from segments and a policy, without a model.
+"""Figures on how requests would be batched, from segments and a policy, without a model.
 
-Device time is estimated as going with the tokens on the device, padding included:
-exact for what a model does token by token, too little for attention, whose cost
-grows faster with length. Compilations come on top; where they are to be counted
-in, each is priced at as many tokens as the plan prices it.
+Device time is taken as proportional to the tokens on the device, padding included. That
+is right for the token-wise parts of a model, and an underestimate for attention, whose
+cost grows faster with length. Compilations come on top; where they are counted, each
+costs the number of tokens that the plan charges for it.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ class PlannedRequests:
     Attributes:
         request_type: ``"loglikelihood"`` or ``"loglikelihood_rolling"``.
         own: The requests' own segments.
-        plan: Made from those and, behind them, segments for shifted reads.
-        rival_rows: How many rows a batch of the rivals has.
+        plan: The plan of those, followed by segments for shifted reads.
+        rival_rows: The batch size of the alternatives.
     """
 
     request_type: str
@@ -40,34 +40,34 @@ class PlannedRequests:
     def of(
         cls, request_type: str, own: Segments, segments: Segments, policy: BatchPolicy, devices: int
     ) -> "PlannedRequests":
-        """Plans as :class:`~windrow.JaxLM` does on so many devices."""
+        """Plans as :class:`~windrow.JaxLM` does on this number of devices."""
         plan = policy.plan(segments, devices)
         return cls(request_type, own, plan, _rival_rows(plan, devices))
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """``int64[n]``: how many tokens the model sees of each of the requests' own segments."""
+        """``int64[n]``: the input length of each of the requests' own segments."""
         return np.diff(self.own.offsets) - 1
 
     @cached_property
     def shares(self) -> NDArray[np.bool_]:
-        """``bool[n]``: whether an own segment lies where an earlier one lies already."""
+        """``bool[n]``: whether a segment shares the place of an earlier one."""
         return sharing(self.plan, len(self.own))
 
     @cached_property
     def row_lengths(self) -> NDArray[np.int64]:
-        """``int64[rows, 2]``: of each row, filler too, the tokens in it and its padded length."""
+        """``int64[rows, 2]``: for each row, including filler, its tokens and its padded length."""
         shapes = self.plan.batch_shapes.astype(np.int64)
         begins = np.concatenate([[0], np.cumsum(shapes[:, 0])])
         row = begins[self.plan.batches] + self.plan.rows
         used = np.zeros(begins[-1], np.int64)
-        # The segments of one place are equally long; the last place of a row decides how far it is filled.
+        # Segments that share a place have equal lengths; the last place of a row decides how full it is.
         np.maximum.at(used, row, self.plan.starts.astype(np.int64) + self.plan.lengths)
         return np.stack([used, np.repeat(shapes[:, 1], shapes[:, 0])], axis=1)
 
     @cached_property
     def rivals(self) -> dict[str, Cost]:
-        """What batches would cost otherwise, by the rival's name."""
+        """The cost of each alternative, by name."""
         return {
             "arrival_order": arrival_order(self.lengths, self.rival_rows),
             "lm_eval": sorted_order(self.lengths, self.rival_rows),
@@ -75,7 +75,7 @@ class PlannedRequests:
         }
 
     def figures(self) -> dict[str, Any]:
-        """What the plan amounts to, fit for JSON."""
+        """The plan's figures, ready for JSON."""
         statistics, own = self.plan.statistics, self.own
         return {
             "request_type": self.request_type,
@@ -101,7 +101,7 @@ class PlannedRequests:
         }
 
     def _shapes(self) -> list[dict[str, int]]:
-        """For each shape its batches, and how many of its tokens are padding."""
+        """For each shape, its number of batches and padding tokens."""
         used, padded = self.row_lengths.T
         rows_each = np.repeat(self.plan.batch_shapes[:, 0], self.plan.batch_shapes[:, 0])
         described = []
@@ -119,12 +119,12 @@ class PlannedRequests:
 
 
 def compare(planned: Sequence[PlannedRequests]) -> list[dict[str, Any]]:
-    """This plan beside its rivals, all request types together.
+    """Compares this plan with the alternatives, over all request types.
 
     Returns:
         For ``plan``, ``arrival_order``, ``lm_eval`` and ``reference``: ``name``, ``device_tokens``,
-        ``per_real_token``, ``shapes``, and what part of the rival's device time this
-        plan saves: ``saved``, and ``saved_with_compilations``.
+        ``per_real_token``, ``shapes``, and the fraction of the alternative's device time that
+        this plan saves: ``saved``, and ``saved_with_compilations``.
     """
     figures = [each.figures() for each in planned]
     real = sum(each["tokens"]["real"] for each in figures)
@@ -154,7 +154,7 @@ def compare(planned: Sequence[PlannedRequests]) -> list[dict[str, Any]]:
 
 
 def _rival_rows(plan: Plan, devices: int) -> int:
-    """As many rows a batch as this plan's, or as fit into its tokens with the longest segment."""
+    """The plan's batch size, or the number of rows of the longest segment that fit in its tokens."""
     policy = plan.to_dict()["policy"]
     if "batch_size" in policy:
         return int(policy["batch_size"])

@@ -1,4 +1,4 @@
-"""A planned evaluation on one screen."""
+"""The text of ``windrow plan``."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ RIVALS = {
     "lm_eval": "sorted by length, padded to the longest row",
     "reference": "sorted, padded to multiples of 128 (xlstm-jax)",
 }
-"""This plan and the alternatives; each batch is padded by itself."""
+"""This plan and the alternatives; each batch is padded separately."""
 
 
 def difference(plan: dict[str, Any], rival: dict[str, Any]) -> str:
@@ -27,10 +27,10 @@ def difference(plan: dict[str, Any], rival: dict[str, Any]) -> str:
 
 
 def describe(report: dict[str, Any]) -> str:
-    """What ``windrow plan`` found, as lines of text.
+    """The text of a plan's report.
 
     Args:
-        report: What :func:`windrow.cli.plan.make_plan_report` gives.
+        report: The result of :func:`windrow.cli.plan.make_plan_report`.
     """
     limit = report["max_length"]
     lines = [
@@ -65,7 +65,7 @@ def _scored(figures: dict[str, Any]) -> list[str]:
     counts = f"{figures['requests']:,} requests, {figures['segments']:,} segments{extra}"
     return [
         f"{figures['request_type']}: {counts}",
-        f"  {figures['shared']:,} share another's row, {figures['truncated']:,} truncated, "
+        f"  {figures['shared']:,} deduplicated, {figures['truncated']:,} truncated, "
         f"{figures['skipped']:,} cannot be scored",
         f"  {tokens['real']:,} real tokens, {tokens['device']:,} on the device "
         f"({tokens['device'] / max(1, tokens['real']):.2f} per real token), "

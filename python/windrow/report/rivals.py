@@ -1,7 +1,7 @@
-"""What the same segments would cost, batched otherwise: the rivals that a plan is held against.
+"""The cost of other ways to batch the same segments, for comparison with a plan.
 
-Each takes segment lengths, ``n`` whole numbers in the order in which requests came,
-and how many rows a batch has. Nothing is shared.
+Each function takes segment lengths, ``n`` integers in arrival order, and a batch size.
+Nothing is deduplicated.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 REFERENCE_MULTIPLE = 128
-"""What the reference pipeline pads to a multiple of."""
+"""The padding multiple of the reference pipeline."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What batches cost.
+    """The cost of some batches.
 
     Attributes:
         device_tokens: Tokens on the device, padding and filler included.
@@ -30,7 +30,7 @@ class Cost:
 
 
 def arrival_order(lengths: ArrayLike, rows: int) -> Cost:
-    """Takes ``rows`` segments at a time as they come and pads each batch to its longest.
+    """Batches ``rows`` segments at a time in arrival order and pads each batch to its longest.
 
     >>> cost = arrival_order([3, 5, 4, 2, 9], rows=2)
     >>> cost.device_tokens, sorted(cost.shapes)
@@ -57,7 +57,7 @@ def sorted_order(lengths: ArrayLike, rows: int) -> Cost:
 def reference_policy(lengths: ArrayLike, rows: int, multiple: int = REFERENCE_MULTIPLE) -> Cost:
     """Sorts by length, fills the last batch, and pads each batch to a multiple.
 
-    It is what ``xlstm_jax.dataset.lmeval_pipeline`` does.
+    This is what ``xlstm_jax.dataset.lmeval_pipeline`` does.
 
     >>> cost = reference_policy([3, 5, 4, 2, 9], rows=2, multiple=4)
     >>> cost.device_tokens, sorted(cost.shapes)

@@ -1,8 +1,7 @@
-"""A run's report: what :meth:`windrow.JaxLM.report` tells, beside the time that all of it took.
+"""A run's report: :meth:`windrow.JaxLM.report` plus the time of the whole command.
 
-The seconds are parts of the whole that do not overlap. While devices run, the host
-prepares what comes next: only the time in which they have nothing to do is charged
-to the compiler or to the host.
+The phases do not overlap. While devices run, the host prepares the next batches; only
+the time in which the devices are idle is charged to the compiler or to the host.
 """
 
 from collections.abc import Sequence
@@ -14,28 +13,28 @@ PHASES = ("tokenize", "plan", "compile", "host", "device", "other")
 """The parts of a run's time: ``device`` while devices run, ``compile`` and ``host`` while they are idle."""
 
 OTHER = "start-up, loading the model, building requests, metrics"
-"""What takes the time that is in no phase."""
+"""What the time outside all other phases is spent on."""
 
 
 def make_report(told: dict[str, Any], model: str, total: float, command: Sequence[str]) -> dict[str, Any]:
-    """A report, fit for JSON.
+    """A report, ready for JSON.
 
     Args:
-        told: What :meth:`windrow.JaxLM.report` gives.
+        told: The result of :meth:`windrow.JaxLM.report`.
         model: Where the model came from.
-        total: Seconds that the whole command took.
-        command: The words after ``windrow run``.
+        total: Seconds of the whole command.
+        command: The arguments after ``windrow run``.
 
     Returns:
         ``windrow``, ``jax`` and ``lm_eval`` (versions), ``date``, ``command``,
         ``model``, ``devices``; ``requests``, ``segments``, ``rows``, ``batches``,
-        ``shared``, ``truncated``, ``skipped``; ``tokens``: ``real`` (of every
-        request's input), ``rows`` (those that were computed), ``padding``,
-        ``device`` (the last two together); ``shapes``, ``[rows, length]`` each;
-        ``seconds``: ``total`` and its parts, see `PHASES`; ``tokens_per_second``:
-        real tokens scored a second from tokens to scores, device tokens a second
-        of running, tokens generated a second; ``generation``, if texts were
-        generated; ``auto``, if batches were sized to memory.
+        ``shared``, ``truncated``, ``skipped``; ``tokens``: ``real`` (all requests'
+        inputs), ``rows`` (those that were computed), ``padding``, ``device`` (the sum
+        of the last two); ``shapes``, ``[rows, length]`` each; ``seconds``: ``total``
+        and its parts, see `PHASES`; ``tokens_per_second``: ``scored`` (real tokens per
+        second of scoring), ``device`` (device tokens per second of device time) and
+        ``generated``; ``generation``, if texts were generated; ``auto``, if batches
+        were sized to memory.
     """
     host, device = told["seconds"], told["device_seconds"]
     scoring, generation = device["scoring"], device["generation"]
@@ -95,9 +94,9 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def figures(report: dict[str, Any], phases: Sequence[str]) -> list[str]:
-    """The figures, a line each, with the seconds of these phases; names take twelve columns."""
+    """One line per figure, with the seconds of these phases; names take twelve columns."""
     return [
-        f"requests    {report['requests']:,}: {report['shared']:,} share another's row, "
+        f"requests    {report['requests']:,}: {report['shared']:,} deduplicated, "
         f"{report['truncated']:,} truncated, {report['skipped']:,} skipped",
         *(_scoring(report) if report["rows"] else []),
         *(_generation(report) if "generation" in report else []),

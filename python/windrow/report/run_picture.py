@@ -1,4 +1,4 @@
-"""The picture of a run: where its time went, and what its devices computed."""
+"""The picture of a run: where the time went, and what the devices computed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,11 +19,11 @@ _KINDS = {
 }
 
 Part = tuple[str, str, float, str]
-"""A kind, what it is, how large, and that in words."""
+"""A kind, a name, a size, and the size as text."""
 
 
 def draw_run(report: dict[str, Any]) -> Picture:
-    """A bar for time, one for tokens, and what was compiled."""
+    """A bar for time, a bar for tokens, and the compiled shapes."""
     seconds, tokens, devices = report["seconds"], report["tokens"], report["devices"]
     scored = report["rows"] > 0
     lines = -(-len(report["shapes"]) // 5)
@@ -34,7 +34,7 @@ def draw_run(report: dict[str, Any]) -> Picture:
         LEFT,
         56,
         f"{report['requests']:,} requests on {devices['count']} × {devices['kind']}, {report['date']}: "
-        f"{report['shared']:,} share another's row, {report['truncated']:,} truncated, "
+        f"{report['shared']:,} deduplicated, {report['truncated']:,} truncated, "
         f"{report['skipped']:,} skipped",
         "quiet",
     )
@@ -59,7 +59,7 @@ def draw_run(report: dict[str, Any]) -> Picture:
 
 
 def _draw_bar(picture: Picture, top: float, heading: str, parts: Sequence[Part]) -> None:
-    """Parts side by side, as wide as they are large, and what each is."""
+    """Parts side by side, with widths proportional to their sizes, and a legend."""
     picture.text(LEFT, top, heading, "heading")
     whole = sum(size for _, _, size, _ in parts) or 1
     x = float(LEFT)

@@ -1,9 +1,9 @@
-"""Pictures made of a few kinds of shapes, and how they become SVG.
+"""Pictures made of a few kinds of shapes, written as SVG.
 
-A picture is a list of shapes, each of a kind; how a kind looks is in one style
-sheet, which follows the reader's ``prefers-color-scheme``. Colors are written out
-rather than as CSS variables, which viewers other than browsers do not know. No
-drawing package is needed, and a picture is a few kilobytes of text.
+A picture is a list of shapes, each of a kind. One style sheet defines what a kind looks
+like, and follows the reader's ``prefers-color-scheme``. Colors are not CSS variables,
+which only browsers support. No drawing package is needed, and a picture is a few
+kilobytes of text.
 
 >>> picture = Picture(100, 20, "A bar")
 >>> picture.rect(0, 0, 50, 10, "real", note="50 tokens")
@@ -50,16 +50,16 @@ STROKES = {"grid": "grid", "axis": "quiet", "chosen": "chosen"}
 """The color of each kind of line."""
 
 SIZES = {"": 13, "title": 18, "heading": 14, "quiet": 12, "label": 11}
-"""The height of each kind of text in pixels."""
+"""The font size of each kind of text, in pixels."""
 
 TEXTS = {"quiet": "quiet", "label": "chosen"}
-"""The color of each kind of text that is not ink."""
+"""The color of each kind of text; ink for kinds not listed."""
 
 _FONT = 'system-ui, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif'
 
 
 class Rect(NamedTuple):
-    """A filled rectangle; ``note`` appears where the pointer rests on it."""
+    """A filled rectangle; ``note`` is its tooltip."""
 
     x: float
     y: float
@@ -85,7 +85,7 @@ class Line(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Words whose base line starts at, is centered on or ends at a point."""
+    """Text whose baseline starts at, is centered on or ends at a point."""
 
     at: Point
     words: str
@@ -100,9 +100,9 @@ class Picture:
     """Shapes, later ones on top, in pixels from the upper left corner.
 
     Args:
-        width: In pixels; the picture scales with its page.
-        height: The same.
-        title: What it shows, for those who cannot see it.
+        width: The width in pixels; the picture scales with its page.
+        height: The height in pixels.
+        title: A description for screen readers.
     """
 
     def __init__(self, width: float, height: float, title: str) -> None:
@@ -110,7 +110,7 @@ class Picture:
         self.shapes: list[Shape] = []
 
     def rect(self, x: float, y: float, width: float, height: float, kind: str, note: str = "") -> None:
-        """A filled rectangle; ``note`` appears where the pointer rests on it."""
+        """A filled rectangle; ``note`` is its tooltip."""
         self.shapes.append(Rect(x, y, max(0.0, width), max(0.0, height), kind, note))
 
     def area(self, points: Sequence[Point], kind: str) -> None:
@@ -122,11 +122,11 @@ class Picture:
         self.shapes.append(Line(start, stop, kind))
 
     def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> None:
-        """Words whose base line starts at, is centered on or ends at (``anchor``) a point."""
+        """Text whose baseline starts at, is centered on or ends at (``anchor``) a point."""
         self.shapes.append(Text((x, y), words, kind, anchor))
 
     def legend(self, x: float, y: float, entries: Sequence[tuple[str, str]]) -> None:
-        """Kinds and what they mean, one after the other."""
+        """A legend: kinds with their descriptions, side by side."""
         for kind, words in entries:
             self.rect(x, y - 10, 11, 11, kind)
             self.text(x + 16, y, words, "quiet")
@@ -177,7 +177,7 @@ def _element(shape: Shape) -> str:
 
 
 def ticks(most: float, about: int = 5) -> list[float]:
-    """Round numbers from 0 up to ``most``, some ``about`` of them.
+    """Roughly ``about`` round numbers from 0 up to ``most``.
 
     >>> ticks(37_000), ticks(9, about=3)
     ([0, 10000, 20000, 30000], [0, 5])

@@ -1,4 +1,4 @@
-"""What a model's runs did, as a dictionary that prints on one screen."""
+"""The report of a model's runs: a dictionary that prints as a short summary."""
 
 from html import escape
 from typing import Any
@@ -7,13 +7,13 @@ from windrow.report.run import PHASES, figures, make_report
 
 
 class RunReport(dict[str, Any]):
-    """What :meth:`windrow.JaxLM.report` returns: a dictionary that shows its main figures, not all of itself.
+    """The result of :meth:`windrow.JaxLM.report`: a dictionary that prints only its main figures.
 
-    Notebooks show them as a table. ``dict(report)`` shows everything.
+    Notebooks show them as a table. ``dict(report)`` prints everything.
     """
 
     def __str__(self) -> str:
-        """The main figures, a line each."""
+        """The main figures, one per line."""
         return "\n".join(self._lines())
 
     __repr__ = __str__
