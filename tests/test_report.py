@@ -207,5 +207,5 @@ def test_the_summary_tells_what_auto_chose():
     auto = {"scoring": {**chosen, "tokens_per_batch": 8192}, "generation": {**chosen, "slots": 32}}
     report = make_report({**TOLD, "auto": auto}, "my_model", 10.0, [])
     assert report["auto"] == auto
-    assert "auto        scoring: 8,192 tokens per batch, 256 of 1,024 MiB" in summary(report)
-    assert "auto        generation: 32 slots, 256 of 1,024 MiB" in summary(report)
+    assert "auto        scoring: 8,192 tokens per batch, which need 256 of 1,024 MiB" in summary(report)
+    assert "auto        generation: 32 slots, which need 256 of 1,024 MiB" in summary(report)

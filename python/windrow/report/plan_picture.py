@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from windrow.report.planned import PlannedRequests
-from windrow.report.planned_text import RIVALS, difference
+from windrow.report.planned_text import RIVALS, counted, difference
 from windrow.report.svg import Picture, Point, ticks
 
 WIDTH = 960
@@ -60,7 +60,7 @@ def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figure
     picture.legend(
         LEFT,
         top + 20,
-        [("real", f"has its own row ({figures['segments'] - figures['shared']:,})"), shared],
+        [("real", f"distinct ({figures['segments'] - figures['shared']:,})"), shared],
     )
     top += 62
     longest = max(1, figures["longest"])
@@ -146,7 +146,7 @@ def _draw_costs(picture: Picture, top: float, report: dict[str, Any]) -> None:
     for number, cost in enumerate(report["compared"]):
         y = top + 34 + 46 * number
         here = computed if cost["name"] == "plan" else real
-        picture.text(LEFT, y - 5, f"{RIVALS[cost['name']]}: {cost['shapes']:,} shapes", "quiet")
+        picture.text(LEFT, y - 5, f"{RIVALS[cost['name']]}: {counted(cost['shapes'], 'shape')}", "quiet")
         picture.rect(LEFT, y, here * scale, 17, "real", f"{here:,} tokens of requests")
         picture.rect(LEFT + here * scale, y, (cost["device_tokens"] - here) * scale, 17, "padding", "padding")
         words = f"{cost['device_tokens']:,}"

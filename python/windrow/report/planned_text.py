@@ -17,13 +17,24 @@ def difference(plan: dict[str, Any], rival: dict[str, Any]) -> str:
     >>> rival = {"saved": 0.25, "shapes": 168}
     >>> difference({"shapes": 8}, rival), difference({"shapes": 8}, {"saved": -0.09, "shapes": 8})
     ('25% fewer tokens, 160 fewer compilations', '9% more tokens')
+    >>> difference({"shapes": 8}, {"saved": -0.001, "shapes": 9})
+    'slightly more tokens, 1 fewer compilation'
     """
-    words = [f"{abs(rival['saved']):.0%} {'fewer' if rival['saved'] >= 0 else 'more'} tokens"]
-    shapes = rival["shapes"] - plan["shapes"]
+    saved, shapes = rival["saved"], rival["shapes"] - plan["shapes"]
+    part = f"{abs(saved):.0%}" if abs(saved) >= 0.005 else "slightly" if saved else "no"
+    words = [f"{part} {'fewer' if saved > 0 else 'more'} tokens"]
     if shapes:
-        plural = "s" * (abs(shapes) != 1)
-        words.append(f"{abs(shapes):,} {'fewer' if shapes > 0 else 'more'} compilation{plural}")
+        words.append(counted(abs(shapes), f"{'fewer' if shapes > 0 else 'more'} compilation"))
     return ", ".join(words)
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "shape"), counted(1200, "shape")
+    ('1 shape', '1,200 shapes')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -70,7 +81,7 @@ def _scored(figures: dict[str, Any]) -> list[str]:
         f"  {tokens['real']:,} real tokens, {tokens['device']:,} on the device "
         f"({tokens['device'] / max(1, tokens['real']):.2f} per real token), "
         f"{tokens['padding'] / max(1, tokens['device']):.1%} of them padding",
-        f"  {figures['batches']:,} batches in {len(figures['shapes'])} shapes",
+        f"  {figures['batches']:,} batches in {counted(len(figures['shapes']), 'shape')}",
         f"  {'rows × length':>18}{'batches':>10}{'padding':>10}",
         *(
             f"  {shape['rows']:>9,} × {shape['length']:<6,}{shape['batches']:>10,}"

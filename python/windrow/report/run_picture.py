@@ -33,9 +33,9 @@ def draw_run(report: dict[str, Any]) -> Picture:
     picture.text(
         LEFT,
         56,
-        f"{report['requests']:,} requests on {devices['count']} × {devices['kind']}, {report['date']}: "
-        f"{report['shared']:,} deduplicated, {report['truncated']:,} truncated, "
-        f"{report['skipped']:,} skipped",
+        f"{report['requests']:,} requests on {devices['count']} × {devices['kind']}, "
+        f"{report['date'].replace('T', ' ')}: {report['shared']:,} deduplicated, "
+        f"{report['truncated']:,} truncated, {report['skipped']:,} skipped",
         "quiet",
     )
     parts = [(_KINDS[name], name, seconds[name], f"{seconds[name]:.2f} s") for name in PHASES]
