@@ -138,7 +138,7 @@ def test_tasks_are_listed(tmp_path):
             ["plan", "--tasks", "x", "--tokenizer", "y", "--batch-size", "9", "--devices", "8"],
             "must be a multiple of --devices, 8",
         ),
-        (["report", "/no/such"], "there is no windrow_report_*.json in '/no/such'"),
+        (["report", "/no/such"], "no windrow_report_*.json found in '/no/such'"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, message, tmp_path):

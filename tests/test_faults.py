@@ -160,7 +160,7 @@ def test_where_memory_runs_out():
     table = jax.random.normal(jax.random.key(0), (256, 256))
     model = windrow.LanguageModel(table, hungry)
     settings = "lower batch_size or tokens_per_batch, use tokens_per_batch='auto' .* or lower max_length"
-    with pytest.raises(MemoryError, match=rf"^out of memory in a batch of 64 x 12 tokens .*; {settings}"):
+    with pytest.raises(MemoryError, match=rf"^out of memory in a batch of 64 x 12 tokens, .*; {settings}"):
         windrow.score(model, Bytes(), [("abc" * 4, "d")], policy=windrow.BatchPolicy(batch_size=64))
     with pytest.raises(
         MemoryError, match=rf"^out of memory in generating 4 tokens in each of 8 slots; {settings}"

@@ -110,7 +110,7 @@ def test_it_lies_beside_the_results_that_are_new(tmp_path, report):
 
 
 def test_what_is_no_report_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no windrow_report_\*.json in"):
+    with pytest.raises(FileNotFoundError, match=r"no windrow_report_\*.json found in"):
         find_reports(tmp_path)
     part = '{"windrow": "1", "seconds": {}, "devices": {}, "model": "m"}'
     told = (

@@ -109,8 +109,8 @@ def test_grains_checkpoint_helper(loader):
     [
         ({"step": 5, "iterator_length": 4}, IndexError, "step is 5, out of range for 4 steps"),
         ({"step": -1, "iterator_length": 4}, IndexError, "step is -1"),
-        ({"iterator_length": 4}, KeyError, r"state has no 'step' but \['iterator_length'\]"),
-        ({"step": 1}, KeyError, r"state has no 'iterator_length' but \['step'\]"),
+        ({"iterator_length": 4}, KeyError, r"state has no 'step', only \['iterator_length'\]"),
+        ({"step": 1}, KeyError, r"state has no 'iterator_length', only \['step'\]"),
         ({"step": 1.5, "iterator_length": 4}, TypeError, "float"),
         ({"step": 1, "iterator_length": 5}, ValueError, "iterator_length is 5, but this iterator's is 4"),
         (

@@ -65,7 +65,7 @@ def same(ours, theirs):
     return True
 
 
-@pytest.mark.filterwarnings("ignore:tokenizer .* goes through")
+@pytest.mark.filterwarnings("ignore:tokenizer .* uses")
 def test_a_fault_of_the_package_is_an_error(tmp_path):
     theirs = QUICK["gpt2"]()
     stripping = tokenizers.AddedToken("x", rstrip=True, normalized=False)

@@ -392,7 +392,7 @@ def test_parameters_of_another_model_are_refused():
     table, matrix = (np.asarray(lm.model.params[name]) for name in ("embedding", "head"))
     wrong = {
         r"params\['head'\] is missing": {"embedding": table},
-        r"params\['bias'\] is new": {"embedding": table, "head": matrix, "bias": matrix},
+        r"params\['bias'\] is unexpected": {"embedding": table, "head": matrix, "bias": matrix},
         r"params\['head'\] is float32\[256, 8\], but was float32\[8, 256\]": {
             "embedding": table,
             "head": matrix.T,
