@@ -1,4 +1,4 @@
-# One command runner for people, CI and hooks. Every target sets up what it needs.
+# One command runner for developers, CI and hooks. Every target installs what it needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,14 +7,14 @@ SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi
 .PHONY: help setup demo test test-rust test-python parity bench docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
 
-help: ## Show this list
+help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
-# The package alone, which a new reader need not wait long for; what developers need comes on top.
+# Only the package and its dependencies, so that the demo starts sooner; the development tools come on top.
 $(VENV)/.package: $(BIN)/python $(SOURCES)
 	@echo "Installing windrow and its dependencies into $(VENV): about 1.2 GB, a few minutes"
 	$(BIN)/pip install --quiet --editable .
@@ -30,12 +30,12 @@ $(VENV)/.docs: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	@touch $(VENV)/.package $@
 
-setup: $(VENV)/.installed ## Make the virtual environment and build the package into it
+setup: $(VENV)/.installed ## Create the virtual environment and install the package with development tools
 
 demo: $(VENV)/.package ## Train a tiny model, evaluate it, show the tables
 	$(BIN)/windrow demo
 
-test: $(if $(ARGS),,test-rust) test-python ## Run every test, or a part: make test ARGS=tests/test_plan.py
+test: $(if $(ARGS),,test-rust) test-python ## Run all tests, or some: make test ARGS=tests/test_plan.py
 
 test-rust:
 	cargo test --workspace --exclude windrow-py --quiet
@@ -45,21 +45,21 @@ test-python: setup
 
 PARITY := $(VENV)-parity
 
-parity: setup ## Record what lm_eval's own backend gives (installs torch beside), and compare
+parity: setup ## Record lm_eval's own results (with torch, in a separate environment) and compare
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install 'lm_eval[hf]==0.4.13'
 	$(PARITY)/bin/python tests/recorded/record.py
 	$(BIN)/python -m pytest tests/test_recorded.py
 
-bench: setup ## Run every bench
+bench: setup ## Run all benchmarks
 	cargo bench
 	for bench in benches/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
-docs: $(VENV)/.docs ## Build the guide into site/; every warning is an error
+docs: $(VENV)/.docs ## Build the guide into site/ (warnings are errors)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
 
-lint: setup ## Check style, types, the stub and who imports what
+lint: setup ## Check style, types, the stub and import rules
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
@@ -83,5 +83,5 @@ sdist: setup ## Build the source distribution into dist/
 	$(BIN)/maturin sdist --out dist
 	@ls -l dist/*.tar.gz
 
-clean: ## Remove everything that was built
+clean: ## Remove environments and build outputs
 	rm -rf $(VENV) $(VENV)-parity dist site target

@@ -1,7 +1,7 @@
-"""Each checkpoint of a training run evaluated as it is written, by programs that are compiled once.
+"""Evaluates each checkpoint of a training run as it is saved, compiling only once.
 
-Orbax saves and restores the parameters. ``JaxLM.with_params`` evaluates the same
-model with those of the next checkpoint: only the first evaluation compiles.
+Orbax saves and restores the parameters. ``JaxLM.with_params`` evaluates the same model
+with the parameters of the next checkpoint, without recompiling.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ STEPS, STEPS_EACH = 45, 15
 
 
 def initial(key):
-    """An embedding of each of the last bytes, one hidden layer, and a head."""
+    """Embeddings of the last few bytes, one hidden layer, and a head."""
     keys = jax.random.split(key, 3)
     return {
         "embedding": jax.random.normal(keys[0], (CONTEXT, VOCABULARY, WIDTH)) * 0.1,
@@ -81,7 +81,7 @@ def main() -> None:
             restored = manager.restore(step, args=ocp.args.StandardRestore(newest))
             compiled.clear()
             right = evaluate(lm.with_params(restored))
-            print(f"step {step}: {right:.2f} right, {len(compiled)} programs compiled for it")
+            print(f"step {step}: {right:.2f} right, {len(compiled)} programs compiled")
 
 
 if __name__ == "__main__":

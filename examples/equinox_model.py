@@ -1,7 +1,7 @@
-"""An Equinox model that honours segment ids, so that several requests share a row.
+"""An Equinox model that honors segment ids, so that several requests can share a row.
 
-``eqx.partition`` takes the arrays out of the model, ``jax.vmap`` makes rows of
-what is written for one.
+``eqx.partition`` separates the arrays from the rest of the model, and ``jax.vmap`` turns
+a model of one row into a model of many.
 """
 
 import equinox as eqx
@@ -16,7 +16,7 @@ WIDTH = 32
 
 
 class Transformer(eqx.Module):
-    """A block that attends within segments, and a head; for one row."""
+    """A block with attention within segments, and a head; for one row."""
 
     embedding: eqx.nn.Embedding
     attention: eqx.nn.MultiheadAttention
@@ -55,8 +55,8 @@ def main() -> None:
     together = windrow.score(model, byte_tokenizer(), pairs, policy=windrow.BatchPolicy(pack=True))
     np.testing.assert_allclose(alone.log_likelihoods, together.log_likelihoods, rtol=1e-5)
     nats = -together.log_likelihoods.sum() / together.token_counts.sum()
-    print(f"{nats:.3f} nats a byte; an even guess costs {jnp.log(VOCABULARY):.3f}")
-    print("the same packed as one to a row")
+    print(f"{nats:.3f} nats per byte; uniform guessing has {jnp.log(VOCABULARY):.3f}")
+    print("packed rows give the same scores")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A Flax Linen model in two halves, so that logits are made only where they are read.
+"""A Flax Linen model in two halves, so that logits are only computed where they are needed.
 
-``hidden`` gives what the last layer feeds into the head, ``head`` the logits of
-positions picked from it. Of a question with a long context and short answers
-that is a small part of all positions.
+``hidden`` returns the input of the head, and ``head`` the logits at positions picked from
+it. For a question with a long context and short answers, that is a small fraction of all
+positions.
 """
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ WIDTH = 32
 
 
 class Transformer(nn.Module):
-    """A block that attends within segments, and a head."""
+    """A block with attention within segments, and a head."""
 
     def setup(self):
         self.tokens = nn.Embed(VOCABULARY, WIDTH)
@@ -57,7 +57,7 @@ def main() -> None:
     np.testing.assert_allclose(one.log_likelihoods, other.log_likelihoods, rtol=1e-5)
     for (beginning, end), score in zip(pairs[:3], other.log_likelihoods, strict=False):
         print(f"{score:9.3f}  {beginning}{end}")
-    print("the same with a head of its own as without")
+    print("hidden and head give the same scores as apply")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A Flax NNX model, evaluated before and after it is trained.
+"""A Flax NNX model, evaluated before and after training.
 
-``nnx.split`` takes the model apart into its structure and its parameters; the
-function that windrow gets puts them together again.
+``nnx.split`` separates the model into its structure and its parameters; the function for
+windrow merges them again.
 """
 
 import jax
@@ -17,7 +17,7 @@ WIDTH, MAX_LENGTH, STEPS = 32, 64, 150
 
 
 class Transformer(nnx.Module):
-    """One layer of attention and one of perceptrons."""
+    """One attention layer and one MLP."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.tokens = nnx.Embed(VOCABULARY, WIDTH, rngs=rngs)
@@ -59,7 +59,7 @@ def train_step(model, optimizer, tokens):
 
 
 def train(model: Transformer, tokenizer) -> float:
-    """Learns the sayings by heart; returns the loss."""
+    """Trains the model to memorize the sayings; returns the loss."""
     rows = np.full((len(TEXTS), MAX_LENGTH), END)
     for row, text in zip(rows, TEXTS, strict=True):
         tokens = tokenizer.encode(text).ids
@@ -75,7 +75,7 @@ def main() -> None:
     before = evaluate(windrow.JaxLM(language_model(model), tokenizer, prefix_token_id=END))
     loss = train(model, tokenizer)
     after = evaluate(windrow.JaxLM(language_model(model), tokenizer, prefix_token_id=END))
-    print(f"right: {before:.2f} before training, {after:.2f} after it, with a loss of {loss:.2f}")
+    print(f"right: {before:.2f} before training, {after:.2f} after, with a loss of {loss:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Planned batches as a Grain dataset, for an evaluation loop of your own.
+"""Planned batches as a Grain dataset, for your own evaluation loop.
 
-Requests need no lm_eval: a prefix and a text will do. The dataset is an ordinary
-``grain.MapDataset``, to be sliced, mapped, read ahead and checkpointed.
+Requests are a prefix and a text; lm_eval is not needed. The dataset is an ordinary
+``grain.MapDataset`` that can be sliced, mapped, prefetched and checkpointed.
 """
 
 import grain
@@ -29,7 +29,7 @@ def main() -> None:
     dataset = windrow.evaluation_dataset(requests, tokenizer, batch_size=8, max_shapes=2)
     print(dataset.plan)
 
-    totals = np.zeros(len(requests) + 1)  # the last place takes what stands for no request
+    totals = np.zeros(len(requests) + 1)  # the last entry collects padding, whose request is -1
     batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     for batch in batches:
         scores = token_logprobs(table, batch)
@@ -39,7 +39,7 @@ def main() -> None:
     pairs = [(request["prefix"], request["text"]) for request in requests]
     expected = windrow.score(model, tokenizer, pairs).log_likelihoods
     np.testing.assert_allclose(totals[:-1], expected, rtol=1e-5)
-    print(f"perplexity of a byte: {jnp.exp(-totals[:-1].sum() / sum(len(text) for _, text in pairs)):.1f}")
+    print(f"perplexity per byte: {jnp.exp(-totals[:-1].sum() / sum(len(text) for _, text in pairs)):.1f}")
 
 
 if __name__ == "__main__":

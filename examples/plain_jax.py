@@ -1,6 +1,6 @@
-"""A plain JAX function as a model: which byte followed the last four, counted.
+"""A plain JAX function as a model: counts of which byte followed the last four.
 
-The function alone is enough; lm_eval's table and windrow's report come out.
+The function is all that windrow needs. The script prints lm_eval's table and windrow's report.
 """
 
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ SLOTS = 4093
 
 
 def slots(tokens, positions):
-    """A slot of the table for each token and the three before it, ``int32[rows, length]``."""
+    """The table slot for each token and the three before it, ``int32[rows, length]``."""
     length, code = tokens.shape[1], tokens
     for back in (1, 2, 3):
         earlier = jnp.pad(tokens, ((0, 0), (back, 0)))[:, :length]
@@ -22,7 +22,7 @@ def slots(tokens, positions):
 
 
 def apply(params, tokens, positions, segment_ids):
-    """The whole model: ``int32[rows, length]`` each in, logits ``[rows, length, vocabulary]`` out."""
+    """The whole model: from ``int32[rows, length]`` each to logits, ``[rows, length, vocabulary]``."""
     return params[slots(tokens, positions)]
 
 

@@ -1,6 +1,6 @@
-"""Planning without a model: what batches of some requests would cost, by several policies.
+"""Planning without a model: the cost of some requests under several policies.
 
-Lengths in tokens are all that a plan needs, and, for sharing, which inputs are equal.
+A plan only needs lengths in tokens and, for sharing, which inputs are equal.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def requests() -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of 3,000 made-up inputs, end to end, and where each begins; each comes thrice."""
+    """The tokens of 3,000 random inputs, concatenated, and their offsets; each input occurs three times."""
     lengths = RANDOM.lognormal(4, 0.6, 1000).astype(np.int64).clip(1, 1000)
     texts = [RANDOM.integers(0, 50_000, length).astype(np.int32) for length in lengths]
     offsets = np.concatenate([[0], np.cumsum(np.repeat(lengths, 3))])
@@ -25,22 +25,20 @@ def main() -> None:
     rows = {"batch_size": 32}
     plans = {
         "multiples of 128": Plan(lengths, **rows, max_shapes=None, padding_multiple=128),
-        "the best lengths, 8 at most": Plan(lengths, **rows, max_shapes=8),
+        "best lengths, at most 8": Plan(lengths, **rows, max_shapes=8),
         "equal inputs share a row": Plan(lengths, same, **rows, max_shapes=8),
         "and rows are packed": Plan(lengths, same, **rows, max_shapes=8, pack=True),
     }
-    print(f"{len(lengths)} requests, {lengths.sum()} tokens: tokens on the device for each of them")
+    print(f"{len(lengths)} requests, {lengths.sum()} tokens; device tokens per token:")
     for name, plan in plans.items():
         figures = plan.statistics
         ratio = figures["device_tokens"] / lengths.sum()
         print(f"{name:30}{ratio:5.2f} in {len(plan.shapes)} shapes, {len(plan)} batches")
 
-    print(f"\nthe best 4 lengths to pad to: {choose_lengths(lengths, 4).tolist()}")
-    plan = plans["the best lengths, 8 at most"]
+    print(f"\nthe best 4 padded lengths: {choose_lengths(lengths, 4).tolist()}")
+    plan = plans["best lengths, at most 8"]
     first = pad_rows(tokens, offsets, plan.batch_rows(0), int(plan.batch_shapes[0, 1]), 0)
-    print(
-        f"the first batch: {first.dtype}{list(first.shape)}, {np.count_nonzero(first == 0)} tokens of padding"
-    )
+    print(f"the first batch: {first.dtype}{list(first.shape)}, {np.count_nonzero(first == 0)} padding tokens")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A recurrent model: texts of any length in chunks, and generation that computes nothing twice.
+"""A recurrent model: texts of any length in chunks, and generation without recomputation.
 
-``init_state`` and ``step`` are all that is added. A step takes several tokens, and
-leaves the state alone where the segment id is 0, which is padding.
+This only needs ``init_state`` and ``step``. A step takes several tokens, and does not
+change the state where the segment id is 0, which marks padding.
 """
 
 import jax
@@ -56,10 +56,10 @@ def main() -> None:
     whole = windrow.score(model, tokenizer, pairs)
     chunks = windrow.score(model, tokenizer, pairs, chunk_length=64)
     np.testing.assert_allclose(whole.log_likelihoods, chunks.log_likelihoods, rtol=1e-5)
-    print(f"{chunks.token_counts.sum()} tokens scored in chunks of 64, as if at once")
+    print(f"{chunks.token_counts.sum()} tokens scored in chunks of 64, with the same result as at once")
 
     texts = windrow.generate(model, tokenizer, ["Make hay", "Still"], max_new_tokens=8, end_tokens=[END])
-    print(f"made up: {list(texts)}")
+    print(f"generated: {list(texts)}")
     print(texts.report)
 
 

@@ -1,6 +1,6 @@
-"""What the examples share: a byte tokenizer and an lm_eval task. Neither needs a network.
+"""Shared by the examples: a byte tokenizer and an lm_eval task. Neither needs a network.
 
-The task asks for the end of a saying, with those of three other sayings beside it.
+The task asks for the end of a saying, with the ends of three other sayings as wrong answers.
 """
 
 from typing import Any
@@ -39,13 +39,13 @@ SAYINGS = [
 TEXTS = [f"{beginning} {end}" for beginning, end in SAYINGS]
 
 END = 256
-"""The token that ends a text and stands before one; the others are bytes."""
+"""The token before and after a text; the other tokens are bytes."""
 
 VOCABULARY = 257
 
 
 def byte_tokenizer() -> Tokenizer:
-    """A token for each byte, and one more. A ``tokenizer.json`` from a checkpoint does as well."""
+    """A token for each byte, and one more. A ``tokenizer.json`` from a checkpoint would work too."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: token for token, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -55,7 +55,7 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def documents(**_: Any) -> dict[str, datasets.Dataset]:
-    """What lm_eval reads: beginnings, four ends each, and which of them is right."""
+    """The task's documents: beginnings with four ends each, and the index of the right one."""
     ends = [end for _, end in SAYINGS]
     rows = [
         {"beginning": beginning, "ends": [ends[(at + step) % len(ends)] for step in (0, 3, 7, 11)], "gold": 0}
@@ -78,8 +78,8 @@ TASK = {
 
 
 def evaluate(lm: windrow.JaxLM) -> float:
-    """Runs lm_eval, prints its table, and returns the share of right answers; one in four is chance."""
-    tasks = TaskManager(include_defaults=False)  # reading all of lm_eval's own takes some ten seconds
+    """Runs lm_eval, prints its table, and returns the fraction of right answers; chance is one in four."""
+    tasks = TaskManager(include_defaults=False)  # scanning lm_eval's own tasks takes about ten seconds
     results = lm_eval.simple_evaluate(lm, tasks=[TASK], task_manager=tasks, bootstrap_iters=0)
     print(make_table(results))
     return results["results"]["sayings"]["acc,none"]

@@ -1,7 +1,7 @@
-"""A model split over a mesh: rows over one axis, its parameters over the other.
+"""A model split over a mesh: rows over one axis, parameters over the other.
 
-Eight CPU devices stand in for accelerators. Nothing but where the parameters lie
-and the sharding of rows is said; the compiler does the rest.
+Eight CPU devices stand in for accelerators. Only the shardings of the parameters and of
+the rows are given; the compiler does the rest.
 """
 
 import jax
@@ -29,7 +29,7 @@ def init(key):
 
 
 def hidden(params, tokens, positions, segment_ids):
-    """A running mean over what came before, and a perceptron."""
+    """A running mean over the previous tokens, and an MLP."""
     sums = jnp.cumsum(params["embedding"][tokens], axis=1)
     flow = sums / (1 + positions[:, :, None].astype(jnp.float32))
     return flow + jax.nn.gelu(flow @ params["up"]) @ params["down"]
@@ -60,7 +60,7 @@ def main() -> None:
     np.testing.assert_allclose(alone, sharded, rtol=1e-5)
     shard = split["up"].addressable_shards[0].data.shape
     print(
-        f"{mesh.size} devices: rows in {mesh.shape['data']} parts; each holds {shard} of {params['up'].shape}"
+        f"{mesh.size} devices: rows in {mesh.shape['data']} parts; each has {shard} of {params['up'].shape}"
     )
     print(f"largest difference from one device: {np.abs(alone - sharded).max():.1e} nats")
 
