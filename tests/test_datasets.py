@@ -184,7 +184,7 @@ def test_sources_that_shrink():
     assert list(ordered) == list(keyed) == [1, 2, 3, 4]
     del numbers[2:]
     assert [ordered[index] for index in range(len(ordered))] == [1, 4]
-    with pytest.raises(ValueError, match="dataset now has 2 elements, but had 4 when it was reordered"):
+    with pytest.raises(ValueError, match="dataset now has 2 elements, but had 4 when reordered"):
         remapped[0]
     with pytest.raises(ValueError, match="dataset now has 2 elements, which is not the number of given keys"):
         keyed[0]

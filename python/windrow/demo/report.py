@@ -22,7 +22,7 @@ def chances(results: Results, tokenizer: Tokenizer, training_tokens: NDArray[np.
     lines = (
         ("demo_questions", "acc", 1 / 4, "one of four answers"),
         ("demo_last_word", "acc", 1 / VALLEYS, f"one of the {VALLEYS} words of the right kind"),
-        ("demo_chronicle", "word_perplexity", frequencies, "each token by its frequency alone"),
+        ("demo_chronicle", "word_perplexity", frequencies, "each token scored by its frequency"),
     )
     return "\n".join(f"  {task:15} {metric:15} {value:10.4f}  {how}" for task, metric, value, how in lines)
 
