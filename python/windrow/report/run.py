@@ -111,7 +111,7 @@ def _scoring(report: dict[str, Any]) -> list[str]:
         f"tokens      {tokens['real']:,} real, {tokens['device']:,} on the device "
         f"({tokens['device'] / max(1, tokens['real']):.2f} per real token), "
         f"{tokens['padding'] / max(1, tokens['device']):.1%} of them padding",
-        f"shapes      {len(report['shapes'])} in {report['batches']:,} batches: {_shapes(report['shapes'])}",
+        f"shapes      {len(report['shapes'])} in {_batches(report['batches'])}: {_shapes(report['shapes'])}",
         f"speed       {speed['scored']:,.0f} real tokens/s end to end, "
         f"{speed['device']:,.0f} device tokens/s while the device runs",
     ]
@@ -137,6 +137,10 @@ def _auto(chosen: dict[str, Any]) -> list[str]:
         predicted, budget = (choice[name] / 2**20 for name in ("predicted_bytes", "memory_budget"))
         lines.append(f"auto        {kind}: {size}, which need {predicted:,.0f} of {budget:,.0f} MiB")
     return lines
+
+
+def _batches(number: int) -> str:
+    return f"{number:,} batch{'es' * (number != 1)}"
 
 
 def _shapes(shapes: list[list[int]], most: int = 8) -> str:
