@@ -50,7 +50,7 @@ class LanguageModel:
 
     >>> import jax, jax.numpy as jnp
     >>> table = jax.random.normal(jax.random.key(0), (10, 10))
-    >>> bigram = LanguageModel(table, lambda params, tokens, positions, segment_ids: params[tokens])
+    >>> bigram = LanguageModel(table, lambda params, tokens, *_: params[tokens])
     >>> bigram.apply(bigram.params, *jnp.zeros((3, 2, 4), jnp.int32)).shape
     (2, 4, 10)
     """
