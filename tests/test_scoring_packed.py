@@ -77,7 +77,7 @@ def test_asked_for(alone, policy):
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_model_that_does_not_honor_packed_rows(fault):
     model = BROKEN[fault]
-    message = r"pack=True does not work with this model: a token's log-probability is -\d+.* behind another"
+    message = r"pack=True does not work with this model: a token's log-probability is -\d+.* after another"
     with pytest.raises(ValueError, match=message):
         scored(model, pack=True)
     expected, _ = scored(model, pack=False)

@@ -16,7 +16,7 @@ SHARES = ("auto", "trees", "equal", False)
 """The values of ``share``."""
 
 LEAST_ROW, LONGEST_ROW = 16, 8192
-"""Bounds on the length of rows that hold several inputs, in tokens; a longer input raises the upper one."""
+"""Bounds on the length of rows with several inputs, in tokens; a longer input raises the upper one."""
 
 DEFAULT_TOKENS_PER_BATCH = 8192
 """Tokens per batch if neither ``batch_size`` nor ``tokens_per_batch`` is given."""
@@ -126,12 +126,12 @@ class BatchPolicy:
         )
 
     def packed_plans(self, segments: Segments, row_multiple: int, longest: int | None = None) -> list[Plan]:
-        """Plans whose rows hold several inputs, one for each row length that may be best.
+        """Plans with several inputs per row, one plan for each row length that may be the best.
 
         Args:
-            segments: What is to be planned.
+            segments: The segments to plan.
             row_multiple: Rows of a batch are a multiple of this.
-            longest: Rows are no longer than this, unless an input is.
+            longest: The maximum row length, unless an input is longer.
         """
         if self.batch_size is not None:
             return [replace(self, pack=True).plan(segments, row_multiple)]
@@ -176,7 +176,7 @@ class BatchPolicy:
     def _row_lengths(
         self, lengths: NDArray[np.int32], row_multiple: int, longest: int | None = None
     ) -> tuple[int, list[int]]:
-        """The most tokens of a batch, and how long rows that hold several inputs may be, ascending."""
+        """The most tokens in a batch, and the possible lengths of rows with several inputs, ascending."""
         least = self._rounded(max(LEAST_ROW, self._longest(lengths)))
         most = max(self._tokens(lengths, row_multiple), least * row_multiple)
         powers = [1 << power for power in range(LEAST_ROW.bit_length() - 1, LONGEST_ROW.bit_length())]

@@ -50,7 +50,7 @@ def share_mode(value: bool | str) -> bool | str:
 
 
 def pack_mode(value: bool | str) -> bool | str:
-    """Whether rows are packed, from an argument that may come from a command line."""
+    """The policy's ``pack``, possibly given as a string."""
     if isinstance(value, str) and value.lower() == "auto":
         return "auto"
     try:

@@ -1,9 +1,9 @@
-"""How the inputs of a run are laid into rows: one to a row, packed, or as prefix trees.
+"""Chooses how the inputs of a run are put into rows: one per row, packed, or as prefix trees.
 
-A plan of each kind is made and priced, and the cheapest one is taken. A row is priced by XLA's own account
-of the model's forward pass, which is lowered for a short row and for a long one and not
-compiled; where a backend gives no account, by its tokens. Each shape after the first is
-charged what :data:`SHAPE_PRICE` says, for its compilation. Prices are the same on every host.
+A plan of each kind is made and priced, and the cheapest is used. The price of a row comes from XLA's cost
+analysis of the model's forward pass, lowered (but not compiled) for a short and a long row; if a backend
+has no cost analysis, from its tokens. Each shape after the first is charged :data:`SHAPE_PRICE` for its
+compilation. Prices are the same on every host.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,22 +22,22 @@ from windrow.scoring.feed import Layout
 from windrow.tokens import Segments
 
 SHAPE_PRICE = 8192
-"""What a shape's compilation is charged, in tokens of a short row."""
+"""The price of compiling a shape, in tokens of a short row."""
 
 EXPONENTIAL = 64
-"""How many floating-point operations an exponential stands for, with the passes over memory that come with a
-softmax. Measured on a CPU, for rows of 128 and 512 tokens of a small Llama."""
+"""How many floating-point operations an exponential counts as, including a softmax's passes over memory.
+Measured on a CPU, with rows of 128 and 512 tokens of a small Llama."""
 
 SHORT, LONG = 128, 2048
 
 
 @dataclass(frozen=True)
 class RowPrice:
-    """A price that goes with the length and, by attention, with its square.
+    """A price that grows with the length and, because of attention, with its square.
 
     Attributes:
-        growth: By how much a token costs more for each token that its row is longer, as a
-            part of what a token costs in a row of :data:`SHORT` tokens.
+        growth: By how much each additional token of a row raises the price per token, as a
+            fraction of the price per token in a row of :data:`SHORT` tokens.
 
     >>> price = RowPrice(0.001)
     >>> price(128), price(1128)
@@ -47,14 +47,14 @@ class RowPrice:
     growth: float = 0.0
 
     def __call__(self, length: int) -> float:
-        """What a row of this length costs; never less than half of its tokens."""
+        """The price of a row of this length, at least half of its tokens."""
         return length * max(0.5, 1 + self.growth * (length - SHORT))
 
     @classmethod
     def of(cls, model: LanguageModel, params: Any, rows: int) -> "RowPrice":
-        """The price of rows of a model, of which at least so many are computed at once.
+        """The price of a model's rows, computed at least ``rows`` at a time.
 
-        To be called under the mesh that the model's functions are traced on.
+        Call it under the mesh that the model's functions are traced on.
         """
         longer = max(2 * SHORT, min(LONG, model.max_length or LONG))
         short, long = (_operations(model, params, (rows, length)) for length in (SHORT, longer))
@@ -64,11 +64,11 @@ class RowPrice:
 
 
 def _operations(model: LanguageModel, params: Any, shape: tuple[int, int]) -> float | None:
-    """What XLA counts for a forward pass; ``None`` where it does not tell or the model refuses the shape."""
+    """XLA's cost of a forward pass; ``None`` if it is unknown or the model rejects the shape."""
     batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
     try:
         account = jax.jit(partial(run_forward, model.forward)).lower(params, *batch).cost_analysis()
-    except Exception:  # whatever it is, the run itself will tell
+    except Exception:  # the run itself will raise it
         return None
     account = account[0] if isinstance(account, list) and account else account
     if not isinstance(account, Mapping) or not account.get("flops", 0) > 0:
@@ -77,7 +77,7 @@ def _operations(model: LanguageModel, params: Any, shape: tuple[int, int]) -> fl
 
 
 def cost(plan: Plan, price: RowPrice) -> int:
-    """What a plan costs, in tokens of a short row: all its rows, filler too, and its shapes.
+    """The cost of a plan, in tokens of a short row: all its rows, filler included, and its shapes.
 
     >>> plan = Plan(np.array([5, 1, 3, 5, 2], np.int32), batch_size=2, padded_lengths=[8])
     >>> cost(plan, RowPrice())
@@ -93,12 +93,12 @@ def cost(plan: Plan, price: RowPrice) -> int:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A plan, and what decided for it.
+    """A plan, and the costs of the alternatives.
 
     Attributes:
         plan: The plan.
-        costs: What the cheapest plan of each layout costs, in tokens of a short row; empty where
-            the policy left no choice.
+        costs: The cost of each layout's cheapest plan, in tokens of a short row; empty if the
+            policy leaves no choice.
     """
 
     plan: Plan
@@ -106,21 +106,21 @@ class Chosen:
 
 
 def tells_segments_apart(functions: LanguageModel, params: Any, shape: tuple[int, int]) -> bool:
-    """Whether a model reads positions or segment ids at all; one that reads neither cannot run packed rows.
+    """Whether a model uses positions or segment ids; one that uses neither cannot run packed rows.
 
-    To be called under the mesh that the model's functions are traced on.
+    Call it under the mesh that the model's functions are traced on.
     """
     batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
     try:
         traced = jax.make_jaxpr(partial(run_forward, functions.forward))(params, *batch).jaxpr
-    except Exception:  # whatever it is, the run itself will tell
+    except Exception:  # the run itself will raise it
         return True
     read = [variable for equation in traced.eqns for variable in equation.invars]
     return any(variable is given for variable in read for given in traced.invars[-2:])
 
 
 def candidates(policy: BatchPolicy, model: LanguageModel, chunk_length: int | None) -> list[Layout]:
-    """The layouts that a policy allows for a model, before any of them is tried.
+    """The layouts that a policy allows for a model, before the model is checked.
 
     >>> model = LanguageModel(None, lambda params, tokens, positions, segment_ids: tokens)
     >>> candidates(BatchPolicy(), model, None), candidates(BatchPolicy(pack=True), model, None)
@@ -149,12 +149,12 @@ def choose_plan(
     """The cheapest plan under a policy.
 
     Args:
-        policy: With a size.
-        segments: What is to be planned.
+        policy: A policy with a batch size.
+        segments: The segments to plan.
         row_multiple: Rows of a batch are a multiple of this.
-        layouts: Which layouts to look at.
-        price: What rows cost the model.
-        longest: Packed rows are no longer than this, unless an input is.
+        layouts: The layouts to consider.
+        price: The price of the model's rows.
+        longest: The maximum length of packed rows, unless an input is longer.
     """
     if not len(segments) or layouts == ["rows"]:
         return Chosen(policy.plan(segments, row_multiple), {})
@@ -172,11 +172,11 @@ def choose_plan(
 
 
 def check_share(share: bool | str, model: LanguageModel, chunk_length: int | None) -> None:
-    """Refuses trees for a model that cannot run them."""
+    """Rejects trees for a model that cannot run them."""
     if share != "trees":
         return
     if chunk_length is not None:
-        raise ValueError("share='trees' and chunk_length exclude each other: step takes no reach")
+        raise ValueError("share='trees' cannot be combined with chunk_length: step takes no reach")
     if not model.takes_reach:
         name = "apply" if model.hidden is None else "hidden"
         raise ValueError(

@@ -24,7 +24,7 @@ CAPACITY_MULTIPLE = 64
 
 
 Layout = Literal["rows", "packed", "trees"]
-"""One input a row, several, or prefix trees."""
+"""One input per row, several inputs per row, or prefix trees."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class BatchShape:
 
 
 def layout_of(plan: Plan) -> Layout:
-    """How a plan lays inputs into rows."""
+    """How a plan puts inputs into rows."""
     if plan.trees:
         return "trees"
     return "packed" if plan.packed else "rows"

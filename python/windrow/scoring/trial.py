@@ -1,7 +1,7 @@
-"""Checks that a model scores rows that hold several inputs as it scores each input alone.
+"""Checks that a model scores rows with several inputs as it scores each input alone.
 
 Random inputs run both ways, in batches of a shape that the run uses anyway, so nothing extra is compiled.
-Packed rows; the second copy of ``b`` begins a row, where it cannot see another input:
+Packed rows; the second copy of ``b`` begins a row, so no other input comes before it:
 
     packed         a a a a a a a a b b b b b b b
     alone          b b b b b b b . . . . . . . .
@@ -27,10 +27,10 @@ from windrow.tokens import Segments, TokenReport
 _STEM = 4
 _SHARED = (0, 7, 7, 4)
 LONGEST_PACKED = 24
-"""The most tokens of the input that is compared in packed rows."""
+"""The most tokens in the input that is compared in packed rows."""
 
 _WAYS = {
-    "packed": ("behind another input", "'segment_ids' and 'positions'"),
+    "packed": ("after another input", "'segment_ids' and 'positions'"),
     "trees": ("that holds a prefix tree", "'reach' and 'positions'"),
 }
 
@@ -53,24 +53,24 @@ class Difference:
 
     @property
     def is_sound(self) -> bool:
-        """Whether they are equal, but for rounding."""
+        """Whether they agree up to rounding."""
         gap = abs(self.together - self.alone)
         return self.together == self.alone or bool(gap <= self.allowed * (1 + abs(self.alone)))
 
 
 SOUND = Difference(0.0, 0.0, 0.0, "rows")
-"""That of a layout that has not been tried."""
+"""The difference for a layout that has not been checked."""
 
 
 def trial(
     layout: Layout, vocabulary: int, shape: tuple[int, int], row_multiple: int
 ) -> tuple[Plan, Segments]:
-    """A plan in batches of one shape, and its segments: some in the layout, then the same ones alone.
+    """A plan with batches of one shape, and its segments: some in the layout, then the same ones alone.
 
     Args:
         layout: ``"packed"`` or ``"trees"``.
-        vocabulary: How many tokens the model knows.
-        shape: Rows and length; for trees at least 16 tokens long.
+        vocabulary: The model's vocabulary size.
+        shape: Rows and length; for trees a length of at least 16.
         row_multiple: Rows are a multiple of this.
     """
     rows, length = shape
@@ -93,12 +93,12 @@ def trial(
 
 
 def difference(layout: Layout, logprobs: NDArray[np.float32], allowed: float) -> Difference:
-    """Where a trial's log-probabilities in the layout and alone differ most.
+    """The largest difference between a trial's log-probabilities in the layout and alone.
 
     Args:
-        layout: As the trial's.
-        logprobs: ``float32[m]``, of all scored tokens of the trial, in nats.
-        allowed: By which part they may differ.
+        layout: The trial's layout.
+        logprobs: ``float32[m]``, the log-probabilities of all scored tokens of the trial, in nats.
+        allowed: The allowed relative difference.
     """
     if layout == "packed":
         logprobs = logprobs[:-1]  # the last one is the other input's
@@ -110,7 +110,7 @@ def difference(layout: Layout, logprobs: NDArray[np.float32], allowed: float) ->
 
 
 def _packed_inputs(vocabulary: int, length: int) -> list[NDArray[np.int32]]:
-    """``b`` twice, and ``a``, each with the token that follows; ``a`` and ``b`` together fill a row."""
+    """``b`` twice, and ``a``, each with its next token; ``a`` and ``b`` together fill a row."""
     rng = np.random.default_rng(0)
     size = max(1, min(LONGEST_PACKED, (length - 1) // 2))
     b, a = (rng.integers(0, vocabulary, count + 1).astype(np.int32) for count in (size, length - size))
@@ -118,7 +118,7 @@ def _packed_inputs(vocabulary: int, length: int) -> list[NDArray[np.int32]]:
 
 
 def _tree_inputs(vocabulary: int) -> list[NDArray[np.int32]]:
-    """The inputs, each with the token that follows."""
+    """The inputs, each with its next token."""
     rng = np.random.default_rng(0)
     stem, a, b, c, d, *targets = (
         rng.integers(0, vocabulary, count).astype(np.int32) for count in (_STEM, 3, 3, 2, 4, 1, 1, 1, 1)
