@@ -42,7 +42,8 @@ class LanguageModel:
         init_state: ``init_state(params, rows)`` returns the state before the first
             token. Each leaf's leading axis is rows. If it has a parameter ``length``,
             it gets the most tokens that a row will reach, at most ``max_length``; a
-            key-value cache need not be longer.
+            key-value cache need not be longer. A row's tokens and its next chunk,
+            padding included, never exceed it together.
         step: ``step(params, state, tokens, positions, segment_ids)`` returns the
             state after these tokens and, with ``hidden`` and ``head``, the input of
             ``head``, ``[rows, length, width]``, else logits. Positions continue from
@@ -108,8 +109,11 @@ class LanguageModel:
         assert self.init_state is not None
         if not self.state_takes_length:
             return self.init_state(params, rows)
-        most = length if self.max_length is None else min(length, self.max_length)
-        return self.init_state(params, rows, length=most)
+        return self.init_state(params, rows, length=self.room(length))
+
+    def room(self, length: int) -> int:
+        """How many of ``length`` tokens a state must have room for: no more than ``max_length``."""
+        return length if self.max_length is None else min(length, self.max_length)
 
     @property
     def forward(self) -> Inputs:
@@ -194,7 +198,7 @@ def visible(segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array
     return not_later & (at[None, :, None] < reach[:, None, :])
 
 
-_PARAMETERS = {
+PARAMETERS = {
     "apply": ("params", "tokens", "positions", "segment_ids"),
     "hidden": ("params", "tokens", "positions", "segment_ids"),
     "head": ("params", "picked"),
@@ -212,8 +216,8 @@ def _check_parameters(name: str, function: Callable[..., Any]) -> None:
         return
     given: dict[str, Any] = {known: None for known in ("length", "reach") if known in signature.parameters}
     try:
-        signature.bind(*_PARAMETERS[name], **given)
+        signature.bind(*PARAMETERS[name], **given)
     except TypeError:
         raise TypeError(
-            f"{name} is called as {name}({', '.join(_PARAMETERS[name])}), but it takes {signature}"
+            f"{name} is called as {name}({', '.join(PARAMETERS[name])}), but it takes {signature}"
         ) from None

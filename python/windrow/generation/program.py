@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from windrow.generation.logits import Ruled, RuleTable, apply_rules
 from windrow.generation.sampling import Choice, choose_tokens
 from windrow.model import LanguageModel, run_forward
+from windrow.scoring.chunks import through_chunks
 from windrow.scoring.program import row_layout
 
 WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key")
@@ -101,18 +102,13 @@ class Stepping:
         step = self.model.step
         assert step is not None
         rows, length = tokens.shape
-        positions, segment_ids = row_layout(lengths - 1, length)
-        state, parts = self.empty(params, rows), (tokens, positions, segment_ids)
-        if self.chunk_length is None or length <= self.chunk_length:
-            return step(params, state, *parts)[0]
-        size = self.chunk_length
+        batch = (tokens, *row_layout(lengths - 1, length))
 
-        def chunks(array: jax.Array) -> jax.Array:
-            return jnp.pad(array, ((0, 0), (0, -length % size))).reshape(rows, -1, size).swapaxes(0, 1)
+        def read(state: Any, *chunk: jax.Array) -> tuple[Any, None]:
+            return step(params, state, *chunk)[0], None
 
-        return jax.lax.scan(
-            lambda state, part: (step(params, state, *part)[0], None), state, tuple(map(chunks, parts))
-        )[0]
+        room = self.model.room(self.capacity or length)
+        return through_chunks(read, self.empty(params, rows), batch, room, self.chunk_length)[0]
 
     def advance(
         self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array

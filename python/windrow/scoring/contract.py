@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from windrow.bad_requests import BadRequestsError
-from windrow.model import LanguageModel, run_forward
+from windrow.model import PARAMETERS, LanguageModel, run_forward
 from windrow.tokens import Segments
 
 
@@ -42,15 +42,17 @@ def vocabulary(model: LanguageModel, params: Any, shape: tuple[int, int], rows: 
         found["head"] = _traced("head", model.head, (rows,), params, picked)
         width = hidden.shape[-1]
     if model.init_state is not None and model.step is not None:
-        step = model.step
+        step, chunk = model.step, (shape[0], model.room(shape[1]))
+        before = _first_state(model, params, *chunk)
 
         def first_step(params: Any, *batch: jax.Array) -> Any:
-            made: Any = step(params, model.state_for(params, *shape), *batch)
+            made: Any = step(params, model.state_for(params, *chunk), *batch)
             if not isinstance(made, tuple) or len(made) != 2:
                 return _Wrong(f"step returned {_described(made)}; return (state, {_output(model)})")
-            return made[1]
+            return _state_changed(before, made[0]) or made[1]
 
-        output = _traced("step", first_step, shape, params, *batch)
+        batch = [jax.ShapeDtypeStruct(chunk, jnp.int32)] * 3
+        output = _traced("step", first_step, chunk, params, *batch)
         if width is None:
             found["step"] = output
         elif output.shape[-1] != width:
@@ -103,6 +105,34 @@ def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:
         raise ValueError("chunk_length needs a model with init_state and step")
 
 
+def _first_state(model: LanguageModel, params: Any, rows: int, length: int) -> Any:
+    """Shapes and types of a state's leaves, each of which must have a leading axis of rows."""
+    state = jax.eval_shape(lambda params: model.state_for(params, rows, length), params)
+    for leaf in jax.tree.leaves(state):
+        if leaf.ndim == 0 or leaf.shape[0] != rows:
+            raise ValueError(
+                f"init_state(params, {rows}) gives a leaf of shape {leaf.shape}; "
+                f"each leaf's leading axis must count the {rows} rows"
+            )
+    return state
+
+
+def _state_changed(before: Any, after: Any) -> "_Wrong | None":
+    """What is wrong with a state that step returned, if something is."""
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        return _Wrong(
+            "step returned a state of another structure than init_state's; return the same structure"
+        )
+    for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        if (old.shape, old.dtype) != (jnp.shape(new), jnp.result_type(new)):
+            return _Wrong(
+                f"step returned state{jax.tree_util.keystr(path)} as "
+                f"{jnp.result_type(new)}{list(jnp.shape(new))}, "
+                f"and init_state made it {old.dtype}{list(old.shape)}; a state keeps its shapes and types"
+            )
+    return None
+
+
 class _Wrong(str):
     """What is wrong with what a function returned."""
 
@@ -114,13 +144,21 @@ def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *
     wrong: list[_Wrong] = []
 
     def traced(*arguments: Any) -> Any:
-        output = function(*arguments)
+        try:
+            output = function(*arguments)
+        except TypeError as error:
+            if "positional argument" not in str(error):
+                raise
+            called = ", ".join(PARAMETERS[name])
+            output = _Wrong(f"{name} is called as {name}({called}), and that failed: {error}")
         if isinstance(output, jax.Array | np.ndarray):
             return output
         if not isinstance(output, _Wrong):
             what = "step's second output is" if name == "step" else f"{name} returned"
             alone = "one array" if name in ("hidden", "step") else "the logits alone"
-            output = _Wrong(f"{what} {_described(output)}; return {alone}, [{_axes(leading)}]")
+            output = _Wrong(
+                f"{what} {_described(output)}; return {alone}{_within(output)}, [{_axes(leading)}]"
+            )
         wrong.append(output)
         return None
 
@@ -141,6 +179,14 @@ def _axes(leading: tuple[int, ...]) -> str:
 
 def _output(model: LanguageModel) -> str:
     return "logits" if model.head is None else "what head takes"
+
+
+def _within(output: Any) -> str:
+    """Where the logits lie in what libraries return."""
+    if isinstance(output, dict):
+        return " (its 'logits')" if "logits" in output else ""
+    known = next((name for name in ("logits", "array") if hasattr(output, name)), None)
+    return "" if known is None else f" (its .{known})"
 
 
 def _described(output: Any) -> str:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.model import LanguageModel, run_forward
+from windrow.scoring.chunks import through_chunks
 
 CHUNK_BYTES = 1 << 26
 """How many bytes of float32 logits are computed at a time for each group of rows."""
@@ -114,18 +115,11 @@ def _by_chunks(
     """What ``step`` returns, the input of ``head`` or else logits: ``[rows, length, width]``."""
     rows, length = tokens.shape
     assert model.step is not None
-
-    def chunks(array: jax.Array) -> jax.Array:
-        padded = jnp.pad(array, ((0, 0), (0, -length % chunk_length)))
-        return padded.reshape(rows, -1, chunk_length).swapaxes(0, 1)
-
-    outputs: jax.Array
-    _, outputs = jax.lax.scan(
-        lambda state, part: model.step(params, state, *part),  # type: ignore[misc]
-        model.state_for(params, rows, length),
-        (chunks(tokens), chunks(positions), chunks(segment_ids)),
-    )
-    return outputs.swapaxes(0, 1).reshape(rows, -1, outputs.shape[-1])[:, :length]
+    state, batch = model.state_for(params, rows, length), (tokens, positions, segment_ids)
+    outputs: jax.Array = through_chunks(
+        partial(model.step, params), state, batch, model.room(length), chunk_length
+    )[1]
+    return outputs
 
 
 def _logits_as_they_are(picked: jax.Array) -> jax.Array:

@@ -1,0 +1,68 @@
+"""Rows through ``step``, a chunk of columns at a time.
+
+``step`` never sees more columns than the state has room for. The last chunk is as short as what is left,
+and columns beyond the room, which hold nothing but padding, are dropped. So a cache may write whole chunks
+at its write index: an update that does not fit is moved towards the front by ``dynamic_update_slice``,
+where it overwrites real entries without a word.
+
+    12 columns, room for 10, chunks of 4      t t t t | t t t t | t .
+
+The cost: ``step`` is traced twice where the chunk length does not divide the columns.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Step = Callable[..., tuple[Any, Any]]
+"""``step(state, tokens, positions, segment_ids)`` gives a state and ``[rows, columns, ...]``, or ``None``."""
+
+
+def through_chunks(
+    step: Step, state: Any, batch: tuple[jax.Array, ...], room: int, chunk_length: int | None
+) -> tuple[Any, Any]:
+    """The state after a batch, and what ``step`` gives for its columns.
+
+    Args:
+        step: The model's, its parameters bound.
+        state: The state of rows that have read nothing.
+        batch: Tokens, positions and segment ids, ``int32[rows, length]`` each.
+        room: How many tokens of a row the state has room for; no row holds more real ones.
+        chunk_length: The most columns of a chunk; ``None`` for no limit.
+
+    Returns:
+        The state, and ``[rows, length, width]``: zeros for the columns that were dropped.
+
+    >>> def step(total, tokens, positions, segment_ids):
+    ...     return total + tokens.sum(axis=1), jnp.full((*tokens.shape, 1), tokens.shape[1])
+    >>> ones = jnp.ones((1, 12), jnp.int32)
+    >>> total, chunks = through_chunks(step, jnp.zeros(1, jnp.int32), (ones, ones, ones), 10, 4)
+    >>> total.tolist(), chunks[0, :, 0].tolist()
+    ([10], [4, 4, 4, 4, 4, 4, 4, 4, 2, 2, 0, 0])
+    """
+    rows, length = batch[0].shape
+    columns = min(length, room)
+    size = min(chunk_length or columns, columns)
+    outputs, done = [], 0
+    if columns // size > 1:
+        done = columns // size * size
+        chunks = tuple(array[:, :done].reshape(rows, -1, size).swapaxes(0, 1) for array in batch)
+        state, several = jax.lax.scan(lambda state, chunk: step(state, *chunk), state, chunks)
+        outputs.append(jax.tree.map(_end_to_end, several))
+    for start in range(done, columns, size):
+        state, output = step(state, *(array[:, start : min(start + size, columns)] for array in batch))
+        outputs.append(output)
+
+    def whole(*parts: jax.Array) -> jax.Array:
+        joined = jnp.concatenate(parts, axis=1)
+        return jnp.pad(joined, [(0, 0), (0, length - columns), *[(0, 0)] * (joined.ndim - 2)])
+
+    return state, jax.tree.map(whole, *outputs)
+
+
+def _end_to_end(chunks: jax.Array) -> jax.Array:
+    """``[chunks, rows, size, ...]`` as ``[rows, chunks * size, ...]``."""
+    count, rows, size, *others = chunks.shape
+    return chunks.swapaxes(0, 1).reshape(rows, count * size, *others)

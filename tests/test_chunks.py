@@ -1,0 +1,88 @@
+"""Reading in chunks changes nothing, whatever the chunk, the room that is left, and the kind of cache."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+import windrow
+from cached_model import cached_model
+from made_segments import as_segments
+from reference_models import GPT2, LLAMA, MAMBA, random_tensors, write
+from windrow import BatchPolicy
+from windrow.models import load
+from windrow.scoring import Clock, Scorer
+from windrow.sharding import RowSharding
+
+CHUNKS = [7, 16, 60, 64, 100]
+VOCAB = 61
+MOST = 60
+BUNDLED = {
+    "llama": LLAMA,
+    "mistral": LLAMA
+    | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 9},
+    "gpt2": GPT2,
+    "mamba": MAMBA,
+}
+
+
+class Letters:
+    """61 letters, one token each."""
+
+    encode = staticmethod(lambda text: [ord(letter) - ord("A") for letter in text])
+    decode = staticmethod(lambda tokens: "".join(chr(ord("A") + token) for token in tokens))
+
+
+@pytest.fixture(scope="module", params=["written with a length", "written without", *BUNDLED])
+def model(request, tmp_path_factory):
+    if request.param not in BUNDLED:
+        return cached_model(VOCAB, MOST, request.param == "written with a length")
+    config = BUNDLED[request.param]
+    folder = write(tmp_path_factory.mktemp(request.param), config, random_tensors(config))
+    return load(folder, max_length=MOST)
+
+
+def one_device():
+    return Mesh(np.array(jax.devices()[:1]), ("data",))
+
+
+def scores(model, policy, chunk_length=None):
+    """Of inputs of all kinds of lengths, ``max_length`` among them."""
+    rng = np.random.default_rng(0)
+    lengths = [MOST + 1, MOST + 1, MOST, 58, 50, 33, 32, 9, 2]
+    segments = as_segments([rng.integers(0, VOCAB, length) for length in lengths], [1] * len(lengths))
+    scorer = Scorer(model, RowSharding.over(one_device()), Clock(), chunk_length, policy)
+    return scorer.run(scorer.plan(policy, segments), segments)
+
+
+@pytest.mark.parametrize("multiple", [1, 64])
+def test_scores(model, multiple):
+    policy = BatchPolicy(batch_size=4, max_shapes=2, padding_multiple=multiple, share="equal")
+    whole = scores(model, policy)
+    for chunk_length in CHUNKS:
+        chunked = scores(model, policy, chunk_length)
+        np.testing.assert_allclose(chunked.token_logprobs, whole.token_logprobs, rtol=0, atol=1e-4)
+        np.testing.assert_array_equal(chunked.token_greedy, whole.token_greedy)
+
+
+@pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
+def test_texts(model):
+    rng = np.random.default_rng(1)
+    lengths, limits = [52, 40, 33, 20, 1, 59], [8, 20, 3, 5, 30, 1]
+    prompts = [Letters.decode(rng.integers(0, VOCAB, length)) for length in lengths]
+
+    def texts(model, multiple=1, chunk_length=None):
+        policy = BatchPolicy(batch_size=4, padding_multiple=multiple)
+        made = windrow.generate(
+            model, Letters(), prompts, max_new_tokens=limits, end_tokens=(), rules=None,
+            policy=policy, sharding=one_device(), chunk_length=chunk_length,
+        )  # fmt: skip
+        return made.texts
+
+    read_anew = texts(replace(model, init_state=None, step=None))
+    assert [len(text) for text in read_anew] == limits
+    for chunk_length in [None, *CHUNKS]:
+        assert texts(model, chunk_length=chunk_length) == read_anew
+    assert texts(model, 64) == texts(model, 64, 16) == read_anew
