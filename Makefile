@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python parity bench docs lint format wheel sdist clean
+.PHONY: help setup demo test test-rust test-python test-oldest test-newest parity bench docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -42,6 +42,19 @@ test-rust:
 
 test-python: setup
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+
+# The lowest versions that pyproject.toml allows, and the latest ones.
+RESOLUTION_oldest := lowest-direct
+RESOLUTION_newest := highest
+TESTERS := 'pytest>=9' 'pytest-xdist>=3.8' 'hypothesis>=6.140' 'tiktoken>=0.12' 'sentencepiece>=0.2.1' 'pillow>=11'
+MAIN_TESTS := $(wildcard $(foreach room,tokens plan scoring generation chunks models,tests/test_$(room)*.py))
+
+test-oldest: ## Run the main tests with the oldest supported dependencies (needs uv)
+test-newest: ## Run the main tests with the newest dependencies (needs uv)
+test-oldest test-newest: test-%:
+	uv venv --quiet --clear --python $(PYTHON) $(VENV)-$*
+	uv pip install --quiet --python $(VENV)-$*/bin/python --resolution $(RESOLUTION_$*) '.[examples]' $(TESTERS)
+	$(VENV)-$*/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile $(MAIN_TESTS))
 
 PARITY := $(VENV)-parity
 
@@ -84,4 +97,4 @@ sdist: setup ## Build the source distribution into dist/
 	@ls -l dist/*.tar.gz
 
 clean: ## Remove environments and build outputs
-	rm -rf $(VENV) $(VENV)-parity dist site target
+	rm -rf $(VENV) $(VENV)-parity $(VENV)-oldest $(VENV)-newest dist site target
