@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import windrow
 from small_model import head, hidden, init_state, prefix_model, step
@@ -78,6 +78,53 @@ def test_apply_that_returns_something_else(shown):
     message = f"apply returned {shown}; return the logits alone, [8, 8, size]"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         scored(returning(RETURNED[shown]))
+
+
+class Output:
+    """As Flax models of transformers return."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+
+class NamedArray:
+    """As Levanter's models return."""
+
+    def __init__(self, array):
+        self.array, self.axes = array, ()
+
+
+@pytest.mark.parametrize(("made", "where"), [(Output, ".logits"), (NamedArray, ".array")])
+def test_apply_that_returns_an_object(made, where):
+    message = f"apply returned a {made.__name__}; return the logits alone (its {where}), [8, 8, size]"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        scored(returning(made))
+
+
+def test_a_module_that_takes_tokens_alone():
+    module = linen.Embed(256, 256)
+    params = module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    message = "apply is called as apply(params, tokens, positions, segment_ids), and that failed: "
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}.*takes 2 positional arguments but 4"):
+        scored(windrow.LanguageModel(params, module.apply))
+
+
+def test_states_that_change():
+    def narrower(params, state, *batch):
+        state, made = step(params, state, *batch)
+        return state.astype(jnp.bfloat16), made
+
+    def deeper(*given):
+        state, made = step(*given)
+        return [state], made
+
+    shown = re.escape("step returned state as bfloat16[8, 8], and init_state made it float32[8, 8];")
+    with pytest.raises(TypeError, match=f"^{shown} a state keeps its shapes and types$"):
+        scored(prefix_model(256, **{**ALL_PARTS, "step": narrower}))
+    with pytest.raises(TypeError, match=r"^step returned a state of another structure than init_state's"):
+        scored(prefix_model(256, **{**ALL_PARTS, "step": deeper}))
+    with pytest.raises(ValueError, match="each leaf's leading axis must count the 8 rows"):
+        scored(prefix_model(256, **{**ALL_PARTS, "init_state": lambda params, rows: jnp.zeros((1, rows))}))
 
 
 def test_parts_that_return_something_else():

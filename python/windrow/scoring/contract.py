@@ -182,9 +182,7 @@ def _output(model: LanguageModel) -> str:
 
 
 def _within(output: Any) -> str:
-    """Where the logits lie in what libraries return."""
-    if isinstance(output, dict):
-        return " (its 'logits')" if "logits" in output else ""
+    """Where the logits are in what libraries return."""
     known = next((name for name in ("logits", "array") if hasattr(output, name)), None)
     return "" if known is None else f" (its .{known})"
 
