@@ -45,7 +45,8 @@ def through_chunks(
     rows, length = batch[0].shape
     columns = min(length, room)
     size = min(chunk_length or columns, columns)
-    outputs, done = [], 0
+    outputs: list[Any] = []
+    done = 0
     if columns // size > 1:
         done = columns // size * size
         chunks = tuple(array[:, :done].reshape(rows, -1, size).swapaxes(0, 1) for array in batch)
