@@ -399,10 +399,10 @@ def test_a_tokenizer_may_have_more_tokens_than_the_model():
         ({"share": "perhaps"}, "share must be 'auto', 'trees', 'equal' or False, not 'perhaps'"),
         ({"on_bad_request": "ignore"}, "on_bad_request"),
         ({"pretrained": "nowhere"}, "give one of model"),
-        ({"model": None, "factory": "no_such_module:make"}, "factory no_such_module:make cannot be found"),
+        ({"model": None, "factory": "no_such_module:make"}, "factory no_such_module:make not found"),
         (
             {"model": None, "factory": "json:no_such_function"},
-            "factory json:no_such_function cannot be found",
+            "factory json:no_such_function not found",
         ),
     ],
 )

@@ -51,16 +51,20 @@ class RowPrice:
         return length * max(0.5, 1 + self.growth * (length - SHORT))
 
     @classmethod
-    def of(cls, model: LanguageModel, params: Any, rows: int) -> "RowPrice":
+    def of(cls, model: LanguageModel, params: Any, rows: int, multiple: int = 1) -> "RowPrice":
         """The price of a model's rows, computed at least ``rows`` at a time.
 
-        Call it under the mesh that the model's functions are traced on.
+        Call it under the mesh that the model's functions are traced on. They are traced for
+        rows whose lengths are a multiple of ``multiple``.
         """
-        longer = max(2 * SHORT, min(LONG, model.max_length or LONG))
-        short, long = (_operations(model, params, (rows, length)) for length in (SHORT, longer))
+        longest = max(2 * SHORT, min(LONG, model.max_length or LONG))
+        lengths = -(-SHORT // multiple) * multiple, longest // multiple * multiple
+        if lengths[1] <= lengths[0]:
+            return cls()
+        short, long = (_operations(model, params, (rows, length)) for length in lengths)
         if short is None or long is None:
             return cls()
-        return cls((long * SHORT / (short * longer) - 1) / (longer - SHORT))
+        return cls((long * lengths[0] / (short * lengths[1]) - 1) / (lengths[1] - lengths[0]))
 
 
 def _operations(model: LanguageModel, params: Any, shape: tuple[int, int]) -> float | None:

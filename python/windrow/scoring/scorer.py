@@ -276,7 +276,7 @@ class Scorer:
         if self._price is None:
             rows, _ = policy.sample_shape(self.sharding.groups, self.model.max_length)
             with jax.set_mesh(self.sharding.mesh):
-                self._price = RowPrice.of(self._functions, self.params, rows)
+                self._price = RowPrice.of(self._functions, self.params, rows, policy.padding_multiple)
         return self._price
 
     @cached_property
