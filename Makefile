@@ -62,7 +62,8 @@ parity: setup ## Record lm_eval's own results (with torch, in a separate environ
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install 'lm_eval[hf]==0.4.13'
 	$(PARITY)/bin/python tests/recorded/record.py
-	$(BIN)/python -m pytest tests/test_recorded.py
+	$(PARITY)/bin/python tests/recorded/families.py
+	$(BIN)/python -m pytest tests/test_recorded.py tests/test_models_recorded.py
 
 bench: setup ## Run all benchmarks
 	cargo bench

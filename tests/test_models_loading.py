@@ -231,12 +231,13 @@ ALL = r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*Mamb
         ),
         ({"model_type": None}, f"model_type None.*{ALL}"),
         (
-            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
-            r"rope_type\) is 'yarn'; known: default, linear, llama3. Else .*factory=",
+            {"rope_scaling": {"rope_type": "axial", "factor": 4.0}},
+            r"rope_type\) is 'axial'; known: default, linear, dynamic, .*, llama3.* Else .*factory=",
         ),
+        ({"rope_scaling": {"type": "dynamic"}}, r"rope kind 'dynamic' needs 'factor', a number above 0"),
         (
-            {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
-            r"is 'dynamic'; known: default, linear, llama3",
+            {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "factor": 2.0}},
+            r"rope kind 'longrope' needs 'short_factor', a list of 3 numbers, not a list of 1",
         ),
         ({"rope_scaling": {"rope_type": "linear"}}, r"rope kind 'linear' needs 'factor'"),
         (

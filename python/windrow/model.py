@@ -148,7 +148,7 @@ def run_forward(
     if parameter is None or (reach is None and parameter.default is not parameter.empty):
         return function(params, tokens, positions, segment_ids)
     if reach is None:
-        reach = _segment_ends(segment_ids)
+        reach = segment_ends(segment_ids)
     return function(params, tokens, positions, segment_ids, reach=reach)  # type: ignore[call-arg]
 
 
@@ -159,7 +159,7 @@ def _reach_parameter(function: Callable[..., Any]) -> inspect.Parameter | None:
         return None
 
 
-def _segment_ends(segment_ids: jax.Array) -> jax.Array:
+def segment_ends(segment_ids: jax.Array) -> jax.Array:
     """The reach in rows without trees; each padding token is seen only by itself."""
     length = segment_ids.shape[1]
     after = jnp.pad(segment_ids[:, 1:], ((0, 0), (0, 1)), constant_values=-1)

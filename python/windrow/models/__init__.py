@@ -1,4 +1,4 @@
-"""Llama, Mistral, Qwen2, Qwen3, GPT-2 and Mamba as pure functions, loaded from Hugging Face directories.
+"""Model families as pure functions, loaded from directories in the Hugging Face format.
 
 Names are loaded where they are first used: what a configuration states can be read without JAX.
 """

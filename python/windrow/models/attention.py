@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from windrow.models.layers import contract
+from windrow.models.layers import contract, soft_cap
 
 _BLOCK = 512
 _UNSEEN = float(np.finfo(np.float32).min)
@@ -136,6 +136,7 @@ def attend(
     *,
     scale: float | jax.Array,
     window: jax.Array | None = None,
+    cap: float | None = None,
     cached: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
     """Softmax attention, the softmax in float32.
@@ -151,6 +152,7 @@ def attend(
         sight: Who sees whom.
         scale: What scores are multiplied with.
         window: How many positions back a token sees, itself included; ``None`` is all.
+        cap: Where given, scores are ``cap * tanh(score / cap)``.
         cached: One layer's keys and values of the cache, ``[rows, key_heads, slots, head_dim]``.
 
     Returns:
@@ -163,7 +165,7 @@ def attend(
     blocks = []
     for start in range(0, length, block):
         here = slice(start, start + block)
-        look = partial(_look, grouped[:, :, :, here], scale, window)
+        look = partial(_look, grouped[:, :, :, here], scale, window, cap)
         from_here = partial(_look_back, look, keys, values, sight, here)
         mix = from_here(slice(0 if seen is None else start, start + block))
         if cached is not None:
@@ -206,12 +208,14 @@ def _look(
     queries: jax.Array,
     scale: float | jax.Array,
     window: jax.Array | None,
+    cap: float | None,
     keys: jax.Array,
     values: jax.Array,
     gaps: jax.Array,
 ) -> Mix:
     seen = gaps >= 0 if window is None else (gaps >= 0) & (gaps < window)
     scores = contract("rkgqh,rksh->rkgqs", queries, keys) * scale
+    scores = scores if cap is None else soft_cap(scores, cap)
     scores = jnp.where(seen[:, None, None], scores, _UNSEEN)
     best = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - best)

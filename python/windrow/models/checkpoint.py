@@ -12,7 +12,9 @@ one costs its header, and a slice costs the bytes of the slice.
     Checkpoint(directory).read("a", (slice(0, 2), slice(0, 2)))    ->    float32[2, 2]
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (gives NumPy the bfloat16 that safetensors asks it for)
@@ -34,13 +36,16 @@ class Checkpoint:
         prefix: What the base model's tensor names begin with when it is stored
             with its head, such as ``"model."``. Checkpoints stored without it
             are read as if they had it.
+        renamed: Parts of names as they are stored, and as they are asked for.
 
     Raises:
         FileNotFoundError: No safetensors file, or a listed shard is missing.
         ValueError: A file is damaged, or the index does not match its shards.
     """
 
-    def __init__(self, directory: Path, prefix: str = "") -> None:
+    def __init__(
+        self, directory: Path, prefix: str = "", renamed: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.directory = directory
         self._opened: dict[Path, Any] = {}
         self._index = directory / _INDEX
@@ -54,6 +59,8 @@ class Checkpoint:
             bare = {name: place for name, place in self._files.items() if name != "lm_head.weight"}
             self._files = {name: self._files[name] for name in self._files if name not in bare}
             self._files |= {prefix + name: place for name, place in bare.items()}
+        for old, new in renamed.items():
+            self._files = {name.replace(old, new): place for name, place in self._files.items()}
 
     @property
     def names(self) -> set[str]:

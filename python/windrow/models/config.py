@@ -64,9 +64,15 @@ def stated_max_length(config: Mapping[str, Any]) -> int | None:
 class Fields:
     """The fields of one ``config.json``, each asked for by the kind of value it must have."""
 
-    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
+    def __init__(self, values: Mapping[str, Any], path: Path, positions: int = DEFAULT_MAX_LENGTH) -> None:
         self.path = path
         self._values = values
+        self._positions = positions
+
+    @property
+    def positions(self) -> int:
+        """``max_position_embeddings``, or what the model's class assumes where the file has none."""
+        return self.size("max_position_embeddings", self._positions)
 
     def __contains__(self, name: str) -> bool:
         """Whether the file has the field, be it null."""

@@ -6,46 +6,99 @@ Source: Radford et al., Language Models are Unsupervised Multitask Learners,
     x = embedding[token] + positions[position]
     each layer:  x = x + attention(norm(x))
                  x = x + project(gelu(expand(norm(x))))
-    logits = head(norm(x))
 
-Parameters: ``embedding [vocab, width]``, ``positions [places, width]``, ``layers``
-(every leaf with a leading layer axis), ``norm [width]``, ``norm_bias [width]``
-and, unless tied to the embedding, ``head [vocab, width]``.
+Parameters besides: ``positions [places, width]`` and ``norm_bias [width]``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from windrow.model import LanguageModel
-from windrow.models.attention import Cache, Sight, attend, empty_cache, remember
 from windrow.models.config import Fields
-from windrow.models.layers import ACTIVATIONS, contract, layer_norm, linear
-from windrow.models.parameters import Leaf
+from windrow.models.decoder import Decoder, Weights
+from windrow.models.layers import ACTIVATIONS, layer_norm, linear
+from windrow.models.parameters import Leaf, embeddings
 
 PREFIX = "transformer."
 IGNORED = (".attn.bias", ".attn.masked_bias")  # causal masks, which old checkpoints hold as tensors
 
 
-@dataclass(frozen=True)
-class Config:
-    """What the computation depends on; sizes are counts."""
+@dataclass(frozen=True, kw_only=True)
+class Config(Decoder):
+    """What the computation depends on besides; sizes are counts."""
 
-    vocab: int
     places: int
-    width: int
-    layers: int
-    heads: int
     inner: int
     activation: Callable[[jax.Array], jax.Array]
-    eps: float
-    scaled: bool
     scaled_by_layer: bool
-    tied: bool
+
+    def leaves(self) -> dict[str, Any]:
+        """Where each parameter is stored, how it is shaped and what may be divided."""
+        width, inner, heads = (self.width,), (self.inner,), (self.heads, self.head_dim)
+        at = PREFIX + "h.{layer}."
+        layers = {
+            "attention_norm": Leaf(at + "ln_1.weight", (width,)),
+            "attention_norm_bias": Leaf(at + "ln_1.bias", (width,)),
+            "out": Leaf(at + "attn.c_proj.weight", (heads, width), split=0),
+            "out_bias": Leaf(at + "attn.c_proj.bias", (width,)),
+            "mlp_norm": Leaf(at + "ln_2.weight", (width,)),
+            "mlp_norm_bias": Leaf(at + "ln_2.bias", (width,)),
+            "expand": Leaf(at + "mlp.c_fc.weight", (width, inner), split=1),
+            "expand_bias": Leaf(at + "mlp.c_fc.bias", (inner,), split=0),
+            "project": Leaf(at + "mlp.c_proj.weight", (inner, width), split=0),
+            "project_bias": Leaf(at + "mlp.c_proj.bias", (width,)),
+        }
+        for k, name in enumerate("qkv"):
+            within, bias = (k * self.width, 3 * self.width), (self.heads, 1, self.head_dim)
+            layers[name] = Leaf(at + "attn.c_attn.weight", (width, heads), split=1, within=within)
+            layers[name + "_bias"] = Leaf(at + "attn.c_attn.bias", (bias,), split=0, within=within)
+        outer = embeddings(self, PREFIX + "wte.weight", PREFIX + "ln_f.weight")
+        return outer | {
+            "positions": Leaf(PREFIX + "wpe.weight", ((self.places,), width)),
+            "layers": layers,
+            "norm_bias": Leaf(PREFIX + "ln_f.bias", (width,)),
+        }
+
+    def embed(self, params: Weights, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Positions are learned."""
+        embedded: jax.Array = params["embedding"][tokens] + params["positions"][positions]
+        return embedded
+
+    def norm(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
+        """With mean and bias."""
+        return layer_norm(x, weights[name], weights[name + "_bias"], self.eps)
+
+    def per_layer(self) -> dict[str, jax.Array]:
+        """Each layer may have a scale of its own."""
+        if not self.scaled_by_layer:
+            return {}
+        return {"scale": jnp.asarray([self.scale / (at + 1) for at in range(self.layers)], jnp.float32)}
+
+    def project(self, weights: Weights, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Matrices are stored the other way round."""
+        q, k, v = (linear("rlw,whd->rhld", y, weights[name], weights[name + "_bias"]) for name in "qkv")
+        return q, k, v
+
+    def attention(self, weights: Weights, y: jax.Array, mix: Any) -> jax.Array:
+        """Likewise."""
+        return linear("rhld,hdw->rlw", mix(*self.project(weights, y)), weights["out"], weights["out_bias"])
+
+    def mlp(self, weights: Weights, y: jax.Array) -> jax.Array:
+        """One hidden layer."""
+        y = self.activation(linear("rlw,wi->rli", y, weights["expand"], weights["expand_bias"]))
+        return linear("rli,iw->rlw", y, weights["project"], weights["project_bias"])
+
+    def language_model(self, params: Weights, max_length: int) -> LanguageModel:
+        """The functions for rows of at most ``max_length`` tokens."""
+        if max_length > self.places:
+            raise ValueError(
+                f"max_length must be at most the model's {self.places} positions, not {max_length}"
+            )
+        return super().language_model(params, max_length)
 
 
 def read_config(fields: Fields) -> Config:
@@ -54,16 +107,19 @@ def read_config(fields: Fields) -> Config:
     if width % heads:
         raise ValueError(f"{fields.path}: n_embd ({width}) must be a multiple of n_head ({heads})")
     fields.choice("is_causal", (True,), True)
+    head_dim = width // heads
     return Config(
         vocab=fields.size("vocab_size"),
         places=_size(fields, "n_positions", "max_position_embeddings", 1024),
         width=width,
         layers=_size(fields, "n_layer", "num_hidden_layers"),
         heads=heads,
+        key_heads=heads,
+        head_dim=head_dim,
         inner=fields.size("n_inner", 4 * width),
         activation=ACTIVATIONS[fields.choice("activation_function", ACTIVATIONS, "gelu_new")],
         eps=fields.number("layer_norm_epsilon", 1e-5),
-        scaled=fields.flag("scale_attn_weights", True),
+        scale=head_dim**-0.5 if fields.flag("scale_attn_weights", True) else 1.0,
         scaled_by_layer=fields.flag("scale_attn_by_inverse_layer_idx", False),
         tied=fields.flag("tie_word_embeddings", True),
     )
@@ -73,150 +129,3 @@ def _size(fields: Fields, name: str, usual: str, default: int | None = None) -> 
     """A size under GPT-2's own name, or under the usual one, which outweighs it."""
     found = usual if fields.take(usual, None) is not None else name
     return fields.size(found) if default is None else fields.size(found, default)
-
-
-def leaves(config: Config) -> dict[str, Any]:
-    """Where each parameter is stored, how it is shaped and what may be divided."""
-    c = config
-    width, inner, heads = (c.width,), (c.inner,), (c.heads, c.width // c.heads)
-    at = PREFIX + "h.{layer}."
-    layers = {
-        "attention_norm": Leaf(at + "ln_1.weight", (width,)),
-        "attention_norm_bias": Leaf(at + "ln_1.bias", (width,)),
-        "out": Leaf(at + "attn.c_proj.weight", (heads, width), split=0),
-        "out_bias": Leaf(at + "attn.c_proj.bias", (width,)),
-        "mlp_norm": Leaf(at + "ln_2.weight", (width,)),
-        "mlp_norm_bias": Leaf(at + "ln_2.bias", (width,)),
-        "expand": Leaf(at + "mlp.c_fc.weight", (width, inner), split=1),
-        "expand_bias": Leaf(at + "mlp.c_fc.bias", (inner,), split=0),
-        "project": Leaf(at + "mlp.c_proj.weight", (inner, width), split=0),
-        "project_bias": Leaf(at + "mlp.c_proj.bias", (width,)),
-    }
-    for k, name in enumerate("qkv"):
-        layers[name] = Leaf(at + "attn.c_attn.weight", (width, heads), split=1, part=(k, 3))
-        layers[name + "_bias"] = Leaf(
-            at + "attn.c_attn.bias", ((c.heads, 1, c.width // c.heads),), split=0, part=(k, 3)
-        )
-    tree: dict[str, Any] = {
-        "embedding": Leaf(PREFIX + "wte.weight", ((c.vocab,), width), split=0),
-        "positions": Leaf(PREFIX + "wpe.weight", ((c.places,), width)),
-        "layers": layers,
-        "norm": Leaf(PREFIX + "ln_f.weight", (width,)),
-        "norm_bias": Leaf(PREFIX + "ln_f.bias", (width,)),
-    }
-    if not c.tied:
-        tree["head"] = Leaf("lm_head.weight", ((c.vocab,), width), split=0)
-    return tree
-
-
-def language_model(config: Config, params: Mapping[str, Any], max_length: int) -> LanguageModel:
-    """The functions for one configuration."""
-    if max_length > config.places:
-        raise ValueError(
-            f"max_length must be at most the model's {config.places} positions, not {max_length}"
-        )
-    return LanguageModel(
-        params,
-        apply=partial(apply, config),
-        max_length=max_length,
-        hidden=partial(hidden, config),
-        head=head,
-        init_state=partial(init_state, config, max_length),
-        step=partial(step, config),
-    )
-
-
-def apply(
-    config: Config,
-    params: Mapping[str, Any],
-    tokens: jax.Array,
-    positions: jax.Array,
-    segment_ids: jax.Array,
-    reach: jax.Array | None = None,
-) -> jax.Array:
-    """Logits, ``float32[rows, length, vocab]``."""
-    return head(params, hidden(config, params, tokens, positions, segment_ids, reach))
-
-
-def hidden(
-    config: Config,
-    params: Mapping[str, Any],
-    tokens: jax.Array,
-    positions: jax.Array,
-    segment_ids: jax.Array,
-    reach: jax.Array | None = None,
-) -> jax.Array:
-    """What the head takes, ``[rows, length, width]``."""
-    sight = Sight(positions, segment_ids, reach)
-
-    def layer(x: jax.Array, scanned: tuple[Any, jax.Array]) -> tuple[jax.Array, None]:
-        weights, scale = scanned
-        q, k, v = _project(config, weights, x)
-        return _finish(config, weights, x, attend(q, k, v, sight, scale=scale)), None
-
-    x, _ = jax.lax.scan(layer, _embed(params, tokens, positions), (params["layers"], _scales(config)))
-    return layer_norm(x, params["norm"], params["norm_bias"], config.eps)
-
-
-def head(params: Mapping[str, Any], picked: jax.Array) -> jax.Array:
-    """Logits, ``float32[..., vocab]``, for ``[..., width]``."""
-    return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
-
-
-def init_state(
-    config: Config, max_length: int, params: Mapping[str, Any], rows: int, length: int | None = None
-) -> Cache:
-    """An empty cache of ``length`` positions for each row; ``max_length`` by default."""
-    slots = max_length if length is None else length
-    dtype, head_dim = params["embedding"].dtype, config.width // config.heads
-    return empty_cache(rows, config.layers, config.heads, slots, head_dim, dtype)
-
-
-def step(
-    config: Config,
-    params: Mapping[str, Any],
-    state: Cache,
-    tokens: jax.Array,
-    positions: jax.Array,
-    segment_ids: jax.Array,
-) -> tuple[Cache, jax.Array]:
-    """The cache after these tokens, and what the head takes for them."""
-    sight = Sight(positions, segment_ids)
-
-    def layer(
-        x: jax.Array, scanned: tuple[Any, jax.Array, jax.Array]
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        weights, scale, at = scanned
-        q, k, v = _project(config, weights, x)
-        mixed = attend(q, k, v, sight, scale=scale, cached=state.layer(at))
-        return _finish(config, weights, x, mixed), (k, v)
-
-    scanned = (params["layers"], _scales(config), jnp.arange(config.layers))
-    x, (keys, values) = jax.lax.scan(layer, _embed(params, tokens, positions), scanned)
-    x = layer_norm(x, params["norm"], params["norm_bias"], config.eps)
-    return remember(state, keys, values, positions, segment_ids), x
-
-
-def _embed(params: Mapping[str, Any], tokens: jax.Array, positions: jax.Array) -> jax.Array:
-    embedded: jax.Array = params["embedding"][tokens] + params["positions"][positions]
-    return embedded
-
-
-def _scales(config: Config) -> jax.Array:
-    scale = (config.width // config.heads) ** -0.5 if config.scaled else 1.0
-    return jnp.asarray([scale / (at + 1 if config.scaled_by_layer else 1) for at in range(config.layers)])
-
-
-def _project(
-    config: Config, weights: Mapping[str, jax.Array], x: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    y = layer_norm(x, weights["attention_norm"], weights["attention_norm_bias"], config.eps)
-    q, k, v = (linear("rlw,whd->rhld", y, weights[name], weights[name + "_bias"]) for name in "qkv")
-    return q, k, v
-
-
-def _finish(config: Config, weights: Mapping[str, jax.Array], x: jax.Array, mixed: jax.Array) -> jax.Array:
-    x = x + linear("rhld,hdw->rlw", mixed, weights["out"], weights["out_bias"])
-    y = layer_norm(x, weights["mlp_norm"], weights["mlp_norm_bias"], config.eps)
-    y = config.activation(linear("rlw,wi->rli", y, weights["expand"], weights["expand_bias"]))
-    return x + linear("rli,iw->rlw", y, weights["project"], weights["project_bias"])

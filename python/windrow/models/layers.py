@@ -45,13 +45,27 @@ def linear(formula: str, x: jax.Array, weight: jax.Array, bias: jax.Array | None
     return (y if bias is None else y + along(bias, y).astype(y.dtype)).astype(x.dtype)
 
 
+def soft_cap(x: jax.Array, cap: float) -> jax.Array:
+    """Keeps ``x`` between ``-cap`` and ``cap``, smoothly.
+
+    >>> float(soft_cap(jnp.float32(1000.0), 30.0))
+    30.0
+    """
+    return cap * jnp.tanh(x / cap)
+
+
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     """Scales the last axis to a root mean square of 1, in float32, then by ``weight``.
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
     """
+    return rms_norm_over((-1,), x, weight, eps)
+
+
+def rms_norm_over(axes: tuple[int, ...], x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
+    """Likewise over several axes together; ``weight`` is for the last axes of ``x``."""
     wide = x.astype(jnp.float32)
-    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=axes, keepdims=True) + eps)
     return wide.astype(weight.dtype) * along(weight, wide)
 
 

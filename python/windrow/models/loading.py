@@ -9,7 +9,21 @@ import numpy as np
 from jax.sharding import Mesh
 
 from windrow.model import LanguageModel
-from windrow.models import gpt2, llama, mamba, parameters
+from windrow.models import (
+    experts,
+    gemma,
+    gpt2,
+    gpt_neox,
+    granite,
+    llama,
+    mamba,
+    mamba2,
+    olmo,
+    parameters,
+    phi3,
+    smollm3,
+    xlstm,
+)
 from windrow.models.checkpoint import Checkpoint
 from windrow.models.config import DEFAULT_MAX_LENGTH, WAY_OUT, Fields, read_json, stated_max_length
 
@@ -33,8 +47,20 @@ _FAMILIES = {
     "mistral": _Family("MistralForCausalLM", llama, 131072),
     "qwen2": _Family("Qwen2ForCausalLM", llama, 32768),
     "qwen3": _Family("Qwen3ForCausalLM", llama, 32768),
+    "gpt_neox": _Family("GPTNeoXForCausalLM", gpt_neox, 2048),
+    "phi3": _Family("Phi3ForCausalLM", phi3, 4096),
+    "gemma2": _Family("Gemma2ForCausalLM", gemma, 8192),
+    "gemma3_text": _Family("Gemma3ForCausalLM", gemma, 131072),
+    "mixtral": _Family("MixtralForCausalLM", experts, 131072),
+    "qwen3_moe": _Family("Qwen3MoeForCausalLM", experts, 32768),
+    "olmo2": _Family("Olmo2ForCausalLM", olmo, 2048),
+    "olmo3": _Family("Olmo3ForCausalLM", olmo, 2048),
+    "smollm3": _Family("SmolLM3ForCausalLM", smollm3, 32768),
+    "granite": _Family("GraniteForCausalLM", granite, 2048),
     "gpt2": _Family("GPT2LMHeadModel", gpt2, 1024),
     "mamba": _Family("MambaForCausalLM", mamba, None),
+    "mamba2": _Family("Mamba2ForCausalLM", mamba2, None),
+    "xlstm": _Family("xLSTMForCausalLM", xlstm, None),
 }
 
 
@@ -82,19 +108,19 @@ def load(
     """
     folder = Path(directory)
     values = _read_config(folder)
-    fields = Fields(values, folder / "config.json")
-    family = _family(fields)
+    family = _family(Fields(values, folder / "config.json"))
+    fields = Fields(values, folder / "config.json", family.max_length or DEFAULT_MAX_LENGTH)
     module = family.module
     config = module.read_config(fields)
     fields.refuse_unknown_changes()
     limit = _limit(max_length, values, family, fields.path)
     mesh, axis = _check_mesh(mesh, tensor_axis)
-    checkpoint = Checkpoint(folder, module.PREFIX)
+    checkpoint = Checkpoint(folder, module.PREFIX, getattr(module, "RENAMED", {}))
     kind = _dtype(dtype, values, checkpoint)
-    leaves = parameters.settle_head(module.leaves(config), checkpoint, retie)
+    leaves = parameters.settle_head(config.leaves(), checkpoint, retie)
     parameters.check(leaves, checkpoint, config.layers, module.IGNORED)
     params = parameters.place(leaves, checkpoint, config.layers, kind, mesh, axis)
-    model: LanguageModel = module.language_model(config, params, limit)
+    model: LanguageModel = config.language_model(params, limit)
     return model
 
 

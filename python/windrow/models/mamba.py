@@ -3,56 +3,27 @@
 Source: Gu and Dao, Mamba: Linear-Time Sequence Modeling with Selective State
 Spaces, 2023; field names and defaults as in the Hugging Face configuration.
 
-    x = embedding[token]
     each layer:  u, gate = in(norm(x))
                  u       = silu(causal convolution of u)
                  dt, b, c = maps of u;  dt = softplus(dt)
                  state   = exp(dt * a) * state + dt * b * u        one state [inner, size] per row
                  x       = x + out((state . c + d * u) * silu(gate))
-    logits = head(norm(x))
-
-The recurrence goes token by token, so the numbers do not depend on how a row
-is cut into chunks. A row begins anew at position 0, so rows may be packed; where
-the segment id is 0 nothing moves. ``apply`` is ``step`` from the empty state.
-
-Parameters: ``embedding [vocab, width]``, ``layers`` (every leaf with a leading
-layer axis), ``norm [width]`` and, unless tied to the embedding, ``head [vocab, width]``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from windrow.model import LanguageModel
 from windrow.models.config import Fields
-from windrow.models.layers import ACTIVATIONS, along, contract, linear, rms_norm
-from windrow.models.parameters import Leaf
+from windrow.models.layers import ACTIVATIONS, along, linear, rms_norm
+from windrow.models.parameters import Leaf, embeddings
+from windrow.models.recurrent import Recurrent, Weights, convolve
 
 PREFIX = "backbone."
 IGNORED: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Config:
-    """What the computation depends on; sizes are counts."""
-
-    vocab: int
-    width: int
-    layers: int
-    inner: int
-    size: int
-    rank: int
-    taps: int
-    activation: Callable[[jax.Array], jax.Array]
-    eps: float
-    bias: bool
-    bias_conv: bool
-    wide_residual: bool
-    tied: bool
 
 
 class State(NamedTuple):
@@ -63,6 +34,65 @@ class State(NamedTuple):
 
     recent: jax.Array
     memory: jax.Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Recurrent):
+    """What the computation depends on besides; sizes are counts."""
+
+    inner: int
+    size: int
+    rank: int
+    taps: int
+    activation: Callable[[jax.Array], jax.Array]
+    bias: bool
+    bias_conv: bool
+    wide_residual: bool
+
+    def leaves(self) -> dict[str, Any]:
+        """Where each parameter is stored, how it is shaped and what may be divided."""
+        width, inner, size = (self.width,), (self.inner,), (self.size,)
+        at = PREFIX + "layers.{layer}."
+        mixer = at + "mixer."
+        layers = {
+            "norm": Leaf(at + "norm.weight", (width,)),
+            "conv": Leaf(mixer + "conv1d.weight", (inner, (1,), (self.taps,)), split=0),
+            "select": Leaf(mixer + "x_proj.weight", ((self.rank + 2 * self.size,), inner), split=1),
+            "dt": Leaf(mixer + "dt_proj.weight", (inner, (self.rank,)), split=0),
+            "dt_bias": Leaf(mixer + "dt_proj.bias", (inner,), split=0),
+            "a_log": Leaf(mixer + "A_log", (inner, size), split=0),
+            "d": Leaf(mixer + "D", (inner,), split=0),
+            "out": Leaf(mixer + "out_proj.weight", (width, inner), split=1),
+        }
+        for k, name in enumerate(("in", "gate")):
+            within = (k * self.inner, 2 * self.inner)
+            layers[name] = Leaf(mixer + "in_proj.weight", (inner, width), split=0, within=within)
+            if self.bias:
+                layers[name + "_bias"] = Leaf(mixer + "in_proj.bias", (inner,), split=0, within=within)
+        if self.bias:
+            layers["out_bias"] = Leaf(mixer + "out_proj.bias", (width,))
+        if self.bias_conv:
+            layers["conv_bias"] = Leaf(mixer + "conv1d.bias", (inner,), split=0)
+        outer = embeddings(self, PREFIX + "embeddings.weight", PREFIX + "norm_f.weight")
+        return outer | {"layers": layers}
+
+    def init_state(self, params: Weights, rows: int) -> State:
+        """Zeros."""
+        recent = jnp.zeros((rows, self.layers, self.taps - 1, self.inner), params["embedding"].dtype)
+        return State(recent, jnp.zeros((rows, self.layers, self.inner, self.size), jnp.float32))
+
+    def embed(self, params: Weights, tokens: jax.Array) -> jax.Array:
+        """Layers may add up in float32."""
+        x = super().embed(params, tokens)
+        return x.astype(jnp.float32) if self.wide_residual else x
+
+    def block(
+        self, weights: Weights, before: State, x: jax.Array, positions: jax.Array, real: jax.Array
+    ) -> tuple[jax.Array, State]:
+        """One layer."""
+        y = rms_norm(x.astype(weights["norm"].dtype), weights["norm"], self.eps)
+        y, after = _mix(self, weights, before, y, positions, real)
+        return x + y.astype(x.dtype), after
 
 
 def read_config(fields: Fields) -> Config:
@@ -86,107 +116,9 @@ def read_config(fields: Fields) -> Config:
     )
 
 
-def leaves(config: Config) -> dict[str, Any]:
-    """Where each parameter is stored, how it is shaped and what may be divided."""
-    c = config
-    width, inner, size = (c.width,), (c.inner,), (c.size,)
-    at = PREFIX + "layers.{layer}."
-    mixer = at + "mixer."
-    layers = {
-        "norm": Leaf(at + "norm.weight", (width,)),
-        "conv": Leaf(mixer + "conv1d.weight", (inner, (1,), (c.taps,)), split=0),
-        "select": Leaf(mixer + "x_proj.weight", ((c.rank + 2 * c.size,), inner), split=1),
-        "dt": Leaf(mixer + "dt_proj.weight", (inner, (c.rank,)), split=0),
-        "dt_bias": Leaf(mixer + "dt_proj.bias", (inner,), split=0),
-        "a_log": Leaf(mixer + "A_log", (inner, size), split=0),
-        "d": Leaf(mixer + "D", (inner,), split=0),
-        "out": Leaf(mixer + "out_proj.weight", (width, inner), split=1),
-    }
-    for k, name in enumerate(("in", "gate")):
-        layers[name] = Leaf(mixer + "in_proj.weight", (inner, width), split=0, part=(k, 2))
-        if c.bias:
-            layers[name + "_bias"] = Leaf(mixer + "in_proj.bias", (inner,), split=0, part=(k, 2))
-    if c.bias:
-        layers["out_bias"] = Leaf(mixer + "out_proj.bias", (width,))
-    if c.bias_conv:
-        layers["conv_bias"] = Leaf(mixer + "conv1d.bias", (inner,), split=0)
-    tree: dict[str, Any] = {
-        "embedding": Leaf(PREFIX + "embeddings.weight", ((c.vocab,), width), split=0),
-        "layers": layers,
-        "norm": Leaf(PREFIX + "norm_f.weight", (width,)),
-    }
-    if not c.tied:
-        tree["head"] = Leaf("lm_head.weight", ((c.vocab,), width), split=0)
-    return tree
-
-
-def language_model(config: Config, params: Mapping[str, Any], max_length: int | None) -> LanguageModel:
-    """The functions for one configuration; ``max_length`` is a choice, not a need."""
-    return LanguageModel(
-        params,
-        apply=partial(apply, config),
-        max_length=max_length,
-        hidden=partial(hidden, config),
-        head=head,
-        init_state=partial(init_state, config),
-        step=partial(step, config),
-    )
-
-
-def apply(
-    config: Config, params: Mapping[str, Any], tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
-) -> jax.Array:
-    """Logits, ``float32[rows, length, vocab]``."""
-    return head(params, hidden(config, params, tokens, positions, segment_ids))
-
-
-def hidden(
-    config: Config, params: Mapping[str, Any], tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
-) -> jax.Array:
-    """What the head takes, ``[rows, length, width]``."""
-    state = init_state(config, params, tokens.shape[0])
-    return step(config, params, state, tokens, positions, segment_ids)[1]
-
-
-def head(params: Mapping[str, Any], picked: jax.Array) -> jax.Array:
-    """Logits, ``float32[..., vocab]``, for ``[..., width]``."""
-    return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
-
-
-def init_state(config: Config, params: Mapping[str, Any], rows: int) -> State:
-    """The state before the first token: zeros."""
-    recent = jnp.zeros((rows, config.layers, config.taps - 1, config.inner), params["embedding"].dtype)
-    return State(recent, jnp.zeros((rows, config.layers, config.inner, config.size), jnp.float32))
-
-
-def step(
-    config: Config,
-    params: Mapping[str, Any],
-    state: State,
-    tokens: jax.Array,
-    positions: jax.Array,
-    segment_ids: jax.Array,
-) -> tuple[State, jax.Array]:
-    """The state after these tokens, and what the head takes for them."""
-    real = segment_ids > 0
-
-    def layer(x: jax.Array, scanned: tuple[Any, State]) -> tuple[jax.Array, State]:
-        weights, before = scanned
-        y = rms_norm(x.astype(weights["norm"].dtype), weights["norm"], config.eps)
-        y, after = _mix(config, weights, before, y, positions, real)
-        return x + y.astype(x.dtype), after
-
-    x = params["embedding"][tokens]
-    x = x.astype(jnp.float32) if config.wide_residual else x
-    by_layer = State(*(jnp.moveaxis(part, 1, 0) for part in state))
-    x, after = jax.lax.scan(layer, x, (params["layers"], by_layer))
-    x = rms_norm(x, params["norm"], config.eps)
-    return State(*(jnp.moveaxis(part, 0, 1) for part in after)), x
-
-
 def _mix(
     config: Config,
-    weights: Mapping[str, jax.Array],
+    weights: Weights,
     before: State,
     y: jax.Array,
     positions: jax.Array,
@@ -196,7 +128,7 @@ def _mix(
     u, gate = (
         linear("rlw,iw->rli", y, weights[name], weights.get(name + "_bias")) for name in ("in", "gate")
     )
-    u, recent = _convolve(config, weights, before.recent, u, positions, real)
+    u, recent = convolve(weights, before.recent, u, positions, real)
     u = config.activation(u)
     picked = linear("rli,si->rls", u, weights["select"])
     dt, b, c = jnp.split(picked, [config.rank, config.rank + config.size], axis=-1)
@@ -206,38 +138,8 @@ def _mix(
     return linear("rli,wi->rlw", mixed, weights["out"], weights.get("out_bias")), State(recent, memory)
 
 
-def _convolve(
-    config: Config,
-    weights: Mapping[str, jax.Array],
-    recent: jax.Array,
-    u: jax.Array,
-    positions: jax.Array,
-    real: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """A causal convolution of each feature by itself, over the real tokens of a segment only.
-
-    The real tokens are first moved together behind ``recent``, so that the token
-    ``k`` before a token stands ``k`` places before it whatever padding there was.
-    """
-    kept = config.taps - 1
-    place = jnp.where(real, kept + jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, kept + real.shape[1])
-    close = jnp.pad(recent, ((0, 0), (0, u.shape[1]), (0, 0)))
-    close = jax.vmap(lambda row, at, new: row.at[at].set(new, mode="drop"))(close, place, u)
-
-    def take(places: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(close, places[:, :, None], axis=1, mode="clip")
-
-    taps = jnp.moveaxis(weights["conv"], 2, 0)[:, None, None, :, 0]  # [taps, 1, 1, inner]
-    y = u * taps[kept]
-    for back in range(1, config.taps):
-        y = y + jnp.where((positions >= back)[:, :, None], take(place - back), 0) * taps[kept - back]
-    count = jnp.sum(real, axis=1, keepdims=True, dtype=jnp.int32)
-    y = y + along(weights["conv_bias"], y) if config.bias_conv else y
-    return y, take(count + jnp.arange(kept, dtype=jnp.int32)[None])
-
-
 def _recur(
-    weights: Mapping[str, jax.Array],
+    weights: Weights,
     memory: jax.Array,
     inputs: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
     positions: jax.Array,

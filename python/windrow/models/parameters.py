@@ -38,44 +38,79 @@ class Leaf:
     """One array of the parameters, and where it is stored.
 
     Attributes:
-        tensor: The tensor's name; with ``{layer}`` in it, one tensor per layer.
+        tensor: The tensor's name; with ``{layer}`` in it, one tensor per layer, with ``{expert}``
+            as well, one per layer and expert.
         axes: For each axis of the stored tensor the axes of the leaf it falls
             into: ``((heads, head_dim), (width,))`` for ``[heads * head_dim, width]``.
-        split: The stored axis whose first part may be divided over devices.
-        part: ``(k, n)``: the leaf is the k-th of n equal parts of the stored
-            tensor along ``split``.
+        split: The stored axis whose first part may be divided over devices. Where there are
+            experts, they are divided instead if the devices divide their number.
+        within: ``(begin, whole)``: the leaf is a part of the stored tensor along ``split``, from
+            ``begin`` on; the whole has the length ``whole``.
+        layers: The layers that have it; ``None`` is all.
+        experts: How many experts there are.
     """
 
     tensor: str
     axes: tuple[tuple[int, ...], ...]
     split: int | None = None
-    part: tuple[int, int] = (0, 1)
+    within: tuple[int, int] | None = None
+    layers: tuple[int, ...] | None = None
+    experts: int = 1
 
     @property
-    def stacked(self) -> bool:
-        """Whether there is one tensor per layer."""
-        return "{layer}" in self.tensor
+    def stacked(self) -> int:
+        """How many leading axes count tensors: layers, then experts."""
+        return ("{layer}" in self.tensor) + ("{expert}" in self.tensor)
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
         """The shape that the tensor must have in the file."""
-        parts = self.part[1]
-        return tuple(prod(axis) * (parts if at == self.split else 1) for at, axis in enumerate(self.axes))
+        sizes = [prod(axis) for axis in self.axes]
+        if self.within is not None and self.split is not None:
+            sizes[self.split] = self.within[1]
+        return tuple(sizes)
 
     def shape(self, layers: int) -> tuple[int, ...]:
-        """The leaf's shape, with the layer axis first if there is one."""
-        return (layers,) * self.stacked + tuple(chain(*self.axes))
+        """The leaf's shape, with the axes of layers and experts first if there are any."""
+        stacked = (len(self._layers(layers)), self.experts)[: self.stacked]
+        return stacked + tuple(chain(*self.axes))
 
     def tensors(self, layers: int) -> list[str]:
-        """The names of the tensors it is made of."""
-        return [self.tensor.format(layer=layer) for layer in range(layers if self.stacked else 1)]
+        """The names of the tensors it is made of, expert by expert of layer by layer."""
+        if not self.stacked:
+            return [self.tensor]
+        experts = range(self.experts)
+        return [
+            self.tensor.format(layer=layer, expert=expert)
+            for layer in self._layers(layers)
+            for expert in experts
+        ]
+
+    def _layers(self, layers: int) -> tuple[int, ...]:
+        return tuple(range(layers)) if self.layers is None else self.layers
 
     def spec(self, mesh: Mesh, axis: str | None) -> PartitionSpec:
         """How the leaf is divided over a mesh."""
-        if axis is None or self.split is None or self.axes[self.split][0] % mesh.shape[axis]:
+        if axis is None:
+            return PartitionSpec()
+        if self.stacked == 2 and self.experts % mesh.shape[axis] == 0:
+            return PartitionSpec(None, axis)
+        if self.split is None or self.axes[self.split][0] % mesh.shape[axis]:
             return PartitionSpec()
         at = self.stacked + sum(len(group) for group in self.axes[: self.split])
         return PartitionSpec(*[None] * at, axis)
+
+
+def embeddings(config: Any, embedding: str, norm: str) -> dict[str, Any]:
+    """The leaves around the layers, by their stored names."""
+    width = (config.width,)
+    tree: dict[str, Any] = {
+        "embedding": Leaf(embedding, ((config.vocab,), width), split=0),
+        "norm": Leaf(norm, (width,)),
+    }
+    if not config.tied:
+        tree["head"] = Leaf(_HEAD, ((config.vocab,), width), split=0)
+    return tree
 
 
 def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ...]) -> None:
@@ -173,11 +208,9 @@ def _read(
     ranges = [range(size)[each] for each, size in zip(index, shape, strict=True)]
     stored = _stored_index(leaf, ranges[leaf.stacked :])
     piece = np.empty([len(each) for each in ranges], dtype)
-    if not leaf.stacked:
-        piece[...] = checkpoint.read(leaf.tensor, stored).reshape(piece.shape)
-        return piece
-    for at, layer in enumerate(ranges[0]):
-        piece[at] = checkpoint.read(leaf.tensor.format(layer=layer), stored).reshape(piece.shape[1:])
+    names = np.reshape(leaf.tensors(shape[0]), shape[: leaf.stacked])
+    for at, name in np.ndenumerate(names[tuple(np.ix_(*ranges[: leaf.stacked]))]):
+        piece[at] = checkpoint.read(str(name), stored).reshape(piece.shape[leaf.stacked :])
     return piece
 
 
@@ -185,7 +218,7 @@ def _stored_index(leaf: Leaf, ranges: list[range]) -> Index:
     index, at = [], 0
     for axis, group in enumerate(leaf.axes):
         inner = prod(group[1:])
-        start = leaf.part[0] * prod(group) if axis == leaf.split else 0
+        start = leaf.within[0] if leaf.within is not None and axis == leaf.split else 0
         index.append(slice(start + ranges[at].start * inner, start + ranges[at].stop * inner))
         at += len(group)
     return tuple(index)

@@ -1,108 +1,277 @@
 """Rotary position embeddings: pairs of features turned by an angle that grows with the position.
 
-Feature ``i`` of the first half of a head and feature ``i`` of the second half
-are one pair, turned by ``position * frequency[i]``. Source: Su et al., RoFormer,
-2021; the scaling kinds are those of the Hugging Face configurations.
+Feature ``i`` of the first half of the turned features and feature ``i`` of their second
+half are one pair, turned by ``position * frequency[i]``. Features behind the turned ones
+stay as they are. Source: Su et al., RoFormer, 2021. The kinds of scaling are those of
+transformers 5: linear, dynamic (NTK), yarn (Peng et al., 2023), longrope (Ding et al.,
+2024), llama3 and proportional.
 
     head_dim 4, theta 10000    frequencies [1, 0.01]
     position 3                 angles      [3, 0.03]
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from windrow.model import segment_ends
 from windrow.models.config import WAY_OUT, Fields
 
-_KNOWN: dict[str, tuple[str, ...]] = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-}
+NEVER = 2**30
 
 
-def read_frequencies(fields: Fields, head_dim: int) -> tuple[float, ...]:
-    """The frequencies, ``head_dim / 2`` of them, that a configuration asks for.
+class Rope(NamedTuple):
+    """A rotary embedding.
 
-    Both ways of writing them are read: ``rope_theta`` beside ``rope_scaling``,
-    and ``rope_parameters`` with everything in it.
-
-    Raises:
-        ValueError: A scaling kind or a setting that is not known here.
+    Attributes:
+        frequencies: One for each pair of features.
+        scale: What cosines and sines are multiplied with.
+        grows_after: Segments of more tokens than this have frequencies of their own.
+        grown: Those frequencies, from the length of a token's segment, ``float32[rows, length, 1]``,
+            to ``float32[..., pairs]``.
     """
-    theta = fields.take("rope_theta", None)
-    scaling = fields.take("rope_scaling", None) or {}
-    together = fields.take("rope_parameters", None) or {}
-    for name, value in (("rope_scaling", scaling), ("rope_parameters", together)):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{fields.path}: {name!r} must be an object or null, not {value!r}")
-    settings = dict(scaling or together)
-    theta = settings.pop("rope_theta", theta) or 10000.0
-    kinds = [settings.pop(name, None) for name in ("rope_type", "type")]
-    kind = next((each for each in kinds if each is not None), "default")
-    if kind not in _KNOWN:
-        raise ValueError(
-            f"{fields.path}: the rope scaling kind (rope_type) is {kind!r}; known: "
-            f"{', '.join(_KNOWN)}. Else {WAY_OUT}"
-        )
-    if kind != "default" and float(settings.pop("partial_rotary_factor", None) or 1.0) != 1.0:
-        raise ValueError(
-            f"{fields.path}: a rope partial_rotary_factor other than 1 is not known here; {WAY_OUT}"
-        )
-    if kind == "llama3":
-        _set_original_length(fields, settings)
-    _check_settings(fields, kind, settings)
-    return tuple(_frequencies(float(theta), head_dim, kind, settings).tolist())
+
+    frequencies: tuple[float, ...]
+    scale: float = 1.0
+    grows_after: int = NEVER
+    grown: Callable[[jax.Array], jax.Array] | None = None
 
 
-def rotation(frequencies: tuple[float, ...], positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines, ``float32[rows, 1, length, head_dim / 2]``, for ``int32[rows, length]``."""
-    turns = jnp.asarray(frequencies, jnp.float32)[None, None, None]
+def still(pairs: int) -> Rope:
+    """The embedding that turns nothing, for layers without positions."""
+    return Rope((0.0,) * pairs)
+
+
+def rotation(rope: Rope, positions: jax.Array, segment_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines, ``float32[rows, 1, length, pairs]``, for ``int32[rows, length]``."""
+    turns = jnp.asarray(rope.frequencies, jnp.float32)[None, None, None]
+    if rope.grown is not None and rope.grows_after < positions.shape[1]:
+        last = segment_ends(segment_ids) - 1
+        lengths = (jnp.take_along_axis(positions, last, axis=1) + 1)[:, None, :, None]
+        turns = jnp.where(lengths > rope.grows_after, rope.grown(lengths.astype(jnp.float32)), turns)
     angles = positions[:, None, :, None].astype(jnp.float32) * turns
-    return jnp.cos(angles), jnp.sin(angles)
+    return jnp.cos(angles) * rope.scale, jnp.sin(angles) * rope.scale
 
 
 def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turns ``x``, ``[rows, heads, length, head_dim]``, in float32."""
+    """Turns the first features of ``x``, ``[rows, heads, length, head_dim]``, in float32."""
     cosine, sine = turn
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = [first * cosine - second * sine, second * cosine + first * sine]
+    pairs = cosine.shape[-1]
+    first, second, rest = jnp.split(x.astype(jnp.float32), [pairs, 2 * pairs], axis=-1)
+    turned = [first * cosine - second * sine, second * cosine + first * sine, rest]
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
-def _set_original_length(fields: Fields, settings: dict[str, Any]) -> None:
+class _Model(NamedTuple):
+    """What kinds of scaling are computed from."""
+
+    path: Any
+    theta: float
+    head_dim: int
+    dim: int
+    length: int
+    settings: Mapping[str, Any]
+
+    def number(self, name: str) -> float:
+        """A setting that must be a number above 0."""
+        value = self.settings.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            kind = self.settings["kind"]
+            raise ValueError(
+                f"{self.path}: rope kind {kind!r} needs {name!r}, a number above 0, not {value!r}"
+            )
+        return value
+
+    def ratio(self) -> float:
+        """The factor, or where it is null the model's length by its first training length."""
+        if self.settings.get("factor") is not None:
+            return self.number("factor")
+        return self.length / self.number("original_max_position_embeddings")
+
+    def plain(self) -> np.ndarray:
+        """The frequencies without scaling."""
+        return _powers(self.theta, self.dim)
+
+
+def _powers(theta: float, dim: int) -> np.ndarray:
+    powers: np.ndarray = 1.0 / np.float32(theta) ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))
+    return powers
+
+
+def read_rope(
+    fields: Fields,
+    head_dim: int,
+    *,
+    theta: float = 10000.0,
+    partial: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    nested: bool = False,
+) -> Rope:
+    """The rotary embedding that a configuration asks for.
+
+    Both ways of writing it are read: ``rope_theta`` beside ``rope_scaling``, and
+    ``rope_parameters`` with everything in it.
+
+    Args:
+        fields: The configuration.
+        head_dim: Features of a head.
+        theta: The family's default base.
+        partial: Whether the family can leave the last features of a head unturned.
+        settings: The settings themselves, where the family has its own way of writing them.
+        nested: Whether there are several, each for layers of one kind.
+
+    Raises:
+        ValueError: A kind of scaling or a setting that is not known here.
+    """
+    given = dict(read_settings(fields) if settings is None else settings)
+    base = given.pop("rope_theta", None) or fields.take("rope_theta", None) or theta
+    kinds = [given.pop(name, None) for name in ("rope_type", "type")]
+    kind = next((each for each in kinds if each is not None), "default")
+    if kind not in _KINDS:
+        raise ValueError(
+            f"{fields.path}: the rope scaling kind (rope_type) is {kind!r}; known: "
+            f"{', '.join(_KINDS)}. Else {WAY_OUT}"
+        )
+    part = given.get("partial_rotary_factor")
+    part = fields.take("partial_rotary_factor", 1.0) if part is None and not nested else part or 1.0
+    if not partial and kind not in ("default", "proportional") and float(part) != 1.0:
+        raise ValueError(
+            f"{fields.path}: a rope partial_rotary_factor other than 1 is not known here; {WAY_OUT}"
+        )
+    dim = int(head_dim * part) if partial else head_dim
+    length = fields.positions
+    _set_original_length(fields, given, length, nested)
+    if nested:
+        given.pop("truncate", None)  # transformers looks for it beside the layers' settings
+    return _KINDS[kind](
+        _Model(fields.path, float(base), head_dim, dim, length, given | {"kind": kind, "part": part})
+    )
+
+
+def read_settings(fields: Fields) -> Mapping[str, Any]:
+    """What ``rope_scaling`` or else ``rope_parameters`` holds."""
+    found = []
+    for name in ("rope_scaling", "rope_parameters"):
+        value = fields.take(name, None) or {}
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{fields.path}: {name!r} must be an object or null, not {value!r}")
+        found.append(value)
+    return found[0] or found[1]
+
+
+def _set_original_length(fields: Fields, settings: dict[str, Any], length: int, nested: bool) -> None:
     """The first training length: the file's own field, else the setting, else the model's length."""
     name = "original_max_position_embeddings"
-    stated = fields.take(name, settings.get(name))
-    settings[name] = fields.take("max_position_embeddings", None) if stated is None else stated
+    stated = None if nested else fields.take(name, None)
+    settings[name] = stated or settings.get(name) or length
 
 
-def _check_settings(fields: Fields, kind: str, settings: Mapping[str, Any]) -> None:
-    for name in _KNOWN[kind]:
-        value = settings.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ValueError(
-                f"{fields.path}: rope kind {kind!r} needs {name!r}, a number above 0, not {value!r}"
-            )
+def _default(model: _Model) -> Rope:
+    return Rope(_tuple(model.plain()))
 
 
-def _frequencies(theta: float, head_dim: int, kind: str, settings: Mapping[str, Any]) -> np.ndarray:
-    plain: np.ndarray = 1.0 / np.float32(theta) ** (
-        np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    )
-    if kind == "linear":
-        plain = plain / np.float32(settings["factor"])
-    return _llama3(plain, settings) if kind == "llama3" else plain
+def _linear(model: _Model) -> Rope:
+    return Rope(_tuple(model.plain() / np.float32(model.number("factor"))))
 
 
-def _llama3(plain: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
+def _proportional(model: _Model) -> Rope:
+    """Only the quickest pairs turn, at the speed they have in the whole head."""
+    pairs = int(float(model.settings["part"]) * model.head_dim // 2)
+    turns = _powers(model.theta, model.head_dim)
+    turns[pairs:] = 0
+    return Rope(_tuple(turns / np.float32(model.settings.get("factor") or 1.0)))
+
+
+def _dynamic(model: _Model) -> Rope:
+    """A base that grows with a segment that is longer than the model's length."""
+    factor, dim, length = model.number("factor"), model.dim, model.length
+
+    def grown(lengths: jax.Array) -> jax.Array:
+        base = model.theta * (factor * lengths / length - (factor - 1)) ** (dim / (dim - 2))
+        powers = jnp.arange(0, dim, 2, dtype=jnp.float32) / dim
+        return 1.0 / base ** powers[None, None, None]
+
+    return Rope(_tuple(model.plain()), grows_after=length, grown=grown)
+
+
+def _yarn(model: _Model) -> Rope:
+    """Slows the pairs that turn rarely within the first training length, by a ramp over the pairs."""
+    settings, factor, dim = model.settings, model.ratio(), model.dim
+    original = model.number("original_max_position_embeddings")
+
+    def pair(turns: float) -> float:
+        return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(model.theta))
+
+    low, high = pair(settings.get("beta_fast") or 32), pair(settings.get("beta_slow") or 1)
+    if settings.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    high = high + 0.001 if low == high else high
+    plain = model.plain()
+    ramp = np.clip((np.arange(len(plain), dtype=np.float32) - low) / (high - low), 0, 1).astype(np.float32)
+    scale = settings.get("attention_factor")
+    if scale is None:
+        mscale, all_dims = settings.get("mscale"), settings.get("mscale_all_dim")
+        scale = (
+            _mscale(factor, mscale) / _mscale(factor, all_dims) if mscale and all_dims else _mscale(factor)
+        )
+    return Rope(_tuple(plain / np.float32(factor) * ramp + plain * (1 - ramp)), float(scale))
+
+
+def _mscale(factor: float, mscale: float = 1) -> float:
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
+
+
+def _longrope(model: _Model) -> Rope:
+    """Each pair has a factor, and another in segments longer than the first training length."""
+    original, plain = model.number("original_max_position_embeddings"), model.plain()
+    scale, ratio = model.settings.get("attention_factor"), model.ratio()
+    if scale is None:
+        scale = 1.0 if ratio <= 1 else math.sqrt(1 + math.log(ratio) / math.log(original))
+    short, long = (plain / _factors(model, name, len(plain)) for name in ("short_factor", "long_factor"))
+
+    def grown(_: jax.Array) -> jax.Array:
+        return jnp.asarray(long, jnp.float32)[None, None, None]
+
+    return Rope(_tuple(short), float(scale), int(original), grown)
+
+
+def _factors(model: _Model, name: str, pairs: int) -> np.ndarray:
+    value = model.settings.get(name)
+    if not isinstance(value, list) or len(value) != pairs:
+        found = f"a list of {len(value)}" if isinstance(value, list) else repr(value)
+        raise ValueError(
+            f"{model.path}: rope kind 'longrope' needs {name!r}, a list of {pairs} numbers, not {found}"
+        )
+    return np.asarray(value, np.float32)
+
+
+def _llama3(model: _Model) -> Rope:
     """Slows waves that are long beside the first training length, leaves short ones, and blends between."""
-    turns = settings["original_max_position_embeddings"] * plain / np.float32(2 * math.pi)
-    low, high = settings["low_freq_factor"], settings["high_freq_factor"]
+    plain = model.plain()
+    factor, low, high, original = (
+        model.number(name)
+        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    )
+    turns = original * plain / np.float32(2 * math.pi)
     kept = np.clip((turns - low) / (high - low), 0, 1).astype(np.float32)
-    blended: np.ndarray = (1 - kept) * plain / np.float32(settings["factor"]) + kept * plain
-    return blended
+    return Rope(_tuple((1 - kept) * plain / np.float32(factor) + kept * plain))
+
+
+def _tuple(frequencies: np.ndarray) -> tuple[float, ...]:
+    return tuple(frequencies.astype(np.float32).tolist())
+
+
+_KINDS: dict[str, Callable[[_Model], Rope]] = {
+    "default": _default,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "yarn": _yarn,
+    "longrope": _longrope,
+    "llama3": _llama3,
+    "proportional": _proportional,
+}

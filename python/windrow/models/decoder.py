@@ -1,0 +1,232 @@
+"""What all models with attention share: one scan over the layers, with or without a cache.
+
+    x = embed(tokens)
+    each layer:  x = x + after(attention(before(x)))
+                 x = x + after(mlp(before(x)))
+    logits = head(norm(x))
+
+A family is a subclass of :class:`Decoder`. It reads its fields, lists its leaves and
+overrides what it computes differently. A norm is there if its weight is: ``before``
+and ``after`` are the identity where a layer has no such leaf.
+
+Parameters: ``embedding [vocab, width]``, ``layers`` (every leaf with a leading layer
+axis), ``norm [width]`` and, unless tied to the embedding, ``head [vocab, width]``.
+``apart``, where there is one, holds leaves that only some layers have.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from windrow.model import LanguageModel
+from windrow.models.attention import Cache, Sight, attend, empty_cache, remember
+from windrow.models.layers import contract, linear, rms_norm
+from windrow.models.rotary import Rope, rotate, rotation
+
+Weights = Mapping[str, Any]
+Attention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""From queries, keys and values, ``[rows, heads, length, head_dim]`` each, to mixed values."""
+
+EVERYTHING = 2**30
+"""A window that hides nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder(ABC):
+    """What the computation depends on; sizes are counts.
+
+    Attributes:
+        vocab: Tokens.
+        width: Features of a token between layers.
+        layers: Layers.
+        heads: Query heads; ``key_heads`` of keys and values.
+        key_heads: A divisor of ``heads``.
+        head_dim: Features of a head.
+        eps: What norms add to the variance.
+        tied: Whether the head is the embedding.
+        scale: What attention scores are multiplied with.
+        cap: Where given, attention scores are ``cap * tanh(score / cap)``.
+        windows: How many positions each layer sees; ``None`` if all layers see everything.
+        ropes: The rotary embeddings in use; none for a model with learned positions.
+        rope_of_layer: Which of several ``ropes`` each layer uses.
+    """
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    key_heads: int
+    head_dim: int
+    eps: float
+    tied: bool
+    scale: float
+    cap: float | None = None
+    windows: tuple[int, ...] | None = None
+    ropes: tuple[Rope, ...] = ()
+    rope_of_layer: tuple[int, ...] = ()
+
+    @abstractmethod
+    def leaves(self) -> dict[str, Any]:
+        """Where each parameter is stored, how it is shaped and what may be divided."""
+
+    def project(self, weights: Weights, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values, ``[rows, heads, length, head_dim]``, not yet rotated."""
+        q, k, v = (linear("rlw,hdw->rhld", y, weights[name], weights.get(name + "_bias")) for name in "qkv")
+        return q, k, v
+
+    @abstractmethod
+    def mlp(self, weights: Weights, y: jax.Array) -> jax.Array:
+        """What each token makes of itself, ``[rows, length, width]``."""
+
+    def attention(self, weights: Weights, y: jax.Array, mix: Attention) -> jax.Array:
+        """What each token makes of those it sees, ``[rows, length, width]``."""
+        mixed = mix(*self.project(weights, y))
+        return linear("rhld,whd->rlw", mixed, weights["out"], weights.get("out_bias"))
+
+    def block(self, weights: Weights, x: jax.Array, mix: Attention) -> jax.Array:
+        """One layer."""
+        y = self.attention(weights, self.normed(weights, "attention_norm", x), mix)
+        x = self.add(x, self.normed(weights, "attention_norm_after", y))
+        y = self.mlp(weights, self.normed(weights, "mlp_norm", x))
+        return self.add(x, self.normed(weights, "mlp_norm_after", y))
+
+    def add(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """The residual connection."""
+        return x + y
+
+    def normed(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
+        """``x`` after the norm of this name, or as it is where there is none."""
+        return self.norm(weights, name, x) if name in weights else x
+
+    def norm(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
+        """``x`` after the norm of this name."""
+        return rms_norm(x, weights[name], self.eps)
+
+    def embed(self, params: Weights, tokens: jax.Array, _: jax.Array) -> jax.Array:
+        """What the first layer takes, for tokens and positions, ``[rows, length, width]``."""
+        embedded: jax.Array = params["embedding"][tokens]
+        return embedded
+
+    def logits(self, params: Weights, picked: jax.Array) -> jax.Array:
+        """Logits, ``float32[..., vocab]``, for ``[..., width]``."""
+        return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
+
+    def per_layer(self) -> dict[str, jax.Array]:
+        """Numbers that differ by layer, ``[layers]`` each; a layer finds its own among its weights."""
+        found = {}
+        if self.windows is not None:
+            found["window"] = jnp.asarray(self.windows, jnp.int32)
+        if len(self.ropes) > 1:
+            found["rope"] = jnp.asarray(self.rope_of_layer, jnp.int32)
+        return found
+
+    def language_model(self, params: Weights, max_length: int) -> LanguageModel:
+        """The functions for rows of at most ``max_length`` tokens.
+
+        Where rotary frequencies depend on how long a segment will be, no token can be
+        shared by segments or computed before its segment is known: there are then no
+        trees and there is no ``step``.
+        """
+        if any(rope.grows_after < max_length for rope in self.ropes):
+
+            def whole_hidden(
+                params: Weights, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+            ) -> jax.Array:
+                return hidden(self, params, tokens, positions, segment_ids)
+
+            def whole_apply(
+                params: Weights, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+            ) -> jax.Array:
+                return apply(self, params, tokens, positions, segment_ids)
+
+            return LanguageModel(params, whole_apply, max_length, hidden=whole_hidden, head=self.logits)
+        return LanguageModel(
+            params,
+            apply=partial(apply, self),
+            max_length=max_length,
+            hidden=partial(hidden, self),
+            head=self.logits,
+            init_state=partial(init_state, self, max_length),
+            step=partial(step, self),
+        )
+
+
+def apply(
+    config: Decoder,
+    params: Weights,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    reach: jax.Array | None = None,
+) -> jax.Array:
+    """Logits, ``float32[rows, length, vocab]``."""
+    return config.logits(params, hidden(config, params, tokens, positions, segment_ids, reach))
+
+
+def hidden(
+    config: Decoder,
+    params: Weights,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    reach: jax.Array | None = None,
+) -> jax.Array:
+    """What the head takes, ``[rows, length, width]``."""
+    return _run(config, params, tokens, Sight(positions, segment_ids, reach), None)[0]
+
+
+def init_state(
+    config: Decoder, max_length: int, params: Weights, rows: int, length: int | None = None
+) -> Cache:
+    """An empty cache of ``length`` positions for each row; ``max_length`` by default."""
+    slots = max_length if length is None else length
+    dtype = params["embedding"].dtype
+    return empty_cache(rows, config.layers, config.key_heads, slots, config.head_dim, dtype)
+
+
+def step(
+    config: Decoder,
+    params: Weights,
+    state: Cache,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+) -> tuple[Cache, jax.Array]:
+    """The cache after these tokens, and what the head takes for them."""
+    x, (keys, values) = _run(config, params, tokens, Sight(positions, segment_ids), state)
+    return remember(state, keys, values, positions, segment_ids), x
+
+
+def _run(
+    config: Decoder, params: Weights, tokens: jax.Array, sight: Sight, state: Cache | None
+) -> tuple[jax.Array, Any]:
+    """What the head takes, and with a state each layer's keys and values."""
+    turns = [rotation(rope, sight.positions, sight.segment_ids) for rope in config.ropes]
+    stacked = jax.tree.map(lambda *each: jnp.stack(each), *turns) if len(turns) > 1 else None
+
+    def layer(x: jax.Array, scanned: tuple[Weights, jax.Array]) -> tuple[jax.Array, Any]:
+        weights, at = scanned
+        made: list[tuple[jax.Array, jax.Array]] = []
+
+        def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            if turns:
+                turn = (
+                    turns[0] if stacked is None else jax.tree.map(lambda each: each[weights["rope"]], stacked)
+                )
+                q, k = rotate(q, turn), rotate(k, turn)
+            made.append((k, v))
+            cached = None if state is None else state.layer(at)
+            scale, window = weights.get("scale", config.scale), weights.get("window")
+            return attend(q, k, v, sight, scale=scale, window=window, cap=config.cap, cached=cached)
+
+        x = config.block({**params.get("apart", {}), **weights}, x, mix)
+        return x, None if state is None else made[0]
+
+    scanned = ({**params["layers"], **config.per_layer()}, jnp.arange(config.layers))
+    x, made = jax.lax.scan(layer, config.embed(params, tokens, sight.positions), scanned)
+    return config.norm(params, "norm", x), made

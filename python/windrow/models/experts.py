@@ -1,0 +1,189 @@
+"""Mixtures of experts: Mixtral and Qwen3-MoE.
+
+Llama (Mixtral) or Qwen3 whose tokens each go through a few of many networks. Sources:
+Jiang et al., Mixtral of Experts, 2024; the Qwen3 report, 2025; field names and defaults
+as in the Hugging Face configurations.
+
+    chances = softmax(router(x))
+    y       = sum over the best few experts of chance * expert(x)
+
+Pairs of token and expert are sorted by expert, and each expert's matrix multiplies its own
+run of them: none is dropped, whatever the load. A token's output does not depend on others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import RaggedDotDimensionNumbers
+
+from windrow.models import llama
+from windrow.models.config import Fields
+from windrow.models.decoder import Weights
+from windrow.models.layers import linear
+from windrow.models.parameters import Leaf
+from windrow.models.rotary import read_rope
+
+PREFIX, IGNORED = llama.PREFIX, llama.IGNORED
+RENAMED = {".block_sparse_moe.experts.": ".mlp.experts.", ".block_sparse_moe.gate.": ".mlp.gate."}
+
+_NAMES = {
+    "mixtral": ("w1", "w3", "w2"),
+    "qwen3_moe": ("gate_proj", "up_proj", "down_proj"),
+}
+_BY_EXPERT = RaggedDotDimensionNumbers(
+    dot_dimension_numbers=(((1,), (2,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[0]
+)
+"""``[pairs, in]`` by ``[experts, out, in]``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(llama.Config):
+    """What the computation depends on besides.
+
+    Attributes:
+        experts: How many there are.
+        chosen: How many each token goes through.
+        inner_expert: Features inside an expert.
+        whole: Whether the chances of the chosen are scaled to sum to 1.
+        names: An expert's gate, up and down, as they are stored.
+        dense: The layers that have one network for all tokens instead.
+    """
+
+    experts: int
+    chosen: int
+    inner_expert: int
+    whole: bool
+    names: tuple[str, str, str]
+    dense: tuple[int, ...] = ()
+
+    def leaves(self) -> dict[str, Any]:
+        """Where each parameter is stored, how it is shaped and what may be divided."""
+        tree = super().leaves()
+        if not self.dense:
+            return tree
+        layers = tree["layers"]
+        own = {name: layers.pop(name) for name in self.mlp_leaves("")}
+        tree["apart"] = own | {
+            "dense_" + name: Leaf(leaf.tensor, leaf.axes, leaf.split, layers=self.dense)
+            for name, leaf in super().mlp_leaves(PREFIX + "layers.{layer}.mlp.").items()
+        }
+        return tree
+
+    def mlp_leaves(self, at: str) -> dict[str, Leaf]:
+        """The router and the experts, of the layers that have them."""
+        width, inner = (self.width,), (self.inner_expert,)
+        layers = tuple(each for each in range(self.layers) if each not in self.dense) if self.dense else None
+        gate, up, down = (f"{at}experts.{{expert}}.{name}.weight" for name in self.names)
+        return {
+            "router": Leaf(at + "gate.weight", ((self.experts,), width), layers=layers),
+            "gate": Leaf(gate, (inner, width), 0, layers=layers, experts=self.experts),
+            "up": Leaf(up, (inner, width), 0, layers=layers, experts=self.experts),
+            "down": Leaf(down, (width, inner), 1, layers=layers, experts=self.experts),
+        }
+
+    def per_layer(self) -> dict[str, jax.Array]:
+        """Which kind of network each layer has, and which of its kind."""
+        found = super().per_layer()
+        if self.dense:
+            kinds = [at in self.dense for at in range(self.layers)]
+            nth = [kinds[:at].count(kind) for at, kind in enumerate(kinds)]
+            found |= {"is_dense": jnp.asarray(kinds), "nth": jnp.asarray(nth, jnp.int32)}
+        return found
+
+    def mlp(self, weights: Weights, y: jax.Array) -> jax.Array:
+        """By experts, or in some layers by one network."""
+        if not self.dense:
+            return self.by_experts(weights, y)
+
+        def pick(names: Mapping[str, str]) -> dict[str, jax.Array]:
+            return {
+                name: jax.lax.dynamic_index_in_dim(weights[stored], weights["nth"], keepdims=False)
+                for name, stored in names.items()
+            }
+
+        def by_one(y: jax.Array) -> jax.Array:
+            names = ("gate", "up", "down")
+            return llama.Config.mlp(self, pick({name: "dense_" + name for name in names}), y)
+
+        def by_experts(y: jax.Array) -> jax.Array:
+            return self.by_experts(pick({name: name for name in ("router", "gate", "up", "down")}), y)
+
+        mixed: jax.Array = jax.lax.cond(weights["is_dense"], by_one, by_experts, y)
+        return mixed
+
+    def by_experts(self, weights: Weights, y: jax.Array) -> jax.Array:
+        """Each token through its experts, ``[rows, length, width]``."""
+        flat = y.reshape(-1, self.width)
+        chances = jax.nn.softmax(linear("nw,ew->ne", flat, weights["router"]).astype(jnp.float32), axis=-1)
+        chances, chosen = jax.lax.top_k(chances, self.chosen)
+        if self.whole:
+            chances = chances / jnp.sum(chances, axis=-1, keepdims=True)
+        order = jnp.argsort(chosen.reshape(-1))
+        sizes = jnp.bincount(chosen.reshape(-1), length=self.experts).astype(jnp.int32)
+        x = flat[order // self.chosen]
+        gated = self.activation(_by_expert(x, weights["gate"], sizes)) * _by_expert(x, weights["up"], sizes)
+        mixed = _by_expert(gated, weights["down"], sizes) * chances.reshape(-1)[order][:, None].astype(
+            x.dtype
+        )
+        back = jnp.zeros_like(mixed).at[order].set(mixed)
+        return jnp.sum(back.reshape(*chosen.shape, self.width), axis=1).reshape(y.shape)
+
+
+def _by_expert(x: jax.Array, weight: jax.Array, sizes: jax.Array) -> jax.Array:
+    """``[pairs, in]``, of each expert so many, by its ``[out, in]``."""
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+    y = jax.lax.ragged_dot_general(
+        x, weight, sizes, _BY_EXPERT, precision=precision, preferred_element_type=jnp.float32
+    )
+    return y.astype(x.dtype)
+
+
+def read_config(fields: Fields) -> Config:
+    """The configuration of either."""
+    kind = fields.take("model_type")
+    return _read_mixtral(fields) if kind == "mixtral" else _read_qwen3(fields)
+
+
+def _read_mixtral(fields: Fields) -> Config:
+    shared = llama.read_shared(fields, eps=1e-5, key_heads=8)
+    return Config(
+        **shared,
+        ropes=(read_rope(fields, shared["head_dim"], theta=1_000_000.0),),
+        windows=llama.read_window(fields, shared["layers"]),
+        experts=_count(fields, 8),
+        chosen=fields.size("num_experts_per_tok", 2),
+        inner_expert=shared["inner"],
+        whole=True,
+        names=_NAMES["mixtral"],
+    )
+
+
+def _count(fields: Fields, default: int) -> int:
+    """How many experts, by either name."""
+    name = "num_local_experts" if fields.take("num_local_experts", None) is not None else "num_experts"
+    return fields.size(name, default)
+
+
+def _read_qwen3(fields: Fields) -> Config:
+    shared = llama.read_shared(fields, key_heads=4)
+    layers, bias = shared["layers"], fields.flag("attention_bias", False)
+    every, alone = fields.size("decoder_sparse_step", 1), fields.take("mlp_only_layers", [])
+    windowed = fields.flag("use_sliding_window", False)
+    dense = tuple(at for at in range(layers) if at in alone or (at + 1) % every)
+    return Config(
+        **shared,
+        ropes=(read_rope(fields, shared["head_dim"]),),
+        windows=llama.read_window(fields, layers, 4096) if windowed else None,
+        bias_qkv=bias,
+        bias_out=bias,
+        norm_heads=True,
+        experts=_count(fields, 128),
+        chosen=fields.size("num_experts_per_tok", 8),
+        inner_expert=fields.size("moe_intermediate_size", 768),
+        whole=fields.flag("norm_topk_prob", False),
+        names=_NAMES["qwen3_moe"],
+        dense=dense,
+    )

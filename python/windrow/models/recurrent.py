@@ -1,0 +1,202 @@
+"""What recurrent models share: a state that goes from chunk to chunk, and one scan over the layers.
+
+    x = embed(tokens)
+    each layer:  state, x = block(state, x)
+    logits = head(norm(x))
+
+The numbers do not depend on how a row is cut into chunks. A row begins anew at position 0,
+so rows may be packed; where the segment id is 0 nothing moves. ``apply`` is ``step`` from
+the empty state.
+
+Parameters: ``embedding [vocab, width]``, ``layers`` (every leaf with a leading layer
+axis), ``norm [width]`` and, unless tied to the embedding, ``head [vocab, width]``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from windrow.model import LanguageModel
+from windrow.models.layers import along, contract, rms_norm
+
+Weights = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recurrent(ABC):
+    """What the computation depends on; sizes are counts."""
+
+    vocab: int
+    width: int
+    layers: int
+    eps: float
+    tied: bool
+
+    @abstractmethod
+    def leaves(self) -> dict[str, Any]:
+        """Where each parameter is stored, how it is shaped and what may be divided."""
+
+    @abstractmethod
+    def init_state(self, params: Weights, rows: int) -> Any:
+        """The state before the first token; leaves are ``[rows, layers, ...]``."""
+
+    @abstractmethod
+    def block(
+        self, weights: Weights, before: Any, x: jax.Array, positions: jax.Array, real: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """One layer over ``x``, ``[rows, length, width]``: its output, and its state after the last token."""
+
+    def embed(self, params: Weights, tokens: jax.Array) -> jax.Array:
+        """What the first layer takes."""
+        embedded: jax.Array = params["embedding"][tokens]
+        return embedded
+
+    def finish(self, params: Weights, x: jax.Array) -> jax.Array:
+        """What the head takes."""
+        return rms_norm(x, params["norm"], self.eps)
+
+    def logits(self, params: Weights, picked: jax.Array) -> jax.Array:
+        """Logits, ``float32[..., vocab]``, for ``[..., width]``."""
+        return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
+
+    def language_model(self, params: Weights, max_length: int | None) -> LanguageModel:
+        """The functions; ``max_length`` is a choice, not a need."""
+        return LanguageModel(
+            params,
+            apply=partial(apply, self),
+            max_length=max_length,
+            hidden=partial(hidden, self),
+            head=self.logits,
+            init_state=self.init_state,
+            step=partial(step, self),
+        )
+
+
+def apply(
+    config: Recurrent, params: Weights, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+) -> jax.Array:
+    """Logits, ``float32[rows, length, vocab]``."""
+    return config.logits(params, hidden(config, params, tokens, positions, segment_ids))
+
+
+def hidden(
+    config: Recurrent, params: Weights, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+) -> jax.Array:
+    """What the head takes, ``[rows, length, width]``."""
+    state = config.init_state(params, tokens.shape[0])
+    return step(config, params, state, tokens, positions, segment_ids)[1]
+
+
+def step(
+    config: Recurrent,
+    params: Weights,
+    state: Any,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+) -> tuple[Any, jax.Array]:
+    """The state after these tokens, and what the head takes for them."""
+    real = segment_ids > 0
+
+    def layer(x: jax.Array, scanned: tuple[Weights, Any]) -> tuple[jax.Array, Any]:
+        weights, before = scanned
+        return config.block(weights, before, x, positions, real)
+
+    by_layer = jax.tree.map(lambda part: jnp.moveaxis(part, 1, 0), state)
+    x, after = jax.lax.scan(layer, config.embed(params, tokens), (params["layers"], by_layer))
+    return jax.tree.map(lambda part: jnp.moveaxis(part, 0, 1), after), config.finish(params, x)
+
+
+def convolve(
+    weights: Weights, recent: jax.Array, u: jax.Array, positions: jax.Array, real: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """A causal convolution of each feature by itself, over the real tokens of a segment only.
+
+    The real tokens are first moved together behind ``recent``, so that the token
+    ``k`` before a token stands ``k`` places before it whatever padding there was.
+
+    Args:
+        weights: ``conv``, ``[features, 1, taps]``, and maybe ``conv_bias``, ``[features]``.
+        recent: The last inputs before, ``[rows, taps - 1, features]``.
+        u: The inputs, ``[rows, length, features]``.
+        positions: Where each token stands in its segment, ``int32[rows, length]``.
+        real: Which tokens are no padding, ``bool[rows, length]``.
+
+    Returns:
+        The outputs, and the last inputs now.
+    """
+    kept = recent.shape[1]
+    place = jnp.where(real, kept + jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, kept + real.shape[1])
+    close = jnp.pad(recent, ((0, 0), (0, u.shape[1]), (0, 0)))
+    close = jax.vmap(lambda row, at, new: row.at[at].set(new, mode="drop"))(close, place, u)
+
+    def take(places: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(close, places[:, :, None], axis=1, mode="clip")
+
+    taps = jnp.moveaxis(weights["conv"], 2, 0)[:, None, None, :, 0]  # [taps, 1, 1, features]
+    y = u * taps[kept]
+    for back in range(1, kept + 1):
+        y = y + jnp.where((positions >= back)[:, :, None], take(place - back), 0) * taps[kept - back]
+    count = jnp.sum(real, axis=1, keepdims=True, dtype=jnp.int32)
+    y = y + along(weights["conv_bias"], y) if "conv_bias" in weights else y
+    return y, take(count + jnp.arange(kept, dtype=jnp.int32)[None])
+
+
+def by_chunks(
+    function: Callable[..., tuple[Any, jax.Array]], size: int, state: Any, *inputs: jax.Array
+) -> tuple[Any, jax.Array]:
+    """Runs ``function(state, *chunks)`` over chunks of at most ``size`` tokens.
+
+    Inputs and outputs are ``[rows, length, ...]``; behind the last token there are zeros.
+    """
+    length = inputs[0].shape[1]
+    size = min(size, length)
+
+    def split(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), (0, -length % size), *((0, 0),) * (x.ndim - 2)))
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
+
+    state, made = jax.lax.scan(lambda state, chunk: function(state, *chunk), state, tuple(map(split, inputs)))
+    made = jnp.moveaxis(made, 0, 1)
+    return state, made.reshape(made.shape[0], -1, *made.shape[3:])[:, :length]
+
+
+class Paths(NamedTuple):
+    """How what a token leaves behind fades on its way to later tokens of a chunk.
+
+    Attributes:
+        since: Logarithm of what is left, at each token, of the state before the chunk:
+            ``float32[rows, heads, size]``.
+        between: The same of what the token of the last axis leaves, ``float32[rows, heads, size, size]``.
+        carried: Tokens whose segment began before the chunk, ``bool[rows, 1, size]``.
+        reached: Tokens of the last axis that a token is reached by, ``bool[rows, 1, size, size]``.
+    """
+
+    since: jax.Array
+    between: jax.Array
+    carried: jax.Array
+    reached: jax.Array
+
+
+def paths(fading: jax.Array, first: jax.Array) -> Paths:
+    """The paths within a chunk.
+
+    Sums are taken along each path and never subtracted: slow fading behind a quick one stays exact.
+
+    Args:
+        fading: Logarithms of what each token leaves of the state before it, ``float32[rows, size, heads]``;
+            0 for padding.
+        first: Which tokens begin a segment, ``bool[rows, size]``.
+    """
+    fading = jnp.moveaxis(fading, 1, 2)
+    size = fading.shape[-1]
+    later = jnp.tril(jnp.ones((size, size), bool), -1)[None, None]
+    runs = jnp.cumsum(first, axis=1, dtype=jnp.int32)
+    between = jnp.cumsum(jnp.where(later, fading[:, :, :, None], 0), axis=2)
+    reached = (runs[:, :, None] == runs[:, None, :]) & jnp.tril(jnp.ones((size, size), bool))[None]
+    return Paths(jnp.cumsum(fading, axis=2), between, (runs == 0)[:, None], reached[:, None])
