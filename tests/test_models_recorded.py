@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from windrow.models import load
 
@@ -50,7 +51,7 @@ def test_logits_are_those_of_transformers(model):
     batch, places = packed(CASES[name]["vocab_size"])
     found = np.asarray(jax.jit(model.apply)(model.params, *map(jnp.asarray, batch)))[0, places]
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, LOGITS[name], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found, LOGITS[name], rtol=0, atol=3e-4)
 
 
 def test_every_setting_counts():
@@ -61,3 +62,65 @@ def test_every_setting_counts():
             other for other in CASES if other < name and np.abs(LOGITS[other] - LOGITS[name]).max() < UNLIKE
         ]
         assert not alike, (name, alike)
+
+
+FAMILIES = [
+    "gpt_neox, serial",
+    "llama, yarn",
+    "phi3, partial",
+    "gemma2",
+    "gemma3_text, settings",
+    "mixtral, window",
+    "qwen3_moe, some layers dense",
+    "olmo2, settings",
+    "olmo3, settings",
+    "smollm3, settings",
+    "granite, settings",
+]
+RECURRENT = ["mamba2, settings", "xlstm, fused, biases"]
+
+
+@pytest.mark.parametrize("model", FAMILIES + RECURRENT, indirect=True)
+def test_steps_give_the_same(model):
+    name, model = model
+    batch, places = packed(CASES[name]["vocab_size"])
+    size = 50
+    batch = [np.pad(each, ((0, 0), (0, -each.shape[1] % size))) for each in batch]
+    state, parts, step = model.init_state(model.params, 1), [], jax.jit(model.step)
+    for at in range(0, batch[0].shape[1], size):
+        chunk = [jnp.asarray(each[:, at : at + size]) for each in batch]
+        state, part = step(model.params, state, *chunk)
+        parts.append(part[0])
+    picked = jnp.concatenate(parts)[np.asarray(places)]
+    np.testing.assert_allclose(model.head(model.params, picked), LOGITS[name], rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize("model", FAMILIES, indirect=True)
+def test_trees_give_the_same(model):
+    """The longest row as one of two paths from a shared beginning; the other path stands between."""
+    name, model = model
+    text, shared, other = rows(CASES[name]["vocab_size"])[0], 65, 40
+    between = np.full(other, 7, np.int32)
+    tokens = np.concatenate([text[:shared], between, text[shared:]])[None]
+    depths = [np.arange(shared), shared + np.arange(other), np.arange(shared, len(text))]
+    positions = np.concatenate(depths).astype(np.int32)[None]
+    reach = np.full(tokens.shape, tokens.shape[1], np.int32)
+    reach[:, shared : shared + other] = shared + other
+    batch = map(jnp.asarray, (tokens, positions, np.ones_like(tokens), reach))
+    found = np.asarray(jax.jit(model.apply)(model.params, *batch))[0]
+    places = [place + other * (place >= shared) for place in PICKED]
+    np.testing.assert_allclose(found[places], LOGITS[name][: len(PICKED)], rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize("model", ["mixtral", "qwen3_moe, some layers dense"], indirect=True)
+def test_experts_over_a_mesh_axis(model, tmp_path):
+    name, _ = model
+    count = CASES[name].get("num_experts") or CASES[name]["num_local_experts"]
+    mesh = jax.make_mesh((2, 8 // 2)[:: 1 if count % 4 == 0 else -1], ("data", "tensor"))
+    model = load(tmp_path / "model", max_length=max(LENGTHS), mesh=mesh)
+    experts = [leaf for leaf in jax.tree.leaves(model.params) if leaf.ndim > 3 and leaf.shape[1] == count]
+    assert len(experts) == 3
+    assert {leaf.sharding.spec for leaf in experts} == {PartitionSpec(None, "tensor")}
+    batch, places = packed(CASES[name]["vocab_size"])
+    found = np.asarray(jax.jit(model.apply)(model.params, *map(jnp.asarray, batch)))[0, places]
+    np.testing.assert_allclose(found, LOGITS[name], rtol=0, atol=3e-4)

@@ -156,11 +156,13 @@ def test_bfloat16_is_close(prepared):
 
 def test_depth_does_not_grow_the_program(prepared, tmp_path):
     field = "n_layer" if "n_layer" in prepared.config else "num_hidden_layers"
-    config = prepared.config | {field: 30}
-    deep = load(write(tmp_path / "deep", config, random_tensors(config)))
+    models = []
+    for depth in (10, 30):  # numbers of one width: the program is compared as text
+        config = prepared.config | {field: depth}
+        models.append(load(write(tmp_path / str(depth), config, random_tensors(config))))
     for name in ("apply", "step"):
         sizes = []
-        for model in (prepared.model, deep):
+        for model in models:
             state = [model.init_state(model.params, 3)] if name == "step" else []
             program = jax.make_jaxpr(getattr(model, name))(model.params, *state, *inputs())
             sizes.append(str(program).count("\n"))
