@@ -247,6 +247,18 @@ ALL = r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*Mamb
         ({"rope_scaling": [1]}, "'rope_scaling' must be an object or null"),
         ({"hidden_act": "mish"}, r"'hidden_act' is 'mish'; known: silu, .*factory="),
         ({"quantization_config": {"bits": 4}}, "'quantization_config'.*changes what is computed.*factory="),
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            r"the checkpoint is quantized \(gptq\), which the field 'quantization_config' says.*factory=",
+        ),
+        (
+            {"model_type": "t5", "is_encoder_decoder": True},
+            "model_type 't5' is an encoder-decoder model; models here are causal, of text",
+        ),
+        (
+            {"model_type": "gemma3", "vision_config": {"hidden_size": 8}, "text_config": {}},
+            "model_type 'gemma3' is a model of text and images; models here are causal, of text",
+        ),
         ({"per_layer_config": {"0": {"hidden_act": "relu"}}}, "'per_layer_config'"),
         ({"is_causal": False}, r"'is_causal' is False; known: True.*factory="),
         ({"hidden_size": None}, "field 'hidden_size' is missing"),

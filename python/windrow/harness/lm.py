@@ -52,7 +52,7 @@ class JaxLM(LM):
         model: The model, or the name of a factory: lm_eval names its output directory after the argument
             ``model``.
         tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
-        pretrained: A directory in the Hugging Face format; its model and tokenizer
+        pretrained: A directory in the Hugging Face format, or a name on its hub; its model and tokenizer
             are loaded.
         factory: ``"module:function"``; the function takes no arguments and returns
             a model and a tokenizer.
@@ -94,7 +94,8 @@ class JaxLM(LM):
         requests_from_first_host: Whether process 0 sends its requests to all hosts, which then use them
             in place of their own. Without it, hosts with different requests are an error.
         subfolder: The subdirectory of ``pretrained`` with the model and its tokenizer.
-        revision: Recorded in lm_eval's results; it has no other effect on a directory.
+        revision: The branch, tag or commit of a name on the hub, and what lm_eval's results record; it has
+            no other effect on a directory.
         logits_cache: Whether to reproduce how lm_eval's backend reads equal inputs that are split at
             different places, as it does with its own ``logits_cache``, on by default.
         think_end_token: The token id or string that ends the thinking in a generated answer; everything
@@ -164,7 +165,9 @@ class JaxLM(LM):
             memory_budget=None if memory_budget == "None" else memory_budget,
         )
         limit = length_limit(max_length)
-        found, source, self.source = find_model(model, tokenizer, pretrained, factory, subfolder or "")
+        found, source, self.source = find_model(
+            model, tokenizer, pretrained, factory, subfolder or "", revision, hf_arguments.get("token")
+        )
         where = sharding if sharding is not None else mesh
         self.sharding = RowSharding.over(where, found and found.params)
         if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:

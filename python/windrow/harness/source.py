@@ -15,6 +15,8 @@ def find_model(
     pretrained: str | None,
     factory: str | None,
     subfolder: str = "",
+    revision: str | None = None,
+    token: str | None = None,
 ) -> tuple[LanguageModel | None, Any, str]:
     """The model (``None`` for a checkpoint), the source of its tokenizer, and a name for both."""
     if isinstance(model, str):
@@ -28,9 +30,7 @@ def find_model(
     if pretrained is not None:
         directory = str(Path(pretrained, subfolder)) if subfolder else pretrained
         if not Path(directory).is_dir():
-            raise ValueError(
-                f"pretrained must be a directory in the Hugging Face format; {directory!r} is not a directory"
-            )
+            directory = _fetch(pretrained, directory, subfolder, revision, token)
         if isinstance(tokenizer, str) and subfolder and Path(tokenizer, subfolder).is_dir():
             tokenizer = str(Path(tokenizer, subfolder))
         return None, tokenizer or directory, directory
@@ -44,6 +44,17 @@ def find_model(
             "tokenizer is missing: give a path, a tokenizers.Tokenizer, or anything with encode()"
         )
     return model, tokenizer, "LanguageModel"
+
+
+def _fetch(pretrained: str, directory: str, subfolder: str, revision: str | None, token: str | None) -> str:
+    from windrow.models.hub import fetch, is_name
+
+    if Path(pretrained).exists() or not is_name(pretrained):
+        raise ValueError(
+            f"pretrained must be a directory in the Hugging Face format, or a name on its hub; {directory!r} "
+            "is not a directory"
+        )
+    return str(fetch(pretrained, revision=revision, subfolder=subfolder, token=token))
 
 
 def load_checkpoint(

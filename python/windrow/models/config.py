@@ -10,8 +10,8 @@ itself heeds for every class: these are refused unless they change nothing.
 >>> Fields({"quantization_config": {"bits": 4}}, Path("config.json")).refuse_unknown_changes()
 Traceback (most recent call last):
     ...
-ValueError: config.json: the field 'quantization_config' ({'bits': 4}) changes what is \
-computed and is unknown here; bring the model yourself with factory=module:function
+ValueError: config.json: the checkpoint is quantized, which the field 'quantization_config' says; \
+it changes what is computed and is unknown here; bring the model yourself with factory=module:function
 """
 
 import json
@@ -26,7 +26,7 @@ WAY_OUT = "bring the model yourself with factory=module:function"
 
 _REQUIRED: Any = object()
 
-_CHANGES = ("quantization_config", "per_layer_config")
+_CHANGES = ("per_layer_config",)
 """Fields that transformers heeds whatever the model's class, where they hold anything."""
 
 _LENGTH_FIELDS = ("n_positions", "max_position_embeddings", "n_ctx")
@@ -120,6 +120,13 @@ class Fields:
 
     def refuse_unknown_changes(self) -> None:
         """Refuses fields that transformers heeds whatever the model's class."""
+        quantized = self._values.get("quantization_config")
+        if quantized:
+            method = quantized.get("quant_method", "") if isinstance(quantized, Mapping) else ""
+            raise ValueError(
+                f"{self.path}: the checkpoint is quantized{method and f' ({method})'}, which the field "
+                f"'quantization_config' says; it changes what is computed and is unknown here; {WAY_OUT}"
+            )
         for name in filter(self._values.get, _CHANGES):
             raise ValueError(
                 f"{self.path}: the field {name!r} ({self._values[name]!r}) changes what is computed "

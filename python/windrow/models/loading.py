@@ -64,6 +64,14 @@ _FAMILIES = {
 }
 
 
+_NOT_CAUSAL = {
+    "is_encoder_decoder": "an encoder-decoder model",
+    "vision_config": "a model of text and images",
+    "audio_config": "a model of text and sound",
+}
+"""Fields that tell what a model is that is none of these."""
+
+
 def load(
     directory: str | PathLike[str],
     *,
@@ -84,9 +92,10 @@ def load(
             the stored tensors.
         mesh: The devices to put the parameters on; each device's piece is read from the files by itself. The
             mesh's axes are taken as automatic. ``None`` puts everything on the default device.
-        tensor_axis: The mesh axis that divides attention heads, the width inside a layer and the vocabulary,
-            wherever it divides them evenly; along all other axes the parameters are repeated. ``None`` takes
-            the first of ``tensor``, ``model`` and ``tp`` that the mesh has, else everything is repeated.
+        tensor_axis: The mesh axis that divides attention heads, experts or the width inside a layer, and the
+            vocabulary, wherever it divides them evenly; along all other axes the parameters are repeated.
+            ``None`` takes the first of ``tensor``, ``model`` and ``tp`` that the mesh has, else everything is
+            repeated.
         max_length: The most tokens the model sees at once.
             ``"config"`` takes the configuration's ``n_positions``, ``max_position_embeddings`` or ``n_ctx``,
             else 2048, also for recurrent models, whose numbers are then those of lm_eval's Hugging Face
@@ -154,6 +163,11 @@ def _family(fields: Fields) -> _Family:
     family = _FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         known = ", ".join(f"{kind} ({family.architecture})" for kind, family in _FAMILIES.items())
+        for name, other in _NOT_CAUSAL.items():
+            if fields.take(name, None):
+                raise ValueError(
+                    f"{fields.path}: model_type {kind!r} is {other}; models here are causal, of text"
+                )
         raise ValueError(
             f"{fields.path}: model_type {kind!r} is not known here; known: {known}. Else {WAY_OUT}"
         )

@@ -1,0 +1,102 @@
+"""A checkpoint on the Hugging Face hub: what is fetched of it, and what is said when that fails.
+
+Only configurations, tokenizers, chat templates and safetensors files are fetched, never
+pickles or code. The configuration comes first, so that a model that cannot be loaded is
+refused before its weights are fetched. Where to look, the cache, the access token and the
+offline mode are those of ``huggingface_hub``: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and
+``HF_HUB_OFFLINE``.
+"""
+
+import re
+from pathlib import Path
+
+from windrow.models.config import read_json
+from windrow.models.loading import config_max_length
+
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_CONFIG, _INDEX = "config.json", "model.safetensors.index.json"
+_SMALL = (
+    _CONFIG, "generation_config.json", _INDEX, "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "*.jinja",
+)  # fmt: skip
+
+
+def is_name(text: str) -> bool:
+    """Whether this can be a name on the hub.
+
+    >>> is_name("EleutherAI/pythia-160m"), is_name("/models/pythia"), is_name("./pythia")
+    (True, False, False)
+    """
+    return _NAME.fullmatch(text) is not None
+
+
+def fetch(
+    name: str, *, revision: str | None = None, subfolder: str = "", token: str | bool | None = None
+) -> Path:
+    """Fetches a checkpoint, or finds it in the cache.
+
+    Args:
+        name: ``"organization/model"``.
+        revision: A branch, a tag or a commit; the main branch by default.
+        subfolder: Where in the repository the checkpoint is.
+        token: An access token; by default ``HF_TOKEN`` or that of ``hf auth login``.
+
+    Returns:
+        The folder with the checkpoint.
+
+    Raises:
+        ValueError: The name, revision or subfolder does not exist, the model is gated, or there is no
+            network; or it has no safetensors weights, or a model type that is not known here.
+    """
+    at = f"{subfolder.strip('/')}/" if subfolder else ""
+    folder = _download(name, revision, token, [at + file for file in _SMALL]) / at
+    if not (folder / _CONFIG).is_file():
+        raise ValueError(f"pretrained={name!r} has no {at}{_CONFIG} on the hub; is it a transformers model?")
+    config_max_length(folder)
+    shards = (
+        sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values())) if _has_index(folder) else []
+    )
+    shards = shards or ["model.safetensors"]
+    _download(name, revision, token, [at + file for file in shards])
+    missing = [file for file in shards if not (folder / file).is_file()]
+    if missing and missing == ["model.safetensors"]:
+        raise ValueError(
+            f"pretrained={name!r} has no safetensors weights here: neither model.safetensors nor {_INDEX}; "
+            "pickled weights (pytorch_model.bin) are not read"
+        )
+    if missing:
+        raise ValueError(
+            f"pretrained={name!r} is only half downloaded: {', '.join(missing)} missing in the cache; "
+            "run once with a network and without HF_HUB_OFFLINE"
+        )
+    return folder
+
+
+def _has_index(folder: Path) -> bool:
+    return (folder / _INDEX).is_file()
+
+
+def _download(name: str, revision: str | None, token: str | bool | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
+    except GatedRepoError:
+        said = "is gated: accept its terms on the hub, then set HF_TOKEN or run 'hf auth login'"
+    except RepositoryNotFoundError:
+        said = "is not on the hub, or is private: check the name, or set HF_TOKEN"
+    except RevisionNotFoundError:
+        said = f"has no revision {revision!r} on the hub"
+    except LocalEntryNotFoundError:
+        said = "is not in the cache, and the hub cannot be reached: no network, or HF_HUB_OFFLINE is set"
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        said = f"could not be fetched from the hub: {str(error).splitlines()[0]}"
+    raise ValueError(f"pretrained={name!r} {said}")

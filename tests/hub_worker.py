@@ -1,0 +1,24 @@
+"""Fetches checkpoints from the hub that the environment names, and prints what came of each."""
+
+import json
+import sys
+from pathlib import Path
+
+from windrow.models.hub import fetch
+
+
+def main():
+    found = []
+    for call in json.loads(sys.argv[1]):
+        try:
+            folder = fetch(**call)
+            found.append(
+                sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+            )
+        except ValueError as error:
+            found.append(str(error))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
