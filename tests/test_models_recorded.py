@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from windrow.models import load
+from windrow.models import load, loading
 
 FOLDER = Path(__file__).parent / "recorded"
 sys.path.insert(0, str(FOLDER))
@@ -65,8 +65,12 @@ def test_every_setting_counts():
 
 
 FAMILIES = [
+    "llama, biases",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gpt2",
     "gpt_neox, serial",
-    "llama, yarn",
     "phi3, partial",
     "gemma2",
     "gemma3_text, settings",
@@ -77,39 +81,51 @@ FAMILIES = [
     "smollm3, settings",
     "granite, settings",
 ]
-RECURRENT = ["mamba2, settings", "xlstm, fused, biases"]
+RECURRENT = ["mamba", "mamba2, settings", "xlstm, fused, biases"]
+"""One case of every model type."""
 
 
-@pytest.mark.parametrize("model", FAMILIES + RECURRENT, indirect=True)
-def test_steps_give_the_same(model):
-    name, model = model
-    batch, places = packed(CASES[name]["vocab_size"])
-    size = 50
+def by_steps(model, batch, places, size=50):
+    """Logits at these places, from chunks."""
     batch = [np.pad(each, ((0, 0), (0, -each.shape[1] % size))) for each in batch]
     state, parts, step = model.init_state(model.params, 1), [], jax.jit(model.step)
     for at in range(0, batch[0].shape[1], size):
         chunk = [jnp.asarray(each[:, at : at + size]) for each in batch]
         state, part = step(model.params, state, *chunk)
         parts.append(part[0])
-    picked = jnp.concatenate(parts)[np.asarray(places)]
-    np.testing.assert_allclose(model.head(model.params, picked), LOGITS[name], rtol=0, atol=3e-4)
+    return np.asarray(model.head(model.params, jnp.concatenate(parts)[np.asarray(places)]))
 
 
-@pytest.mark.parametrize("model", FAMILIES, indirect=True)
-def test_trees_give_the_same(model):
-    """The longest row as one of two paths from a shared beginning; the other path stands between."""
-    name, model = model
-    text, shared, other = rows(CASES[name]["vocab_size"])[0], 65, 40
-    between = np.full(other, 7, np.int32)
-    tokens = np.concatenate([text[:shared], between, text[shared:]])[None]
+def tree(model, vocab, shared=65, other=40):
+    """Logits of the longest row as one of two paths from a shared prefix; the other stands between."""
+    text = rows(vocab)[0]
+    tokens = np.concatenate([text[:shared], np.full(other, 7, np.int32), text[shared:]])[None]
     depths = [np.arange(shared), shared + np.arange(other), np.arange(shared, len(text))]
     positions = np.concatenate(depths).astype(np.int32)[None]
     reach = np.full(tokens.shape, tokens.shape[1], np.int32)
     reach[:, shared : shared + other] = shared + other
     batch = map(jnp.asarray, (tokens, positions, np.ones_like(tokens), reach))
     found = np.asarray(jax.jit(model.apply)(model.params, *batch))[0]
-    places = [place + other * (place >= shared) for place in PICKED]
-    np.testing.assert_allclose(found[places], LOGITS[name][: len(PICKED)], rtol=0, atol=3e-4)
+    return found[[place + other * (place >= shared) for place in PICKED]]
+
+
+def test_every_model_type_is_tried():
+    tried = [CASES[name]["model_type"] for name in FAMILIES + RECURRENT]
+    assert sorted(tried) == sorted(loading.FAMILIES)
+
+
+@pytest.mark.parametrize("model", FAMILIES + RECURRENT, indirect=True)
+def test_steps_give_the_same(model):
+    name, model = model
+    found = by_steps(model, *packed(CASES[name]["vocab_size"]))
+    np.testing.assert_allclose(found, LOGITS[name], rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize("model", FAMILIES, indirect=True)
+def test_trees_give_the_same(model):
+    name, model = model
+    found = tree(model, CASES[name]["vocab_size"])
+    np.testing.assert_allclose(found, LOGITS[name][: len(PICKED)], rtol=0, atol=3e-4)
 
 
 @pytest.mark.parametrize("model", ["mixtral", "qwen3_moe, some layers dense"], indirect=True)

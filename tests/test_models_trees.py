@@ -121,8 +121,11 @@ def test_who_takes_reach():
     def masked(params, tokens, positions, segment_ids, reach=None):
         return params[tokens]
 
+    def head(params, picked):
+        return picked
+
     assert not LanguageModel(None, plain).takes_reach
     assert LanguageModel(None, masked).takes_reach
     assert LanguageModel(None, jax.jit(masked)).takes_reach
-    assert not LanguageModel(None, masked, hidden=plain, head=plain).takes_reach
-    assert LanguageModel(None, plain, hidden=masked, head=plain).takes_reach
+    assert not LanguageModel(None, masked, hidden=plain, head=head).takes_reach
+    assert LanguageModel(None, plain, hidden=masked, head=head).takes_reach

@@ -49,6 +49,12 @@ CASES = {
         "gpt_neox",
         rope_parameters={"rope_type": "default", "rope_theta": 50.0, "partial_rotary_factor": 0.63},
     ),
+    "llama, biases": _case("llama", attention_bias=True, mlp_bias=True, head_dim=10),
+    "mistral": _case("mistral", sliding_window=30, head_dim=None),
+    "qwen2": _case("qwen2", use_sliding_window=True, sliding_window=25, max_window_layers=1),
+    "qwen3": _case("qwen3", head_dim=12, attention_bias=True),
+    "gpt2": _case("gpt2", activation_function="gelu_new"),
+    "mamba": _case("mamba", state_size=8, use_bias=True),
     "llama, yarn": _case(
         "llama", rope_parameters=_rope("yarn", factor=4.0, original_max_position_embeddings=64)
     ),

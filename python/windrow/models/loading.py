@@ -42,7 +42,7 @@ class _Family(NamedTuple):
     """What Hugging Face assumes where the file states nothing; ``None`` for a recurrent model."""
 
 
-_FAMILIES = {
+FAMILIES = {
     "llama": _Family("LlamaForCausalLM", llama, 2048),
     "mistral": _Family("MistralForCausalLM", llama, 131072),
     "qwen2": _Family("Qwen2ForCausalLM", llama, 32768),
@@ -160,9 +160,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _family(fields: Fields) -> _Family:
     """By ``model_type`` alone: which architecture the file names as well does not matter to transformers."""
     kind = fields.take("model_type", None)
-    family = _FAMILIES.get(kind) if isinstance(kind, str) else None
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
-        known = ", ".join(f"{kind} ({family.architecture})" for kind, family in _FAMILIES.items())
+        known = ", ".join(f"{kind} ({family.architecture})" for kind, family in FAMILIES.items())
         for name, other in _NOT_CAUSAL.items():
             if fields.take(name, None):
                 raise ValueError(
