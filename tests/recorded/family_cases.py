@@ -37,7 +37,7 @@ _XLSTM = {"num_heads": 4, "max_position_embeddings": None, "chunk_size": 16}
 CASES = {
     "gpt_neox": _case("gpt_neox"),
     "gpt_neox, serial": _case(
-        "gpt_neox", use_parallel_residual=False, rotary_pct=0.5, rotary_emb_base=200, hidden_act="gelu_new"
+        "gpt_neox", use_parallel_residual=False, rotary_pct=0.5, rotary_emb_base=200, hidden_act="gelu_fast"
     ),
     "gpt_neox, no biases, whole rotary, tied": _case(
         "gpt_neox", attention_bias=False, rotary_pct=1.0, tie_word_embeddings=True, layer_norm_eps=1e-3

@@ -24,6 +24,7 @@ from windrow.models.recurrent import Recurrent, Weights, convolve
 
 PREFIX = "backbone."
 IGNORED: tuple[str, ...] = ()
+RENAMED = {"backbone.embedding.": "backbone.embeddings."}  # in checkpoints of the model's authors
 
 
 class State(NamedTuple):

@@ -26,6 +26,7 @@ from windrow.models.recurrent import Recurrent, Weights, by_chunks, convolve, pa
 
 PREFIX = "backbone."
 IGNORED: tuple[str, ...] = ()
+RENAMED = {"backbone.embedding.": "backbone.embeddings."}  # in checkpoints of the model's authors
 
 _CHUNK = 64
 
