@@ -14,6 +14,7 @@ Within a chunk every token reads those before it directly, as attention does; fr
 to chunk the memory goes on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,7 +88,7 @@ class Config(Recurrent):
         return outer | {"layers": layers}
 
     def _maps(
-        self, at: str, maps: dict[str, tuple[str, tuple[int, ...]]], fused: str, bias: bool
+        self, at: str, maps: Mapping[str, tuple[str, tuple[int, ...]]], fused: str, bias: bool
     ) -> dict[str, Leaf]:
         """Linear maps of one input, each by itself or all in one tensor."""
         found, begin = {}, 0
