@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from windrow.models.config import read_json
-from windrow.models.loading import config_max_length
+from windrow.models.loading import check_config
 
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _CONFIG, _INDEX = "config.json", "model.safetensors.index.json"
@@ -52,23 +52,20 @@ def fetch(
     folder = _download(name, revision, token, [at + file for file in _SMALL]) / at
     if not (folder / _CONFIG).is_file():
         raise ValueError(f"pretrained={name!r} has no {at}{_CONFIG} on the hub; is it a transformers model?")
-    config_max_length(folder)
+    check_config(folder)
     shards = (
         sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values())) if _has_index(folder) else []
     )
     shards = shards or ["model.safetensors"]
-    _download(name, revision, token, [at + file for file in shards])
+    _download(name, revision, token, [at + file for file in shards], begun=True)
     missing = [file for file in shards if not (folder / file).is_file()]
-    if missing and missing == ["model.safetensors"]:
+    if missing == ["model.safetensors"]:
         raise ValueError(
             f"pretrained={name!r} has no safetensors weights here: neither model.safetensors nor {_INDEX}; "
             "pickled weights (pytorch_model.bin) are not read"
         )
     if missing:
-        raise ValueError(
-            f"pretrained={name!r} is only half downloaded: {', '.join(missing)} missing in the cache; "
-            "run once with a network and without HF_HUB_OFFLINE"
-        )
+        raise ValueError(f"pretrained={name!r} lacks {', '.join(missing)}, which {_INDEX} lists")
     return folder
 
 
@@ -76,7 +73,9 @@ def _has_index(folder: Path) -> bool:
     return (folder / _INDEX).is_file()
 
 
-def _download(name: str, revision: str | None, token: str | bool | None, patterns: list[str]) -> Path:
+def _download(
+    name: str, revision: str | None, token: str | bool | None, patterns: list[str], *, begun: bool = False
+) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -96,7 +95,8 @@ def _download(name: str, revision: str | None, token: str | bool | None, pattern
     except RevisionNotFoundError:
         said = f"has no revision {revision!r} on the hub"
     except LocalEntryNotFoundError:
-        said = "is not in the cache, and the hub cannot be reached: no network, or HF_HUB_OFFLINE is set"
+        found = "is only half downloaded" if begun else "is not in the cache"
+        said = f"{found}, and the hub cannot be reached: no network, or HF_HUB_OFFLINE is set"
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         said = f"could not be fetched from the hub: {str(error).splitlines()[0]}"
     raise ValueError(f"pretrained={name!r} {said}")

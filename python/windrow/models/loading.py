@@ -133,6 +133,14 @@ def load(
     return model
 
 
+def check_config(directory: str | PathLike[str]) -> None:
+    """Refuses what no weights can mend: a model type that is not known here, a quantized checkpoint."""
+    folder = Path(directory)
+    fields = Fields(_read_config(folder), folder / "config.json")
+    _family(fields)
+    fields.refuse_unknown_changes()
+
+
 def config_max_length(directory: str | PathLike[str]) -> int | None:
     """The most tokens that a directory's ``config.json`` states, or ``None`` if it states none.
 
