@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from windrow.model import visible as visible
     from windrow.planning import Plan as Plan
     from windrow.policy import BatchPolicy as BatchPolicy
+    from windrow.scoring import check_model as check_model
     from windrow.scoring import score as score
 
 __version__ = version("windrow")
@@ -26,6 +27,7 @@ _MODULES = {
     "JaxLM": "windrow.harness",
     "LanguageModel": "windrow.model",
     "Plan": "windrow.planning",
+    "check_model": "windrow.scoring",
     "evaluation_dataset": "windrow.datasets",
     "evaluation_stream": "windrow.datasets",
     "generate": "windrow.generation",
@@ -39,6 +41,7 @@ __all__ = [
     "LanguageModel",
     "Plan",
     "__version__",
+    "check_model",
     "evaluation_dataset",
     "evaluation_stream",
     "generate",

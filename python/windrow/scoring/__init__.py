@@ -1,5 +1,7 @@
 """Scoring: the log-probability and greedy flag of every scored token, in segment order."""
 
+from windrow.scoring.check_table import ModelCheck as ModelCheck
+from windrow.scoring.checks import check_model as check_model
 from windrow.scoring.compiler import Compiler as Compiler
 from windrow.scoring.contract import known_tokens as known_tokens
 from windrow.scoring.corpus import CorpusScores as CorpusScores
@@ -16,8 +18,10 @@ __all__ = [
     "Compiler",
     "CorpusScores",
     "DeviceWatch",
+    "ModelCheck",
     "Scorer",
     "Scores",
+    "check_model",
     "known_tokens",
     "score",
 ]

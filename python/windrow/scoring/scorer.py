@@ -150,6 +150,7 @@ class Scorer:
         policy: How batches will be planned; functions are traced in a shape that it allows.
 
     Attributes:
+        functions: The model's functions, without its parameters, to be called under the sharding's mesh.
         vocabulary: The model's vocabulary size.
         choice: How the last plan was sized, if device memory decided: ``memory_budget``,
             ``planned_bytes`` (the part of it that is used), ``predicted_bytes`` and
@@ -177,7 +178,7 @@ class Scorer:
         self.clock = clock
         self.params = put_params(model.params, sharding)
         self._policy = (policy or BatchPolicy()).split(sharding.length_multiple)
-        self._functions, self.vocabulary = tried(model, self.params, sharding, self._policy)
+        self.functions, self.vocabulary = tried(model, self.params, sharding, self._policy)
         self.choice: dict[str, int] = {}
         self.layout: dict[str, Any] = {}
         self._price: RowPrice | None = None
@@ -276,7 +277,7 @@ class Scorer:
         if self._price is None:
             rows, _ = policy.sample_shape(self.sharding.groups, self.model.max_length)
             with jax.set_mesh(self.sharding.mesh):
-                self._price = RowPrice.of(self._functions, self.params, rows, policy.padding_multiple)
+                self._price = RowPrice.of(self.functions, self.params, rows, policy.padding_multiple)
         return self._price
 
     @cached_property
@@ -286,7 +287,7 @@ class Scorer:
             return True
         shape = self._policy.sample_shape(self.sharding.groups, self.model.max_length)
         with jax.set_mesh(self.sharding.mesh):
-            return tells_segments_apart(self._functions, self.params, shape)
+            return tells_segments_apart(self.functions, self.params, shape)
 
     def _is_sound(self, plan: Plan, segments: Segments) -> bool:
         """Whether the model scores a plan's layout as it scores each input alone; checked once."""
@@ -296,12 +297,26 @@ class Scorer:
         if layout not in self._trials:
             shapes = Feed(plan, segments, self.sharding).shapes
             shape = min(shapes, key=lambda shape: shape.rows * shape.length)
-            size = (shape.rows, shape.length)
-            tried_plan, tried_segments = trial(layout, self.vocabulary, size, self.sharding.groups)
-            feed = Feed(tried_plan, tried_segments, self.sharding, like=shape)
-            scores = self._run(tried_plan, tried_segments, feed)
-            self._trials[layout] = difference(layout, scores.token_logprobs, _rounding(self.params))
+            self._trials[layout] = self.try_layout(layout, shape)
         return self._trials[layout].is_sound
+
+    def try_layout(self, layout: Layout, shape: BatchShape) -> Difference:
+        """The largest difference between inputs that share rows and the same inputs in their own rows.
+
+        Args:
+            layout: ``"packed"`` or ``"trees"``.
+            shape: The shape of a batch of this layout; for trees at least 16 tokens long.
+        """
+        plan, segments = trial(layout, self.vocabulary, (shape.rows, shape.length), self.sharding.groups)
+        scores = self._run(plan, segments, Feed(plan, segments, self.sharding, like=shape))
+        return difference(layout, scores.token_logprobs, self.rounding)
+
+    @property
+    def rounding(self) -> float:
+        """The relative difference that a different order of operations may cause in log-probabilities."""
+        types = {leaf.dtype for leaf in jax.tree.leaves(self.params)}
+        narrow = any(jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 for dtype in types)
+        return 3e-2 if narrow else 1e-3
 
     def _needs(self, memory: DeviceMemory, feed: Feed, shapes: Sequence[BatchShape]) -> list[int]:
         """How much memory the programs for these shapes need."""
@@ -362,8 +377,10 @@ class Scorer:
         """Requests the programs for these shapes, in the order in which they are needed."""
         for shape in dict.fromkeys(shapes):
             # A new partial each time: JAX would reuse the trace and miss what the caller has changed since.
+            score = partial(score_batch, self.functions, self.chunk_length)
+            score.__name__ = score_batch.__name__  # type: ignore[attr-defined]  # JAX 0.9 does not look inside
             program = jax.jit(
-                partial(score_batch, self._functions, self.chunk_length),
+                score,
                 out_shardings=self.sharding.by_rows,
                 keep_unused=True,
             )
@@ -382,10 +399,3 @@ class Scorer:
             scores.token_greedy[positions] = greedy[filled]
             if known is not None:
                 known(segments, scores)
-
-
-def _rounding(params: Any) -> float:
-    """The relative difference that a different order of operations may cause in log-probabilities."""
-    types = {leaf.dtype for leaf in jax.tree.leaves(params)}
-    narrow = any(jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 for dtype in types)
-    return 3e-2 if narrow else 1e-3
