@@ -1,0 +1,202 @@
+"""Models of other libraries as a :class:`windrow.LanguageModel`, where that takes more than two lines.
+
+Nothing here imports Flax or Equinox by itself: what a function needs of them is imported when a module of
+theirs is passed in.
+"""
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from windrow.model import LanguageModel
+
+Cache = Any
+"""A pytree of arrays: a library's cache for one row."""
+
+
+def causal_mask(positions: jax.Array, segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array:
+    """The mask of a batch, with an axis for heads: what attention of most libraries takes.
+
+    Args:
+        positions: ``int32[rows, length]``.
+        segment_ids: ``int32[rows, length]``; 0 is padding.
+        reach: ``int32[rows, length]`` of tree rows, as for :func:`windrow.visible`.
+
+    Returns:
+        ``bool[rows, 1, length, length]``: whether the token of the third axis sees that of the last. It
+        sees those of its own segment at no later position; in tree rows, those that reach it. Every token
+        sees itself.
+
+    >>> causal_mask(jnp.array([[0, 1, 0]]), jnp.array([[1, 1, 2]]))[0, 0].astype(int)
+    Array([[1, 0, 0],
+           [1, 1, 0],
+           [0, 0, 1]], dtype=int32)
+    """
+    if reach is None:
+        not_later = positions[:, None, :] <= positions[:, :, None]
+        return (not_later & (segment_ids[:, :, None] == segment_ids[:, None, :]))[:, None]
+    at = jnp.arange(positions.shape[1], dtype=jnp.int32)
+    not_later = at[None, None, :] <= at[None, :, None]
+    return (not_later & (at[None, :, None] < reach[:, None, :]))[:, None]
+
+
+def cached(
+    empty: Callable[[Any, int], Cache],
+    call: Callable[..., tuple[jax.Array, Cache]],
+    rewind: Callable[[Cache, jax.Array], Cache],
+) -> dict[str, Callable[..., Any]]:
+    """A cache with one write index for all rows, as the state of rows that differ in length.
+
+    Each row gets a cache of its own, which ``jax.vmap`` runs the model over. After each chunk the write
+    index is set back to the row's real tokens, so that padding behind them is overwritten next.
+
+    Args:
+        empty: ``empty(params, length)`` gives a cache of batch size 1 with room for ``length`` tokens.
+        call: ``call(params, cache, tokens, positions, mask)`` gives logits, ``[1, columns, vocab]``, and the
+            cache after ``tokens``, which it wrote at the write index. Tokens and positions are ``int32[1,
+            columns]``. ``mask`` is a function of the cache's length: ``mask(length)`` is ``bool[1, columns,
+            length]``, whether a token sees a slot.
+        rewind: ``rewind(cache, index)`` gives the cache with its write index at ``index``, an ``int32``.
+
+    Returns:
+        ``init_state`` and ``step`` for :class:`windrow.LanguageModel`: ``LanguageModel(params, apply,
+        max_length, **cached(empty, call, rewind))``. Rows of such a state cannot be packed.
+
+    A cache of token ids, and logits that are one-hot for the sum of all tokens so far:
+
+    >>> def empty(params, length):
+    ...     return {"seen": jnp.zeros((1, length), jnp.int32), "index": jnp.int32(0)}
+    >>> def call(params, cache, tokens, positions, mask):
+    ...     seen = jax.lax.dynamic_update_slice(cache["seen"], tokens, (0, cache["index"]))
+    ...     sums = (seen[:, None] * mask(seen.shape[1])).sum(axis=2)
+    ...     return jax.nn.one_hot(sums, 9), {"seen": seen, "index": cache["index"] + tokens.shape[1]}
+    >>> parts = cached(empty, call, lambda cache, index: {**cache, "index": index})
+    >>> state, ids = parts["init_state"](None, 2, 4), jnp.array([[1, 1], [1, 0]])
+    >>> state, _ = parts["step"](None, state, jnp.array([[1, 2], [3, 8]]), jnp.array([[0, 1], [0, 1]]), ids)
+    >>> _, logits = parts["step"](None, state, jnp.array([[1], [1]]), jnp.array([[2], [1]]), ids[:, :1])
+    >>> logits.argmax(axis=2).tolist()
+    [[4], [4]]
+    """
+
+    def init_state(params: Any, rows: int, length: int) -> Any:
+        one = empty(params, length)
+        state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (rows, *jnp.shape(leaf))), one)
+        return state, jnp.zeros(rows, jnp.int32)
+
+    def step(
+        params: Any, state: Any, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        def one_row(cache: Cache, used: jax.Array, *columns: jax.Array) -> tuple[Cache, jax.Array, jax.Array]:
+            tokens, positions, segment_ids = (column[None] for column in columns)
+
+            def mask(length: int) -> jax.Array:
+                return jnp.arange(length, dtype=jnp.int32)[None, None] <= positions[:, :, None]
+
+            logits, cache = call(params, cache, tokens, positions, mask)
+            used = used + jnp.sum(segment_ids > 0, dtype=jnp.int32)
+            return rewind(cache, used), used, logits[0]
+
+        caches, used, logits = jax.vmap(one_row)(*state, tokens, positions, segment_ids)
+        return (caches, used), logits
+
+    return {"init_state": init_state, "step": step}
+
+
+def from_nnx(module: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
+    """A Flax NNX module, in evaluation mode; the module itself stays as it is.
+
+    Its ``__call__`` gives logits, or an object with ``logits``. It is given those of ``tokens``,
+    ``positions``, ``segment_ids``, ``reach`` and ``mask`` (see :func:`causal_mask`) that it has parameters
+    for; its first parameter gets the tokens, whatever its name. What it stores while it runs is dropped.
+
+    Args:
+        module: An ``nnx.Module``.
+        max_length: As for :class:`windrow.LanguageModel`; ``parts`` likewise.
+        parts: ``hidden``, ``head``, ``init_state``, ``step``.
+    """
+    nnx = import_module("flax.nnx")
+    frozen = nnx.clone(module)
+    frozen.eval()
+    graph, params = nnx.split(frozen)
+
+    def merged(params: Any) -> Callable[..., Any]:
+        # Copied, since a module may write only to variables that were made in the trace it runs in.
+        made: Callable[..., Any] = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, params))
+        return made
+
+    return LanguageModel(params, _applied(_calling(module), merged), max_length, **parts)
+
+
+def from_linen(module: Any, variables: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
+    """A Flax Linen module and its variables; its ``__call__`` is called as that of :func:`from_nnx`.
+
+    Args:
+        module: A ``flax.linen.Module``; dropout must be off by its own fields.
+        variables: What ``module.init`` returned.
+        max_length: As for :class:`windrow.LanguageModel`; ``parts`` likewise.
+        parts: ``hidden``, ``head``, ``init_state``, ``step``.
+    """
+
+    def bound(variables: Any) -> Callable[..., Any]:
+        return lambda *given, **named: module.apply(variables, *given, **named)
+
+    return LanguageModel(variables, _applied(_calling(module), bound), max_length, **parts)
+
+
+def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
+    """An Equinox module that is written for one row, in inference mode.
+
+    Its ``__call__`` is called as that of :func:`from_nnx`, but under ``jax.vmap``: without the axis of rows.
+
+    Args:
+        module: An ``eqx.Module``.
+        max_length: As for :class:`windrow.LanguageModel`; ``parts`` likewise.
+        parts: ``hidden``, ``head``, ``init_state``, ``step``.
+    """
+    eqx = import_module("equinox")
+    params, rest = eqx.partition(eqx.nn.inference_mode(module), eqx.is_array)
+
+    def by_rows(params: Any) -> Callable[..., Any]:
+        def call(tokens: jax.Array, **named: jax.Array) -> Any:
+            one = eqx.combine(params, rest)
+            if "mask" in named:
+                named["mask"] = named["mask"][:, 0]  # its attention takes one mask for all heads
+            return jax.vmap(lambda tokens, named: one(tokens, **named))(tokens, named)
+
+        return call
+
+    return LanguageModel(params, _applied(_calling(module), by_rows), max_length, **parts)
+
+
+GIVEN = ("positions", "segment_ids", "reach", "mask")
+"""What a module is given by name, besides the tokens."""
+
+
+def _calling(module: Callable[..., Any]) -> tuple[str, ...]:
+    """Which of :data:`GIVEN` a module's ``__call__`` has parameters for."""
+    names = list(inspect.signature(module).parameters)
+    return tuple(name for name in GIVEN if name in names[1:])
+
+
+def _applied(names: tuple[str, ...], bound: Callable[[Any], Callable[..., Any]]) -> Callable[..., jax.Array]:
+    """``apply``, with a parameter ``reach`` where the module can follow it."""
+
+    def run(params: Any, tokens: jax.Array, given: dict[str, Any]) -> jax.Array:
+        if "mask" in names:
+            given["mask"] = causal_mask(given["positions"], given["segment_ids"], given["reach"])
+        output = bound(params)(tokens, **{name: given[name] for name in names})
+        return getattr(output, "logits", output)
+
+    def with_reach(
+        params: Any, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, reach: Any = None
+    ) -> jax.Array:
+        return run(params, tokens, {"positions": positions, "segment_ids": segment_ids, "reach": reach})
+
+    def without(params: Any, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        return with_reach(params, tokens, positions, segment_ids)
+
+    return with_reach if {"reach", "mask"} & set(names) else without
