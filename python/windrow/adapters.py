@@ -189,7 +189,8 @@ def _applied(names: tuple[str, ...], bound: Callable[[Any], Callable[..., Any]])
         if "mask" in names:
             given["mask"] = causal_mask(given["positions"], given["segment_ids"], given["reach"])
         output = bound(params)(tokens, **{name: given[name] for name in names})
-        return getattr(output, "logits", output)
+        logits: jax.Array = getattr(output, "logits", output)
+        return logits
 
     def with_reach(
         params: Any, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, reach: Any = None

@@ -119,7 +119,8 @@ def _first_state(model: LanguageModel, params: Any, rows: int, length: int) -> A
 
 def _state_changed(before: Any, after: Any) -> "_Wrong | None":
     """What is wrong with a state that step returned, if something is."""
-    if jax.tree.structure(before) != jax.tree.structure(after):
+    structure: Any = jax.tree.structure(before)  # compares as any object, which its declaration hides
+    if structure != jax.tree.structure(after):
         return _Wrong(
             "step returned a state of another structure than init_state's; return the same structure"
         )
