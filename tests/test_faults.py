@@ -104,7 +104,7 @@ def test_apply_that_returns_an_object(made, where):
 def test_a_module_that_takes_tokens_alone():
     module = linen.Embed(256, 256)
     params = module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
-    message = "apply is called as apply(params, tokens, positions, segment_ids), and that failed: "
+    message = "apply is called as apply(params, tokens, positions, segment_ids), which failed: "
     with pytest.raises(TypeError, match=f"^{re.escape(message)}.*takes 2 positional arguments but 4"):
         scored(windrow.LanguageModel(params, module.apply))
 
@@ -118,10 +118,10 @@ def test_states_that_change():
         state, made = step(*given)
         return [state], made
 
-    shown = re.escape("step returned state as bfloat16[8, 8], and init_state made it float32[8, 8];")
-    with pytest.raises(TypeError, match=f"^{shown} a state keeps its shapes and types$"):
+    shown = re.escape("step returned state as bfloat16[8, 8], but init_state returned float32[8, 8];")
+    with pytest.raises(TypeError, match=f"^{shown} a state must keep its shapes and dtypes$"):
         scored(prefix_model(256, **{**ALL_PARTS, "step": narrower}))
-    with pytest.raises(TypeError, match=r"^step returned a state of another structure than init_state's"):
+    with pytest.raises(TypeError, match=r"^step returned a state with a different structure than"):
         scored(prefix_model(256, **{**ALL_PARTS, "step": deeper}))
     with pytest.raises(ValueError, match="each leaf's leading axis must count the 8 rows"):
         scored(prefix_model(256, **{**ALL_PARTS, "init_state": lambda params, rows: jnp.zeros((1, rows))}))

@@ -41,9 +41,9 @@ class LanguageModel:
             ``picked``, ``[picked, width]``.
         init_state: ``init_state(params, rows)`` returns the state before the first
             token. Each leaf's leading axis is rows. If it has a parameter ``length``,
-            it gets the most tokens that a row will reach, at most ``max_length``; a
-            key-value cache need not be longer. A row's tokens and its next chunk,
-            padding included, never exceed it together.
+            it gets the longest row's number of tokens, at most ``max_length``, which is
+            as long as a key-value cache needs to be. A row's tokens and its next chunk,
+            with padding, never exceed it.
         step: ``step(params, state, tokens, positions, segment_ids)`` returns the
             state after these tokens and, with ``hidden`` and ``head``, the input of
             ``head``, ``[rows, length, width]``, else logits. Positions continue from
@@ -112,7 +112,7 @@ class LanguageModel:
         return self.init_state(params, rows, length=self.room(length))
 
     def room(self, length: int) -> int:
-        """How many of ``length`` tokens a state must have room for: no more than ``max_length``."""
+        """The number of tokens that a state must have room for: ``length``, at most ``max_length``."""
         return length if self.max_length is None else min(length, self.max_length)
 
     @property

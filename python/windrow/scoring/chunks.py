@@ -1,13 +1,13 @@
-"""Rows through ``step``, a chunk of columns at a time.
+"""Runs ``step`` over rows, one chunk of columns at a time.
 
-``step`` never sees more columns than the state has room for. The last chunk is as short as what is left,
-and columns beyond the room, which hold nothing but padding, are dropped. So a cache may write whole chunks
-at its write index: an update that does not fit is moved towards the front by ``dynamic_update_slice``,
-where it overwrites real entries without a word.
+``step`` never gets more columns than the state has room for. The last chunk has the remaining
+columns; columns beyond the room hold only padding and are dropped. A cache may therefore write
+whole chunks at its write index. (``dynamic_update_slice`` shifts an update that does not fit
+towards the front, where it silently overwrites real entries.)
 
     12 columns, room for 10, chunks of 4      t t t t | t t t t | t .
 
-The cost: ``step`` is traced twice where the chunk length does not divide the columns.
+The cost: ``step`` is traced twice if the chunk length does not divide the number of columns.
 """
 
 from collections.abc import Callable
@@ -17,23 +17,23 @@ import jax
 import jax.numpy as jnp
 
 Step = Callable[..., tuple[Any, Any]]
-"""``step(state, tokens, positions, segment_ids)`` gives a state and ``[rows, columns, ...]``, or ``None``."""
+"""``step(state, tokens, positions, segment_ids)``: a new state, and ``[rows, columns, ...]`` or ``None``."""
 
 
 def through_chunks(
     step: Step, state: Any, batch: tuple[jax.Array, ...], room: int, chunk_length: int | None
 ) -> tuple[Any, Any]:
-    """The state after a batch, and what ``step`` gives for its columns.
+    """The state after a batch, and the outputs of ``step`` for its columns.
 
     Args:
-        step: The model's, its parameters bound.
-        state: The state of rows that have read nothing.
+        step: The model's ``step`` with its parameters bound.
+        state: The initial state of the rows.
         batch: Tokens, positions and segment ids, ``int32[rows, length]`` each.
-        room: How many tokens of a row the state has room for; no row holds more real ones.
-        chunk_length: The most columns of a chunk; ``None`` for no limit.
+        room: The number of tokens per row that the state has room for; no row has more real tokens.
+        chunk_length: The most columns in a chunk; ``None`` for no limit.
 
     Returns:
-        The state, and ``[rows, length, width]``: zeros for the columns that were dropped.
+        The state and the outputs, ``[rows, length, width]``, with zeros for dropped columns.
 
     >>> def step(total, tokens, positions, segment_ids):
     ...     return total + tokens.sum(axis=1), jnp.full((*tokens.shape, 1), tokens.shape[1])

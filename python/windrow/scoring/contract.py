@@ -106,7 +106,7 @@ def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:
 
 
 def _first_state(model: LanguageModel, params: Any, rows: int, length: int) -> Any:
-    """Shapes and types of a state's leaves, each of which must have a leading axis of rows."""
+    """The shapes and dtypes of a new state's leaves; checks that each leaf's leading axis is rows."""
     state = jax.eval_shape(lambda params: model.state_for(params, rows, length), params)
     for leaf in jax.tree.leaves(state):
         if leaf.ndim == 0 or leaf.shape[0] != rows:
@@ -118,18 +118,19 @@ def _first_state(model: LanguageModel, params: Any, rows: int, length: int) -> A
 
 
 def _state_changed(before: Any, after: Any) -> "_Wrong | None":
-    """What is wrong with a state that step returned, if something is."""
-    structure: Any = jax.tree.structure(before)  # compares as any object, which its declaration hides
+    """What is wrong with a state returned by ``step``, or ``None``."""
+    structure: Any = jax.tree.structure(before)  # typed as Any: its declared type does not allow !=
     if structure != jax.tree.structure(after):
         return _Wrong(
-            "step returned a state of another structure than init_state's; return the same structure"
+            "step returned a state with a different structure than init_state; return the same structure"
         )
     for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (jnp.shape(new), jnp.result_type(new)):
             return _Wrong(
                 f"step returned state{jax.tree_util.keystr(path)} as "
                 f"{jnp.result_type(new)}{list(jnp.shape(new))}, "
-                f"and init_state made it {old.dtype}{list(old.shape)}; a state keeps its shapes and types"
+                f"but init_state returned {old.dtype}{list(old.shape)}; "
+                "a state must keep its shapes and dtypes"
             )
     return None
 
@@ -151,7 +152,7 @@ def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *
             if "positional argument" not in str(error):
                 raise
             called = ", ".join(PARAMETERS[name])
-            output = _Wrong(f"{name} is called as {name}({called}), and that failed: {error}")
+            output = _Wrong(f"{name} is called as {name}({called}), which failed: {error}")
         if isinstance(output, jax.Array | np.ndarray):
             return output
         if not isinstance(output, _Wrong):
@@ -183,7 +184,7 @@ def _output(model: LanguageModel) -> str:
 
 
 def _within(output: Any) -> str:
-    """Where the logits are in what libraries return."""
+    """The attribute that holds the logits in other libraries' outputs, for the error message."""
     known = next((name for name in ("logits", "array") if hasattr(output, name)), None)
     return "" if known is None else f" (its .{known})"
 
