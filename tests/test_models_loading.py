@@ -253,11 +253,11 @@ ALL = r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*Mamb
         ),
         (
             {"model_type": "t5", "is_encoder_decoder": True},
-            "model_type 't5' is an encoder-decoder model; models here are causal, of text",
+            "model_type 't5' is an encoder-decoder model; only causal text models are supported",
         ),
         (
             {"model_type": "gemma3", "vision_config": {"hidden_size": 8}, "text_config": {}},
-            "model_type 'gemma3' is a model of text and images; models here are causal, of text",
+            "model_type 'gemma3' is a model of text and images; only causal text models are supported",
         ),
         ({"per_layer_config": {"0": {"hidden_act": "relu"}}}, "'per_layer_config'"),
         ({"is_causal": False}, r"'is_causal' is False; known: True.*factory="),

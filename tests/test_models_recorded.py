@@ -1,4 +1,4 @@
-"""Every family and many settings beside what transformers gives: see tests/recorded/families.py."""
+"""Every family, with many settings, against transformers: see tests/recorded/families.py."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from windrow.models import load, loading
+from windrow.models import experts, load, loading
 
 FOLDER = Path(__file__).parent / "recorded"
 sys.path.insert(0, str(FOLDER))
@@ -33,7 +33,7 @@ def model(tmp_path, request):
 
 
 def packed(vocab):
-    """The recorded rows behind each other in one row, with padding at its end."""
+    """The recorded rows packed into one row, with padding at its end."""
     texts = rows(vocab)
     tokens, positions, segment_ids = np.zeros((3, 1, sum(LENGTHS) + 7), np.int32)
     at, places = 0, []
@@ -135,8 +135,21 @@ def test_experts_over_a_mesh_axis(model, tmp_path):
     mesh = jax.make_mesh((2, 4)[:: 1 if count % 4 == 0 else -1], ("data", "tensor"))
     model = load(tmp_path / "model", max_length=max(LENGTHS), mesh=mesh)
     weights = model.params.get("apart", model.params["layers"])
-    experts = [weights[part] for part in ("gate", "up", "down")]
-    assert {leaf.sharding.spec for leaf in experts} == {PartitionSpec(None, "tensor")}
+    divided = [weights[part] for part in ("gate", "up", "down")]
+    assert {leaf.sharding.spec for leaf in divided} == {PartitionSpec(None, "tensor")}
     batch, places = packed(CASES[name]["vocab_size"])
     found = np.asarray(jax.jit(model.apply)(model.params, *map(jnp.asarray, batch)))[0, places]
     np.testing.assert_allclose(found, LOGITS[name], rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize("sizes", [[5, 0, 20, 1], [0, 0, 0, 26], [7, 7, 6, 6], [26, 0, 0, 0]])
+def test_blocks_of_experts_are_their_runs(sizes):
+    rng = np.random.default_rng(0)
+    shapes = ((26, 6), (4, 10, 6), (4, 10, 6), (4, 6, 10))
+    x, gate, up, down = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes)
+    parts = (jax.nn.silu, x, gate, up, down, jnp.asarray(sizes, jnp.int32))
+    owner = np.repeat(np.arange(4), sizes)
+    silu = np.asarray(jax.nn.silu(jnp.einsum("pw,piw->pi", x, gate[owner])))
+    expected = np.einsum("pi,pwi->pw", silu * np.einsum("pw,piw->pi", x, up[owner]), down[owner])
+    np.testing.assert_allclose(experts.by_runs(*parts), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(experts.by_blocks(*parts), expected, rtol=0, atol=1e-4)

@@ -102,3 +102,12 @@ def test_recorded_results(evals, name, mesh, level, options):
                 assert result[1] == expected[1], args
                 result, expected = result[0], expected[0]
             assert close(result, expected), args
+
+
+@pytest.mark.parametrize("name", ["gpt_neox", "llama_yarn", "phi3", "gemma2", "mixtral", "mamba2", "xlstm"])
+def test_recorded_texts(evals, name):
+    cases = recorded(evals, name, "generate_until")
+    assert len(cases) > 20
+    lm = JaxLM(pretrained=str(evals / "parity" / f"tiny-{name}"), batch_size=16)
+    requests = [Instance("generate_until", {}, args, index) for index, (args, _) in enumerate(cases)]
+    assert lm.generate_until(requests) == [text for _, text in cases]

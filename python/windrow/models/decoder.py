@@ -81,10 +81,10 @@ class Decoder(ABC):
 
     @abstractmethod
     def mlp(self, weights: Weights, y: jax.Array) -> jax.Array:
-        """What each token makes of itself, ``[rows, length, width]``."""
+        """The MLP's output, ``[rows, length, width]``."""
 
     def attention(self, weights: Weights, y: jax.Array, mix: Attention) -> jax.Array:
-        """What each token makes of those it sees, ``[rows, length, width]``."""
+        """Attention's output, ``[rows, length, width]``."""
         mixed = mix(*self.project(weights, y))
         return linear("rhld,whd->rlw", mixed, weights["out"], weights.get("out_bias"))
 

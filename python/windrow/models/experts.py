@@ -1,18 +1,19 @@
 """Mixtures of experts: Mixtral and Qwen3-MoE.
 
-Llama (Mixtral) or Qwen3 whose tokens each go through a few of many networks. Sources:
-Jiang et al., Mixtral of Experts, 2024; the Qwen3 report, 2025; field names and defaults
-as in the Hugging Face configurations.
+Llama (Mixtral) or Qwen3 whose MLP is a mixture of experts: a router sends each token
+through a few of them. Sources: Jiang et al., Mixtral of Experts, 2024; the Qwen3 report,
+2025; field names and defaults as in the Hugging Face configurations.
 
     chances = softmax(router(x))
     y       = sum over the best few experts of chance * expert(x)
 
-Pairs of token and expert are sorted by expert, and each expert's matrix multiplies its own
-run of them: none is dropped, whatever the load. A token's output does not depend on others.
+Token-expert pairs are sorted by expert, and each expert processes its own run of rows. No token is
+dropped, whatever the load, so a token's output does not depend on the rest of the batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,6 +27,8 @@ from windrow.models.layers import linear
 from windrow.models.parameters import Leaf
 from windrow.models.rotary import read_rope
 
+Activation = Callable[[jax.Array], jax.Array]
+
 PREFIX, IGNORED = llama.PREFIX, llama.IGNORED
 RENAMED = {".block_sparse_moe.experts.": ".mlp.experts.", ".block_sparse_moe.gate.": ".mlp.gate."}
 
@@ -33,6 +36,7 @@ _NAMES = {
     "mixtral": ("w1", "w3", "w2"),
     "qwen3_moe": ("gate_proj", "up_proj", "down_proj"),
 }
+_BLOCK = 256
 _BY_EXPERT = RaggedDotDimensionNumbers(
     dot_dimension_numbers=(((1,), (2,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[0]
 )
@@ -41,7 +45,7 @@ _BY_EXPERT = RaggedDotDimensionNumbers(
 
 @dataclass(frozen=True, kw_only=True)
 class Config(llama.Config):
-    """What the computation depends on besides.
+    """Fields beyond Llama's.
 
     Attributes:
         experts: How many there are.
@@ -123,16 +127,62 @@ class Config(llama.Config):
             chances = chances / jnp.sum(chances, axis=-1, keepdims=True)
         order = jnp.argsort(chosen.reshape(-1))
         sizes = jnp.bincount(chosen.reshape(-1), length=self.experts).astype(jnp.int32)
-        x = flat[order // self.chosen]
-        gated = self.activation(_by_expert(x, weights["gate"], sizes)) * _by_expert(x, weights["up"], sizes)
-        mixed = _by_expert(gated, weights["down"], sizes) * chances.reshape(-1)[order][:, None].astype(
-            x.dtype
+        parts = (flat[order // self.chosen], weights["gate"], weights["up"], weights["down"], sizes)
+        mixed: jax.Array = jax.lax.platform_dependent(
+            *parts, cpu=partial(by_blocks, self.activation), default=partial(by_runs, self.activation)
         )
+        mixed = mixed * chances.reshape(-1)[order][:, None].astype(mixed.dtype)
         back = jnp.zeros_like(mixed).at[order].set(mixed)
         return jnp.sum(back.reshape(*chosen.shape, self.width), axis=1).reshape(y.shape)
 
 
-def _by_expert(x: jax.Array, weight: jax.Array, sizes: jax.Array) -> jax.Array:
+def by_runs(
+    activation: Activation, x: jax.Array, gate: jax.Array, up: jax.Array, down: jax.Array, sizes: jax.Array
+) -> jax.Array:
+    """Each expert's run of rows through its matrices, by ``ragged_dot_general``.
+
+    Args:
+        activation: That of the gated linear unit.
+        x: ``[pairs, width]``, sorted by expert.
+        gate: ``[experts, inner, width]``, as is ``up``.
+        up: See ``gate``.
+        down: ``[experts, width, inner]``.
+        sizes: How many rows each expert has, ``int32[experts]``.
+    """
+    gated = activation(_ragged(x, gate, sizes)) * _ragged(x, up, sizes)
+    return _ragged(gated, down, sizes)
+
+
+def by_blocks(
+    activation: Activation, x: jax.Array, gate: jax.Array, up: jax.Array, down: jax.Array, sizes: jax.Array
+) -> jax.Array:
+    """The same block by block, each of one expert; the last block of an expert is padded.
+
+    On CPUs, where XLA has no ragged product and would multiply every row by every expert.
+    """
+    pairs, experts = x.shape[0], sizes.shape[0]
+    size = min(_BLOCK, max(8, pairs // experts))
+    count = pairs // size + experts
+    blocks = (sizes + size - 1) // size
+    ends = jnp.cumsum(blocks, dtype=jnp.int32)
+    owner = jnp.repeat(jnp.arange(experts, dtype=jnp.int32), sizes, total_repeat_length=pairs)
+    first = (ends - blocks) * size - (jnp.cumsum(sizes, dtype=jnp.int32) - sizes)
+    place = first[owner] + jnp.arange(pairs, dtype=jnp.int32)
+    padded = jnp.zeros((count * size, x.shape[1]), x.dtype).at[place].set(x)
+    expert_of = jnp.searchsorted(ends, jnp.arange(count, dtype=jnp.int32), side="right")
+
+    def block(_: None, part: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        rows, expert = part
+        mine = (jax.lax.dynamic_index_in_dim(each, expert, keepdims=False) for each in (gate, up, down))
+        opened, carried, closed = mine
+        gated = activation(linear("bw,iw->bi", rows, opened)) * linear("bw,iw->bi", rows, carried)
+        return None, linear("bi,wi->bw", gated, closed)
+
+    _, made = jax.lax.scan(block, None, (padded.reshape(count, size, -1), expert_of))
+    return made.reshape(padded.shape)[place]
+
+
+def _ragged(x: jax.Array, weight: jax.Array, sizes: jax.Array) -> jax.Array:
     """``[pairs, in]``, of each expert so many, by its ``[out, in]``."""
     precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
     y = jax.lax.ragged_dot_general(

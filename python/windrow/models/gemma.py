@@ -1,10 +1,10 @@
 """Gemma 2 and the text models of Gemma 3.
 
-Llama with norms before and behind attention and the network, weights of norms that
-count from 1, embeddings scaled by the root of the width, soft caps of attention scores
-and logits (Gemma 2), norms on each head's queries and keys and another rotary base for
-layers with a window (Gemma 3). Sources: Gemma Team, Gemma 2 and Gemma 3 Technical
-Reports, 2024 and 2025; field names and defaults as in the Hugging Face configurations.
+Llama with norms before and after attention and MLP, norm weights stored as offsets from
+1, embeddings scaled by the root of the width, soft caps on attention scores and logits
+(Gemma 2), norms on each head's queries and keys and another rotary base for layers with
+a window (Gemma 3). Sources: Gemma Team, Gemma 2 and Gemma 3 Technical Reports, 2024 and
+2025; field names and defaults as in the Hugging Face configurations.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ PREFIX, IGNORED = llama.PREFIX, llama.IGNORED
 
 @dataclass(frozen=True, kw_only=True)
 class Config(llama.Config):
-    """What the computation depends on besides: the soft cap of the logits."""
+    """Llama's fields and the soft cap on the logits."""
 
     cap_logits: float | None
 

@@ -7,7 +7,7 @@ Source: Radford et al., Language Models are Unsupervised Multitask Learners,
     each layer:  x = x + attention(norm(x))
                  x = x + project(gelu(expand(norm(x))))
 
-Parameters besides: ``positions [places, width]`` and ``norm_bias [width]``.
+Additional parameters: ``positions [places, width]`` and ``norm_bias [width]``.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ IGNORED = (".attn.bias", ".attn.masked_bias")  # causal masks, which old checkpo
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Decoder):
-    """What the computation depends on besides; sizes are counts."""
+    """Fields beyond the decoder's; sizes are counts."""
 
     places: int
     inner: int
@@ -79,12 +79,12 @@ class Config(Decoder):
         return {"scale": jnp.asarray([self.scale / (at + 1) for at in range(self.layers)], jnp.float32)}
 
     def project(self, weights: Weights, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Matrices are stored the other way round."""
+        """Matrices are stored as ``[in, out]``."""
         q, k, v = (linear("rlw,whd->rhld", y, weights[name], weights[name + "_bias"]) for name in "qkv")
         return q, k, v
 
     def attention(self, weights: Weights, y: jax.Array, mix: Any) -> jax.Array:
-        """Likewise."""
+        """Its output matrix, too, is stored as ``[in, out]``."""
         return linear("rhld,hdw->rlw", mix(*self.project(weights, y)), weights["out"], weights["out_bias"])
 
     def mlp(self, weights: Weights, y: jax.Array) -> jax.Array:

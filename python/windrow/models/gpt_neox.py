@@ -1,12 +1,12 @@
 """GPT-NeoX: Pythia, GPT-NeoX-20B and their kin.
 
 Source: Black et al., GPT-NeoX-20B, 2022; field names and defaults as in the Hugging
-Face configuration. Attention and the network behind it read the same input, or
-follow each other (``use_parallel_residual``); a part of each head is rotated.
+Face configuration. Attention and MLP read the same input
+(``use_parallel_residual``) or run in sequence; only part of each head is rotated.
 
     each layer:  x = x + attention(norm(x)) + project(gelu(expand(norm'(x))))
 
-Parameters besides: ``norm_bias [width]``.
+Additional parameters: ``norm_bias [width]``.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ RENAMED = {"embed_out.weight": "lm_head.weight"}
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Decoder):
-    """What the computation depends on besides; ``inner`` is a count."""
+    """Fields beyond the decoder's; ``inner`` is a count."""
 
     inner: int
     activation: Callable[[jax.Array], jax.Array]
@@ -66,7 +66,7 @@ class Config(Decoder):
         return layer_norm(x, weights[name], weights[name + "_bias"], self.eps)
 
     def project(self, weights: Weights, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """One matrix has each head's query, key and value behind each other."""
+        """One matrix holds the query, key and value of each head in turn."""
         mixed = linear("rlw,hkdw->rhkld", y, weights["qkv"], weights.get("qkv_bias"))
         return mixed[:, :, 0], mixed[:, :, 1], mixed[:, :, 2]
 
@@ -76,7 +76,7 @@ class Config(Decoder):
         return linear("rli,wi->rlw", y, weights["project"], weights["project_bias"])
 
     def block(self, weights: Weights, x: jax.Array, mix: Attention) -> jax.Array:
-        """Side by side, or one behind the other."""
+        """Parallel or sequential residual."""
         if not self.parallel:
             return super().block(weights, x, mix)
         mixed = self.attention(weights, self.norm(weights, "attention_norm", x), mix)

@@ -32,7 +32,7 @@ _WINDOW = 4096  # where the file says that there is one, or is Mistral's, but no
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Decoder):
-    """What the computation depends on besides; ``inner`` is a count."""
+    """Fields beyond the decoder's; ``inner`` is a count."""
 
     inner: int
     activation: Callable[[jax.Array], jax.Array]
@@ -53,7 +53,7 @@ class Config(Decoder):
         return outer | {"layers": layers}
 
     def attention_leaves(self, at: str) -> dict[str, Leaf]:
-        """Those of a layer's attention, whose stored names begin with ``at``."""
+        """Leaves of a layer's attention; their stored names begin with ``at``."""
         width, each = (self.width,), (self.head_dim,)
         found = {"out": Leaf(at + "o_proj.weight", (width, (self.heads, *each)), split=1)}
         for name, heads in (("q", self.heads), ("k", self.key_heads), ("v", self.key_heads)):
@@ -67,7 +67,7 @@ class Config(Decoder):
         return found
 
     def mlp_leaves(self, at: str) -> dict[str, Leaf]:
-        """Those of what a layer's tokens make of themselves, whose stored names begin with ``at``."""
+        """Leaves of a layer's MLP; their stored names begin with ``at``."""
         width, inner = (self.width,), (self.inner,)
         found = {
             "gate": Leaf(at + "gate_proj.weight", (inner, width), split=0),

@@ -69,7 +69,7 @@ _NOT_CAUSAL = {
     "vision_config": "a model of text and images",
     "audio_config": "a model of text and sound",
 }
-"""Fields that tell what a model is that is none of these."""
+"""Fields that mark models of other kinds."""
 
 
 def load(
@@ -134,7 +134,7 @@ def load(
 
 
 def check_config(directory: str | PathLike[str]) -> None:
-    """Refuses what no weights can mend: a model type that is not known here, a quantized checkpoint."""
+    """Refuses unknown model types and quantized checkpoints before any weights are read."""
     folder = Path(directory)
     fields = Fields(_read_config(folder), folder / "config.json")
     _family(fields)
@@ -174,7 +174,7 @@ def _family(fields: Fields) -> _Family:
         for name, other in _NOT_CAUSAL.items():
             if fields.take(name, None):
                 raise ValueError(
-                    f"{fields.path}: model_type {kind!r} is {other}; models here are causal, of text"
+                    f"{fields.path}: model_type {kind!r} is {other}; only causal text models are supported"
                 )
         raise ValueError(
             f"{fields.path}: model_type {kind!r} is not known here; known: {known}. Else {WAY_OUT}"

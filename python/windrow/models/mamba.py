@@ -39,7 +39,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Recurrent):
-    """What the computation depends on besides; sizes are counts."""
+    """Fields beyond those of every recurrent model; sizes are counts."""
 
     inner: int
     size: int

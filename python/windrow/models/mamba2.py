@@ -44,7 +44,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Recurrent):
-    """What the computation depends on besides; sizes are counts."""
+    """Fields beyond those of every recurrent model; sizes are counts."""
 
     heads: int
     head_dim: int
@@ -205,7 +205,7 @@ def _recur(
     c: jax.Array,
     first: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """A chunk in float32: the memory behind it, and ``[rows, size, heads, head_dim]``."""
+    """A chunk in float32: the memory after it, and ``[rows, size, heads, head_dim]``."""
     path = paths(fading, first)
     left = jnp.where(path.reached, jnp.exp(path.between), 0)
     kept = jnp.where(path.carried, jnp.exp(path.since), 0)

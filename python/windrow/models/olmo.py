@@ -1,6 +1,6 @@
 """OLMo 2 and 3.
 
-Llama with norms behind attention and the network instead of before, and norms over the
+Llama with norms after attention and MLP instead of before, and norms over the
 queries and keys of all heads together; OLMo 3 has windows in three of four layers. Sources:
 OLMo Team, 2 OLMo 2 Furious, 2025, and Olmo 3, 2025; field names and defaults as in the
 Hugging Face configurations.

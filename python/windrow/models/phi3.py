@@ -24,7 +24,7 @@ class Config(llama.Config):
     """What the computation depends on."""
 
     def attention_leaves(self, at: str) -> dict[str, Leaf]:
-        """Queries, keys and values are stored behind each other."""
+        """Queries, keys and values are stored as one concatenated tensor."""
         found, begin = super().attention_leaves(at), 0
         counts = {"q": self.heads, "k": self.key_heads, "v": self.key_heads}
         whole = sum(counts.values()) * self.head_dim
@@ -35,7 +35,7 @@ class Config(llama.Config):
         return found
 
     def mlp_leaves(self, at: str) -> dict[str, Leaf]:
-        """Gate and up are stored behind each other."""
+        """Gate and up are stored as one concatenated tensor."""
         found, axes = super().mlp_leaves(at), ((self.inner,), (self.width,))
         for k, name in enumerate(("gate", "up")):
             within = (k * self.inner, 2 * self.inner)

@@ -117,7 +117,7 @@ def convolve(
 ) -> tuple[jax.Array, jax.Array]:
     """A causal convolution of each feature by itself, over the real tokens of a segment only.
 
-    The real tokens are first moved together behind ``recent``, so that the token
+    The real tokens are first packed after ``recent``, so that the token
     ``k`` before a token stands ``k`` places before it whatever padding there was.
 
     Args:
@@ -152,7 +152,7 @@ def by_chunks(
 ) -> tuple[Any, jax.Array]:
     """Runs ``function(state, *chunks)`` over chunks of at most ``size`` tokens.
 
-    Inputs and outputs are ``[rows, length, ...]``; behind the last token there are zeros.
+    Inputs and outputs are ``[rows, length, ...]``; the last chunk is padded with zeros.
     """
     length = inputs[0].shape[1]
     size = min(size, length)
@@ -167,7 +167,7 @@ def by_chunks(
 
 
 class Paths(NamedTuple):
-    """How what a token leaves behind fades on its way to later tokens of a chunk.
+    """How each token's contribution decays on its way to later tokens of a chunk.
 
     Attributes:
         since: Logarithm of what is left, at each token, of the state before the chunk:
@@ -186,7 +186,7 @@ class Paths(NamedTuple):
 def paths(fading: jax.Array, first: jax.Array) -> Paths:
     """The paths within a chunk.
 
-    Sums are taken along each path and never subtracted: slow fading behind a quick one stays exact.
+    Sums are taken along each path and never subtracted: slow fading after fast fading stays exact.
 
     Args:
         fading: Logarithms of what each token leaves of the state before it, ``float32[rows, size, heads]``;

@@ -1,7 +1,7 @@
 """Rotary position embeddings: pairs of features turned by an angle that grows with the position.
 
 Feature ``i`` of the first half of the turned features and feature ``i`` of their second
-half are one pair, turned by ``position * frequency[i]``. Features behind the turned ones
+half are one pair, turned by ``position * frequency[i]``. The remaining features
 stay as they are. Source: Su et al., RoFormer, 2021. The kinds of scaling are those of
 transformers 5: linear, dynamic (NTK), yarn (Peng et al., 2023), longrope (Ding et al.,
 2024), llama3 and proportional.
@@ -113,7 +113,7 @@ def read_rope(
 ) -> Rope:
     """The rotary embedding that a configuration asks for.
 
-    Both ways of writing it are read: ``rope_theta`` beside ``rope_scaling``, and
+    Both spellings are read: ``rope_theta`` next to ``rope_scaling``, and
     ``rope_parameters`` with everything in it.
 
     Args:

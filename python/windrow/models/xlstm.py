@@ -47,7 +47,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Recurrent):
-    """What the computation depends on besides; sizes are counts."""
+    """Fields beyond those of every recurrent model; sizes are counts."""
 
     heads: int
     qk: int
@@ -214,7 +214,7 @@ def _recur(
     first: jax.Array,
     real: jax.Array,
 ) -> tuple[Memory, jax.Array]:
-    """A chunk: the memory behind it, and ``float32[rows, size, heads, v]``."""
+    """A chunk: the memory after it, and ``float32[rows, size, heads, v]``."""
     path = paths(f, first)
     i = jnp.where(real[:, None], jnp.moveaxis(i, 1, 2), _NOTHING)
     left = jnp.where(path.reached, path.between + i[:, :, None], _NOTHING)
