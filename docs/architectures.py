@@ -1,9 +1,9 @@
-"""Writes the table of architectures in support.md, by running each of them.
+"""Writes the table of architectures in support.md by running each of them.
 
     python docs/architectures.py
 
-Every model type's recorded checkpoint (tests/recorded, from transformers) is run packed, as a
-tree and in steps, and compared with what transformers gave.
+Runs the recorded checkpoint of every model type (tests/recorded) packed, as a tree and in
+steps, and compares the logits with those recorded from transformers.
 """
 
 import sys

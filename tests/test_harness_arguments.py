@@ -243,7 +243,7 @@ def test_a_head_beside_a_tied_embedding_scores_as_in_the_reference(evals, tmp_pa
     tensors = load_file(source / "model.safetensors")
     tensors["lm_head.weight"] = np.roll(tensors["model.embed_tokens.weight"], 1, axis=0)
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.warns(UserWarning, match="the embedding is used for both, as by lm_eval"):
+    with pytest.warns(UserWarning, match="the embedding is used for both, as in lm_eval"):
         lm = JaxLM(pretrained=str(tmp_path))
     pairs = [("The cow", " eats grass"), ("A", " b")]
     results = lm.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in pairs])

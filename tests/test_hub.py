@@ -96,7 +96,7 @@ def test_what_is_fetched(results):
         ("gated", "pretrained='org/gated' is gated: accept its terms on the hub, then set HF_TOKEN"),
         ("missing", "pretrained='org/nothing' is not on the hub, or is private"),
         ("pickled", "pretrained='org/pickled' has no safetensors weights here: .*pickled weights"),
-        ("alien", "model_type 'retnet' is not known here"),
+        ("alien", "model_type 'retnet' is not supported"),
         ("empty", "pretrained='org/empty' has no config.json on the hub"),
         ("never fetched", "pretrained='org/other' is not in the cache, and the hub cannot be reached"),
         ("no network", "pretrained='org/other' is not in the cache, and the hub cannot be reached"),

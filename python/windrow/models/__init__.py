@@ -1,6 +1,6 @@
 """Model families as pure functions, loaded from directories in the Hugging Face format.
 
-Names are loaded where they are first used: what a configuration states can be read without JAX.
+Names are imported when they are first used, so a configuration can be read without importing JAX.
 """
 
 from importlib import import_module

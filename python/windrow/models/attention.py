@@ -1,32 +1,32 @@
 """Attention within segments or prefix trees, and the key-value cache.
 
-Who sees whom follows from a few numbers a token. In plain and packed rows a token
-sees the tokens of its own segment that do not come later. In tree rows it sees the
-tokens that do not come later and whose reach goes beyond it, which are its path.
-Either way one array says it all: how many positions back a key lies, -1 if unseen.
+A few numbers per token determine which tokens see each other. In plain and packed rows a
+token sees itself and the earlier tokens of its segment. In tree rows it sees itself and
+the earlier tokens whose reach goes beyond it, which form its path. Either way one array
+is enough: how many positions back a key is, or -1 if it is not visible.
 
     segment ids   1 1 1 2 2 0        gaps    0 -1 -1 -1 -1 -1
     positions     0 1 2 0 1 0                1  0 -1 -1 -1 -1
                                              2  1  0 -1 -1 -1
                                             -1 -1 -1  0 -1 -1
                                             -1 -1 -1  1  0 -1
-                                            -1 -1 -1 -1 -1  0    (padding sees padding; nobody looks at it)
+                                            -1 -1 -1 -1 -1  0    (padding only sees padding)
 
-    reach         5 3 3 5 5 6        gaps    0 -1 -1 -1 -1 -1    a b c and a d e: both begin with a
+    reach         5 3 3 5 5 6        gaps    0 -1 -1 -1 -1 -1    a b c and a d e share the prefix a
     positions     0 1 2 1 2 0                1  0 -1 -1 -1 -1
                                              2  1  0 -1 -1 -1
                                              1 -1 -1  0 -1 -1
                                              2 -1 -1  1  0 -1
                                             -1 -1 -1 -1 -1  0
 
-The array is made for one block of queries at a time and never exists as a whole.
+The array is computed for one block of queries at a time, not as a whole.
 
-The cache has one slot per position. A step reads what the row's segment left
-there before this chunk, sees the chunk itself directly, and then writes the
-chunk's last segment into the slots of its positions. A row begins anew when a
-segment begins at position 0: slots of later positions are never looked at.
+The cache has one slot per position. A step reads what the row's segment wrote before
+this chunk, attends to the chunk itself directly, and then writes the chunk's last segment
+to the slots of its positions. A segment that begins at position 0 starts the row over:
+slots of later positions are ignored.
 
-Arrays have their heads before their tokens, as matrix products want them.
+Arrays have the heads axis before the tokens axis, as matrix products need it.
 """
 
 from collections.abc import Callable
@@ -56,19 +56,19 @@ class Cache(NamedTuple):
 
 
 def empty_cache(rows: int, layers: int, heads: int, slots: int, head_dim: int, dtype: jnp.dtype) -> Cache:
-    """A cache that nobody has written to."""
+    """An empty cache."""
     shape = (rows, layers, heads, slots, head_dim)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 class Sight(NamedTuple):
-    """What decides which tokens of a batch see each other; ``int32[rows, length]`` each.
+    """Which tokens of a batch see each other; ``int32[rows, length]`` each.
 
     Attributes:
-        positions: Where each token stands in its segment.
-        segment_ids: The segment of each token; 0 is padding.
-        reach: Where given, a token is seen by those from itself up to, and without,
-            this index; segment ids then say nothing more.
+        positions: Each token's position in its segment.
+        segment_ids: Each token's segment; 0 is padding.
+        reach: If given, a token is seen by the tokens from itself up to, but not
+            including, this index; segment ids are then not needed.
     """
 
     positions: jax.Array
@@ -76,7 +76,7 @@ class Sight(NamedTuple):
     reach: jax.Array | None = None
 
     def gaps(self, queries: slice, keys: slice) -> jax.Array:
-        """How far back these keys lie from these queries, ``int32[rows, queries, keys]``; -1 if unseen."""
+        """How many positions back the keys are, ``int32[rows, queries, keys]``; -1 if hidden."""
         gap = self.positions[:, queries, None] - self.positions[:, None, keys]
         if self.reach is None:
             seen = self.segment_ids[:, queries, None] == self.segment_ids[:, None, keys]
@@ -87,10 +87,10 @@ class Sight(NamedTuple):
         return jnp.where(seen, gap, -1)
 
     def slot_gaps(self, queries: slice, slots: int) -> jax.Array:
-        """How far back the cache's slots lie, ``int32[rows, queries, slots]``; -1 if unseen.
+        """How many positions back the cache's slots are, ``int32[rows, queries, slots]``; -1 if hidden.
 
-        Seen are the slots that were filled before this chunk, and only by tokens of
-        the segment that the chunk begins with: every other one begins in the chunk.
+        Slots filled before this chunk are visible to tokens of the segment that the chunk begins with; all
+        other segments begin within the chunk.
         """
         first = jnp.argmax(self.segment_ids > 0, axis=1, keepdims=True)
         begun, filled = (
@@ -113,7 +113,7 @@ class Sight(NamedTuple):
 def remember(
     cache: Cache, keys: jax.Array, values: jax.Array, positions: jax.Array, segment_ids: jax.Array
 ) -> Cache:
-    """Writes a chunk's keys and values, ``[layers, rows, heads, length, head_dim]``, to their slots.
+    """Writes a chunk's keys and values, ``[layers, rows, heads, length, head_dim]``, to the cache.
 
     Only each row's last segment is kept; padding is not written.
     """
@@ -139,20 +139,20 @@ def attend(
     cap: float | None = None,
     cached: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
-    """Softmax attention, the softmax in float32.
+    """Softmax attention, with the softmax in float32.
 
-    Long rows are taken in blocks of queries, each against the keys up to its
-    end: a row's scores never exist at once, and about half of them never do. In
-    tree rows blocks of keys that no query of the block sees are skipped.
+    Long rows are processed in blocks of queries, each with the keys up to its end, so
+    the full score matrix is not in memory at once, and about half of it is not computed.
+    In tree rows, blocks of keys that no query of the block sees are skipped.
 
     Args:
         queries: ``[rows, heads, length, head_dim]``.
-        keys: ``[rows, key_heads, length, head_dim]``; each serves ``heads / key_heads`` neighbouring heads.
-        values: Likewise.
-        sight: Who sees whom.
-        scale: What scores are multiplied with.
-        window: How many positions back a token sees, itself included; ``None`` is all.
-        cap: Where given, scores are ``cap * tanh(score / cap)``.
+        keys: ``[rows, key_heads, length, head_dim]``; each serves ``heads / key_heads`` adjacent heads.
+        values: ``[rows, key_heads, length, head_dim]``.
+        sight: Which tokens see each other.
+        scale: The factor for scores.
+        window: How many positions a token sees, including itself; ``None`` for all.
+        cap: If given, scores are ``cap * tanh(score / cap)``.
         cached: One layer's keys and values of the cache, ``[rows, key_heads, slots, head_dim]``.
 
     Returns:
@@ -179,12 +179,12 @@ def attend(
 
 
 class Mix(NamedTuple):
-    """A softmax over some of the keys, to be completed by others: sums of weights relative to the best score.
+    """A partial softmax over some of the keys, with weights relative to the highest score.
 
     Attributes:
         best: ``float32[rows, key_heads, groups, queries, 1]``, the highest score.
-        weight: Likewise, the sum of the exponentials of scores less ``best``.
-        values: ``float32[rows, key_heads, groups, queries, head_dim]``, the values weighted so.
+        weight: The same shape, the sum of ``exp(score - best)``.
+        values: ``float32[rows, key_heads, groups, queries, head_dim]``, the weighted sum of values.
     """
 
     best: jax.Array
@@ -192,7 +192,7 @@ class Mix(NamedTuple):
     values: jax.Array
 
     def and_also(self, other: "Mix") -> "Mix":
-        """The softmax over the keys of both."""
+        """Merges two partial softmaxes."""
         best = jnp.maximum(self.best, other.best)
         mine, others = jnp.exp(self.best - best), jnp.exp(other.best - best)
         return Mix(
@@ -200,7 +200,7 @@ class Mix(NamedTuple):
         )
 
     def whole(self, dtype: jnp.dtype) -> jax.Array:
-        """The mixed values, with weights that sum to 1."""
+        """The weighted mean of the values."""
         return (self.values / self.weight).astype(dtype)
 
 
@@ -226,11 +226,11 @@ def _look(
 def _look_back(
     look: Callable[..., Mix], keys: jax.Array, values: jax.Array, sight: Sight, here: slice, there: slice
 ) -> Mix:
-    """The mix of one block of keys."""
+    """The partial softmax over one block of keys."""
     return look(keys[:, :, there], values[:, :, there], sight.gaps(here, there))
 
 
 def _mixed_if(seen: jax.Array, mix: Mix, more: Callable[[], Mix]) -> Mix:
-    """The mix with more keys, which are not even read where none is seen."""
+    """The softmax extended by more keys, which are only computed if any is visible."""
     mixed: Mix = jax.lax.cond(seen, lambda mix: mix.and_also(more()), lambda mix: mix, mix)
     return mixed

@@ -1,8 +1,8 @@
-"""The tensors of a directory in the Hugging Face format, read slice by slice.
+"""Reads the tensors of a directory in the Hugging Face format, slice by slice.
 
-A checkpoint is ``model.safetensors``, or shards that
-``model.safetensors.index.json`` lists. Files are mapped into memory: opening
-one costs its header, and a slice costs the bytes of the slice.
+A checkpoint is ``model.safetensors``, or shards listed in
+``model.safetensors.index.json``. Files are memory-mapped: opening one reads its header,
+and reading a slice reads only the bytes of the slice.
 
     directory/
       model.safetensors.index.json    {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
@@ -33,10 +33,9 @@ class Checkpoint:
 
     Args:
         directory: The folder with the safetensors file or files.
-        prefix: What the base model's tensor names begin with when it is stored
-            with its head, such as ``"model."``. Checkpoints stored without it
-            are read as if they had it.
-        renamed: Parts of names as they are stored, and as they are asked for.
+        prefix: The prefix of the base model's tensor names in a checkpoint that includes
+            the head, such as ``"model."``. It is added to names stored without it.
+        renamed: Parts of stored names, and what replaces them.
 
     Raises:
         FileNotFoundError: No safetensors file, or a listed shard is missing.
@@ -69,7 +68,7 @@ class Checkpoint:
 
     @property
     def first(self) -> str:
-        """The first tensor with floating-point numbers, or the first of all where there is none."""
+        """The first floating-point tensor, or the first of all if there is none."""
         return next(filter(self.is_float, self._files), next(iter(self._files)))
 
     def path(self, name: str) -> Path:
@@ -77,7 +76,7 @@ class Checkpoint:
         return self._files[name][0]
 
     def where(self) -> Path:
-        """What to name when a tensor is nowhere: the one file, or the index of all."""
+        """The file to name in an error about a missing tensor: the single file, or the index."""
         return self.directory / _SINGLE if self._map is None else self._index
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -93,7 +92,7 @@ class Checkpoint:
         return self.dtype(name) in _FLOATS
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """A rectangular piece of a tensor, in the dtype it is stored in."""
+        """A slice of a tensor, in its stored dtype."""
         piece: np.ndarray = self._slice(name)[index]
         return piece
 
@@ -104,18 +103,18 @@ class Checkpoint:
     def _open(self, path: Path) -> Any:
         if path not in self._opened:
             if not path.is_file():
-                raise FileNotFoundError(f"{path} is listed in {self._index} and missing")
+                raise FileNotFoundError(f"{path} is listed in {self._index} but missing")
             try:
                 self._opened[path] = safe_open(path, framework="np")
             except SafetensorError as error:
-                raise ValueError(f"{path} is not a sound safetensors file: {error}") from error
+                raise ValueError(f"{path} is not a valid safetensors file: {error}") from error
         return self._opened[path]
 
     def _read_index(self) -> dict[str, str]:
         if not self._index.is_file():
             found = ", ".join(sorted(path.name for path in self.directory.iterdir()))
             raise FileNotFoundError(
-                f"{self.directory} has neither {_SINGLE} nor {_INDEX} (it has {found}); "
+                f"{self.directory} has neither {_SINGLE} nor {_INDEX} (only {found}); "
                 "save the model in the safetensors format"
             )
         weight_map = read_json(self._index).get("weight_map")
@@ -132,5 +131,5 @@ class Checkpoint:
         for name, file in (self._map or {}).items():
             if name not in self._files or self._files[name][0] != self.directory / file:
                 raise ValueError(
-                    f"{self.directory / file}: the tensor {name!r} that {self._index} lists there is missing"
+                    f"{self.directory / file}: tensor {name!r}, listed in {self._index}, is missing"
                 )

@@ -1,8 +1,8 @@
-"""What a ``config.json`` says, taken field by field.
+"""Reads a ``config.json`` field by field.
 
-A family's module *takes* each field that the model's class in transformers computes
-with. All others are ignored, as they are there, but for a few that transformers
-itself heeds for every class: these are refused unless they change nothing.
+A family's module *takes* each field that affects the model's class in transformers. Other
+fields are ignored, as in transformers, except for a few that affect every class: these
+are rejected unless they have no effect.
 
 >>> fields = Fields({"model_type": "x", "width": 4, "twist": 0.5}, Path("config.json"))
 >>> fields.size("width")
@@ -10,8 +10,8 @@ itself heeds for every class: these are refused unless they change nothing.
 >>> Fields({"quantization_config": {"bits": 4}}, Path("config.json")).refuse_unknown_changes()
 Traceback (most recent call last):
     ...
-ValueError: config.json: the checkpoint is quantized, which the field 'quantization_config' says; \
-it changes what is computed and is unknown here; bring the model yourself with factory=module:function
+ValueError: config.json: the checkpoint is quantized (field 'quantization_config'), which is not \
+supported; bring the model yourself with factory=module:function
 """
 
 import json
@@ -20,20 +20,20 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_MAX_LENGTH = 2048
-"""The limit of a checkpoint where neither its configuration nor its tokenizer names one, as in HFLM."""
+"""The length limit of a checkpoint if neither its configuration nor its tokenizer has one, as in HFLM."""
 
 WAY_OUT = "bring the model yourself with factory=module:function"
 
 _REQUIRED: Any = object()
 
 _CHANGES = ("per_layer_config",)
-"""Fields that transformers heeds whatever the model's class, where they hold anything."""
+"""Fields that affect every class in transformers, unless they are empty."""
 
 _LENGTH_FIELDS = ("n_positions", "max_position_embeddings", "n_ctx")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``; what is not one is a ``ValueError`` naming the file."""
+    """The JSON object in ``path``; anything else is a ``ValueError`` that names the file."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -44,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def stated_max_length(config: Mapping[str, Any]) -> int | None:
-    """The most tokens that a configuration states: its text configuration first, then itself.
+    """The length limit in a configuration, or in its text configuration if it has one.
 
     The order is that of lm_eval's Hugging Face backend: ``n_positions``,
     ``max_position_embeddings``, ``n_ctx``.
@@ -62,7 +62,7 @@ def stated_max_length(config: Mapping[str, Any]) -> int | None:
 
 
 class Fields:
-    """The fields of one ``config.json``, each asked for by the kind of value it must have."""
+    """The fields of a ``config.json``, read by type."""
 
     def __init__(self, values: Mapping[str, Any], path: Path, positions: int = DEFAULT_MAX_LENGTH) -> None:
         self.path = path
@@ -75,11 +75,11 @@ class Fields:
         return self.size("max_position_embeddings", self._positions)
 
     def __contains__(self, name: str) -> bool:
-        """Whether the file has the field, be it null."""
+        """Whether the file has the field, even if it is null."""
         return name in self._values
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
-        """The field's value; ``default`` where it is absent or null."""
+        """The field's value; ``default`` if it is absent or null."""
         value = self._values.get(name)
         if value is not None:
             return value
@@ -111,7 +111,7 @@ class Fields:
         return value
 
     def choice(self, name: str, known: Collection[Any], default: Any = _REQUIRED) -> Any:
-        """One of ``known``; anything else is computed by nobody here."""
+        """One of ``known``; anything else is an error."""
         value = self.take(name, default)
         if value not in known:
             listed = ", ".join(str(each) for each in known)
@@ -119,13 +119,13 @@ class Fields:
         return value
 
     def refuse_unknown_changes(self) -> None:
-        """Refuses fields that transformers heeds whatever the model's class."""
+        """Rejects fields that affect every class in transformers."""
         quantized = self._values.get("quantization_config")
         if quantized:
             method = quantized.get("quant_method", "") if isinstance(quantized, Mapping) else ""
             raise ValueError(
-                f"{self.path}: the checkpoint is quantized{method and f' ({method})'}, which the field "
-                f"'quantization_config' says; it changes what is computed and is unknown here; {WAY_OUT}"
+                f"{self.path}: the checkpoint is quantized{method and f' ({method})'} (field "
+                f"'quantization_config'), which is not supported; {WAY_OUT}"
             )
         for name in filter(self._values.get, _CHANGES):
             raise ValueError(

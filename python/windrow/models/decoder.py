@@ -6,12 +6,12 @@
     logits = head(norm(x))
 
 A family is a subclass of :class:`Decoder`. It reads its fields, lists its leaves and
-overrides what it computes differently. A norm is there if its weight is: ``before``
-and ``after`` are the identity where a layer has no such leaf.
+overrides what it computes differently. Norms are optional: ``before`` and ``after`` are
+the identity in a layer without their weight.
 
 Parameters: ``embedding [vocab, width]``, ``layers`` (every leaf with a leading layer
 axis), ``norm [width]`` and, unless tied to the embedding, ``head [vocab, width]``.
-``apart``, where there is one, holds leaves that only some layers have.
+``apart``, if present, holds leaves that only some layers have.
 """
 
 from abc import ABC, abstractmethod
@@ -38,19 +38,19 @@ EVERYTHING = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder(ABC):
-    """What the computation depends on; sizes are counts.
+    """The configuration; sizes are counts.
 
     Attributes:
-        vocab: Tokens.
-        width: Features of a token between layers.
-        layers: Layers.
+        vocab: Vocabulary size.
+        width: Features per token between layers.
+        layers: Number of layers.
         heads: Query heads; ``key_heads`` of keys and values.
         key_heads: A divisor of ``heads``.
-        head_dim: Features of a head.
-        eps: What norms add to the variance.
-        tied: Whether the head is the embedding.
-        scale: What attention scores are multiplied with.
-        cap: Where given, attention scores are ``cap * tanh(score / cap)``.
+        head_dim: Features per head.
+        eps: Added to the variance in norms.
+        tied: Whether the head shares the embedding's weights.
+        scale: The factor for attention scores.
+        cap: If given, attention scores are ``cap * tanh(score / cap)``.
         windows: How many positions each layer sees; ``None`` if all layers see everything.
         ropes: The rotary embeddings in use; none for a model with learned positions.
         rope_of_layer: Which of several ``ropes`` each layer uses.
@@ -72,7 +72,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
 
     def project(self, weights: Weights, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values, ``[rows, heads, length, head_dim]``, not yet rotated."""
@@ -100,7 +100,7 @@ class Decoder(ABC):
         return x + y
 
     def normed(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
-        """``x`` after the norm of this name, or as it is where there is none."""
+        """``x`` after the norm of this name, or unchanged if there is none."""
         return self.norm(weights, name, x) if name in weights else x
 
     def norm(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
@@ -108,7 +108,7 @@ class Decoder(ABC):
         return rms_norm(x, weights[name], self.eps)
 
     def embed(self, params: Weights, tokens: jax.Array, _: jax.Array) -> jax.Array:
-        """What the first layer takes, for tokens and positions, ``[rows, length, width]``."""
+        """The first layer's input, from tokens and positions, ``[rows, length, width]``."""
         embedded: jax.Array = params["embedding"][tokens]
         return embedded
 
@@ -117,7 +117,7 @@ class Decoder(ABC):
         return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
 
     def per_layer(self) -> dict[str, jax.Array]:
-        """Numbers that differ by layer, ``[layers]`` each; a layer finds its own among its weights."""
+        """Numbers that differ by layer, ``[layers]`` each; each layer gets its own with its weights."""
         found = {}
         if self.windows is not None:
             found["window"] = jnp.asarray(self.windows, jnp.int32)
@@ -128,9 +128,9 @@ class Decoder(ABC):
     def language_model(self, params: Weights, max_length: int) -> LanguageModel:
         """The functions for rows of at most ``max_length`` tokens.
 
-        Where rotary frequencies depend on how long a segment will be, no token can be
-        shared by segments or computed before its segment is known: there are then no
-        trees and there is no ``step``.
+        If rotary frequencies depend on a segment's full length, segments cannot share tokens
+        and a token cannot be computed before its segment is complete. There are then no
+        trees and no ``step``.
         """
         if any(rope.grows_after < max_length for rope in self.ropes):
 
@@ -176,7 +176,7 @@ def hidden(
     segment_ids: jax.Array,
     reach: jax.Array | None = None,
 ) -> jax.Array:
-    """What the head takes, ``[rows, length, width]``."""
+    """The head's input, ``[rows, length, width]``."""
     return _run(config, params, tokens, Sight(positions, segment_ids, reach), None)[0]
 
 
@@ -197,7 +197,7 @@ def step(
     positions: jax.Array,
     segment_ids: jax.Array,
 ) -> tuple[Cache, jax.Array]:
-    """The cache after these tokens, and what the head takes for them."""
+    """The cache after these tokens, and the head's input for them."""
     x, (keys, values) = _run(config, params, tokens, Sight(positions, segment_ids), state)
     return remember(state, keys, values, positions, segment_ids), x
 
@@ -205,7 +205,7 @@ def step(
 def _run(
     config: Decoder, params: Weights, tokens: jax.Array, sight: Sight, state: Cache | None
 ) -> tuple[jax.Array, Any]:
-    """What the head takes, and with a state each layer's keys and values."""
+    """The head's input and, with a state, each layer's keys and values."""
     turns = [rotation(rope, sight.positions, sight.segment_ids) for rope in config.ropes]
     stacked = jax.tree.map(lambda *each: jnp.stack(each), *turns) if len(turns) > 1 else None
 

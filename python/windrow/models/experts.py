@@ -4,8 +4,8 @@ Llama (Mixtral) or Qwen3 whose MLP is a mixture of experts: a router sends each 
 through a few of them. Sources: Jiang et al., Mixtral of Experts, 2024; the Qwen3 report,
 2025; field names and defaults as in the Hugging Face configurations.
 
-    chances = softmax(router(x))
-    y       = sum over the best few experts of chance * expert(x)
+    probs   = softmax(router(x))
+    y       = sum over the best few experts of prob * expert(x)
 
 Token-expert pairs are sorted by expert, and each expert processes its own run of rows. No token is
 dropped, whatever the load, so a token's output does not depend on the rest of the batch.
@@ -48,12 +48,12 @@ class Config(llama.Config):
     """Fields beyond Llama's.
 
     Attributes:
-        experts: How many there are.
-        chosen: How many each token goes through.
-        inner_expert: Features inside an expert.
-        whole: Whether the chances of the chosen are scaled to sum to 1.
-        names: An expert's gate, up and down, as they are stored.
-        dense: The layers that have one network for all tokens instead.
+        experts: The number of experts.
+        chosen: The number of experts per token.
+        inner_expert: The hidden width of an expert.
+        whole: Whether the chosen experts' probabilities are rescaled to sum to 1.
+        names: The stored names of an expert's gate, up and down.
+        dense: The layers with one network for all tokens instead.
     """
 
     experts: int
@@ -64,7 +64,7 @@ class Config(llama.Config):
     dense: tuple[int, ...] = ()
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         tree = super().leaves()
         if not self.dense:
             return tree
@@ -77,7 +77,7 @@ class Config(llama.Config):
         return tree
 
     def mlp_leaves(self, at: str) -> dict[str, Leaf]:
-        """The router and the experts, of the layers that have them."""
+        """The router and the experts, for the layers that have them."""
         width, inner = (self.width,), (self.inner_expert,)
         layers = tuple(each for each in range(self.layers) if each not in self.dense) if self.dense else None
         gate, up, down = (f"{at}experts.{{expert}}.{name}.weight" for name in self.names)
@@ -89,7 +89,7 @@ class Config(llama.Config):
         }
 
     def per_layer(self) -> dict[str, jax.Array]:
-        """Which kind of network each layer has, and which of its kind."""
+        """The kind of network each layer has, and its index among that kind."""
         found = super().per_layer()
         if self.dense:
             kinds = [at in self.dense for at in range(self.layers)]
@@ -98,7 +98,7 @@ class Config(llama.Config):
         return found
 
     def mlp(self, weights: Weights, y: jax.Array) -> jax.Array:
-        """By experts, or in some layers by one network."""
+        """The experts, or in some layers one network."""
         if not self.dense:
             return self.by_experts(weights, y)
 
@@ -119,7 +119,7 @@ class Config(llama.Config):
         return mixed
 
     def by_experts(self, weights: Weights, y: jax.Array) -> jax.Array:
-        """Each token through its experts, ``[rows, length, width]``."""
+        """Sends each token through its experts, ``[rows, length, width]``."""
         flat = y.reshape(-1, self.width)
         chances = jax.nn.softmax(linear("nw,ew->ne", flat, weights["router"]).astype(jnp.float32), axis=-1)
         chances, chosen = jax.lax.top_k(chances, self.chosen)
@@ -192,7 +192,7 @@ def _ragged(x: jax.Array, weight: jax.Array, sizes: jax.Array) -> jax.Array:
 
 
 def read_config(fields: Fields) -> Config:
-    """The configuration of either."""
+    """The configuration of either model."""
     kind = fields.take("model_type")
     return _read_mixtral(fields) if kind == "mixtral" else _read_qwen3(fields)
 
@@ -212,7 +212,7 @@ def _read_mixtral(fields: Fields) -> Config:
 
 
 def _count(fields: Fields, default: int) -> int:
-    """How many experts, by either name."""
+    """The number of experts, under either name."""
     name = "num_local_experts" if fields.take("num_local_experts", None) is not None else "num_experts"
     return fields.size(name, default)
 

@@ -32,7 +32,7 @@ class Config(llama.Config):
     cap_logits: float | None
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         tree, at, width = super().leaves(), PREFIX + "layers.{layer}.", (self.width,)
         tree["layers"] |= {
             "attention_norm_after": Leaf(at + "post_attention_layernorm.weight", (width,)),
@@ -42,12 +42,12 @@ class Config(llama.Config):
         return tree
 
     def embed(self, params: Weights, tokens: jax.Array, positions: jax.Array) -> jax.Array:
-        """Scaled by the root of the width, rounded to the parameters' dtype."""
+        """Scaled by the square root of the width, which is rounded to the parameters' dtype."""
         embedded = super().embed(params, tokens, positions)
         return embedded * jnp.asarray(self.width**0.5, embedded.dtype)
 
     def norm(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
-        """The stored weight is what is added to 1; both are multiplied in float32."""
+        """The stored weight plus 1 is the factor; the product is in float32."""
         return rms_norm(x, 1 + weights[name].astype(jnp.float32), self.eps).astype(x.dtype)
 
     def logits(self, params: Weights, picked: jax.Array) -> jax.Array:
@@ -57,7 +57,7 @@ class Config(llama.Config):
 
 
 def read_config(fields: Fields) -> Config:
-    """The configuration of either."""
+    """The configuration of either model."""
     third = fields.take("model_type") == "gemma3_text"
     fields.choice("use_bidirectional_attention", (False,), False)
     shared = llama.read_shared(
@@ -91,7 +91,7 @@ def _read_cap(fields: Fields, name: str, default: float | None) -> float | None:
 
 
 def _read_ropes(fields: Fields, head_dim: int) -> tuple[Rope, Rope]:
-    """For layers that see everything, and for those with a window."""
+    """The embeddings for layers without and with a window."""
     return read_ropes_by_kind(
         fields,
         head_dim,
@@ -101,7 +101,7 @@ def _read_ropes(fields: Fields, head_dim: int) -> tuple[Rope, Rope]:
 
 
 def read_ropes_by_kind(fields: Fields, head_dim: int, *, full: float, sliding: float) -> tuple[Rope, Rope]:
-    """What ``rope_parameters`` says of each kind of layer; ``rope_scaling`` is for those without a window."""
+    """``rope_parameters`` for each kind of layer; ``rope_scaling`` is for those without a window."""
     scaling = fields.take("rope_scaling", None) or {}
     given = fields.take("rope_parameters", None) or {}
     found = []

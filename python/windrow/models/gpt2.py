@@ -24,7 +24,7 @@ from windrow.models.layers import ACTIVATIONS, layer_norm, linear
 from windrow.models.parameters import Leaf, embeddings
 
 PREFIX = "transformer."
-IGNORED = (".attn.bias", ".attn.masked_bias")  # causal masks, which old checkpoints hold as tensors
+IGNORED = (".attn.bias", ".attn.masked_bias")  # causal masks, stored as tensors in old checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Config(Decoder):
     scaled_by_layer: bool
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         width, inner, heads = (self.width,), (self.inner,), (self.heads, self.head_dim)
         at = PREFIX + "h.{layer}."
         layers = {
@@ -69,11 +69,11 @@ class Config(Decoder):
         return embedded
 
     def norm(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
-        """With mean and bias."""
+        """A layer norm, with bias."""
         return layer_norm(x, weights[name], weights[name + "_bias"], self.eps)
 
     def per_layer(self) -> dict[str, jax.Array]:
-        """Each layer may have a scale of its own."""
+        """Each layer may have its own attention scale."""
         if not self.scaled_by_layer:
             return {}
         return {"scale": jnp.asarray([self.scale / (at + 1) for at in range(self.layers)], jnp.float32)}
@@ -126,6 +126,6 @@ def read_config(fields: Fields) -> Config:
 
 
 def _size(fields: Fields, name: str, usual: str, default: int | None = None) -> int:
-    """A size under GPT-2's own name, or under the usual one, which outweighs it."""
+    """A size under GPT-2's own name, or under the usual one, which takes precedence."""
     found = usual if fields.take(usual, None) is not None else name
     return fields.size(found) if default is None else fields.size(found, default)

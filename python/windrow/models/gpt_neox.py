@@ -1,4 +1,4 @@
-"""GPT-NeoX: Pythia, GPT-NeoX-20B and their kin.
+"""GPT-NeoX: Pythia, GPT-NeoX-20B and related models.
 
 Source: Black et al., GPT-NeoX-20B, 2022; field names and defaults as in the Hugging
 Face configuration. Attention and MLP read the same input
@@ -36,7 +36,7 @@ class Config(Decoder):
     bias: bool
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         at, width, inner = PREFIX + "layers.{layer}.", (self.width,), (self.inner,)
         heads = (self.heads, self.head_dim)
         mixed = (self.heads, 3, self.head_dim)
@@ -62,7 +62,7 @@ class Config(Decoder):
         return outer | {"layers": layers, "norm_bias": bias}
 
     def norm(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
-        """With mean and bias."""
+        """A layer norm, with bias."""
         return layer_norm(x, weights[name], weights[name + "_bias"], self.eps)
 
     def project(self, weights: Weights, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

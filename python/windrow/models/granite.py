@@ -18,22 +18,22 @@ PREFIX, IGNORED = llama.PREFIX, llama.IGNORED
 
 @dataclass(frozen=True, kw_only=True)
 class Config(llama.Config):
-    """What embeddings and residuals are multiplied with, and logits divided by."""
+    """The factors for embeddings and residuals, and the divisor for logits."""
 
     embedding_scale: float
     residual_scale: float
     logits_scale: float
 
     def embed(self, params: Weights, tokens: jax.Array, positions: jax.Array) -> jax.Array:
-        """Scaled."""
+        """Scaled by the model's factor."""
         return super().embed(params, tokens, positions) * self.embedding_scale
 
     def add(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        """What is added is scaled."""
+        """Scales what is added."""
         return x + y * self.residual_scale
 
     def logits(self, params: Weights, picked: jax.Array) -> jax.Array:
-        """Scaled."""
+        """Scaled by the model's factor."""
         return super().logits(params, picked) / self.logits_scale
 
 

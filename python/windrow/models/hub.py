@@ -1,9 +1,9 @@
-"""A checkpoint on the Hugging Face hub: what is fetched of it, and what is said when that fails.
+"""Fetches checkpoints from the Hugging Face hub.
 
 Only configurations, tokenizers, chat templates and safetensors files are fetched, never
-pickles or code. The configuration comes first, so that a model that cannot be loaded is
-refused before its weights are fetched. Where to look, the cache, the access token and the
-offline mode are those of ``huggingface_hub``: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and
+pickles or code. The configuration is fetched first, so a model that is not supported is
+refused before its weights are downloaded. The endpoint, cache, access token and offline mode
+are those of ``huggingface_hub``: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and
 ``HF_HUB_OFFLINE``.
 """
 
@@ -22,7 +22,7 @@ _SMALL = (
 
 
 def is_name(text: str) -> bool:
-    """Whether this can be a name on the hub.
+    """Whether this is a valid name on the hub.
 
     >>> is_name("EleutherAI/pythia-160m"), is_name("/models/pythia"), is_name("./pythia")
     (True, False, False)
@@ -38,15 +38,15 @@ def fetch(
     Args:
         name: ``"organization/model"``.
         revision: A branch, a tag or a commit; the main branch by default.
-        subfolder: Where in the repository the checkpoint is.
+        subfolder: The checkpoint's folder within the repository.
         token: An access token; by default ``HF_TOKEN`` or that of ``hf auth login``.
 
     Returns:
         The folder with the checkpoint.
 
     Raises:
-        ValueError: The name, revision or subfolder does not exist, the model is gated, or there is no
-            network; or it has no safetensors weights, or a model type that is not known here.
+        ValueError: The name, revision or subfolder does not exist, the model is gated, has no safetensors
+            weights or is of an unsupported type, or there is no network.
     """
     at = f"{subfolder.strip('/')}/" if subfolder else ""
     folder = _download(name, revision, token, [at + file for file in _SMALL]) / at

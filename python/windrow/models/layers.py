@@ -1,4 +1,4 @@
-"""The small parts that several models share."""
+"""Building blocks shared by several models."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +16,11 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_fast": partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
 }
-"""Activation functions by the names that configurations use."""
+"""Activation functions, by their names in configurations."""
 
 
 def along(weight: jax.Array, x: jax.Array) -> jax.Array:
-    """A weight for the last axes of ``x``, with its other axes written out: no rank is promoted.
+    """A weight for the last axes of ``x``, with leading axes of size 1, so no rank is promoted.
 
     >>> along(jnp.ones(4), jnp.ones((2, 3, 4))).shape
     (1, 1, 4)
@@ -29,10 +29,10 @@ def along(weight: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def contract(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
-    """``einsum`` that adds up in float32 and gives it back in float32.
+    """``einsum`` with float32 accumulation and result.
 
-    Float32 operands are multiplied in full: by default accelerators would round
-    them to fewer bits first.
+    Float32 operands are multiplied at full precision; by default accelerators would
+    round them to fewer bits first.
 
     >>> contract("ij,kj->ik", jnp.ones((2, 3)), jnp.ones((4, 3))).shape
     (2, 4)
@@ -57,7 +57,7 @@ def soft_cap(x: jax.Array, cap: float) -> jax.Array:
 
 
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """Scales the last axis to a root mean square of 1, in float32, then by ``weight``.
+    """Scales the last axis to a root mean square of 1, in float32, and multiplies by ``weight``.
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
     """
@@ -65,14 +65,14 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
 
 
 def rms_norm_over(axes: tuple[int, ...], x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """Likewise over several axes together; ``weight`` is for the last axes of ``x``."""
+    """RMS norm over several axes together; ``weight`` covers the last axes of ``x``."""
     wide = x.astype(jnp.float32)
     wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=axes, keepdims=True) + eps)
     return wide.astype(weight.dtype) * along(weight, wide)
 
 
 def layer_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
-    """Brings the last axis to mean 0 and variance 1, in float32, then scales and shifts it.
+    """Normalizes the last axis to mean 0 and variance 1, in float32, then scales and shifts it.
 
     Source: Ba, Kiros and Hinton, Layer Normalization, 2016.
     """

@@ -1,15 +1,15 @@
 """The Llama family: Llama (SmolLM too), Mistral, Qwen2 and Qwen3.
 
-One computation with switches: biases of the attention's projections (Qwen2),
-a norm on each head's queries and keys (Qwen3), a window beyond which a token
-sees nothing (Mistral, some layers of Qwen). Sources: Touvron et al., LLaMA,
-2023; Jiang et al., Mistral 7B, 2023; the Qwen2 and Qwen3 reports, 2024 and 2025;
-field names and defaults as in the Hugging Face configurations.
+One implementation with switches: biases in the attention projections (Qwen2), a norm on
+each head's queries and keys (Qwen3), a sliding window (Mistral, some layers of Qwen).
+Sources: Touvron et al., LLaMA, 2023; Jiang et al., Mistral 7B, 2023; the Qwen2 and
+Qwen3 reports, 2024 and 2025; field names and defaults as in the Hugging Face
+configurations.
 
     each layer:  x = x + attention(norm(x))
                  x = x + down(silu(gate(norm(x))) * up(norm(x)))
 
-Most other families are this one with a few changes: each has a module of its own.
+Most other families are this one with a few changes, each in its own module.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from windrow.models.parameters import Leaf, embeddings
 from windrow.models.rotary import read_rope
 
 PREFIX = "model."
-IGNORED = (".rotary_emb.inv_freq",)  # old checkpoints hold it; it is computed here
+IGNORED = (".rotary_emb.inv_freq",)  # stored in old checkpoints, but computed here
 
-_WINDOW = 4096  # where the file says that there is one, or is Mistral's, but not how wide it is
+_WINDOW = 4096  # the file enables a window, or is Mistral's, but does not give its width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Config(Decoder):
     norm_heads: bool = False
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         at, width = PREFIX + "layers.{layer}.", (self.width,)
         norms = {
             "attention_norm": Leaf(at + "input_layernorm.weight", (width,)),
@@ -119,7 +119,7 @@ def read_shared(
     head_dim: int | None = None,
     key_heads: int | None = None,
 ) -> dict[str, Any]:
-    """What all families that follow Llama's names state, with their own defaults."""
+    """The fields shared by all families that use Llama's names, with each family's defaults."""
     width, heads, layers = (
         fields.size(name) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
     )
@@ -148,7 +148,7 @@ def read_shared(
 
 
 def _read_windows(fields: Fields, kind: str, layers: int) -> tuple[int, ...] | None:
-    """How far each layer sees: in Mistral all alike, in Qwen those it names, if any."""
+    """Each layer's window: the same for all layers in Mistral, optional for some layers in Qwen."""
     used, first = True, 0
     if kind != "mistral":
         used = fields.flag("use_sliding_window", False)
@@ -164,7 +164,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def windows_of(fields: Fields, kinds: list[str], window: Any) -> tuple[int, ...] | None:
-    """How far each layer sees, by its kind."""
+    """Each layer's window, by its kind."""
     if SLIDING not in kinds:
         return None
     if window is None:
@@ -176,13 +176,13 @@ def windows_of(fields: Fields, kinds: list[str], window: Any) -> tuple[int, ...]
 
 
 def read_window(fields: Fields, layers: int, default: int | None = None) -> tuple[int, ...] | None:
-    """The one window of all layers, where there is one."""
+    """The window shared by all layers, if there is one."""
     window = fields.take("sliding_window", None) if "sliding_window" in fields else default
     return None if window is None else windows_of(fields, [SLIDING] * layers, window)
 
 
 def read_kinds(fields: Fields, layers: int) -> list[str] | None:
-    """What ``layer_types`` says of each layer, where it is given."""
+    """Each layer's kind from ``layer_types``, if the field is given."""
     kinds = fields.take("layer_types", None)
     if kinds is None:
         return None

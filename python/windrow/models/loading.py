@@ -39,7 +39,7 @@ class _Family(NamedTuple):
     architecture: str
     module: Any
     max_length: int | None
-    """What Hugging Face assumes where the file states nothing; ``None`` for a recurrent model."""
+    """Hugging Face's default if the file has no limit; ``None`` for a recurrent model."""
 
 
 FAMILIES = {
@@ -67,7 +67,7 @@ FAMILIES = {
 _NOT_CAUSAL = {
     "is_encoder_decoder": "an encoder-decoder model",
     "vision_config": "a model of text and images",
-    "audio_config": "a model of text and sound",
+    "audio_config": "a model of text and audio",
 }
 """Fields that mark models of other kinds."""
 
@@ -81,36 +81,35 @@ def load(
     max_length: int | str | None = "config",
     retie: bool = False,
 ) -> LanguageModel:
-    """Loads a model with all three levels: ``apply``, ``hidden`` and ``head``, ``init_state`` and ``step``.
+    """Loads a model with all its functions: ``apply``, ``hidden``, ``head``, ``init_state`` and ``step``.
 
     Args:
-        directory: The folder with ``config.json`` and the safetensors files.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: what parameters are cast to and layers compute
-            in. Norms, attention weights and recurrences are computed in float32 and logits given in it either
-            way. ``"bf16"``, PyTorch's other spellings (``"half"``, ``"torch.bfloat16"``) and NumPy's and
-            JAX's types are understood. ``"auto"`` is the type that ``config.json`` names, else that of
-            the stored tensors.
-        mesh: The devices to put the parameters on; each device's piece is read from the files by itself. The
-            mesh's axes are taken as automatic. ``None`` puts everything on the default device.
-        tensor_axis: The mesh axis that divides attention heads, experts or the width inside a layer, and the
-            vocabulary, wherever it divides them evenly; along all other axes the parameters are repeated.
-            ``None`` takes the first of ``tensor``, ``model`` and ``tp`` that the mesh has, else everything is
-            repeated.
+        directory: The directory with ``config.json`` and the safetensors files.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: the dtype of the parameters and of the layers'
+            computations. Norms, attention weights, recurrences and logits are always float32. ``"bf16"``,
+            PyTorch's spellings (``"half"``, ``"torch.bfloat16"``) and NumPy's and JAX's dtypes are accepted.
+            ``"auto"`` is the dtype in ``config.json``, else that of the stored tensors.
+        mesh: The devices for the parameters; each device's part is read from the files separately. The
+            mesh's axes are treated as automatic. ``None`` puts everything on the default device.
+        tensor_axis: The mesh axis that splits attention heads, experts or the width inside a layer, and the
+            vocabulary, if their sizes are divisible by it; parameters are replicated along all other axes.
+            ``None`` uses the first of ``tensor``, ``model`` and ``tp`` that the mesh has, else everything is
+            replicated.
         max_length: The most tokens the model sees at once.
-            ``"config"`` takes the configuration's ``n_positions``, ``max_position_embeddings`` or ``n_ctx``,
-            else 2048, also for recurrent models, whose numbers are then those of lm_eval's Hugging Face
-            backend. ``"unbounded"`` or ``None`` lifts the limit, which only recurrent models allow.
-        retie: What becomes of a head in the files that differs from the embedding though ``config.json`` ties
-            them: transformers' ``from_pretrained`` uses it, and so does this by default; lm_eval's Hugging
-            Face backend ties once more after loading, as does ``retie=True``, so that it is not used.
+            ``"config"`` uses the configuration's ``n_positions``, ``max_position_embeddings`` or ``n_ctx``,
+            else 2048. This includes recurrent models, to match lm_eval's Hugging Face backend.
+            ``"unbounded"`` or ``None`` removes the limit, for recurrent models only.
+        retie: How to treat a stored head that differs from the embedding although ``config.json`` ties
+            them. By default it is used, as in transformers' ``from_pretrained``. lm_eval's Hugging Face
+            backend ties the two again after loading, so the head is ignored, and so does ``retie=True``.
 
     Returns:
         The model; its functions are pure and not yet compiled.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: An architecture, a field or its value that is not known here, a missing, misshapen or
-            superfluous tensor, a damaged file, or an argument that does not fit.
+        ValueError: An architecture, field or value is not supported, a tensor is missing, unexpected or has
+            the wrong shape, a file is corrupt, or an argument is invalid.
 
     >>> model = load("path/to/SmolLM2-135M", dtype="bfloat16", mesh=mesh)  # doctest: +SKIP
     >>> logits = jax.jit(model.apply)(model.params, tokens, positions, segment_ids)  # doctest: +SKIP
@@ -142,11 +141,10 @@ def check_config(directory: str | PathLike[str]) -> None:
 
 
 def config_max_length(directory: str | PathLike[str]) -> int | None:
-    """The most tokens that a directory's ``config.json`` states, or ``None`` if it states none.
+    """The length limit in a directory's ``config.json``, or ``None`` if it has none.
 
-    The text configuration comes first, then ``n_positions``, ``max_position_embeddings`` and ``n_ctx`` in
-    this order, as in lm_eval's Hugging Face backend, which looks at the tokenizer next and then settles for
-    2048.
+    The text configuration takes precedence, then ``n_positions``, ``max_position_embeddings`` and ``n_ctx``
+    in this order, as in lm_eval's Hugging Face backend, which then falls back to the tokenizer, and to 2048.
     """
     folder = Path(directory)
     values = _read_config(folder)
@@ -156,17 +154,17 @@ def config_max_length(directory: str | PathLike[str]) -> int | None:
 def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{str(folder)!r} is not a directory; a model is loaded from a local directory with "
+            f"{str(folder)!r} is not a directory; models are loaded from a local directory with "
             "config.json and safetensors files (huggingface_hub.snapshot_download fetches one)"
         )
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; a model's directory must have one")
+        raise FileNotFoundError(f"{path} is missing; a model directory must have one")
     return read_json(path)
 
 
 def _family(fields: Fields) -> _Family:
-    """By ``model_type`` alone: which architecture the file names as well does not matter to transformers."""
+    """The family, by ``model_type`` only: transformers ignores which architecture the file names."""
     kind = fields.take("model_type", None)
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
@@ -177,25 +175,25 @@ def _family(fields: Fields) -> _Family:
                     f"{fields.path}: model_type {kind!r} is {other}; only causal text models are supported"
                 )
         raise ValueError(
-            f"{fields.path}: model_type {kind!r} is not known here; known: {known}. Else {WAY_OUT}"
+            f"{fields.path}: model_type {kind!r} is not supported; supported: {known}. Otherwise {WAY_OUT}"
         )
     return family
 
 
 def _dtype(asked: Any, values: dict[str, Any], checkpoint: Checkpoint) -> np.dtype[Any]:
-    """The type that is asked for; where that is left to the files, the configuration's, else the tensors'."""
+    """The given dtype; for ``"auto"``, the configuration's, else that of the tensors."""
     found = asked
     if asked == "auto":
         found = values.get("dtype") or values.get("torch_dtype") or checkpoint.dtype(checkpoint.first)
     if not isinstance(found, str | None):
         try:
             found = np.dtype(found).name
-        except TypeError:  # PyTorch's
+        except TypeError:  # a PyTorch dtype
             found = str(found)
     name = "float32" if found is None else found.removeprefix("torch.")
     name = _SPELLINGS.get(name, name)
     if name not in _DTYPES:
-        where = f" (by {checkpoint.directory})" if asked == "auto" else ""
+        where = f" (from {checkpoint.directory})" if asked == "auto" else ""
         raise ValueError(f"dtype must be auto or one of {', '.join(_DTYPES)}, not {found!r}{where}")
     dtype: np.dtype[Any] = np.dtype(_DTYPES[name])
     return dtype
@@ -206,7 +204,8 @@ def _limit(asked: int | str | None, values: dict[str, Any], family: _Family, pat
         if family.max_length is None:
             return None
         raise ValueError(
-            f"max_length={asked!r} is for recurrent models; {path} is one with attention: give a number"
+            f"max_length={asked!r} is only for recurrent models, but {path} describes one with attention; "
+            "give a number"
         )
     if asked == "config":
         return stated_max_length(values) or family.max_length or DEFAULT_MAX_LENGTH
@@ -228,6 +227,6 @@ def _check_mesh(mesh: Mesh | None, axis: str | None) -> tuple[Mesh | None, str |
         axis = next((name for name in _TENSOR_AXES if name in mesh.axis_names), None)
     elif axis not in mesh.axis_names:
         raise ValueError(
-            f"tensor_axis={axis!r} is no axis of the mesh, which has {', '.join(mesh.axis_names)}"
+            f"tensor_axis={axis!r} is not an axis of the mesh, which has {', '.join(mesh.axis_names)}"
         )
     return Mesh(mesh.devices, mesh.axis_names), axis

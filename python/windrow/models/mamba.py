@@ -1,4 +1,4 @@
-"""Mamba: a recurrence that chooses, token by token, what to keep.
+"""Mamba: a recurrent model with a selective state space.
 
 Source: Gu and Dao, Mamba: Linear-Time Sequence Modeling with Selective State
 Spaces, 2023; field names and defaults as in the Hugging Face configuration.
@@ -28,7 +28,7 @@ RENAMED = {"backbone.embedding.": "backbone.embeddings."}  # in checkpoints of t
 
 
 class State(NamedTuple):
-    """What a row carries on: its last inputs to the convolution, and the recurrence.
+    """A row's state: the last inputs of the convolution, and the recurrent state.
 
     ``recent``: ``[rows, layers, taps - 1, inner]``; ``memory``: ``float32[rows, layers, inner, size]``.
     """
@@ -51,7 +51,7 @@ class Config(Recurrent):
     wide_residual: bool
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         width, inner, size = (self.width,), (self.inner,), (self.size,)
         at = PREFIX + "layers.{layer}."
         mixer = at + "mixer."
@@ -146,7 +146,7 @@ def _recur(
     positions: jax.Array,
     real: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The recurrence in float32: ``[rows, length, inner]``, and the memory after the last token."""
+    """The recurrence in float32: its outputs, ``[rows, length, inner]``, and the final state."""
     a = -jnp.exp(weights["a_log"].astype(jnp.float32))[None]
 
     def token(memory: jax.Array, now: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""Mamba 2: a recurrence whose state fades by one number per head, computed by chunks.
+"""Mamba 2: a recurrence whose state decays by one number per head, computed in chunks.
 
 Source: Dao and Gu, Transformers are SSMs, 2024; field names and defaults as in the
 Hugging Face configuration.
@@ -8,8 +8,8 @@ Hugging Face configuration.
                  state   = exp(dt * a) * state + dt * u b^T        one state [head_dim, size] per head
                  x       = x + out(norm((state c + d * u) * silu(gate)))
 
-Within a chunk every token reads those before it directly, as attention does; from chunk
-to chunk the state goes on.
+Within a chunk each token reads the earlier ones directly, as in attention; the state is
+carried from chunk to chunk.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ _CHUNK = 64
 
 
 class State(NamedTuple):
-    """What a row carries on: its last inputs to the convolution, and the recurrence.
+    """A row's state: the last inputs of the convolution, and the recurrent state.
 
     ``recent``: ``[rows, layers, taps - 1, mixed]``; ``memory``: ``float32[rows, layers, heads,
     head_dim, size]``.
@@ -69,7 +69,7 @@ class Config(Recurrent):
         return self.inner + 2 * self.groups * self.size
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         width, inner, heads = (self.width,), (self.inner,), (self.heads,)
         at = PREFIX + "layers.{layer}."
         mixer = at + "mixer."
@@ -155,7 +155,7 @@ def read_config(fields: Fields) -> Config:
 
 
 def _read_limit(fields: Fields) -> tuple[float, float]:
-    """The least and the most that dt may be; infinity has a spelling of its own in JSON."""
+    """The bounds of dt; infinity has a special spelling in JSON."""
     stated = fields.take("time_step_limit", [0.0, float("inf")])
     try:
         least, most = (float(each["__float__"] if isinstance(each, Mapping) else each) for each in stated)

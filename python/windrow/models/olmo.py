@@ -25,10 +25,10 @@ PREFIX, IGNORED = llama.PREFIX, llama.IGNORED
 
 @dataclass(frozen=True, kw_only=True)
 class Config(llama.Config):
-    """What the computation depends on."""
+    """The configuration."""
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         tree, at, width = super().leaves(), PREFIX + "layers.{layer}.", (self.width,)
         layers = tree["layers"]
         del layers["attention_norm"], layers["mlp_norm"]
@@ -49,7 +49,7 @@ class Config(llama.Config):
 
 
 def read_config(fields: Fields) -> Config:
-    """The configuration of either."""
+    """The configuration of either model."""
     shared = llama.read_shared(fields, eps=1e-5)
     bias = fields.flag("attention_bias", False)
     if fields.take("model_type") == "olmo2":
@@ -58,7 +58,7 @@ def read_config(fields: Fields) -> Config:
     layers = shared["layers"]
     kinds = llama.read_kinds(fields, layers) or [SLIDING if (at + 1) % 4 else FULL for at in range(layers)]
     window = fields.take("sliding_window", None) if "sliding_window" in fields else 4096
-    theta = 500_000.0  # of layers with a window whatever the file's own rope_theta, as in transformers
+    theta = 500_000.0  # for layers with a window, regardless of the file's rope_theta, as in transformers
     ropes = read_ropes_by_kind(
         fields, shared["head_dim"], full=fields.take("rope_theta", theta), sliding=theta
     )

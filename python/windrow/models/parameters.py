@@ -1,17 +1,17 @@
 """From tensors in files to a pytree of arrays on devices.
 
-A *leaf* says which tensor it comes from, how the tensor's axes fall into the
-leaf's, and which axis may be divided. Tensors of all layers become one leaf
-with a leading layer axis, so that a model is one ``jax.lax.scan`` over layers
-and compiles as fast with eighty as with two.
+A *leaf* says which tensor it comes from, how the tensor's axes map to the leaf's, and
+which axis may be split. The tensors of all layers become one leaf with a leading layer
+axis, so a model is one ``jax.lax.scan`` over layers, and compile time does not grow with
+the number of layers.
 
     tensor  layers.{layer}.q_proj.weight   [heads * head_dim, width], one per layer
-    leaf    [layers, heads, head_dim, width], divided over heads
+    leaf    [layers, heads, head_dim, width], split over heads
 
-Placement: the mesh's tensor axis divides heads, intermediate width and
-vocabulary wherever it divides them evenly; everything else is whole on every
-device. Each device's piece is read from the files by itself, so that a host
-needs memory for its own devices' pieces of one leaf at a time.
+Placement: the mesh's tensor axis splits heads, intermediate width and vocabulary if their
+sizes are divisible by it; everything else is replicated. Each device's part is read from
+the files separately, so a host only needs memory for its own devices' parts of one leaf
+at a time.
 """
 
 import warnings
@@ -38,16 +38,16 @@ class Leaf:
     """One array of the parameters, and where it is stored.
 
     Attributes:
-        tensor: The tensor's name; with ``{layer}`` in it, one tensor per layer, with ``{expert}``
-            as well, one per layer and expert.
-        axes: For each axis of the stored tensor the axes of the leaf it falls
-            into: ``((heads, head_dim), (width,))`` for ``[heads * head_dim, width]``.
-        split: The stored axis whose first part may be divided over devices. Where there are
-            experts, they are divided instead if the devices divide their number.
-        within: ``(begin, whole)``: the leaf is a part of the stored tensor along ``split``, from
-            ``begin`` on; the whole has the length ``whole``.
-        layers: The layers that have it; ``None`` is all.
-        experts: How many experts there are.
+        tensor: The tensor's name; a name with ``{layer}`` stands for one tensor per layer, one with
+            ``{expert}`` too for one per layer and expert.
+        axes: For each axis of the stored tensor, the leaf's axes it becomes:
+            ``((heads, head_dim), (width,))`` for ``[heads * head_dim, width]``.
+        split: The stored axis whose first part may be split over devices. Experts are split
+            instead if their number is divisible by the number of devices.
+        within: ``(begin, whole)``: the leaf is a slice of the stored tensor along ``split``,
+            from ``begin`` on; the stored axis has the length ``whole``.
+        layers: The layers that have it; ``None`` for all.
+        experts: The number of experts.
     """
 
     tensor: str
@@ -59,7 +59,7 @@ class Leaf:
 
     @property
     def stacked(self) -> int:
-        """How many leading axes count tensors: layers, then experts."""
+        """The number of leading axes that index tensors: layers, then experts."""
         return ("{layer}" in self.tensor) + ("{expert}" in self.tensor)
 
     @property
@@ -76,7 +76,7 @@ class Leaf:
         return stacked + tuple(chain(*self.axes))
 
     def tensors(self, layers: int) -> list[str]:
-        """The names of the tensors it is made of, expert by expert of layer by layer."""
+        """The names of its tensors, layer by layer and within a layer expert by expert."""
         if not self.stacked:
             return [self.tensor]
         experts = range(self.experts)
@@ -90,7 +90,7 @@ class Leaf:
         return tuple(range(layers)) if self.layers is None else self.layers
 
     def spec(self, mesh: Mesh, axis: str | None) -> PartitionSpec:
-        """How the leaf is divided over a mesh."""
+        """How the leaf is split over a mesh."""
         if axis is None:
             return PartitionSpec()
         if self.stacked == 2 and self.experts % mesh.shape[axis] == 0:
@@ -114,9 +114,9 @@ def embeddings(config: Any, embedding: str, norm: str) -> dict[str, Any]:
 
 
 def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ...]) -> None:
-    """Refuses missing, misshapen and superfluous tensors, and those that are not floating point.
+    """Rejects missing and unexpected tensors, wrong shapes, and dtypes that are not floating point.
 
-    Tensors whose names end in one of ``ignored`` may be there, and a head that is tied to the embedding.
+    Tensors whose names end in one of ``ignored`` are allowed, as is a head that is tied to the embedding.
     """
     wanted = set()
     for leaf in jax.tree.leaves(tree):
@@ -126,16 +126,16 @@ def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ..
     for name in sorted(checkpoint.names - wanted):
         if name != _HEAD and not name.endswith(ignored):
             raise ValueError(
-                f"{checkpoint.path(name)}: the tensor {name!r}, {list(checkpoint.shape(name))}, is none that "
-                "this model has; config.json and the checkpoint do not belong together"
+                f"{checkpoint.path(name)}: unexpected tensor {name!r}, {list(checkpoint.shape(name))}; "
+                "config.json and the checkpoint do not match"
             )
 
 
 def settle_head(tree: dict[str, Any], checkpoint: Checkpoint, retie: bool) -> dict[str, Any]:
-    """The tree of a model whose head the configuration ties to the embedding, as the files have it.
+    """The tree of a model with a tied head, adapted to what the files contain.
 
-    As in transformers 5: a head that differs from the embedding is used as it is stored, unless it is tied
-    again after loading; where there is no embedding, the head is it. The first is warned of.
+    As in transformers 5: a stored head that differs from the embedding is used, with a warning, unless it is
+    tied again after loading; if there is no embedding, the head is used for both.
     """
     embedding = tree["embedding"]
     if "head" in tree or _HEAD not in checkpoint.names:
@@ -144,7 +144,7 @@ def settle_head(tree: dict[str, Any], checkpoint: Checkpoint, retie: bool) -> di
         return {**tree, "embedding": replace(embedding, tensor=_HEAD)}
     if _equal(_HEAD, embedding.tensor, checkpoint):
         return tree
-    done = "the embedding is used for both, as by lm_eval" if retie else "each is used as it is stored"
+    done = "the embedding is used for both, as in lm_eval" if retie else "both are used as stored"
     warnings.warn(
         f"{checkpoint.path(_HEAD)}: config.json ties the head to the embedding (tie_word_embeddings), but "
         f"{_HEAD!r} differs from {embedding.tensor!r}; {done}",
@@ -164,15 +164,15 @@ def _equal(one: str, other: str, checkpoint: Checkpoint) -> bool:
 
 def _check_tensor(name: str, shape: tuple[int, ...], checkpoint: Checkpoint) -> None:
     if name not in checkpoint.names:
-        raise ValueError(f"{checkpoint.where()}: the tensor {name!r}, {list(shape)}, is missing")
+        raise ValueError(f"{checkpoint.where()}: tensor {name!r}, {list(shape)}, is missing")
     if (found := checkpoint.shape(name)) != shape:
         raise ValueError(
-            f"{checkpoint.path(name)}: the tensor {name!r} must have shape {list(shape)} by config.json, "
-            f"not {list(found)}"
+            f"{checkpoint.path(name)}: tensor {name!r} must have shape {list(shape)} according to "
+            f"config.json, not {list(found)}"
         )
     if not checkpoint.is_float(name):
         raise ValueError(
-            f"{checkpoint.path(name)}: the tensor {name!r} must be floating point (F32, BF16, F16 or F64), "
+            f"{checkpoint.path(name)}: tensor {name!r} must be floating point (F32, BF16, F16 or F64), "
             f"not {checkpoint.dtype(name)}"
         )
 
@@ -180,7 +180,7 @@ def _check_tensor(name: str, shape: tuple[int, ...], checkpoint: Checkpoint) -> 
 def place(
     tree: Any, checkpoint: Checkpoint, layers: int, dtype: np.dtype, mesh: Mesh | None, axis: str | None
 ) -> Any:
-    """The tree with each leaf read, cast to ``dtype`` and put where it belongs."""
+    """The tree with each leaf read, cast to ``dtype`` and placed on its devices."""
 
     def array(leaf: Leaf) -> jax.Array:
         shape = leaf.shape(layers)

@@ -1,7 +1,7 @@
 """Phi-3 and Phi-4.
 
-Llama with queries, keys and values in one matrix, gate and up in another, a window
-that all layers may have, and maybe only a part of each head rotated. Source: Abdin et
+Llama with queries, keys and values in one matrix, gate and up in another, an optional
+window for all layers, and optionally only part of each head rotated. Source: Abdin et
 al., Phi-3 Technical Report, 2024; field names and defaults as in the Hugging Face
 configuration.
 """
@@ -21,7 +21,7 @@ _LONG = ("longrope", "su", "yarn")
 
 @dataclass(frozen=True, kw_only=True)
 class Config(llama.Config):
-    """What the computation depends on."""
+    """The configuration."""
 
     def attention_leaves(self, at: str) -> dict[str, Leaf]:
         """Queries, keys and values are stored as one concatenated tensor."""

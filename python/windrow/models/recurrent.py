@@ -1,11 +1,11 @@
-"""What recurrent models share: a state that goes from chunk to chunk, and one scan over the layers.
+"""What recurrent models share: a state carried from chunk to chunk, and one scan over the layers.
 
     x = embed(tokens)
     each layer:  state, x = block(state, x)
     logits = head(norm(x))
 
-The numbers do not depend on how a row is cut into chunks. A row begins anew at position 0,
-so rows may be packed; where the segment id is 0 nothing moves. ``apply`` is ``step`` from
+Results do not depend on how a row is cut into chunks. The state is reset at position 0,
+so rows may be packed; padding (segment id 0) leaves it unchanged. ``apply`` is ``step`` from
 the empty state.
 
 Parameters: ``embedding [vocab, width]``, ``layers`` (every leaf with a leading layer
@@ -29,7 +29,7 @@ Weights = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrent(ABC):
-    """What the computation depends on; sizes are counts."""
+    """The configuration; sizes are counts."""
 
     vocab: int
     width: int
@@ -39,7 +39,7 @@ class Recurrent(ABC):
 
     @abstractmethod
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
 
     @abstractmethod
     def init_state(self, params: Weights, rows: int) -> Any:
@@ -52,12 +52,12 @@ class Recurrent(ABC):
         """One layer over ``x``, ``[rows, length, width]``: its output, and its state after the last token."""
 
     def embed(self, params: Weights, tokens: jax.Array) -> jax.Array:
-        """What the first layer takes."""
+        """The first layer's input."""
         embedded: jax.Array = params["embedding"][tokens]
         return embedded
 
     def finish(self, params: Weights, x: jax.Array) -> jax.Array:
-        """What the head takes."""
+        """The head's input."""
         return rms_norm(x, params["norm"], self.eps)
 
     def logits(self, params: Weights, picked: jax.Array) -> jax.Array:
@@ -65,7 +65,7 @@ class Recurrent(ABC):
         return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
 
     def language_model(self, params: Weights, max_length: int | None) -> LanguageModel:
-        """The functions; ``max_length`` is a choice, not a need."""
+        """The functions; ``max_length`` is optional."""
         return LanguageModel(
             params,
             apply=partial(apply, self),
@@ -87,7 +87,7 @@ def apply(
 def hidden(
     config: Recurrent, params: Weights, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
 ) -> jax.Array:
-    """What the head takes, ``[rows, length, width]``."""
+    """The head's input, ``[rows, length, width]``."""
     state = config.init_state(params, tokens.shape[0])
     return step(config, params, state, tokens, positions, segment_ids)[1]
 
@@ -100,7 +100,7 @@ def step(
     positions: jax.Array,
     segment_ids: jax.Array,
 ) -> tuple[Any, jax.Array]:
-    """The state after these tokens, and what the head takes for them."""
+    """The state after these tokens, and the head's input for them."""
     real = segment_ids > 0
 
     def layer(x: jax.Array, scanned: tuple[Weights, Any]) -> tuple[jax.Array, Any]:
@@ -115,20 +115,20 @@ def step(
 def convolve(
     weights: Weights, recent: jax.Array, u: jax.Array, positions: jax.Array, real: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """A causal convolution of each feature by itself, over the real tokens of a segment only.
+    """A causal depthwise convolution over the real tokens of each segment.
 
     The real tokens are first packed after ``recent``, so that the token
     ``k`` before a token stands ``k`` places before it whatever padding there was.
 
     Args:
-        weights: ``conv``, ``[features, 1, taps]``, and maybe ``conv_bias``, ``[features]``.
-        recent: The last inputs before, ``[rows, taps - 1, features]``.
+        weights: ``conv``, ``[features, 1, taps]``, and optionally ``conv_bias``, ``[features]``.
+        recent: The last inputs before these, ``[rows, taps - 1, features]``.
         u: The inputs, ``[rows, length, features]``.
-        positions: Where each token stands in its segment, ``int32[rows, length]``.
-        real: Which tokens are no padding, ``bool[rows, length]``.
+        positions: Each token's position in its segment, ``int32[rows, length]``.
+        real: Which tokens are not padding, ``bool[rows, length]``.
 
     Returns:
-        The outputs, and the last inputs now.
+        The outputs, and the new last inputs.
     """
     kept = recent.shape[1]
     place = jnp.where(real, kept + jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, kept + real.shape[1])
@@ -170,11 +170,11 @@ class Paths(NamedTuple):
     """How each token's contribution decays on its way to later tokens of a chunk.
 
     Attributes:
-        since: Logarithm of what is left, at each token, of the state before the chunk:
+        since: The log of the state's decay from the chunk's start to each token:
             ``float32[rows, heads, size]``.
-        between: The same of what the token of the last axis leaves, ``float32[rows, heads, size, size]``.
-        carried: Tokens whose segment began before the chunk, ``bool[rows, 1, size]``.
-        reached: Tokens of the last axis that a token is reached by, ``bool[rows, 1, size, size]``.
+        between: The log of the decay from the token of the last axis, ``float32[rows, heads, size, size]``.
+        carried: Which tokens' segments began before the chunk, ``bool[rows, 1, size]``.
+        reached: Which tokens of the last axis reach each token, ``bool[rows, 1, size, size]``.
     """
 
     since: jax.Array
@@ -189,7 +189,7 @@ def paths(fading: jax.Array, first: jax.Array) -> Paths:
     Sums are taken along each path and never subtracted: slow fading after fast fading stays exact.
 
     Args:
-        fading: Logarithms of what each token leaves of the state before it, ``float32[rows, size, heads]``;
+        fading: The log of each token's decay of the state before it, ``float32[rows, size, heads]``;
             0 for padding.
         first: Which tokens begin a segment, ``bool[rows, size]``.
     """

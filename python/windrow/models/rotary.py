@@ -1,4 +1,4 @@
-"""Rotary position embeddings: pairs of features turned by an angle that grows with the position.
+"""Rotary position embeddings: pairs of features rotated by an angle that grows with the position.
 
 Feature ``i`` of the first half of the turned features and feature ``i`` of their second
 half are one pair, turned by ``position * frequency[i]``. The remaining features
@@ -28,11 +28,11 @@ class Rope(NamedTuple):
     """A rotary embedding.
 
     Attributes:
-        frequencies: One for each pair of features.
-        scale: What cosines and sines are multiplied with.
-        grows_after: Segments of more tokens than this have frequencies of their own.
-        grown: Those frequencies, from the length of a token's segment, ``float32[rows, length, 1]``,
-            to ``float32[..., pairs]``.
+        frequencies: One per pair of features.
+        scale: The factor for cosines and sines.
+        grows_after: Segments longer than this have their own frequencies.
+        grown: Computes those frequencies from the length of each token's segment,
+            ``float32[rows, length, 1]``, as ``float32[..., pairs]``.
     """
 
     frequencies: tuple[float, ...]
@@ -42,7 +42,7 @@ class Rope(NamedTuple):
 
 
 def still(pairs: int) -> Rope:
-    """The embedding that turns nothing, for layers without positions."""
+    """The embedding that rotates nothing, for layers without positions."""
     return Rope((0.0,) * pairs)
 
 
@@ -58,7 +58,7 @@ def rotation(rope: Rope, positions: jax.Array, segment_ids: jax.Array) -> tuple[
 
 
 def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turns the first features of ``x``, ``[rows, heads, length, head_dim]``, in float32."""
+    """Rotates the first features of ``x``, ``[rows, heads, length, head_dim]``, in float32."""
     cosine, sine = turn
     pairs = cosine.shape[-1]
     first, second, rest = jnp.split(x.astype(jnp.float32), [pairs, 2 * pairs], axis=-1)
@@ -67,7 +67,7 @@ def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 
 class _Model(NamedTuple):
-    """What kinds of scaling are computed from."""
+    """The settings that scaling is computed from."""
 
     path: Any
     theta: float
@@ -87,7 +87,7 @@ class _Model(NamedTuple):
         return value
 
     def ratio(self) -> float:
-        """The factor, or where it is null the model's length by its first training length."""
+        """The factor; if null, the model's length divided by its original training length."""
         if self.settings.get("factor") is not None:
             return self.number("factor")
         return self.length / self.number("original_max_position_embeddings")
@@ -118,14 +118,14 @@ def read_rope(
 
     Args:
         fields: The configuration.
-        head_dim: Features of a head.
+        head_dim: Features per head.
         theta: The family's default base.
-        partial: Whether the family can leave the last features of a head unturned.
-        settings: The settings themselves, where the family has its own way of writing them.
-        nested: Whether there are several, each for layers of one kind.
+        partial: Whether the family can leave the last features of a head unrotated.
+        settings: The settings, if the family writes them in its own way.
+        nested: Whether there are several embeddings, one per kind of layer.
 
     Raises:
-        ValueError: A kind of scaling or a setting that is not known here.
+        ValueError: A kind of scaling or a setting is not supported.
     """
     given = dict(read_settings(fields) if settings is None else settings)
     base = given.pop("rope_theta", None) or fields.take("rope_theta", None) or theta
@@ -140,20 +140,20 @@ def read_rope(
     part = fields.take("partial_rotary_factor", 1.0) if part is None and not nested else part or 1.0
     if not partial and kind not in ("default", "proportional") and float(part) != 1.0:
         raise ValueError(
-            f"{fields.path}: a rope partial_rotary_factor other than 1 is not known here; {WAY_OUT}"
+            f"{fields.path}: a rope partial_rotary_factor other than 1 is not supported; {WAY_OUT}"
         )
     dim = int(head_dim * part) if partial else head_dim
     length = fields.positions
     _set_original_length(fields, given, length, nested)
     if nested:
-        given.pop("truncate", None)  # transformers looks for it beside the layers' settings
+        given.pop("truncate", None)  # transformers looks for it next to the layers' settings
     return _KINDS[kind](
         _Model(fields.path, float(base), head_dim, dim, length, given | {"kind": kind, "part": part})
     )
 
 
 def read_settings(fields: Fields) -> Mapping[str, Any]:
-    """What ``rope_scaling`` or else ``rope_parameters`` holds."""
+    """The contents of ``rope_scaling``, else of ``rope_parameters``."""
     found = []
     for name in ("rope_scaling", "rope_parameters"):
         value = fields.take(name, None) or {}
@@ -164,7 +164,7 @@ def read_settings(fields: Fields) -> Mapping[str, Any]:
 
 
 def _set_original_length(fields: Fields, settings: dict[str, Any], length: int, nested: bool) -> None:
-    """The first training length: the file's own field, else the setting, else the model's length."""
+    """The original training length: the file's own field, else the setting, else the model's length."""
     name = "original_max_position_embeddings"
     stated = None if nested else fields.take(name, None)
     settings[name] = stated or settings.get(name) or length
@@ -179,7 +179,7 @@ def _linear(model: _Model) -> Rope:
 
 
 def _proportional(model: _Model) -> Rope:
-    """Only the quickest pairs turn, at the speed they have in the whole head."""
+    """Only the fastest pairs rotate, at the frequencies they have in the whole head."""
     pairs = int(float(model.settings["part"]) * model.head_dim // 2)
     turns = _powers(model.theta, model.head_dim)
     turns[pairs:] = 0
@@ -187,7 +187,7 @@ def _proportional(model: _Model) -> Rope:
 
 
 def _dynamic(model: _Model) -> Rope:
-    """A base that grows with a segment that is longer than the model's length."""
+    """The base grows with segments longer than the model's length."""
     factor, dim, length = model.number("factor"), model.dim, model.length
 
     def grown(lengths: jax.Array) -> jax.Array:
@@ -199,7 +199,7 @@ def _dynamic(model: _Model) -> Rope:
 
 
 def _yarn(model: _Model) -> Rope:
-    """Slows the pairs that turn rarely within the first training length, by a ramp over the pairs."""
+    """Slows the pairs that rotate rarely within the original training length, by a ramp over the pairs."""
     settings, factor, dim = model.settings, model.ratio(), model.dim
     original = model.number("original_max_position_embeddings")
 
@@ -227,7 +227,7 @@ def _mscale(factor: float, mscale: float = 1) -> float:
 
 
 def _longrope(model: _Model) -> Rope:
-    """Each pair has a factor, and another in segments longer than the first training length."""
+    """Each pair has a factor, and another in segments longer than the original training length."""
     original, plain = model.number("original_max_position_embeddings"), model.plain()
     scale, ratio = model.settings.get("attention_factor"), model.ratio()
     if scale is None:
@@ -251,7 +251,7 @@ def _factors(model: _Model, name: str, pairs: int) -> np.ndarray:
 
 
 def _llama3(model: _Model) -> Rope:
-    """Slows waves that are long beside the first training length, leaves short ones, and blends between."""
+    """Scales down low frequencies relative to the original training length, and blends towards high ones."""
     plain = model.plain()
     factor, low, high, original = (
         model.number(name)

@@ -34,7 +34,7 @@ def read_config(fields: Fields) -> Config:
 
 
 def _read_turned(fields: Fields, layers: int) -> list[bool]:
-    """Which layers have positions, contrary to what the field's name says."""
+    """Which layers have positions: despite the field's name, those marked 1."""
     stated = fields.take("no_rope_layers", None)
     if stated is None:
         every = fields.size("no_rope_layer_interval", 4)

@@ -1,7 +1,7 @@
-"""xLSTM: a matrix memory with exponential gates, computed by chunks.
+"""xLSTM: a matrix memory with exponential gates, computed in chunks.
 
 Source: Beck et al., xLSTM, 2024, and xLSTM 7B, 2025; field names and defaults as in the
-Hugging Face configuration, both ways of storing weights (``weight_mode``).
+Hugging Face configuration; both ways of storing weights (``weight_mode``) are read.
 
     each layer:  x = x + out(sigmoid(o) * norm(memory of q, k, v by gates i, f))
                  x = x + down(silu(gate(norm(x))) * up(norm(x)))
@@ -10,8 +10,8 @@ Hugging Face configuration, both ways of storing weights (``weight_mode``).
                  c' = exp(log f + m - m') c + exp(i - m') k v^T         n' likewise, without v
                  h  = q c' / (max(|q n'|, exp(-m')) + eps)
 
-Within a chunk every token reads those before it directly, as attention does; from chunk
-to chunk the memory goes on.
+Within a chunk each token reads the earlier ones directly, as in attention; the memory is
+carried from chunk to chunk.
 """
 
 from collections.abc import Mapping
@@ -34,10 +34,10 @@ _NOTHING = -1e30
 
 
 class Memory(NamedTuple):
-    """What a row carries on in float32.
+    """A row's state, in float32.
 
     ``c``: ``[rows, layers, heads, qk, v]``; ``n``: ``[rows, layers, heads, qk]``; ``m``:
-    ``[rows, layers, heads]``, the logarithm that both are scaled by.
+    ``[rows, layers, heads]``, the log of the scale of both.
     """
 
     c: jax.Array
@@ -60,7 +60,7 @@ class Config(Recurrent):
     fused: bool
 
     def leaves(self) -> dict[str, Any]:
-        """Where each parameter is stored, how it is shaped and what may be divided."""
+        """Each parameter's stored name, its shape and the axis that may be split."""
         at, width, heads, v = PREFIX + "blocks.{layer}.", (self.width,), (self.heads,), (self.heads, self.v)
         layers = {
             "norm": Leaf(at + "norm_mlstm.weight", (width,)),
@@ -90,7 +90,7 @@ class Config(Recurrent):
     def _maps(
         self, at: str, maps: Mapping[str, tuple[str, tuple[int, ...]]], fused: str, bias: bool
     ) -> dict[str, Leaf]:
-        """Linear maps of one input, each by itself or all in one tensor."""
+        """Linear maps of one input, stored separately or in one tensor."""
         found, begin = {}, 0
         sizes = {name: (axes[0] * axes[1] if len(axes) > 1 else axes[0]) for name, (_, axes) in maps.items()}
         for name, (stored, axes) in maps.items():
@@ -218,7 +218,7 @@ def _recur(
     path = paths(f, first)
     i = jnp.where(real[:, None], jnp.moveaxis(i, 1, 2), _NOTHING)
     left = jnp.where(path.reached, path.between + i[:, :, None], _NOTHING)
-    # A segment that begins in the chunk begins with m = 0, which then fades as any other.
+    # A segment that begins in the chunk starts with m = 0, which then decays as usual.
     begun = jnp.where(
         path.reached & first[:, None, None], path.between + jnp.moveaxis(f, 1, 2)[:, :, None], _NOTHING
     )
