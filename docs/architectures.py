@@ -60,9 +60,9 @@ def table():
 
 
 def main():
-    page = DOCS / "support.md"
+    page, made = DOCS / "support.md", table()
     before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + BEGIN + table() + END + rest.partition(END)[2])
+    page.write_text(before + BEGIN + made + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":
