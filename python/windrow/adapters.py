@@ -1,7 +1,6 @@
-"""Models of other libraries as a :class:`windrow.LanguageModel`, where that takes more than two lines.
+"""Wraps models of other libraries as a :class:`windrow.LanguageModel`, if that takes more than two lines.
 
-Nothing here imports Flax or Equinox by itself: what a function needs of them is imported when a module of
-theirs is passed in.
+Flax and Equinox are imported only when one of their modules is passed in.
 """
 
 import inspect
@@ -19,7 +18,7 @@ Cache = Any
 
 
 def causal_mask(positions: jax.Array, segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array:
-    """The mask of a batch, with an axis for heads: what attention of most libraries takes.
+    """The attention mask of a batch, with an axis for heads, as most libraries take it.
 
     Args:
         positions: ``int32[rows, length]``.
@@ -27,9 +26,9 @@ def causal_mask(positions: jax.Array, segment_ids: jax.Array, reach: jax.Array |
         reach: ``int32[rows, length]`` of tree rows, as for :func:`windrow.visible`.
 
     Returns:
-        ``bool[rows, 1, length, length]``: whether the token of the third axis sees that of the last. It
-        sees those of its own segment at no later position; in tree rows, those that reach it. Every token
-        sees itself.
+        ``bool[rows, 1, length, length]``: whether the token of the third axis sees that of the last axis.
+        A token sees itself and the earlier tokens of its segment; in tree rows, itself and the earlier
+        tokens that reach it.
 
     >>> causal_mask(jnp.array([[0, 1, 0]]), jnp.array([[1, 1, 2]]))[0, 0].astype(int)
     Array([[1, 0, 0],
@@ -49,24 +48,24 @@ def cached(
     call: Callable[..., tuple[jax.Array, Cache]],
     rewind: Callable[[Cache, jax.Array], Cache],
 ) -> dict[str, Callable[..., Any]]:
-    """A cache with one write index for all rows, as the state of rows that differ in length.
+    """Turns a cache with one write index for all rows into a state for rows that differ in length.
 
-    Each row gets a cache of its own, which ``jax.vmap`` runs the model over. After each chunk the write
-    index is set back to the row's real tokens, so that padding behind them is overwritten next.
+    Each row gets its own cache, and ``jax.vmap`` runs the model over the rows. After each chunk, the write
+    index is set back to the row's number of real tokens, so the next chunk overwrites the padding.
 
     Args:
-        empty: ``empty(params, length)`` gives a cache of batch size 1 with room for ``length`` tokens.
-        call: ``call(params, cache, tokens, positions, mask)`` gives logits, ``[1, columns, vocab]``, and the
-            cache after ``tokens``, which it wrote at the write index. Tokens and positions are ``int32[1,
+        empty: ``empty(params, length)`` returns a cache of batch size 1 with room for ``length`` tokens.
+        call: ``call(params, cache, tokens, positions, mask)`` returns logits, ``[1, columns, vocab]``, and
+            the cache after writing ``tokens`` at the write index. Tokens and positions are ``int32[1,
             columns]``. ``mask`` is a function of the cache's length: ``mask(length)`` is ``bool[1, columns,
             length]``, whether a token sees a slot.
-        rewind: ``rewind(cache, index)`` gives the cache with its write index at ``index``, an ``int32``.
+        rewind: ``rewind(cache, index)`` returns the cache with its write index at ``index``, an ``int32``.
 
     Returns:
         ``init_state`` and ``step`` for :class:`windrow.LanguageModel`: ``LanguageModel(params, apply,
         max_length, **cached(empty, call, rewind))``. Rows of such a state cannot be packed.
 
-    A cache of token ids, and logits that are one-hot for the sum of all tokens so far:
+    A cache of token ids, with one-hot logits at the sum of all tokens so far:
 
     >>> def empty(params, length):
     ...     return {"seen": jnp.zeros((1, length), jnp.int32), "index": jnp.int32(0)}
@@ -107,11 +106,11 @@ def cached(
 
 
 def from_nnx(module: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
-    """A Flax NNX module, in evaluation mode; the module itself stays as it is.
+    """Wraps a Flax NNX module, on a copy in evaluation mode.
 
-    Its ``__call__`` gives logits, or an object with ``logits``. It is given those of ``tokens``,
-    ``positions``, ``segment_ids``, ``reach`` and ``mask`` (see :func:`causal_mask`) that it has parameters
-    for; its first parameter gets the tokens, whatever its name. What it stores while it runs is dropped.
+    Its ``__call__`` returns logits, or an object with ``logits``. Its first parameter gets the tokens,
+    whatever its name. Parameters named ``positions``, ``segment_ids``, ``reach`` and ``mask`` (see
+    :func:`causal_mask`) get those arrays. Anything the module stores while it runs is dropped.
 
     Args:
         module: An ``nnx.Module``.
@@ -132,11 +131,11 @@ def from_nnx(module: Any, *, max_length: int | None = None, **parts: Any) -> Lan
 
 
 def from_linen(module: Any, variables: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
-    """A Flax Linen module and its variables; its ``__call__`` is called as that of :func:`from_nnx`.
+    """Wraps a Flax Linen module and its variables; ``__call__`` gets the same arrays as in :func:`from_nnx`.
 
     Args:
-        module: A ``flax.linen.Module``; dropout must be off by its own fields.
-        variables: What ``module.init`` returned.
+        module: A ``flax.linen.Module``; its fields must turn dropout off.
+        variables: The result of ``module.init``.
         max_length: As for :class:`windrow.LanguageModel`; ``parts`` likewise.
         parts: ``hidden``, ``head``, ``init_state``, ``step``.
     """
@@ -148,9 +147,9 @@ def from_linen(module: Any, variables: Any, *, max_length: int | None = None, **
 
 
 def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
-    """An Equinox module that is written for one row, in inference mode.
+    """Wraps an Equinox module that is written for one row, in inference mode.
 
-    Its ``__call__`` is called as that of :func:`from_nnx`, but under ``jax.vmap``: without the axis of rows.
+    ``__call__`` gets the same arrays as in :func:`from_nnx`, but under ``jax.vmap``: without the row axis.
 
     Args:
         module: An ``eqx.Module``.
@@ -173,7 +172,7 @@ def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) ->
 
 
 GIVEN = ("positions", "segment_ids", "reach", "mask")
-"""What a module is given by name, besides the tokens."""
+"""Arrays that a module gets by name, besides the tokens."""
 
 
 def _calling(module: Callable[..., Any]) -> tuple[str, ...]:
@@ -183,7 +182,7 @@ def _calling(module: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _applied(names: tuple[str, ...], bound: Callable[[Any], Callable[..., Any]]) -> Callable[..., jax.Array]:
-    """``apply``, with a parameter ``reach`` where the module can follow it."""
+    """``apply``, with a parameter ``reach`` if the module can use it."""
 
     def run(params: Any, tokens: jax.Array, given: dict[str, Any]) -> jax.Array:
         if "mask" in names:
