@@ -9,10 +9,29 @@ const HUGE_PAGE: usize = 1 << 21;
 /// there misses the table of pages. Memory that is never touched costs nothing.
 pub(crate) fn zeroed(count: usize) -> Vec<u64> {
     let memory = vec![0u64; count];
+    ask_for_huge_pages(&memory);
+    memory
+}
+
+/// An empty vector with room for `count` elements, in huge pages as [`zeroed`] is.
+pub(crate) fn room_for<T>(count: usize) -> Vec<T> {
+    let memory = Vec::with_capacity(count);
+    ask_for_huge_pages(&memory);
+    memory
+}
+
+/// The elements of an iterator in memory as [`room_for`] gives it.
+pub(crate) fn collected<T>(elements: impl ExactSizeIterator<Item = T>) -> Vec<T> {
+    let mut memory = room_for(elements.len());
+    memory.extend(elements);
+    memory
+}
+
+fn ask_for_huge_pages<T>(memory: &Vec<T>) {
     #[cfg(target_os = "linux")]
     {
         let begin = memory.as_ptr() as usize;
-        let end = begin + count * size_of::<u64>();
+        let end = begin + memory.capacity() * size_of::<T>();
         let (first, last) = (begin.next_multiple_of(HUGE_PAGE), end / HUGE_PAGE * HUGE_PAGE);
         if first < last {
             // SAFETY: whole pages of an allocation; advice does not change what they hold.
@@ -20,7 +39,8 @@ pub(crate) fn zeroed(count: usize) -> Vec<u64> {
             unsafe { libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_HUGEPAGE) };
         }
     }
-    memory
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
 }
 
 /// Asks for the cache line of `elements[index]`, where there is one, without

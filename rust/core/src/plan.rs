@@ -361,6 +361,12 @@ impl<'plan> Batch<'plan> {
         start..start + self.plan.lengths[segment] as usize - self.plan.own(segment)
     }
 
+    /// Those of these rows that hold a segment: filler stands behind them.
+    pub(crate) fn filled(&self, rows: Range<usize>) -> Range<usize> {
+        let filled = self.plan.statistics.rows.saturating_sub(self.first_row).min(self.rows);
+        rows.start..rows.end.min(filled).max(rows.start)
+    }
+
     /// The segments in these rows, by row, start and number.
     pub fn segments(&self, rows: Range<usize>) -> &'plan [u32] {
         let members = &self.plan.members;

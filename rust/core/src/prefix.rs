@@ -19,8 +19,11 @@
 //! parent      [2, −1, −1, 2, −1]        whose
 //! ```
 
+mod entry;
+mod few;
 mod order;
 mod rows;
+mod sort;
 
 pub use order::prefix_order;
 pub(crate) use rows::{Branch, Packed, Places, branches};

@@ -37,6 +37,7 @@ impl Path {
 }
 
 /// Which pick each position of a row is.
+#[derive(Default)]
 pub(super) struct Picks {
     /// The row that a position was last picked in, counted from 1, and the number of the pick.
     of_position: Vec<(u32, i32)>,
@@ -46,9 +47,12 @@ pub(super) struct Picks {
 }
 
 impl Picks {
-    /// None yet, for rows of `length`.
-    pub(super) fn new(length: usize) -> Self {
-        Picks { of_position: vec![(0, 0); length], row: 0, count: 0 }
+    /// Begins anew, for rows of `length`. What earlier rows left behind is never taken for a later one's.
+    pub(super) fn begin(&mut self, length: usize) {
+        self.count = 0;
+        if self.of_position.len() < length {
+            self.of_position.resize(length, (0, 0));
+        }
     }
 
     /// Goes on to another row.

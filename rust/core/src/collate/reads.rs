@@ -125,9 +125,10 @@ impl<'a> Scores<'a> {
     }
 
     /// How many picks and reads a group has.
-    fn count(&self, batch: Batch, rows: Range<usize>) -> Result<(usize, usize)> {
+    fn count(&self, batch: Batch, rows: Range<usize>, picks: &mut Picks) -> Result<(usize, usize)> {
+        let rows = batch.filled(rows);
         if self.plan.has_trees() {
-            return self.count_in_trees(batch, rows);
+            return self.count_in_trees(batch, rows, picks);
         }
         let (mut picks, mut reads) = (0, 0);
         for shared in rows.flat_map(|row| batch.shared(row)) {
@@ -138,9 +139,9 @@ impl<'a> Scores<'a> {
         Ok((picks, reads))
     }
 
-    fn count_in_trees(&self, batch: Batch, rows: Range<usize>) -> Result<(usize, usize)> {
-        let (mut picks, mut path) = (Picks::new(batch.length), Path::default());
-        let mut reads = 0;
+    fn count_in_trees(&self, batch: Batch, rows: Range<usize>, picks: &mut Picks) -> Result<(usize, usize)> {
+        let (mut path, mut reads) = (Path::default(), 0);
+        picks.begin(batch.length);
         for row in rows {
             picks.next_row();
             for &segment in batch.segments(row..row + 1) {
@@ -184,8 +185,9 @@ pub fn reads(
     check_size("pick_index", out.pick_index.len(), count * pick_capacity, "as many for each group")?;
     check_size("read_pick", out.read_pick.len(), count * read_capacity, "as many for each group")?;
     check_size("read_target", out.read_target.len(), out.read_pick.len(), "as many as read_pick")?;
+    let mut seen = Picks::default();
     for (index, rows) in groups.each().enumerate() {
-        let (picks, reads) = scores.count(batch, rows.clone())?;
+        let (picks, reads) = scores.count(batch, rows.clone(), &mut seen)?;
         check_capacity("pick_capacity", pick_capacity, picks)?;
         check_capacity("read_capacity", read_capacity, reads)?;
         let of_group = |capacity: usize| index * capacity..(index + 1) * capacity;
@@ -195,9 +197,9 @@ pub fn reads(
             targets: Cursor::new("read_capacity", &mut out.read_target[of_group(read_capacity)]),
         };
         if batch.plan().has_trees() {
-            group.add_trees(batch, rows, scores, sequences)?;
+            group.add_trees(batch, batch.filled(rows), scores, sequences, &mut seen)?;
         } else {
-            for (local_row, row) in rows.enumerate() {
+            for (local_row, row) in batch.filled(rows).enumerate() {
                 for shared in batch.shared(row) {
                     let first = local_row * batch.length + batch.span(shared[0]).start;
                     group.add(first, shared, scores, sequences)?;
@@ -255,8 +257,10 @@ impl Group<'_> {
         rows: Range<usize>,
         scores: Scores,
         sequences: Sequences,
+        picks: &mut Picks,
     ) -> Result<()> {
-        let (mut picks, mut path) = (Picks::new(batch.length), Path::default());
+        let mut path = Path::default();
+        picks.begin(batch.length);
         for (local_row, row) in rows.enumerate() {
             picks.next_row();
             let first = local_row * batch.length;
@@ -352,13 +356,13 @@ pub fn read_capacities(
     for segment in 0..plan.lengths().len() {
         sequence_begin(plan, offsets, segment as u32)?;
     }
-    let mut first_batch = 0;
+    let (mut first_batch, mut seen) = (0, Picks::default());
     for (shape, slots) in plan.shapes().zip(out.chunks_exact_mut(2)) {
         let mut most = (0, 0);
         for batch in first_batch..first_batch + shape.batches {
             let batch = plan.batch(batch as i64)?;
             for rows in Groups::new(batch, 0..batch.rows, groups)?.each() {
-                let (picks, reads) = scores.count(batch, rows)?;
+                let (picks, reads) = scores.count(batch, rows, &mut seen)?;
                 most = (most.0.max(picks), most.1.max(reads));
             }
         }

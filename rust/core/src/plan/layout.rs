@@ -1,6 +1,7 @@
 //! From segments to rows, and from rows to batches and back.
 
 use crate::error::{Error, Result};
+use crate::memory::{collected, prefetch, room_for};
 use crate::order::length_order;
 use crate::pack::pack_rows;
 
@@ -9,6 +10,9 @@ use super::shapes::{Run, Stretch, round_up};
 
 /// Lengths are counted in `i32`.
 const LONGEST: i64 = i32::MAX as i64;
+
+/// How far ahead memory is asked for what an order names anywhere.
+const AHEAD: usize = 32;
 
 /// Rows before they are sorted: each holds one segment, or several packed ones.
 pub(super) struct Rows {
@@ -174,7 +178,7 @@ pub(super) fn members(
     rows: &[u32],
     row_count: usize,
     starts: Vec<i32>,
-    order: impl Iterator<Item = u32>,
+    order: impl Iterator<Item = u32> + Clone,
 ) -> Members {
     // Each row's count stands two places on, so that after the running sum the place one on says where the
     // row begins, and, moved on by every segment put there, in the end where it ends.
@@ -187,15 +191,20 @@ pub(super) fn members(
         sum += *end;
         *end = sum;
     }
-    let mut segments = vec![0; rows.len()];
+    let mut segments = collected((0..rows.len() as u32).map(|_| 0));
+    let mut ahead = order.clone().skip(AHEAD);
     for segment in order {
+        ahead.next().inspect(|&later| prefetch(rows, later as usize));
         let slot = &mut ends[rows[segment as usize] as usize + 1];
         segments[*slot as usize] = segment;
         *slot += 1;
     }
     ends.pop();
     for borders in ends.windows(2) {
-        let segments = &mut segments[borders[0] as usize..borders[1] as usize];
+        let (begin, end) = (borders[0] as usize, borders[1] as usize);
+        let later = segments.get(begin + AHEAD..segments.len().min(end + AHEAD)).unwrap_or_default();
+        later.iter().for_each(|&segment| prefetch(&starts, segment as usize));
+        let segments = &mut segments[begin..end];
         let place = |&segment: &u32| (starts[segment as usize], segment);
         if !segments.is_sorted_by_key(place) {
             segments.sort_unstable_by_key(place);
@@ -223,7 +232,7 @@ pub(super) fn batches(
     // Where rows have many segments, each row is looked up once.
     let many = rows.len() / 4 >= row_count;
     let places: Vec<(i32, i32)> = (0..row_count as u32).filter(|_| many).map(place).collect();
-    let mut within = Vec::with_capacity(rows.len());
+    let mut within = room_for(rows.len());
     let batch = |row: u32| {
         let (batch, row) = places.get(row as usize).copied().unwrap_or_else(|| place(row));
         within.push(row);

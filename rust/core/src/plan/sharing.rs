@@ -1,6 +1,7 @@
 //! The segments as they are given: copied once, checked once, and never read again.
 
 use crate::error::{Error, Result};
+use crate::memory::collected;
 
 /// Segments are numbered in `u32` within a plan, and in `i32` outside it.
 const MOST_SEGMENTS: usize = i32::MAX as usize;
@@ -15,7 +16,7 @@ pub(super) fn admit_lengths(lengths: &[i32]) -> Result<Vec<i32>> {
             because: "at the most, so that int32 can number the segments",
         });
     }
-    let copy = lengths.to_vec();
+    let copy = collected(lengths.iter().copied());
     match copy.iter().position(|&length| length < 0) {
         None => Ok(copy),
         Some(index) => Err(Error::Element {

@@ -8,6 +8,7 @@
 //! after the first.
 
 use crate::error::{Error, Result};
+use crate::memory::collected;
 use crate::prefix::{Branch, Packed, Places, branches};
 
 use super::layout;
@@ -101,8 +102,8 @@ pub(super) struct TreeRows {
 pub(super) fn lay(policy: &Policy, lengths: &[i32], prefixes: Prefixes) -> Result<TreeRows> {
     let branches = branches(lengths, prefixes.order, prefixes.shared)?;
     let mut statistics = statistics(lengths, &branches);
-    let order = branches.iter().map(|branch| branch.segment).collect();
-    let shared = branches.iter().map(|branch| branch.shared).collect();
+    let order = collected(branches.iter().map(|branch| branch.segment));
+    let shared = collected(branches.iter().map(|branch| branch.shared));
     let shop = Shop::new(policy, lengths, prefixes.choice)?;
     let chosen = shop.choose(&branches)?;
     let mut packed = Vec::with_capacity(chosen.len());
@@ -124,11 +125,11 @@ pub(super) fn lay(policy: &Policy, lengths: &[i32], prefixes: Prefixes) -> Resul
         order,
         shared,
         choice: prefixes.choice.clone(),
-        own: places.0.iter().map(|place| place.own).collect(),
-        parents: places.0.iter().map(|place| place.parent as i32).collect(), // none is −1
+        own: collected(places.0.iter().map(|place| place.own)),
+        parents: collected(places.0.iter().map(|place| place.parent as i32)), // none is −1
     };
-    let rows = places.0.iter().map(|place| place.row).collect();
-    let starts = places.0.iter().map(|place| place.start).collect();
+    let rows = collected(places.0.iter().map(|place| place.row));
+    let starts = collected(places.0.iter().map(|place| place.start));
     Ok(TreeRows { trees, rows, starts, stretches, position, statistics })
 }
 

@@ -1,13 +1,16 @@
 //! The lexicographic order of segments, and what neighbours share.
 //!
-//! A group of segments that are known to begin alike is compared with one of them,
-//! the *pivot*, from there on. How many tokens a segment has in common with it, on
-//! which side of it the segment stands, and the next two tokens make a number, and
-//! the group is sorted by these numbers. Segments with the same number begin alike
-//! for longer than the group did; they are the groups of the next round. Of
-//! neighbours with different numbers, the numbers tell what they share. So a token
-//! that is found to be shared is not read again, and no comparison of tokens ever
-//! decides between two segments alone.
+//! A *group* is a range of segments that begin with the same `depth` tokens. It is
+//! sorted by the two tokens that follow, which splits it into smaller groups. Where
+//! most of a group stays together, these segments have a longer beginning in common,
+//! and two tokens at a time would be slow: the group is compared with one of its
+//! segments, the *pivot*, instead. How many tokens a segment shares with the pivot,
+//! on which side of it the segment stands, and the next two tokens are its key, and
+//! segments with equal keys are the next groups. Groups of a few segments are
+//! finished at once (see `few`).
+//!
+//! Neighbours with different keys share what the keys say, so no token that is known
+//! to be shared is read again.
 //!
 //! ```text
 //! group       a b c e f    h i    a b c d    a b g    h i        the pivot is a b c d
@@ -16,9 +19,10 @@
 //! shared      0         3           2       0
 //! ```
 //!
-//! The pivot is chosen at random, but the same for the same segments; a segment then
+//! A split by two tokens either halves every group or is followed by one with a
+//! pivot, which is chosen at random, but the same for the same segments. So a segment
 //! takes part in O(log n) rounds, and in far fewer where tokens differ much. Memory
-//! is 16 bytes a segment and 12 for each group that waits.
+//! is 16 bytes a segment and 16 for each group that waits.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -29,12 +33,14 @@ use crate::memory::prefetch;
 use crate::parallel::threads_for;
 use crate::ragged::{Segments, refused_offset};
 
+use super::entry::{EQUAL, Entry};
+use super::few::{FEW, Placed, sort_few};
+use super::sort::sort;
+
 /// Reading this many tokens takes as long as anything else that a round does with a segment.
 const TOKENS_PER_STEP: usize = 8;
 /// Parts of the work for each thread, so that none waits long for another.
 const PARTS_PER_THREAD: usize = 8;
-/// Smaller slices are not worth sorting on several threads.
-const SORTED_ALONE: usize = 1 << 13;
 /// How far ahead a segment's offsets and its tokens are asked for.
 const AHEAD: usize = 16;
 
@@ -83,108 +89,14 @@ fn check(offsets: &[i64]) -> Result<()> {
     if offsets.windows(2).any(bad) { Err(refused_offset(offsets, 0)) } else { Ok(()) }
 }
 
-/// A segment's number below what decides its place in a group, from the top: its
-/// class by the pivot in 32 bits, and the two tokens after what it has in common
-/// with the pivot, 32 bits each.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry(u128);
-
-/// The class of segments that are equal to the pivot. Below it are those that stand
-/// before the pivot, the longer in common the later; above it those behind, the
-/// longer the earlier.
-const EQUAL: u32 = i32::MAX as u32;
-
-impl Entry {
-    fn of(segment: u32) -> Self {
-        Entry(segment.into())
-    }
-
-    /// Compares tokens with the pivot's.
-    fn by(self, tokens: &[i32], pivot: &[i32]) -> Self {
-        let common = common(tokens, pivot);
-        // No token stands for 0, which the least possible one shares: who reads it takes neither for known.
-        let next = |at: usize| tokens.get(at).map_or(0, |&token| token as u32 ^ 1 << 31);
-        let one = next(common);
-        let two = if one == 0 { 0 } else { next(common + 1) };
-        let class = match (tokens.get(common), pivot.get(common)) {
-            (None, None) => return self.equal(),
-            (Some(own), Some(other)) if own > other => u32::MAX - common as u32,
-            (Some(_), None) => u32::MAX - common as u32,
-            _ => common as u32,
-        };
-        self.with(class, one, two)
-    }
-
-    /// As the pivot itself.
-    fn equal(self) -> Self {
-        self.with(EQUAL, 0, 0)
-    }
-
-    fn with(self, class: u32, one: u32, two: u32) -> Self {
-        Entry(u128::from(class) << 96 | u128::from(one) << 64 | u128::from(two) << 32 | self.0 & 0xFFFF_FFFF)
-    }
-
-    fn segment(self) -> usize {
-        self.0 as u32 as usize
-    }
-
-    fn class(self) -> u32 {
-        (self.0 >> 96) as u32
-    }
-
-    /// The tokens after those in common, up to the first that is not known.
-    fn next(self) -> [u32; 2] {
-        [(self.0 >> 64) as u32, (self.0 >> 32) as u32]
-    }
-
-    /// What decides its place, without its number.
-    fn key(self) -> u128 {
-        self.0 >> 32
-    }
-
-    /// How many tokens it has in common with a pivot of `length` tokens.
-    fn common(self, length: u32) -> u32 {
-        match self.class() {
-            EQUAL => length,
-            class => class.min(u32::MAX - class),
-        }
-    }
-
-    /// How many tokens it shares with one of another key.
-    fn shared(self, other: Self, length: u32) -> u32 {
-        let common = self.common(length).min(other.common(length));
-        common + u32::from(self.class() == other.class() && self.next()[0] == other.next()[0])
-    }
-
-    /// How many tokens all that have its key begin with.
-    fn known(self, length: u32) -> u32 {
-        self.common(length) + self.next().map(|token| u32::from(token != 0)).iter().sum::<u32>()
-    }
-}
-
-/// How many first tokens are the same.
-fn common(one: &[i32], other: &[i32]) -> usize {
-    const BLOCK: usize = 16;
-    let most = one.len().min(other.len());
-    let (one, other) = (&one[..most], &other[..most]);
-    if one.first() != other.first() {
-        return 0;
-    }
-    let blocks = one.as_chunks::<BLOCK>().0.iter().zip(other.as_chunks::<BLOCK>().0);
-    let same = |(one, other): &(&[i32; BLOCK], &[i32; BLOCK])| {
-        (0..BLOCK).fold(0, |difference, at| difference | (one[at] ^ other[at])) == 0
-    };
-    let begin = BLOCK * blocks.take_while(same).count();
-    let rest = one[begin..].iter().zip(&other[begin..]);
-    begin + rest.take_while(|(one, other)| one == other).count()
-}
-
 /// Neighbours that begin with the same `depth` tokens and are not sorted yet.
 #[derive(Clone, Copy)]
 struct Group {
     begin: u32,
     end: u32,
     depth: u32,
+    /// Whether they were most of a group that was sorted by the tokens from `depth` on.
+    alike: bool,
 }
 
 impl Group {
@@ -245,7 +157,7 @@ impl Sorter<'_> {
         threads: usize,
     ) -> Vec<Group> {
         let most = if threads == 1 { entries.len() } else { entries.len() / (2 * threads) };
-        let mut large = vec![Group { begin: 0, end: entries.len() as u32, depth: 0 }];
+        let mut large = vec![Group { begin: 0, end: entries.len() as u32, depth: 0, alike: false }];
         let mut small = Vec::new();
         while let Some(group) = large.pop() {
             if group.range().len() <= most {
@@ -268,8 +180,8 @@ impl Sorter<'_> {
         }
     }
 
-    /// Sorts a group by its pivot, writes what those with different keys share, and
-    /// calls `push` for those that have the same.
+    /// Sorts a group by its next tokens or its pivot, writes what those with different keys share,
+    /// finishes the few that have the same key, and calls `push` where these are more.
     #[inline]
     fn split(
         self,
@@ -279,42 +191,65 @@ impl Sorter<'_> {
         threads: usize,
         mut push: impl FnMut(Group),
     ) {
-        let entries = &mut entries[group.range()];
-        let Some(pivot) = pick(entries, group.depth) else { return };
-        let length = self.tokens(pivot, group.depth).len() as u32;
+        let (entries, shared) = (&mut entries[group.range()], &mut shared[group.range()]);
+        let pivot = group.alike.then(|| pick(entries, group.depth));
+        let length = pivot.map_or(0, |pivot| self.tokens(pivot, group.depth).len() as u32);
         self.compare(entries, pivot, group.depth, threads);
         sort(entries, threads);
-        let shared = &mut shared[group.range()];
         let mut begin = 0;
-        for run in entries.chunk_by(|one, next| one.key() == next.key()) {
-            if begin > 0 {
-                let before = entries[begin - 1];
-                shared[begin].write((group.depth + run[0].shared(before, length)) as i32);
+        while let Some(&first) = entries.get(begin) {
+            let end = begin + entries[begin..].iter().take_while(|entry| entry.key() == first.key()).count();
+            let depth = group.depth + first.known(length);
+            (begin..end).for_each(|at| self.foresee(entries, at, depth));
+            if let Some(next) = entries.get(end) {
+                shared[end].write((group.depth + next.shared(first, length)) as i32);
             }
-            let known = group.depth + run[0].known(length);
-            if run[0].class() == EQUAL {
-                shared[begin + 1..begin + run.len()].fill(MaybeUninit::new(known as i32));
+            let (run, shared) = (&mut entries[begin..end], &mut shared[begin + 1..end]);
+            if first.class() == EQUAL {
+                run.sort_unstable_by_key(|entry| entry.segment());
+                shared.fill(MaybeUninit::new(depth as i32));
+            } else if run.len() > FEW {
+                let alike = pivot.is_none() && run.len() > group.range().len() / 2;
+                push(Group {
+                    begin: group.begin + begin as u32,
+                    end: group.begin + end as u32,
+                    depth,
+                    alike,
+                });
             } else if run.len() > 1 {
-                let first = group.begin + begin as u32;
-                push(Group { begin: first, end: first + run.len() as u32, depth: known });
+                self.finish(depth, run, shared);
             }
-            begin += run.len();
+            begin = end;
+        }
+    }
+
+    /// Sorts a few segments.
+    fn finish(self, depth: u32, entries: &mut [Entry], shared: &mut [MaybeUninit<i32>]) {
+        let mut sorted = [Placed::default(); FEW];
+        let segments =
+            entries.iter().map(|entry| (entry.segment() as u32, self.tokens(entry.segment(), depth)));
+        sort_few(segments, &mut sorted);
+        let sorted = &sorted[..entries.len()];
+        entries.iter_mut().zip(sorted).for_each(|(entry, placed)| *entry = Entry::of(placed.segment));
+        for (shared, placed) in shared.iter_mut().zip(&sorted[1..]) {
+            shared.write((depth + placed.shared) as i32);
         }
     }
 
     /// Gives every entry its key.
-    fn compare(self, entries: &mut [Entry], pivot: usize, depth: u32, threads: usize) {
-        let tokens = self.tokens(pivot, depth);
+    fn compare(self, entries: &mut [Entry], pivot: Option<usize>, depth: u32, threads: usize) {
+        let others = pivot.map(|pivot| self.tokens(pivot, depth)).unwrap_or_default();
         let compare = |entries: &mut [Entry]| {
             for at in 0..entries.len() {
                 self.foresee(entries, at, depth);
                 let segment = entries[at].segment();
-                // Whatever others write to the tokens meanwhile, the pivot leaves the group.
-                entries[at] = if segment == pivot {
-                    entries[at].equal()
-                } else {
-                    entries[at].by(self.tokens(segment, depth), tokens)
-                };
+                let tokens = self.tokens(segment, depth);
+                entries[at] = match pivot {
+                    None => entries[at].by_first(tokens),
+                    // Whatever others write to the tokens meanwhile, the pivot leaves the group.
+                    Some(pivot) if pivot == segment => entries[at].equal(),
+                    Some(_) => entries[at].by(tokens, others),
+                }
             }
         };
         if threads == 1 {
@@ -342,24 +277,11 @@ impl Sorter<'_> {
     }
 }
 
-/// A segment of the group to compare the others with; none if there are no others.
-fn pick(entries: &[Entry], depth: u32) -> Option<usize> {
-    let count = entries.len() as u64;
-    let first = entries.first().filter(|_| count > 1)?.segment() as u64;
+/// A segment of the group to compare the others with.
+fn pick(entries: &[Entry], depth: u32) -> usize {
+    let (count, first) = (entries.len() as u64, entries[0].segment() as u64);
     // A mixture of what tells groups apart: whoever orders the segments does not order the pivots.
     let mixed = (first ^ u64::from(depth) << 32 ^ count << 17).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 32;
-    Some(entries[((mixed * count) >> 32) as usize].segment())
-}
-
-/// Sorts on several threads, in place.
-fn sort(entries: &mut [Entry], threads: usize) {
-    if threads == 1 || entries.len() < SORTED_ALONE {
-        return entries.sort_unstable();
-    }
-    let threads_before = threads / 2;
-    let (before, _, after) = entries.select_nth_unstable(entries.len() * threads_before / threads);
-    on_threads(2, vec![(before, threads_before), (after, threads - threads_before)], |(part, threads)| {
-        sort(part, threads);
-    });
+    entries[((mixed * count) >> 32) as usize].segment()
 }

@@ -13,7 +13,7 @@
 use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
-use crate::memory::prefetch;
+use crate::memory::{prefetch, room_for};
 use crate::pack::pack_each;
 
 /// A piece ends where the next segment shares no more than this part of what the piece holds.
@@ -106,7 +106,7 @@ pub(crate) fn branches(lengths: &[i32], order: &[i64], shared: &[i32]) -> Result
         return Err(Error::Value { argument: "the number of lengths", value, expected: "below 4294967295" });
     }
     let mut seen = vec![0u64; lengths.len().div_ceil(64)]; // a bit for each segment
-    let mut branches: Vec<Branch> = Vec::with_capacity(lengths.len());
+    let mut branches: Vec<Branch> = room_for(lengths.len());
     let mut before = 0;
     for (index, (&value, &shared)) in order.iter().zip(shared).enumerate() {
         if let Some(&later) = order.get(index + AHEAD) {
@@ -164,7 +164,9 @@ pub(crate) struct Places(pub Vec<Place>);
 
 impl Places {
     pub(crate) fn new(count: usize) -> Self {
-        Places(vec![Place::default(); count])
+        let mut places = room_for(count);
+        places.resize(count, Place::default());
+        Places(places)
     }
 
     /// The nearest of a segment and its parents that has the token at `depth` as its own.

@@ -2,6 +2,9 @@
 
 use crate::memory::zeroed;
 
+/// How many segments a bin should have, so that a table of them stays in a core's own cache.
+pub(super) const SEGMENTS_PER_BIN: usize = 1 << 13;
+
 /// The numbers in a block.
 pub(super) const BLOCK: usize = 256;
 

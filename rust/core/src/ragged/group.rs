@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::bins::{BLOCK, Bins};
+use super::bins::{BLOCK, Bins, SEGMENTS_PER_BIN};
 use super::hash::{hash, mix};
 use super::pairs::{Number, pairs_by_hash};
 use super::segments::{Segments, refused};
@@ -24,8 +24,6 @@ use crate::error::Result;
 use crate::memory::prefetch;
 use crate::parallel::threads_for;
 
-/// How many segments a bin should have.
-pub(super) const SEGMENTS_PER_BIN: usize = 1 << 13;
 /// With more bins than this, writing to them is not quick.
 const MOST_BINS: usize = 1 << 10;
 /// Hashing this many tokens takes as long as anything else that is done with a segment.

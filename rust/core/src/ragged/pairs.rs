@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::bins::{BLOCK, Bins};
-use super::group::SEGMENTS_PER_BIN;
+use super::bins::{BLOCK, Bins, SEGMENTS_PER_BIN};
 use super::hash::odd;
 use crate::chunks::{on_threads, ranges};
 use crate::memory::prefetch_all;

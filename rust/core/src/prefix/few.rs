@@ -1,0 +1,54 @@
+//! The lexicographic order of a few segments.
+//!
+//! Insertion sort that remembers shared lengths. What a segment shares with one
+//! sorted segment, and that one with the next, usually tells on which side of the next
+//! it stands; tokens are compared only where both lengths are equal, and only from
+//! there on. No insertion reads a token of the new segment twice.
+
+use super::entry::common;
+
+/// At most so many segments are sorted in this way.
+pub(super) const FEW: usize = 16;
+
+/// A segment among the sorted ones.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Placed<'a> {
+    pub segment: u32,
+    /// How many first tokens it has in common with the one before it; the first has 0.
+    pub shared: u32,
+    tokens: &'a [i32],
+}
+
+/// Sorts at most [`FEW`] segments by their tokens, equal ones by number.
+pub(super) fn sort_few<'a>(segments: impl Iterator<Item = (u32, &'a [i32])>, sorted: &mut [Placed<'a>; FEW]) {
+    for (count, (segment, tokens)) in segments.enumerate() {
+        let (at, shared, after) = find((segment, tokens), &sorted[..count]);
+        let mut next = Placed { segment, shared, tokens };
+        for place in &mut sorted[at..=count] {
+            std::mem::swap(place, &mut next);
+        }
+        if at < count {
+            sorted[at + 1].shared = after;
+        }
+    }
+}
+
+/// Where to insert a segment, and how many first tokens it shares with the one before
+/// and the one after.
+fn find((segment, tokens): (u32, &[i32]), sorted: &[Placed]) -> (usize, u32, u32) {
+    let mut shared = 0;
+    for (at, other) in sorted.iter().enumerate() {
+        if other.shared < shared {
+            return (at, shared, other.shared);
+        }
+        if other.shared == shared {
+            let known = shared as usize;
+            let more = known + common(&tokens[known..], &other.tokens[known..]);
+            if (tokens.get(more), segment) < (other.tokens.get(more), other.segment) {
+                return (at, shared, more as u32);
+            }
+            shared = more as u32;
+        }
+    }
+    (sorted.len(), shared, 0)
+}
