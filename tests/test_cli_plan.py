@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,6 +16,7 @@ from windrow.harness import JaxLM
 from windrow.policy import BatchPolicy
 from windrow.report.plan_picture import WIDTH
 from windrow.report.planned import PlannedRequests, compare
+from windrow.report.rivals import Cost
 from windrow.report.svg import LIGHT
 from windrow.tokens import Segments, TokenReport, load_tokenizer
 
@@ -67,10 +69,25 @@ def recount(seen, lengths, rows):
     }
 
 
-def costs_of_rivals(lengths, rows):
-    """Tokens on the device and shapes of each rival, batch by batch."""
+def trie_size(inputs):
+    """How many distinct beginnings the inputs have, one token at a time."""
+    children = {}
+    for tokens in inputs:
+        node = 0
+        for token in tokens:
+            node = children.setdefault((node, token), len(children) + 1)
+    return len(children)
+
+
+def costs_of_rivals(seen, rows):
+    """Tokens on the device and shapes of each rival, batch by batch.
+
+    lm_eval's own backend takes one request of each group whose inputs are equal before truncation.
+    """
+    lengths = [len(truncated) for _, truncated in seen]
     costs = {}
-    for name, order in (("arrival_order", lengths), ("lm_eval", sorted(lengths, reverse=True))):
+    distinct = {whole: len(truncated) for whole, truncated in seen}
+    for name, order in (("arrival_order", lengths), ("lm_eval", sorted(distinct.values(), reverse=True))):
         batches = [order[begin : begin + rows] for begin in range(0, len(order), rows)]
         costs[name] = (
             sum(len(batch) * max(batch) for batch in batches),
@@ -114,7 +131,7 @@ def test_figures_equal_a_recount(evals, local_suite, local_plan):
     costs = {cost.pop("name"): cost for cost in report["compared"]}
     lengths = [len(truncated) for _, truncated in seen]
     real, ours = sum(lengths), expected["tokens"]["device"]
-    for name, (tokens, shapes) in costs_of_rivals(lengths, 64).items():
+    for name, (tokens, shapes) in costs_of_rivals(seen, 64).items():
         cost = costs[name]
         assert (cost["device_tokens"], cost["shapes"]) == (tokens, shapes)
         assert cost["per_real_token"] == pytest.approx(tokens / real)
@@ -123,6 +140,59 @@ def test_figures_equal_a_recount(evals, local_suite, local_plan):
         assert cost["saved_with_compilations"] == pytest.approx(counted)
         assert f"{tokens:,}" in printed
     assert f"{ours:,} on the device" in printed
+
+
+def test_trees_equal_a_recount(evals, local_suite, local_plan):
+    import tokenizers
+
+    printed, report, picture = local_plan
+    tokenizer = tokenizers.Tokenizer.from_file(str(evals / "parity" / "tiny-gpt2" / "tokenizer.json"))
+    seen, _ = inputs_of(tokenizer, [request.args for request in local_suite], 512)
+    real = sum(len(truncated) for _, truncated in seen)
+    distinct = {truncated for _, truncated in seen}
+    needed = trie_size(distinct)
+    (figures,) = report["scored"]
+    trees = figures["trees"]
+    equal = real - sum(map(len, distinct))
+    assert trees["saved"] == {"equal_inputs": equal, "shared_prefixes": real - equal - needed}
+    tokens = trees["tokens"]
+    assert tokens["tree"] == needed
+    assert tokens["device"] == needed + tokens["repeated"] + tokens["padding"]
+    assert tokens["device"] == sum(
+        shape["rows"] * shape["length"] * shape["batches"] for shape in trees["shapes"]
+    )
+    assert trees["batches"] == sum(shape["batches"] for shape in trees["shapes"])
+    assert 0 <= tokens["repeated"] < 0.09 * needed
+    assert tokens["device"] <= 0.545 * real
+    (cost,) = (cost for cost in report["compared"] if cost["name"] == "trees")
+    assert (cost["device_tokens"], cost["shapes"]) == (tokens["device"], len(trees["shapes"]))
+    for count in (equal, real - equal - needed):
+        assert f"{count:,}" in printed
+        assert f"({count:,})" in picture
+    assert f"({needed:,})" in picture
+    assert f"{tokens['device']:,} tokens on the device" in printed
+
+
+def test_trees_are_planned_where_inputs_may_share(evals, tmp_path):
+    words = ["plan", "--tasks", "choices", "--include_path", write_tasks(tmp_path)]
+    words += ["--tokenizer", evals / "parity" / "tiny-llama", "--json", tmp_path / "plan.json"]
+    for option, planned in (("--share", True), ("--no-share", False), ("--pack", False)):
+        assert windrow(*words, option).returncode == 0
+        report = json.loads((tmp_path / "plan.json").read_text())
+        assert (report["scored"][0]["trees"] is not None) == planned
+        assert [cost["name"] for cost in report["compared"]] == [
+            "plan", *["trees"] * planned, "arrival_order", "lm_eval", "reference"
+        ]  # fmt: skip
+
+
+def test_rolling_windows_share_within_a_batch_alone():
+    """As lm_eval's own backend: windows in the order they come, so many at a time."""
+    firsts = np.array([0, 0, 2, 3, 0])
+    planned = planned_lengths([4, 4, 6, 5, 4], batch_size=2)
+    rolling = replace(planned, request_type="loglikelihood_rolling", firsts=firsts)
+    assert rolling.rivals["lm_eval"] == Cost(1 * 4 + 2 * 6 + 1 * 4, frozenset({(1, 4), (2, 6)}))
+    pairs = replace(planned, firsts=firsts)
+    assert pairs.rivals["lm_eval"] == Cost(2 * 6 + 1 * 4, frozenset({(2, 6), (1, 4)}))
 
 
 def test_the_suite_is_dense_in_few_shapes(local_plan):
@@ -217,8 +287,9 @@ def test_packed_rows_are_filled_to_their_last_segment():
 def test_rivals_get_as_many_rows_as_fit():
     planned = planned_lengths([10, 4, 4, 4], tokens_per_batch=35)
     assert planned.rival_rows == 3
-    assert [cost["name"] for cost in compare([planned])] == ["plan", "arrival_order", "lm_eval", "reference"]
-    assert compare([planned])[1]["device_tokens"] == 3 * 10 + 4
+    costs = {cost["name"]: cost["device_tokens"] for cost in compare([planned])}
+    assert list(costs) == ["plan", "trees", "arrival_order", "lm_eval", "reference"]
+    assert costs["arrival_order"] == 3 * 10 + 4
 
 
 def test_limits_come_from_who_knows_best(evals, tmp_path):

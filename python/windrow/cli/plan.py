@@ -211,6 +211,7 @@ def _planned(
 ) -> list[Any]:
     """The plans of scored requests, as :class:`~windrow.JaxLM` makes them."""
     from windrow.grouping import with_shifted_reads
+    from windrow.policy import equal_inputs
     from windrow.report.planned import PlannedRequests
     from windrow.tokens import loglikelihood_segments, rolling_segments
 
@@ -220,7 +221,11 @@ def _planned(
         segments, _ = with_shifted_reads(
             own, lambda which: loglikelihood_segments(tokenizer, [pairs[index] for index in which])
         )
-        planned.append(PlannedRequests.of("loglikelihood", own, segments, policy, devices))
+        firsts = None
+        if own.report.truncated:
+            whole = loglikelihood_segments(tokenizer, [pairs[index] for index in own.requests])
+            firsts = equal_inputs(whole)
+        planned.append(PlannedRequests.of("loglikelihood", own, segments, policy, devices, firsts))
     if texts := requests.get("loglikelihood_rolling"):
         own = rolling_segments(
             tokenizer, [text for (text,) in texts], max_length=limit, on_bad_request="skip"

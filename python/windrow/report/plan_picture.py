@@ -8,6 +8,7 @@ import numpy as np
 from windrow.report.planned import PlannedRequests
 from windrow.report.planned_text import RIVALS, counted, difference
 from windrow.report.svg import Picture, Point, ticks
+from windrow.report.tree_picture import TREE_PANEL, draw_trees
 
 WIDTH = 960
 LEFT, RIGHT = 76, 936
@@ -24,13 +25,14 @@ _NAME_ROOM = 56
 
 
 def draw_plan(report: dict[str, Any], planned: Sequence[PlannedRequests]) -> Picture:
-    """Two panels for each request type, and one that compares.
+    """Two panels for each request type, a third where trees were planned, and one that compares.
 
     Args:
         report: The result of :func:`windrow.cli.plan.make_plan_report`.
         planned: The plans it was made from.
     """
     height = 78 + len(planned) * 2 * (PANEL + SPACE) + (60 + 46 * len(report["compared"]) if planned else 0)
+    height += TREE_PANEL * sum(each.trees is not None for each in planned)
     title = f"Batches for {', '.join(report['tasks'])}"
     picture = Picture(WIDTH, height, title)
     picture.text(24, 34, title, "title")
@@ -40,8 +42,11 @@ def draw_plan(report: dict[str, Any], planned: Sequence[PlannedRequests]) -> Pic
         _draw_lengths(picture, top, each, figures)
         _draw_padding(picture, top + PANEL + SPACE, each, figures)
         top += 2 * (PANEL + SPACE)
+        if each.trees is not None:
+            draw_trees(picture, top, (LEFT, RIGHT), each.trees, figures)
+            top += TREE_PANEL
     if planned:
-        _draw_costs(picture, top, report)
+        _draw_costs(picture, top, report, planned)
     return picture
 
 
@@ -137,15 +142,21 @@ def _staircase(frame: "Frame", lengths: Any, reduce: np.ufunc) -> list[Point]:
     return [*points, (frame.x(len(lengths)), frame.y(0))]
 
 
-def _draw_costs(picture: Picture, top: float, report: dict[str, Any]) -> None:
+def _draw_costs(
+    picture: Picture, top: float, report: dict[str, Any], planned: Sequence[PlannedRequests]
+) -> None:
     """Bars with the tokens on the device, for this plan and each alternative."""
     picture.text(24, top, "Tokens on the device, padding included", "heading")
     real = sum(figures["tokens"]["real"] for figures in report["scored"])
-    computed = sum(figures["tokens"]["rows"] for figures in report["scored"])
+    needed = {
+        "plan": sum(each.plan.statistics["row_tokens"] for each in planned),
+        "trees": sum(each.trees.statistics["row_tokens"] for each in planned if each.trees is not None),
+        "lm_eval": sum(int(each.lengths[np.unique(each.firsts)].sum()) for each in planned),
+    }
     scale = (RIGHT - LEFT - 430) / max(1, *(cost["device_tokens"] for cost in report["compared"]))
     for number, cost in enumerate(report["compared"]):
         y = top + 34 + 46 * number
-        here = computed if cost["name"] == "plan" else real
+        here = needed.get(cost["name"], real)
         picture.text(LEFT, y - 5, f"{RIVALS[cost['name']]}: {counted(cost['shapes'], 'shape')}", "quiet")
         picture.rect(LEFT, y, here * scale, 17, "real", f"{here:,} tokens of requests")
         picture.rect(LEFT + here * scale, y, (cost["device_tokens"] - here) * scale, 17, "padding", "padding")

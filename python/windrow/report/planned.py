@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import Plan
-from windrow.policy import BatchPolicy, sharing
-from windrow.report.rivals import Cost, arrival_order, reference_policy, sorted_order
+from windrow.policy import BatchPolicy, equal_inputs, sharing
+from windrow.report.rivals import Cost, arrival_order, lm_eval_pairs, lm_eval_windows, reference_policy
 from windrow.tokens import Segments
 
 
@@ -27,22 +27,38 @@ class PlannedRequests:
     Attributes:
         request_type: ``"loglikelihood"`` or ``"loglikelihood_rolling"``.
         own: The requests' own segments.
-        plan: The plan of those, followed by segments for shifted reads.
+        firsts: ``int64[n]``, for each of those the first one with the same input before truncation.
+        plan: The plan of those segments, followed by segments for shifted reads.
+        trees: The same in rows of prefix trees; ``None`` if nothing is shared, or rows are packed.
         rival_rows: The batch size of the alternatives.
     """
 
     request_type: str
     own: Segments
+    firsts: NDArray[np.int64]
     plan: Plan
+    trees: Plan | None
     rival_rows: int
 
     @classmethod
     def of(
-        cls, request_type: str, own: Segments, segments: Segments, policy: BatchPolicy, devices: int
+        cls,
+        request_type: str,
+        own: Segments,
+        segments: Segments,
+        policy: BatchPolicy,
+        devices: int,
+        firsts: NDArray[np.int64] | None = None,
     ) -> "PlannedRequests":
-        """Plans as :class:`~windrow.JaxLM` does on this number of devices."""
+        """Plans as :class:`~windrow.JaxLM` does on this number of devices.
+
+        ``firsts`` may be left out if no segment was truncated.
+        """
         plan = policy.plan(segments, devices)
-        return cls(request_type, own, plan, _rival_rows(plan, devices))
+        shared = policy.share and policy.pack is not True and len(segments)
+        trees = policy.tree_plan(segments, devices) if shared else None
+        firsts = equal_inputs(own) if firsts is None else firsts
+        return cls(request_type, own, firsts, plan, trees, _rival_rows(plan, devices))
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -68,9 +84,10 @@ class PlannedRequests:
     @cached_property
     def rivals(self) -> dict[str, Cost]:
         """The cost of each alternative, by name."""
+        backend = lm_eval_windows if self.request_type == "loglikelihood_rolling" else lm_eval_pairs
         return {
             "arrival_order": arrival_order(self.lengths, self.rival_rows),
-            "lm_eval": sorted_order(self.lengths, self.rival_rows),
+            "lm_eval": backend(self.lengths, self.firsts, self.rival_rows),
             "reference": reference_policy(self.lengths, self.rival_rows),
         }
 
@@ -96,8 +113,37 @@ class PlannedRequests:
             },
             "longest": int(self.lengths.max(initial=0)),
             "shapes": self._shapes(),
+            "trees": self._tree_figures(),
             "rival_rows": self.rival_rows,
             "fingerprint": self.plan.fingerprint,
+        }
+
+    def _tree_figures(self) -> dict[str, Any] | None:
+        """What rows of prefix trees amount to, and which tokens they save."""
+        if self.trees is None:
+            return None
+        statistics = self.trees.statistics
+        return {
+            "saved": {
+                "equal_inputs": statistics["real_tokens"] - statistics["distinct_tokens"],
+                "shared_prefixes": statistics["distinct_tokens"] - statistics["tree_tokens"],
+            },
+            "rows": statistics["rows"],
+            "batches": statistics["batches"],
+            "tokens": {
+                "tree": statistics["tree_tokens"],
+                "repeated": statistics["repeated_tokens"],
+                "padding": statistics["padding_tokens"],
+                "device": statistics["device_tokens"],
+            },
+            "shapes": [
+                {
+                    "rows": shape[0],
+                    "length": shape[1],
+                    "batches": self.trees.batch_shapes.tolist().count(shape),
+                }
+                for shape in self.trees.shapes.tolist()
+            ],
         }
 
     def _shapes(self) -> list[dict[str, int]]:
@@ -122,14 +168,16 @@ def compare(planned: Sequence[PlannedRequests]) -> list[dict[str, Any]]:
     """Compares this plan with the alternatives, over all request types.
 
     Returns:
-        For ``plan``, ``arrival_order``, ``lm_eval`` and ``reference``: ``name``, ``device_tokens``,
-        ``per_real_token``, ``shapes``, and the fraction of the alternative's device time that
-        this plan saves: ``saved``, and ``saved_with_compilations``.
+        For ``plan``, ``trees`` (if all types have them), ``arrival_order``, ``lm_eval`` and
+        ``reference``: ``name``, ``device_tokens``, ``per_real_token``, ``shapes``, and the fraction
+        of the alternative's device time that this plan saves: ``saved``, and
+        ``saved_with_compilations``.
     """
     figures = [each.figures() for each in planned]
     real = sum(each["tokens"]["real"] for each in figures)
-    shapes = {(shape["rows"], shape["length"]) for each in figures for shape in each["shapes"]}
-    costs = {"plan": Cost(sum(each["tokens"]["device"] for each in figures), frozenset(shapes))}
+    costs = {"plan": sum((_cost(each) for each in figures), Cost(0, frozenset()))}
+    if all(each["trees"] for each in figures):
+        costs["trees"] = sum((_cost(each["trees"]) for each in figures), Cost(0, frozenset()))
     for each in planned:
         for name, cost in each.rivals.items():
             costs[name] = costs.get(name, Cost(0, frozenset())) + cost
@@ -151,6 +199,12 @@ def compare(planned: Sequence[PlannedRequests]) -> list[dict[str, Any]]:
         }
         for name, cost in costs.items()
     ]
+
+
+def _cost(figures: dict[str, Any]) -> Cost:
+    """What batches of such figures cost."""
+    shapes = frozenset((shape["rows"], shape["length"]) for shape in figures["shapes"])
+    return Cost(figures["tokens"]["device"], shapes)
 
 
 def _rival_rows(plan: Plan, devices: int) -> int:

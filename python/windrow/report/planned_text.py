@@ -4,8 +4,9 @@ from typing import Any
 
 RIVALS = {
     "plan": "this plan",
+    "trees": "in tree rows, for models that take reach",
     "arrival_order": "arrival order, padded to the longest row",
-    "lm_eval": "sorted by length, padded to the longest row",
+    "lm_eval": "lm-eval's own backend (sorted, equal inputs once)",
     "reference": "sorted, padded to multiples of 128 (xlstm-jax)",
 }
 """This plan and the alternatives; each batch is padded separately."""
@@ -88,22 +89,36 @@ def _scored(figures: dict[str, Any]) -> list[str]:
             f"{shape['padding'] / (shape['rows'] * shape['length'] * shape['batches']):>10.1%}"
             for shape in figures["shapes"]
         ),
+        *(_trees(figures) if figures["trees"] else ()),
+    ]
+
+
+def _trees(figures: dict[str, Any]) -> list[str]:
+    trees, real = figures["trees"], max(1, figures["tokens"]["real"])
+    saved, tokens = trees["saved"], trees["tokens"]
+    shapes = ", ".join(f"{shape['rows']:,} × {shape['length']:,}" for shape in trees["shapes"])
+    return [
+        f"  saved by equal inputs {saved['equal_inputs']:,} tokens ({saved['equal_inputs'] / real:.1%}), "
+        f"by shared prefixes {saved['shared_prefixes']:,} more ({saved['shared_prefixes'] / real:.1%})",
+        f"  in tree rows, for models that take reach: {tokens['device']:,} tokens on the device "
+        f"({tokens['device'] / real:.2f} per real token), {tokens['repeated']:,} of them repeated prefixes",
+        f"  {trees['rows']:,} tree rows, {trees['batches']:,} batches of {shapes}",
     ]
 
 
 def _compared(report: dict[str, Any]) -> list[str]:
     rows = sorted({figures["rival_rows"] for figures in report["scored"]})
     plan, *rivals = report["compared"]
-    lines = [f"{'':48}{'device tokens':>14}{'per real token':>16}{'shapes':>8}"]
+    lines = [f"{'':52}{'device tokens':>14}{'per real token':>16}{'shapes':>8}"]
     lines += [
-        f"{RIVALS[cost['name']]:48}{cost['device_tokens']:>14,}{cost['per_real_token']:>16.2f}"
+        f"{RIVALS[cost['name']]:52}{cost['device_tokens']:>14,}{cost['per_real_token']:>16.2f}"
         f"{cost['shapes']:>8,}"
         for cost in (plan, *rivals)
     ]
     lines += [f"Compared with batches of {' or '.join(map(str, rows))} rows, this plan needs"]
     for cost in rivals:
         lines.append(f"  {difference(plan, cost)} than {RIVALS[cost['name']]}")
-    saved = ", ".join(f"{cost['saved_with_compilations']:.0%}" for cost in rivals)
+    saved = ", ".join(f"{cost['saved_with_compilations']:.0%}" for cost in rivals if cost["name"] != "trees")
     return [
         *lines,
         f"With each compilation counted as {report['shape_price']:,} tokens, that saves {saved}.",

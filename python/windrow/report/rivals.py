@@ -1,7 +1,7 @@
 """The cost of other ways to batch the same segments, for comparison with a plan.
 
 Each function takes segment lengths, ``n`` integers in arrival order, and a batch size.
-Nothing is deduplicated.
+Only lm_eval's own backend deduplicates anything: equal inputs.
 """
 
 from dataclasses import dataclass
@@ -44,14 +44,40 @@ def arrival_order(lengths: ArrayLike, rows: int) -> Cost:
     return Cost(int(counts @ longest), shapes)
 
 
-def sorted_order(lengths: ArrayLike, rows: int) -> Cost:
-    """Sorts by length, longest first, and pads each batch to its longest, as lm_eval's own backend does.
+def lm_eval_pairs(lengths: ArrayLike, firsts: ArrayLike, rows: int) -> Cost:
+    """What lm_eval's own backend does with ``loglikelihood`` requests.
 
-    >>> cost = sorted_order([3, 5, 4, 2, 9], rows=2)
+    It computes equal inputs once, sorts by length, longest first, and pads each batch to its longest.
+
+    Args:
+        lengths: How many tokens the model sees of each segment.
+        firsts: The first segment with the same input before truncation, ``int64[n]``.
+        rows: Rows of a batch.
+
+    >>> cost = lm_eval_pairs([3, 5, 4, 3, 9], firsts=[0, 1, 2, 0, 4], rows=2)
     >>> cost.device_tokens, sorted(cost.shapes)
-    (28, [(1, 2), (2, 4), (2, 9)])
+    (26, [(2, 4), (2, 9)])
     """
-    return arrival_order(np.sort(np.asarray(lengths, np.int64))[::-1], rows)
+    array = np.asarray(lengths, np.int64)[np.unique(np.asarray(firsts))]
+    return arrival_order(np.sort(array)[::-1], rows)
+
+
+def lm_eval_windows(lengths: ArrayLike, firsts: ArrayLike, rows: int) -> Cost:
+    """What lm_eval's own backend does with the windows of ``loglikelihood_rolling`` requests.
+
+    It takes ``rows`` windows at a time as they come and computes equal inputs once within these alone.
+    Arguments are those of :func:`lm_eval_pairs`.
+
+    >>> cost = lm_eval_windows([3, 5, 4, 3, 3], firsts=[0, 1, 2, 0, 0], rows=2)
+    >>> cost.device_tokens, sorted(cost.shapes)
+    (21, [(1, 3), (2, 4), (2, 5)])
+    """
+    array, firsts = np.asarray(lengths, np.int64), np.asarray(firsts, np.int64)
+    batch = np.arange(len(array)) // rows
+    kept = np.sort(np.unique(np.stack([batch, firsts]), axis=1, return_index=True)[1])
+    counts = np.bincount(batch[kept])
+    longest = np.maximum.reduceat(array, np.arange(0, len(array), rows)) if len(array) else array
+    return Cost(int(counts @ longest), frozenset(zip(counts.tolist(), longest.tolist(), strict=True)))
 
 
 def reference_policy(lengths: ArrayLike, rows: int, multiple: int = REFERENCE_MULTIPLE) -> Cost:

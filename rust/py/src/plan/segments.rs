@@ -1,0 +1,131 @@
+//! What a plan tells of its shapes and of each segment.
+
+use std::mem::MaybeUninit;
+
+use numpy::{PyArray2, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::{Matrix, Plan, Vector};
+use crate::arrays::{filled, filled_matrix, lent};
+
+#[pymethods]
+impl Plan {
+    /// How many segments there are.
+    #[getter]
+    fn segment_count(&self) -> usize {
+        self.core.statistics().segments
+    }
+
+    /// Whether rows may hold several segments.
+    #[getter]
+    fn packed(&self) -> bool {
+        self.core.is_packed()
+    }
+
+    /// Whether rows hold trees, in which segments share beginnings.
+    #[getter]
+    fn trees(&self) -> bool {
+        self.core.has_trees()
+    }
+
+    /// The distinct shapes, ``int32[s, 2]`` of rows and length, in the order they
+    /// first run; not to be written to.
+    #[getter]
+    fn shapes<'py>(&self, py: Python<'py>) -> PyResult<Matrix<'py, i32>> {
+        kept(py, &self.shapes, self.core.shapes().len(), |out| self.core.write_shapes(out))
+    }
+
+    /// The shape of each batch, ``int32[b, 2]`` of rows and length, not to be written to.
+    #[getter]
+    fn batch_shapes<'py>(&self, py: Python<'py>) -> PyResult<Matrix<'py, i32>> {
+        kept(py, &self.batch_shapes, self.core.batch_count(), |out| self.core.write_batch_shapes(out))
+    }
+
+    /// The batch of each segment, ``int32[n]``, not to be written to.
+    #[getter]
+    fn batches<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
+        // SAFETY: a plan never changes.
+        unsafe { lent(slf.as_any(), slf.get().core.batches()) }
+    }
+
+    /// The row of each segment within its batch, ``int32[n]``, not to be written to.
+    #[getter]
+    fn rows<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
+        // SAFETY: a plan never changes.
+        unsafe { lent(slf.as_any(), slf.get().core.rows()) }
+    }
+
+    /// Where in its row each segment begins, ``int32[n]``, not to be written to; in a
+    /// row of trees, where the tokens begin that are its own.
+    #[getter]
+    fn starts<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
+        // SAFETY: a plan never changes.
+        unsafe { lent(slf.as_any(), slf.get().core.starts()) }
+    }
+
+    /// How many of each segment's first tokens are not its own but its parent's,
+    /// ``int32[n]``, not to be written to; 0 without trees.
+    #[getter]
+    fn own<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
+        Self::of_tree(slf, slf.get().core.all_own(), 0)
+    }
+
+    /// The segment whose tokens, or whose parent's, stand for those that are not a
+    /// segment's own, ``int32[n]``, not to be written to; -1 for none, as without trees.
+    #[getter]
+    fn parents<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
+        Self::of_tree(slf, slf.get().core.all_parents(), -1)
+    }
+
+    /// The lengths that the plan was made from, ``int32[n]``, not to be written to.
+    #[getter]
+    fn lengths<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
+        // SAFETY: a plan never changes.
+        unsafe { lent(slf.as_any(), slf.get().core.lengths()) }
+    }
+}
+
+/// The pairs that `write` writes, made when they are first asked for.
+fn kept<'py>(
+    py: Python<'py>,
+    cell: &PyOnceLock<Py<PyArray2<i32>>>,
+    rows: usize,
+    write: impl FnOnce(&mut [MaybeUninit<i32>]) + Send,
+) -> PyResult<Matrix<'py, i32>> {
+    let array = cell.get_or_try_init(py, || -> PyResult<_> {
+        // SAFETY: the core's `write_shapes` and `write_batch_shapes` write every element.
+        let array = unsafe {
+            filled_matrix(py, rows, 2, |out| {
+                write(out);
+                Ok(())
+            })?
+        };
+        array.try_readwrite()?.make_nonwriteable();
+        Ok(array.unbind())
+    })?;
+    Ok(array.bind(py).clone())
+}
+
+impl Plan {
+    /// What is known of each segment in a tree; `otherwise` for each where there are none.
+    fn of_tree<'py>(
+        slf: &Bound<'py, Self>,
+        known: Option<&[i32]>,
+        otherwise: i32,
+    ) -> PyResult<Vector<'py, i32>> {
+        if let Some(known) = known {
+            // SAFETY: a plan never changes.
+            return unsafe { lent(slf.as_any(), known) };
+        }
+        // SAFETY: every element is written.
+        let array = unsafe {
+            filled(slf.py(), slf.get().core.lengths().len(), |slots| {
+                slots.fill(MaybeUninit::new(otherwise));
+                Ok(())
+            })?
+        };
+        array.try_readwrite()?.make_nonwriteable();
+        Ok(array)
+    }
+}
