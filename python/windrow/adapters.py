@@ -71,7 +71,7 @@ def cached(
     ...     return {"seen": jnp.zeros((1, length), jnp.int32), "index": jnp.int32(0)}
     >>> def call(params, cache, tokens, positions, mask):
     ...     seen = jax.lax.dynamic_update_slice(cache["seen"], tokens, (0, cache["index"]))
-    ...     sums = (seen[:, None] * mask(seen.shape[1])).sum(axis=2)
+    ...     sums = jnp.where(mask(seen.shape[1]), seen[:, None], 0).sum(axis=2)
     ...     return jax.nn.one_hot(sums, 9), {"seen": seen, "index": cache["index"] + tokens.shape[1]}
     >>> parts = cached(empty, call, lambda cache, index: {**cache, "index": index})
     >>> state, ids = parts["init_state"](None, 2, 4), jnp.array([[1, 1], [1, 0]])
