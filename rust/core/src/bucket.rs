@@ -1,9 +1,8 @@
-//! Padded lengths: the few that cost least, and which one holds each segment.
+//! Padded lengths: choosing the cheapest few, and assigning each segment to one.
 //!
-//! Every distinct padded length is one more program to compile, so few are
-//! wanted; every padded token is computed, so they should fit tightly.
-//! [`choose_lengths`] finds the best compromise exactly, from nothing but how
-//! often each length occurs.
+//! Every distinct padded length is another program to compile, so there should be
+//! few; every padded token is computed, so they should fit tightly.
+//! [`choose_lengths`] finds the optimum from how often each length occurs.
 //!
 //! ```text
 //! lengths            [3, 9, 4, 5]
@@ -22,10 +21,10 @@ use crate::chunks::fill_chunks;
 use crate::error::{Error, Result};
 use crate::lengths::{extremes, first_bad, occurrences};
 
-/// Writes into `rounded` each length raised to a multiple of `multiple`; 0 stays 0.
+/// Writes into `rounded` each length rounded up to a multiple of `multiple`; 0 stays 0.
 ///
-/// Refuses negative lengths, and any whose multiple is not an `i32`. `rounded` must
-/// have as many elements as `lengths`; where the result is `Ok`, all are written.
+/// Negative lengths are an error, as are those whose multiple is not an `i32`. `rounded`
+/// must have as many elements as `lengths`; if the result is `Ok`, all are written.
 pub fn round_up(lengths: &[i32], multiple: i32, rounded: &mut [MaybeUninit<i32>]) -> Result<()> {
     if rounded.len() != lengths.len() {
         let because = "one for each length";
@@ -48,11 +47,12 @@ pub fn round_up(lengths: &[i32], multiple: i32, rounded: &mut [MaybeUninit<i32>]
     })
 }
 
-/// Chooses the at most `max_shapes` padded lengths, ascending, for which the sum
-/// of padded tokens is least, each segment taking the least length that holds it.
+/// Chooses at most `max_shapes` padded lengths, ascending, that minimize the total
+/// number of padded tokens, with each segment padded to the smallest length that
+/// holds it.
 ///
-/// Padded lengths are multiples of `multiple`. Of equal sums the one with the
-/// fewest lengths is taken. No segments need no lengths.
+/// Padded lengths are multiples of `multiple`. Among equal totals, the choice with the
+/// fewest lengths is used. Without segments there are no lengths.
 pub fn choose_lengths(lengths: &[i32], max_shapes: i64, multiple: i32) -> Result<Vec<i32>> {
     if max_shapes < 1 {
         return Err(Error::Value { argument: "max_shapes", value: max_shapes, expected: "at least 1" });
@@ -81,11 +81,12 @@ pub fn choose_lengths(lengths: &[i32], max_shapes: i64, multiple: i32) -> Result
     Ok(chosen.into_iter().rev().map(|candidate| candidates[candidate] as i32).collect())
 }
 
-/// Writes into `ids`, for each length, which of `bucket_lengths` is the least that holds it.
+/// Writes into `ids`, for each length, the index of the smallest of `bucket_lengths`
+/// that holds it.
 ///
-/// `bucket_lengths` must be at least 0 and ascend, and the last must hold every
-/// length. `ids` must have as many elements as `lengths`; where the result is
-/// `Ok`, all are written.
+/// `bucket_lengths` must be at least 0 and ascending, and the last must hold every
+/// length. `ids` must have as many elements as `lengths`; if the result is `Ok`, all
+/// are written.
 pub fn bucket_ids(lengths: &[i32], bucket_lengths: &[i32], ids: &mut [MaybeUninit<i32>]) -> Result<()> {
     if ids.len() != lengths.len() {
         let because = "one for each length";
@@ -108,7 +109,7 @@ pub fn bucket_ids(lengths: &[i32], bucket_lengths: &[i32], ids: &mut [MaybeUnini
     })
 }
 
-/// Raises lengths to a multiple by a multiplication instead of a division, which
+/// Rounds lengths up to a multiple with a multiplication instead of a division, which
 /// vector units lack (T. Granlund and P. Montgomery, 1994).
 #[derive(Clone, Copy)]
 struct Raise {
@@ -132,7 +133,7 @@ impl Raise {
         Ok(Self { multiple, inverse: (1u64 << shift).div_ceil(multiple.into()), shift })
     }
 
-    /// The multiple, or a negative number where it is not an `i32` or `length` is negative.
+    /// The multiple, or a negative number if it is not an `i32` or `length` is negative.
     fn up(self, length: i32) -> i32 {
         let length = length as u32;
         let below = (((u64::from(length) * self.inverse) >> self.shift) as u32).wrapping_mul(self.multiple);
@@ -156,7 +157,7 @@ impl Raise {
     }
 }
 
-/// The bucket lengths, checked; a copy, since the caller's may change.
+/// A checked copy of the bucket lengths, because the caller's may change.
 struct Buckets(Vec<i32>);
 
 impl Buckets {
@@ -178,13 +179,13 @@ impl Buckets {
         Ok(Self(buckets))
     }
 
-    /// The bucket of a length, or -1 where none holds it.
+    /// The bucket of a length, or -1 if none holds it.
     fn id(&self, length: i32) -> i32 {
         let id = self.0.partition_point(|&bucket| bucket < length);
         if length < 0 || id == self.0.len() { -1 } else { id as i32 }
     }
 
-    /// The bucket of every length, then -1, where that is worth its making.
+    /// The bucket of every length, then -1, if the table is worth building.
     fn table(&self, lengths: usize) -> Option<Vec<i32>> {
         let last = *self.0.last()?;
         if last as usize / 4 > lengths {

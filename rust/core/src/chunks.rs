@@ -9,8 +9,8 @@ use std::thread;
 use crate::error::Result;
 use crate::parallel::threads_for;
 
-/// How many chunks a thread gets where chunks are independent: a thread that
-/// was interrupted leaves some of its own to the others.
+/// How many chunks a thread gets if chunks are independent: the others take over some
+/// chunks of a thread that was interrupted.
 const CHUNKS_PER_THREAD: usize = 4;
 
 /// `0..count` in `chunks` ranges whose sizes differ by at most 1.
@@ -19,10 +19,10 @@ pub(crate) fn ranges(count: usize, chunks: usize) -> Vec<Range<usize>> {
     (0..chunks).map(|chunk| begin(chunk)..begin(chunk + 1)).collect()
 }
 
-/// Does `work` on every part, on up to `threads` threads of which the calling one
-/// is one, and returns the results in the order of the parts.
+/// Does `work` on every part, on up to `threads` threads including the calling one,
+/// and returns the results in the order of the parts.
 ///
-/// Where the system gives fewer threads, those that there are do all the work.
+/// If the system provides fewer threads, they do all the work.
 pub(crate) fn on_threads<P: Send, R: Send>(
     threads: usize,
     parts: Vec<P>,
@@ -49,7 +49,7 @@ pub(crate) fn on_threads<P: Send, R: Send>(
 }
 
 /// Has `fill` write every chunk of `output`, given the chunk's range of indices;
-/// the first chunk's error counts.
+/// returns the error of the first chunk that fails.
 pub(crate) fn fill_chunks<T: Send>(
     output: &mut [MaybeUninit<T>],
     fill: impl Fn(Range<usize>, &mut [MaybeUninit<T>]) -> Result<()> + Sync,

@@ -1,14 +1,14 @@
-//! What several functions ask of the lengths they are given.
+//! Checks and statistics of lengths that several functions need.
 
 use crate::chunks::{on_threads, ranges};
 use crate::error::{Error, Result};
 use crate::parallel::{SMALL, threads_for};
 
-/// More counters than this take more memory than a copy of the lengths is worth.
+/// With more counters than this, a copy of the lengths takes less memory.
 const MOST_COUNTERS: usize = 1 << 22;
 
-/// The least and the greatest length, or nothing where there are none; refuses
-/// negative ones.
+/// The smallest and the largest length, or `None` if there are none; negative lengths
+/// are an error.
 pub(crate) fn extremes(lengths: &[i32]) -> Result<Option<(i32, i32)>> {
     let threads = threads_for(lengths.len());
     let of_range = |range: std::ops::Range<usize>| {
@@ -29,9 +29,9 @@ pub(crate) fn extremes(lengths: &[i32]) -> Result<Option<(i32, i32)>> {
     Ok((!lengths.is_empty()).then_some((least, most)))
 }
 
-/// How often each length occurs, ascending by length, given the least and the greatest.
+/// How often each length occurs, ascending by length, given the smallest and the largest.
 ///
-/// Counts one by one where that takes little memory, else sorts a copy.
+/// Counts in a table if that takes little memory, else sorts a copy.
 pub(crate) fn occurrences(lengths: &[i32], least: i32, most: i32) -> Vec<(i32, i64)> {
     let span = (most - least) as usize;
     if span / 4 > lengths.len().max(SMALL) || span > MOST_COUNTERS {
@@ -50,7 +50,7 @@ fn counts(lengths: &[i32], least: i32, span: usize) -> Vec<i64> {
     let threads = threads_for(lengths.len()).min(lengths.len() / (span + 1)).max(1);
     let chunks = threads.max(lengths.len().div_ceil(u32::MAX as usize)); // a chunk's counts fit into 32 bits
     let parts = on_threads(threads, ranges(lengths.len(), chunks), |range| {
-        // Two counters for each length: where a length repeats, one addition need not wait for the other.
+        // Two counters per length: if a length repeats, one addition need not wait for the other.
         let mut counts = vec![[0u32; 2]; span + 1];
         let key = |length: i32| (length.wrapping_sub(least) as u32 as usize).min(span);
         let mut pairs = lengths[range].chunks_exact(2);

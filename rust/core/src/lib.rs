@@ -1,9 +1,8 @@
 //! Plans for batches of token sequences.
 //!
-//! A language-model evaluation is a list of *segments* (token sequences) that a
-//! model must see. This crate decides which segment lies in which row of which
-//! batch, at which padded length, and fills the arrays. It knows nothing of
-//! Python, of tokenizers, or of devices.
+//! A language-model evaluation is a list of *segments* (token sequences) for a
+//! model. This crate assigns each segment to a row of a batch with a padded length,
+//! and fills the arrays. It does not depend on Python, tokenizers, or devices.
 //!
 //! # Index glossary
 //!
@@ -15,8 +14,8 @@
 //! | `start` | where in its row a segment begins |
 //! | `shape` | distinct `(rows, length)` pairs, in the order they first run |
 //!
-//! Lengths are `i32`, as token counts are on devices; positions in flat token
-//! arrays and counts of segments are `i64`, as NumPy indexes are.
+//! Lengths are `i32`, like token counts on devices; positions in flat token arrays
+//! and counts of segments are `i64`, like NumPy indices.
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]

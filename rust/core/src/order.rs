@@ -1,15 +1,14 @@
 //! Sorting by length, and undoing it.
 //!
-//! Lengths are small numbers, so they are sorted by counting: one pass counts
-//! how often each length occurs, running sums say where each length's segments
-//! begin in the order, and a second pass puts every segment in its place. That
-//! keeps equal lengths in the order they came in. Each thread counts and places
-//! a stretch of its own. The cost is two passes over the lengths and one over the
-//! order, and 8 bytes of memory for each length that could occur.
+//! Lengths are small numbers, so this is a counting sort: one pass counts how often
+//! each length occurs, prefix sums give where each length's segments begin in the
+//! order, and a second pass puts every segment in its place. The sort is stable. Each
+//! thread counts and places its own part. The cost is two passes over the lengths and
+//! one over the order, and 8 bytes of memory per possible length.
 //!
-//! Where the longest length is far above the number of segments, few segments are
-//! sorted by comparison and many by counting twice, 16 bits at a time, with 8
-//! bytes of memory for each segment.
+//! If the longest length is far above the number of segments, a few segments are sorted
+//! by comparison, and many by a radix sort with 16-bit digits and 8 bytes of memory per
+//! segment.
 //!
 //! ```text
 //! lengths            [3, 1, 2, 3]
@@ -27,7 +26,7 @@ use crate::memory::zeroed;
 use crate::parallel::{SMALL, threads_for};
 use crate::place::{Places, place_all};
 
-/// The most places that one counting pass tells apart.
+/// The most buckets in one counting pass.
 const MOST_BUCKETS: usize = 1 << 16;
 /// Each marks what it has seen in bits of its own, one for every segment.
 const MOST_MARKING_THREADS: usize = 8;
@@ -37,7 +36,7 @@ const SEGMENT_BITS: u32 = 48;
 const CHANGED: Result<()> = Err(Error::Changed { argument: "lengths" });
 
 /// Writes into `order` the segments sorted by length, longest first if
-/// `descending`; equal lengths stay in the order they came in.
+/// `descending`; equal lengths keep their order.
 ///
 /// `order` must have as many elements as `lengths`; all are written.
 pub fn length_order(lengths: &[i32], descending: bool, order: &mut [MaybeUninit<i64>]) -> Result<()> {
@@ -67,7 +66,7 @@ fn same_size(argument: &'static str, size: usize, expected: usize, because: &'st
 struct Keys<'a> {
     lengths: &'a [i32],
     first: i32,
-    /// -1, all bits set, if the longest comes first; else 0. Flipping all bits turns the order round.
+    /// -1, all bits set, if the longest comes first; else 0. Flipping all bits reverses the order.
     flip: i32,
 }
 
@@ -104,11 +103,11 @@ fn order_by_digits(keys: Keys, order: &mut [MaybeUninit<i64>]) -> Result<()> {
     if placed && placed_again { Ok(()) } else { CHANGED }
 }
 
-/// Writes into `inverse` where in `order` each segment stands:
-/// `inverse[order[i]] == i`. Refuses an order that is not a permutation.
+/// Writes into `inverse` the place of each segment in `order`: `inverse[order[i]] == i`.
+/// An order that is not a permutation is an error.
 ///
-/// `inverse` must have as many elements as `order`; where the result is `Ok`, all
-/// are written.
+/// `inverse` must have as many elements as `order`; if the result is `Ok`, all are
+/// written.
 pub fn invert_order(order: &[i64], inverse: &mut [MaybeUninit<i64>]) -> Result<()> {
     same_size("inverse", inverse.len(), order.len(), "one for each segment of the order")?;
     let count = order.len();

@@ -1,9 +1,8 @@
 //! Packing several segments into one row.
 //!
-//! Best fit, longest segments first: each segment goes where it leaves the least
-//! space free, and opens a new row only where no row has room. That needs at most
-//! 11/9 of the fewest possible rows plus one (D. S. Johnson, 1973) and almost
-//! always far fewer.
+//! Best fit, longest segments first: each segment goes where it leaves the least free
+//! space, and opens a new row only if no row has room. That needs at most 11/9 of the
+//! minimum number of rows plus one (D. S. Johnson, 1973), and usually far fewer.
 //!
 //! ```text
 //! lengths    [4, 3, 2, 3]    capacity 6
@@ -11,17 +10,16 @@
 //! start      [0, 0, 4, 3]
 //! ```
 //!
-//! Segments of one length differ in nothing but their number, so they are placed
-//! together: a *stretch* of them fills equally free rows, one to a row, or one
-//! row, one after the other. One pass counts the lengths, each length in turn is
-//! placed in as few stretches as it takes, and a last pass deals the stretches'
-//! places out to the segments in the order given. Nothing is sorted. In the worst
-//! case, where all lengths differ, that is a step and a few dozen bytes for each
-//! segment.
+//! Segments of equal length are placed together: a *stretch* of them fills rows with
+//! equal free space, one per row, or a single row, one after another. One pass counts
+//! the lengths, each length in turn is placed in as few stretches as possible, and a
+//! last pass assigns the stretches' places to segments in the given order. Nothing is
+//! sorted. In the worst case, if all lengths differ, the cost is one step and a few
+//! dozen bytes per segment.
 //!
-//! Where `capacity` is far above the number of segments, lengths are found in a
-//! sorted list and free spaces in an ordered map instead of tables, so that
-//! memory stays in proportion to the segments. The rows are the same.
+//! If `capacity` is far above the number of segments, a sorted list of lengths and an
+//! ordered map of free spaces replace the tables, so that memory stays proportional to
+//! the number of segments. The rows are the same.
 
 mod free_spaces;
 mod groups;
@@ -33,18 +31,18 @@ use crate::error::{Error, Result};
 use free_spaces::{FreeSpaces, Queues, Rows, Table};
 use groups::{ByLength, ByRank, Groups};
 
-/// Packs segments into rows of `capacity` tokens, at most `max_segments` to a
-/// row, and returns how many rows that takes.
+/// Packs segments into rows of `capacity` tokens, at most `max_segments` per row,
+/// and returns the number of rows.
 ///
-/// Writes into `row` each segment's row, and into `start` where in it the segment
-/// begins. Rows are numbered as they are opened, and the segments of a row lie
-/// without gaps, longest first. Segments of equal length are placed in the order
-/// given; of several rows with equally little space, the one that came to it
-/// first is taken. A segment without tokens takes no space, but counts towards
-/// `max_segments`; it may start at `capacity`.
+/// Writes each segment's row into `row`, and where it begins in that row into
+/// `start`. Rows are numbered as they are opened, and a row's segments have no gaps,
+/// longest first. Segments of equal length are placed in the given order; if several
+/// rows have the same free space, the one that reached it first is used. A segment
+/// without tokens takes no space, but counts towards `max_segments`; it may start at
+/// `capacity`.
 ///
-/// `row` and `start` must have as many elements as `lengths`; where the result
-/// is `Ok`, all are written.
+/// `row` and `start` must have as many elements as `lengths`; if the result is `Ok`,
+/// all are written.
 pub fn pack_rows(
     lengths: &[i32],
     capacity: i32,
@@ -83,7 +81,7 @@ pub(crate) fn pack_each(
     if max_segments < 1 {
         return Err(Error::Value { argument: "max_segments", value: max_segments, expected: "at least 1" });
     }
-    // There are fewer segments than `u32::MAX`, so a higher limit does not bind.
+    // There are fewer segments than `u32::MAX`, so a higher limit has no effect.
     let rows = Packing::new(capacity, u32::try_from(max_segments).unwrap_or(u32::MAX));
     if capacity as usize <= 2 * lengths.len() + (1 << 14) {
         let groups = ByLength::count(lengths, capacity)?;
@@ -94,7 +92,7 @@ pub(crate) fn pack_each(
     }
 }
 
-/// Places for segments of one length, taken one after the other.
+/// Places for segments of one length, used in order.
 struct Stretch {
     /// The row of the next place.
     row: u32,
@@ -102,11 +100,11 @@ struct Stretch {
     start: i32,
     /// Places left.
     left: u32,
-    /// Whether each place lies in a row of its own, or all in the same.
+    /// Whether each place is in a different row, or all in the same.
     new_rows: bool,
 }
 
-/// Rows being packed, and where the segments lie in them.
+/// Rows being packed, and the places of segments in them.
 struct Packing {
     capacity: i32,
     max_segments: u32,
@@ -177,7 +175,7 @@ impl Packing {
 
     /// Gives every segment the next place of its length; returns how many rows there are.
     fn deal(mut self, lengths: &[i32], groups: &impl Groups, mut put: impl FnMut(u32, i32)) -> Result<usize> {
-        // There is a place for each segment, unless another thread writes to the lengths meanwhile.
+        // There is a place for each segment, unless another thread has written to the lengths.
         const CHANGED: Error = Error::Changed { argument: "lengths" };
         for &length in lengths {
             let next = groups.find(length).and_then(|group| self.first.get_mut(group)).ok_or(CHANGED)?;

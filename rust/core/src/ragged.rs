@@ -1,4 +1,4 @@
-//! Ragged tokens: all segments end to end in one array, and the offsets where each begins.
+//! Ragged tokens: all segments concatenated in one array, and the offsets where each begins.
 //!
 //! ```text
 //! tokens     [7, 8, 7, 8, 5]
@@ -23,9 +23,9 @@ use crate::error::{Error, Result};
 
 /// Writes into `lengths` how many tokens each segment has.
 ///
-/// `offsets` has one element more than there are segments; it must begin at 0 and
-/// never descend. `lengths` must have one element fewer; where the result is `Ok`,
-/// all are written.
+/// `offsets` has one element more than there are segments; it must begin at 0 and not
+/// descend. `lengths` must have one element fewer; if the result is `Ok`, all are
+/// written.
 pub fn token_lengths(offsets: &[i64], lengths: &mut [MaybeUninit<i32>]) -> Result<()> {
     let segments = segment_count(offsets)?;
     if lengths.len() != segments {
@@ -44,7 +44,7 @@ pub fn token_lengths(offsets: &[i64], lengths: &mut [MaybeUninit<i32>]) -> Resul
     })
 }
 
-/// How many segments `offsets` tells of; refuses offsets that do not begin at 0.
+/// The number of segments in `offsets`; an error if they do not begin at 0.
 pub(crate) fn segment_count(offsets: &[i64]) -> Result<usize> {
     match offsets {
         [] => {
@@ -59,7 +59,7 @@ pub(crate) fn segment_count(offsets: &[i64]) -> Result<usize> {
     }
 }
 
-/// The refusal of the first offset that descends or leaves a segment too long,
+/// The error for the first offset that descends or makes a segment too long,
 /// `offsets` being those from segment `begin` on.
 pub(crate) fn refused_offset(offsets: &[i64], begin: usize) -> Error {
     for (segment, ends) in offsets.windows(2).enumerate() {

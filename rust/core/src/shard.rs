@@ -1,9 +1,9 @@
-//! Which elements each host takes.
+//! Which elements each host gets.
 //!
-//! Data loaders give each host one contiguous slice of the data and batch that.
-//! Of sorted data the hosts' first batches would then be far apart in length. The
-//! remap puts the elements in an order whose contiguous slices, batched, are
-//! parts of the same global batch:
+//! Data loaders give each host one contiguous slice of the data, which it batches. With
+//! sorted data, the hosts' first batches would then have very different lengths. The
+//! remap reorders the elements so that the batches of contiguous slices are parts of
+//! the same global batch:
 //!
 //! ```text
 //! 8 elements, global batches of 4, 2 hosts
@@ -17,11 +17,10 @@ use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
 
-/// The number of elements in a remap: `size`, or a refusal.
+/// The number of elements in a remap: `size`, or an error.
 ///
-/// `global_batch_size` must divide it and `host_count` that: only whole batches
-/// have such an order. In a smaller last batch the hosts would hold parts of
-/// another shape, or none.
+/// It must be a multiple of `global_batch_size`, and that of `host_count`: in a smaller
+/// last batch the hosts would have parts of another shape, or none.
 pub fn remap_size(size: i64, global_batch_size: i64, host_count: i64) -> Result<usize> {
     if size < 0 {
         return Err(Error::Value { argument: "size", value: size, expected: "at least 0" });
@@ -36,16 +35,15 @@ pub fn remap_size(size: i64, global_batch_size: i64, host_count: i64) -> Result<
     })
 }
 
-/// Writes into `remap`, for each place of the remapped data, which element of the
-/// sorted data stands there.
+/// Writes into `remap`, for each place of the remapped data, the element of the sorted
+/// data at that place.
 ///
 /// Let a host hold `r = global_batch_size / host_count` rows of each of the
 /// `b = size / global_batch_size` batches. Row `i` of host `h`'s part of batch `k`
-/// then has the place `(h * b + k) * r + i`, and there stands element
+/// then has the place `(h * b + k) * r + i`, which gets element
 /// `k * global_batch_size + h * r + i`.
 ///
-/// `remap` must have [`remap_size`] elements; where the result is `Ok`, all are
-/// written.
+/// `remap` must have [`remap_size`] elements; if the result is `Ok`, all are written.
 pub fn multihost_remap(
     size: i64,
     global_batch_size: i64,

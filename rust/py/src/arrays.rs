@@ -1,15 +1,15 @@
-//! The one place where NumPy arrays come in and go out.
+//! The only place where NumPy arrays come in and go out.
 //!
-//! In: an argument is admitted as it lies in memory or not at all. A wrong dtype
-//! or rank is a `TypeError`, a layout that would need a copy is a `ValueError`;
-//! each message names the argument and the call that repairs it.
+//! In: an argument is borrowed without a copy, or rejected. A wrong dtype or rank
+//! is a `TypeError`, a layout that would need a copy is a `ValueError`; each
+//! message names the argument and the call that fixes it.
 //!
-//! Out: results are written into memory that NumPy allocated, since NumPy asks
-//! the system for huge pages and a fresh `Vec` does not.
+//! Out: results are written into memory that NumPy allocated, because NumPy asks
+//! the system for huge pages and a new `Vec` does not.
 //!
-//! A borrowed array is read with the GIL released. Nothing can stop another
-//! Python thread from writing into it meanwhile, so the core never trusts a
-//! value that it has to read twice.
+//! Borrowed arrays are read with the GIL released. Another Python thread may
+//! write into them meanwhile, so the core does not trust a value that it has to
+//! read twice.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -57,7 +57,7 @@ pub fn admit<'py, T: Element>(
     Ok(array)
 }
 
-/// The elements of an array that [`admit`] let in.
+/// The elements of an array that [`admit`] accepted.
 pub fn elements<'a, T: Element>(array: &'a PyReadonlyArray1<'_, T>) -> &'a [T] {
     array.as_slice().expect("admit() lets in contiguous arrays only")
 }
@@ -67,7 +67,7 @@ pub fn elements<'a, T: Element>(array: &'a PyReadonlyArray1<'_, T>) -> &'a [T] {
 ///
 /// # Safety
 ///
-/// Where `fill` returns `Ok`, it must have written every element.
+/// If `fill` returns `Ok`, it must have written every element.
 pub unsafe fn filled<T, F>(py: Python<'_>, size: usize, fill: F) -> PyResult<Bound<'_, PyArray1<T>>>
 where
     T: Element + Send,
@@ -160,11 +160,11 @@ where
     Ok(arrays.map(|array| array.0))
 }
 
-/// Lends out memory that `owner` keeps, as an array that cannot be written to.
+/// A read-only array over memory that `owner` keeps.
 ///
 /// # Safety
 ///
-/// `elements` must stay where and what they are for as long as `owner` lives.
+/// `elements` must neither move nor change for as long as `owner` lives.
 pub unsafe fn lent<'py, T: Element>(
     owner: &Bound<'py, PyAny>,
     elements: &[T],
@@ -181,11 +181,11 @@ pub type Pair<'py, T, U> = (Bound<'py, PyArray1<T>>, Bound<'py, PyArray1<U>>);
 /// Two vectors of each of two types, all of the same size.
 pub type Pairs<'py, T, U> = ([Bound<'py, PyArray1<T>>; 2], [Bound<'py, PyArray1<U>>; 2]);
 
-/// An array that nobody else has yet and whose elements are not written yet.
+/// A new array that is not shared yet and whose elements are not initialized.
 struct Fresh<'py, T, D>(Bound<'py, PyArray<T, D>>);
 
 impl<'py, T: Element, D: Dimension> Fresh<'py, T, D> {
-    /// Asks NumPy for it; where NumPy refuses, its exception is the error.
+    /// Allocates it with NumPy; if that fails, NumPy's exception is the error.
     /// (`PyArray::new` would panic.)
     fn allocate<const N: usize>(py: Python<'py>, shape: [usize; N]) -> PyResult<Self>
     where

@@ -7,15 +7,15 @@ use crate::arrays::{admit, elements, filled};
 use crate::errors::raise;
 use crate::numbers::integer;
 
-/// Lengths, each raised to a multiple; 0 stays 0.
+/// Rounds lengths up to a multiple; 0 stays 0.
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each at least 0.
-///     multiple: What the results are multiples of, at least 1, for example the
-///         width of the device's vector units.
+///     multiple: Results are multiples of this, at least 1, for example the width of
+///         the device's vector units.
 ///
 /// Returns:
-///     ``int32[n]``: the least multiple that is no shorter than each length.
+///     ``int32[n]``: for each length, the smallest multiple that is not shorter.
 ///
 /// Raises:
 ///     TypeError: ``lengths`` is not a one-dimensional ``int32`` array, or
@@ -42,12 +42,11 @@ fn a_multiple(value: &Bound<'_, PyAny>) -> PyResult<i32> {
     integer("multiple", value)
 }
 
-/// The few padded lengths for which the fewest padded tokens are computed.
+/// The padded lengths that minimize the total number of padded tokens.
 ///
-/// Each segment is padded to the least chosen length that holds it. The sum of
-/// those is least over all choices, exactly: by dynamic programming over how often
-/// each length occurs, in time proportional to the segments plus the distinct
-/// lengths times ``max_shapes``.
+/// Each segment is padded to the smallest chosen length that holds it. The choice is
+/// optimal: dynamic programming over how often each length occurs minimizes the total,
+/// in time proportional to the segments plus the distinct lengths times ``max_shapes``.
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each at least 0.
@@ -56,8 +55,8 @@ fn a_multiple(value: &Bound<'_, PyAny>) -> PyResult<i32> {
 ///
 /// Returns:
 ///     ``int32[k]``, ascending, ``k <= max_shapes``; the last holds the longest
-///     segment. Of choices with equal sums, one with the fewest lengths. Empty
-///     where there are no segments.
+///     segment. Among choices with equal totals, one with the fewest lengths. Empty
+///     if there are no segments.
 ///
 /// Raises:
 ///     TypeError: ``lengths`` is not a one-dimensional ``int32`` array, or one of
@@ -85,7 +84,7 @@ pub fn choose_lengths<'py>(
     Ok(PyArray1::from_vec(py, chosen.map_err(raise)?))
 }
 
-/// For each length, which bucket is the least that holds it.
+/// For each length, the smallest bucket that holds it.
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each at least 0.
@@ -98,7 +97,7 @@ pub fn choose_lengths<'py>(
 /// Raises:
 ///     TypeError: An argument is not a one-dimensional ``int32`` array.
 ///     ValueError: A length is negative or above the last bucket length, the bucket
-///         lengths do not ascend, or an argument is not contiguous.
+///         lengths are not ascending, or an argument is not contiguous.
 ///
 /// >>> bucket_ids(np.array([3, 9, 4, 5], np.int32), np.array([4, 12], np.int32))
 /// array([0, 1, 0, 1], dtype=int32)

@@ -8,17 +8,17 @@ use crate::arrays::{admit, elements, filled_matrix};
 use crate::errors::raise;
 use crate::numbers::integer;
 
-/// Segments as the rows of a matrix, each filled up to the same length.
+/// Segments as the rows of a matrix, padded to the same length.
 ///
 /// Args:
-///     tokens: The tokens of all segments, one after the other, ``int32[t]``.
+///     tokens: The tokens of all segments, concatenated, ``int32[t]``.
 ///     offsets: Where each segment begins in ``tokens``, and where the last ends,
-///         ``int64[n + 1]``, ascending from 0 to ``t``. Only what ``rows`` names
-///         is looked at.
-///     rows: The segment for each row, ``int64[r]``; -1 makes a row of filler.
-///     length: Tokens in a row, from 0 to 2**31 - 1, at least as many as the
-///         longest of these segments has.
-///     fill: The token that stands where no segment is, an ``int32``.
+///         ``int64[n + 1]``, ascending from 0 to ``t``. Only segments in ``rows`` are
+///         read.
+///     rows: The segment for each row, ``int64[r]``; -1 for a row of filler.
+///     length: Tokens in a row, from 0 to 2**31 - 1, at least the length of the
+///         longest of these segments.
+///     fill: The padding token, an ``int32``.
 ///
 /// Returns:
 ///     ``int32[r, length]``.
@@ -26,11 +26,10 @@ use crate::numbers::integer;
 /// Raises:
 ///     TypeError: An array is not a one-dimensional one of its dtype, or a number
 ///         is not an integer.
-///     ValueError: A row names no segment or one that is too long, an offset lies
-///         outside ``tokens`` or before the one before it, an array is not
-///         contiguous, a number is out of its range, or ``r * length`` is too large
-///         for any memory.
-///     MemoryError: There is not that much memory.
+///     ValueError: A row's segment does not exist or is too long, an offset is
+///         outside ``tokens`` or below the previous one, an array is not contiguous, a
+///         number is out of range, or ``r * length`` is too large to address.
+///     MemoryError: There is not enough memory.
 ///
 /// >>> tokens, offsets = np.array([7, 8, 9, 5, 6], np.int32), np.array([0, 3, 5])
 /// >>> pad_rows(tokens, offsets, np.array([1, -1, 0]), length=4, fill=0)

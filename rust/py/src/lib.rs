@@ -1,5 +1,5 @@
-//! The Python binding: each function admits its arrays, releases the GIL, calls
-//! the core and hands the result over. No planning is done here.
+//! The Python binding: each function checks its arrays, releases the GIL, calls
+//! the core and returns the result. No planning is done here.
 
 mod arrays;
 mod bucket;

@@ -1,4 +1,4 @@
-//! The one place where Python's integers come in.
+//! The only place where Python integers come in.
 
 use std::any::type_name;
 
@@ -6,7 +6,7 @@ use numpy::{Element, dtype};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-/// Admits `value` as an integer of type `T`: an `int` or what stands for one
+/// Converts `value` to an integer of type `T`: an `int` or an equivalent
 /// (`np.int64(3)`), within `T`'s range.
 pub fn integer<T: Element + TryFrom<i64>>(argument: &'static str, value: &Bound<'_, PyAny>) -> PyResult<T> {
     let expected = dtype::<T>(value.py());
@@ -27,8 +27,8 @@ pub fn integer<T: Element + TryFrom<i64>>(argument: &'static str, value: &Bound<
 
 /// An integer argument whose default is another integer.
 ///
-/// One beyond 64 bits becomes the nearest within them, which the core refuses
-/// by the argument's name or takes for "any number".
+/// A number beyond 64 bits is clamped; the core then rejects it with the
+/// argument's name, or treats it as "any number".
 #[derive(Clone, Copy)]
 pub struct Whole(pub i64);
 

@@ -5,11 +5,11 @@ use pyo3::prelude::*;
 
 use crate::arrays::{admit, elements, filled};
 
-/// Segments sorted by length, stable: equal lengths keep the order they came in.
+/// Segments sorted by length; the sort is stable.
 ///
 /// Args:
 ///     lengths: Token counts, `int32[n]`, each at least 0.
-///     descending: Longest first (the default), so that the largest shape is met
+///     descending: Longest first (the default), so that the largest shape comes
 ///         first; shortest first if false.
 ///
 /// Returns:
@@ -36,14 +36,14 @@ pub fn length_order<'py>(
     }
 }
 
-/// Where in an order each segment stands, which undoes the order.
+/// The inverse of an order: each segment's place in it.
 ///
 /// Args:
 ///     order: Each segment from 0 to n - 1 once, ``int64[n]``.
 ///
 /// Returns:
-///     ``int64[n]``, with ``inverse[order] == np.arange(n)``: what was computed in
-///     that order comes back in the segments' own by ``results[inverse]``.
+///     ``int64[n]``, with ``inverse[order] == np.arange(n)``. ``results[inverse]``
+///     brings results in that order back into segment order.
 ///
 /// Raises:
 ///     TypeError: ``order`` is not a one-dimensional ``int64`` array.

@@ -7,29 +7,28 @@ use crate::numbers::integer;
 
 /// Segments packed into rows: best fit, longest first.
 ///
-/// Each segment goes into the row where it leaves the least space free, and into
-/// a new one only where no row has room. If ``max_segments`` does not bind, that
-/// takes at most 11/9 of the fewest possible rows plus one (D. S. Johnson, 1973).
+/// Each segment goes into the row where it leaves the least free space, and into a
+/// new row only if none has room. Unless ``max_segments`` limits it, that takes at most
+/// 11/9 of the minimum number of rows plus one (D. S. Johnson, 1973).
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each from 0 to ``capacity``.
-///     capacity: Tokens that a row holds, from 0 to 2**31 - 1.
-///     max_segments: Segments that a row holds, at least 1. A segment without
-///         tokens counts too.
+///     capacity: The most tokens in a row, from 0 to 2**31 - 1.
+///     max_segments: The most segments in a row, at least 1. Segments without tokens
+///         count too.
 ///
 /// Returns:
-///     ``row``, ``int64[n]``: each segment's row, counted from 0 in the order in
-///     which rows are opened; there are ``row.max() + 1``. ``start``, ``int32[n]``:
-///     the token of its row at which each segment begins. Segments lie in their
-///     row without gaps, longest first, those of equal length in the order given;
-///     of several rows with equally little space, the one that came to it first is
-///     taken.
+///     ``row``, ``int64[n]``: each segment's row, numbered from 0 in the order in which
+///     rows are opened; there are ``row.max() + 1``. ``start``, ``int32[n]``: the
+///     position in its row at which each segment begins. Segments fill their row without
+///     gaps, longest first, segments of equal length in the given order. If several
+///     rows have the same free space, the one that reached it first is used.
 ///
 /// Raises:
 ///     TypeError: ``lengths`` is not a one-dimensional ``int32`` array, or one of
 ///         the others is not an integer.
 ///     ValueError: A length is negative or above ``capacity``, ``lengths`` is not
-///         contiguous, or one of the others is out of its range.
+///         contiguous, or one of the others is out of range.
 ///
 /// >>> row, start = pack_rows(np.array([4, 3, 2, 3], np.int32), capacity=6, max_segments=8)
 /// >>> row

@@ -18,28 +18,27 @@ use crate::errors::raise;
 use crate::numbers::Whole;
 use crate::policy;
 
-/// Which segment lies in which row of which batch, in which shape, and back.
+/// Assigns each segment a batch, a row and a shape, and maps results back.
 ///
-/// A plan is made once from the segments' lengths and never changes. It is the
-/// same on every machine, and can be pickled. Segments with equal inputs hold one
-/// row, rows are sorted longest first, and batches take them in that order, so
-/// that filler stands only in the last batch.
+/// A plan is made once from the segments' lengths and is immutable. It is the same
+/// on every machine, and can be pickled. Segments with equal inputs share a row,
+/// rows are sorted longest first, and batches take them in that order, so only the
+/// last batch has filler.
 ///
-/// With ``prefixes``, a row holds *trees*: several segments whose shared beginnings
-/// stand once, as ``tree_rows`` lays them, for models that are told by ``reach`` which
-/// token sees which. A segment's tokens from ``own`` on stand at ``starts``; those
-/// before are tokens of its parent.
+/// With ``prefixes``, a row holds *trees*: several segments with their shared prefixes
+/// stored once, as in ``tree_rows``, for models that take ``reach``, which says which
+/// token sees which. A segment's tokens from ``own`` on are at ``starts``; the ones
+/// before are its parent's.
 ///
 /// Args:
-///     lengths: Tokens that the model sees of each segment, ``int32[n]``, each at
+///     lengths: The input length of each segment in tokens, ``int32[n]``, each at
 ///         least 0.
-///     identities: For each segment the first one with the same input,
-///         ``int64[n]``, as ``group_identical`` gives it. Without it no row is
-///         shared.
-///     prefixes: The prefix tree of the inputs, ``(order, shared)`` as ``prefix_order``
-///         gives it. It tells which inputs are equal, too, so it takes the place of
-///         ``identities``, and rows are packed as it is.
-///     row_prices: With ``prefixes``: what a row of each of ``padded_lengths`` costs, in any
+///     identities: For each segment, the first one with the same input, ``int64[n]``,
+///         from ``group_identical``. Without it no row is shared.
+///     prefixes: The prefix tree of the inputs, ``(order, shared)`` from
+///         ``prefix_order``. It also says which inputs are equal, so it replaces
+///         ``identities``, and rows are always packed.
+///     row_prices: With ``prefixes``: the cost of a row of each of ``padded_lengths``, in any
 ///         unit, integers from 1 to 2**56 (or ``int64[k]``). By default a row costs its
 ///         tokens.
 ///     batch_size: Rows of every batch, filler included. Give either this or
@@ -48,27 +47,26 @@ use crate::policy;
 ///         longest padded length a batch has as many rows as that allows; at
 ///         shorter ones twice as many each time the length allows it, but not
 ///         more than there are rows for.
-///     row_multiple: Rows of every batch are a multiple of this: how many shards
-///         a batch's rows are split into.
-///     max_shapes: The most padded lengths, chosen so that they cost the least:
-///         rows times length of whole batches, filler included, and
-///         ``shape_price`` for each shape after the first. ``None`` means all
-///         multiples of ``padding_multiple`` that a row rounds up to.
+///     row_multiple: Rows of every batch are a multiple of this, the number of shards
+///         that a batch's rows are split into.
+///     max_shapes: The most padded lengths. They are chosen to minimize the cost: rows
+///         times length of whole batches, filler included, plus ``shape_price`` for
+///         each shape after the first. ``None`` means all multiples of
+///         ``padding_multiple`` that a row rounds up to.
 ///     padding_multiple: Padded lengths are multiples of this.
 ///     padded_lengths: The padded lengths to use, ascending: a list or
-///         ``int32[k]``. With it ``max_shapes`` and ``shape_price`` play no part, except
+///         ``int32[k]``. With it ``max_shapes`` and ``shape_price`` have no effect, except
 ///         with ``prefixes``: then at most ``max_shapes`` of these lengths are used, those
 ///         that make the price of all batches and shapes least (of one or two lengths
 ///         exactly so). Without it, rows of trees are as long as the longest segment,
 ///         rounded up to a multiple of ``padding_multiple``.
-///     shape_price: What one more shape is charged, in tokens, or in the unit of
-///         ``row_prices``: the time that its compilation takes.
-///     pack: Whether several segments may stand in one row, end to end, for
-///         models that honour segment ids. Rows are packed up to the longest
-///         padded length.
+///     shape_price: The cost of each additional shape, for its compilation, in tokens or
+///         in the unit of ``row_prices``.
+///     pack: Whether to put several segments into one row, for models that honour
+///         segment ids. Rows are packed up to the longest padded length.
 ///     max_segments: The most segments in a packed row; ``None`` for any number.
-///     longest_first: Whether the longest batch runs first, so that what does not
-///         fit into memory fails at once.
+///     longest_first: Whether the longest batch runs first, so that a batch that does
+///         not fit in memory fails at the start.
 ///
 /// Raises:
 ///     TypeError: An array is not one-dimensional or of another dtype, or a number
@@ -183,7 +181,7 @@ impl Plan {
         Ok(plan.map_err(raise)?.into())
     }
 
-    /// How many batches there are.
+    /// The number of batches.
     fn __len__(&self) -> usize {
         self.core.batch_count()
     }
@@ -238,17 +236,17 @@ impl Plan {
         format!("{:016x}", self.core.fingerprint())
     }
 
-    /// What the plan amounts to, as a new dictionary.
+    /// The plan's figures, as a new dictionary.
     ///
-    /// ``segments``, ``shared_segments`` (those that hold no row of their own), ``rows`` (those that hold a segment), ``filler_rows``,
-    /// ``batches``; ``real_tokens`` of all segments, ``row_tokens`` of those that
-    /// hold a row, ``shared_tokens`` of those that need none of their own,
-    /// ``device_tokens`` that the device computes, ``padding_tokens`` of these that
-    /// nobody needs, filler included; ``shapes``, a list of ``[rows, length]``.
+    /// ``segments``, ``shared_segments`` (deduplicated), ``rows`` (with a segment),
+    /// ``filler_rows``, ``batches``; ``real_tokens`` (all segments), ``row_tokens`` (those
+    /// in rows), ``shared_tokens`` (those saved by sharing), ``device_tokens`` (those the
+    /// device computes), ``padding_tokens`` (filler included); ``shapes``, a list of
+    /// ``[rows, length]``.
     ///
-    /// With trees also ``distinct_tokens`` of segments with different inputs,
-    /// ``tree_tokens`` if every shared beginning stood once, and ``repeated_tokens`` of
-    /// those that stand again in another row: ``row_tokens`` are both together.
+    /// With trees also ``distinct_tokens`` (all distinct inputs), ``tree_tokens`` (each
+    /// shared prefix once) and ``repeated_tokens`` (prefix tokens repeated in other rows);
+    /// ``row_tokens`` is the sum of the last two.
     #[getter]
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = self.core.statistics();

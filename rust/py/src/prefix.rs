@@ -7,28 +7,28 @@ use windrow_core::prefix::TreeRows;
 use crate::arrays::{Pair, admit, elements, filled_pair, filled_pairs};
 use crate::numbers::integer;
 
-/// Segments in lexicographic order, and what each shares with the one before it.
+/// Segments in lexicographic order, and how many tokens each shares with the previous one.
 ///
-/// That is the prefix tree of all segments, depth first: neighbours begin alike as
-/// far as any two segments do. Segments with the same tokens stand side by side and
-/// share all of them.
+/// This is the prefix tree of all segments in depth-first order: adjacent segments have
+/// the longest common prefixes. Segments with the same tokens are adjacent and share all
+/// of them.
 ///
 /// Args:
-///     tokens: The tokens of all segments end to end, ``int32[t]``.
+///     tokens: The tokens of all segments, concatenated, ``int32[t]``.
 ///     offsets: Where each segment begins and, last, where the last one ends,
-///         ``int64[n + 1]``: from 0, never descending, ``t`` at the end.
+///         ``int64[n + 1]``: from 0 to ``t``, not descending.
 ///
 /// Returns:
 ///     ``order``, ``int64[n]``: the segments in lexicographic order of their tokens,
-///     equal ones in the order given, and one that begins another before it.
-///     ``shared``, ``int32[n]``: how many first tokens ``order[i]`` has in common with
+///     equal ones in the given order, and a prefix before its extensions. ``shared``,
+///     ``int32[n]``: how many first tokens ``order[i]`` has in common with
 ///     ``order[i - 1]``; 0 for the first.
 ///
 /// Raises:
 ///     TypeError: An argument is not a one-dimensional array of its dtype.
 ///     ValueError: ``offsets`` is empty, does not begin at 0, descends, does not end at
-///         ``t``, or leaves a segment with more than 2**31 - 1 tokens, or an argument is
-///         not contiguous.
+///         ``t``, or has a segment of more than 2**31 - 1 tokens, or an argument is not
+///         contiguous.
 ///
 /// >>> tokens = np.array([7, 8, 9, 5, 7, 8, 6], np.int32)
 /// >>> order, shared = prefix_order(tokens, np.array([0, 3, 4, 7]))  # [7, 8, 9], [5] and [7, 8, 6]
@@ -58,33 +58,32 @@ type Vector<'py, T> = Bound<'py, PyArray1<T>>;
 /// Row, start, own and parent of each segment.
 type Rows<'py> = (Vector<'py, i64>, Vector<'py, i32>, Vector<'py, i32>, Vector<'py, i64>);
 
-/// Segments laid into rows, depth first, so that a row holds every shared beginning once.
+/// Packs segments into rows in depth-first order, so that a row holds every shared prefix once.
 ///
-/// Rows are filled in lexicographic order; one that is full ends, and the next repeats
-/// what its first segment shares. Trees smaller than a row are packed best-fit, as
-/// ``pack_rows`` packs segments.
+/// Rows are filled in lexicographic order. When a row is full, the next one repeats the
+/// prefix that its first segment shares. Trees smaller than a row are packed best-fit,
+/// like segments in ``pack_rows``.
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each from 0 to ``capacity``.
-///     order: The segments in lexicographic order, ``int64[n]``, as ``prefix_order``
-///         gives it.
-///     shared: How many first tokens each has in common with the one before it in
-///         ``order``, ``int32[n]``, from ``prefix_order`` too.
-///     capacity: Tokens that a row holds, from 0 to 2**31 - 1.
+///     order: The segments in lexicographic order, ``int64[n]``, from ``prefix_order``.
+///     shared: How many first tokens each has in common with the previous one in
+///         ``order``, ``int32[n]``, from ``prefix_order``.
+///     capacity: The most tokens in a row, from 0 to 2**31 - 1.
 ///
 /// Returns:
-///     ``row``, ``int64[n]``: the row of each segment, from 0. All its tokens stand there.
-///     ``start``, ``int32[n]``: where in the row its own tokens begin; token ``t`` stands
-///     at ``start + t - own``. ``own``, ``int32[n]``: how many first tokens are not its
-///     own but those of ``parent``, ``int64[n]``, which in turn has some from its parent;
-///     -1 where there is none. Segments with the same tokens have the same place.
+///     ``row``, ``int64[n]``: the row of each segment, from 0, which has all its tokens.
+///     ``start``, ``int32[n]``: where its own tokens begin in the row; token ``t`` is at
+///     ``start + t - own``. ``own``, ``int32[n]``: how many first tokens belong to
+///     ``parent``, ``int64[n]``, or in turn to its parent; -1 if there is none. Segments
+///     with the same tokens have the same place.
 ///
 /// Raises:
 ///     TypeError: An array is not a one-dimensional one of its dtype, or ``capacity`` is
 ///         not an integer.
 ///     ValueError: ``order`` is not a permutation of the segments, an element of
-///         ``shared`` is negative or more than either neighbour has, a length is negative
-///         or above ``capacity``, sizes disagree, or an array is not contiguous.
+///         ``shared`` is negative or longer than one of the two segments, a length is
+///         negative or above ``capacity``, sizes differ, or an array is not contiguous.
 ///
 /// >>> lengths = np.array([5, 2, 4, 3, 2], np.int32)  # a b c e f, h i, a b c d, a b g, h i
 /// >>> order, shared = np.array([2, 0, 3, 1, 4]), np.array([0, 3, 2, 0, 2], np.int32)

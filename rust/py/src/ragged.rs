@@ -5,19 +5,19 @@ use pyo3::prelude::*;
 
 use crate::arrays::{admit, elements, filled};
 
-/// How many tokens each segment of a ragged array has.
+/// The number of tokens in each segment of a ragged array.
 ///
 /// Args:
 ///     offsets: Where each segment begins and, last, where the last one ends,
-///         ``int64[n + 1]``: from 0, never descending.
+///         ``int64[n + 1]``: from 0, not descending.
 ///
 /// Returns:
 ///     ``int32[n]``.
 ///
 /// Raises:
 ///     TypeError: ``offsets`` is not a one-dimensional ``int64`` array.
-///     ValueError: ``offsets`` is empty, does not begin at 0, descends, leaves a
-///         segment with more than 2**31 - 1 tokens, or is not contiguous.
+///     ValueError: ``offsets`` is empty, does not begin at 0, descends, has a
+///         segment of more than 2**31 - 1 tokens, or is not contiguous.
 ///
 /// >>> token_lengths(np.array([0, 2, 2, 5]))
 /// array([2, 0, 3], dtype=int32)
@@ -38,17 +38,17 @@ pub fn token_lengths<'py>(
 
 /// For each segment, the first segment with the same tokens.
 ///
-/// Segments are found by a hash and then compared token by token, so that a
-/// collision of hashes never makes unequal segments one.
+/// Segments are found by hash and then compared token by token, so hash collisions do not
+/// merge different segments.
 ///
 /// Args:
-///     tokens: The tokens of all segments end to end, ``int32[t]``.
+///     tokens: The tokens of all segments, concatenated, ``int32[t]``.
 ///     offsets: Where each segment begins and, last, where the last one ends,
-///         ``int64[n + 1]``: from 0, never descending, ``t`` at the end.
+///         ``int64[n + 1]``: from 0 to ``t``, not descending.
 ///
 /// Returns:
-///     ``int64[n]``: the segment itself where no earlier one has the same tokens.
-///     All segments without tokens are the same.
+///     ``int64[n]``: the segment itself if no earlier one has the same tokens. All
+///     segments without tokens are equal.
 ///
 /// Raises:
 ///     TypeError: An argument is not a one-dimensional array of its dtype.

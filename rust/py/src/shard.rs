@@ -8,29 +8,29 @@ use crate::arrays::filled;
 use crate::errors::raise;
 use crate::numbers::integer;
 
-/// The order in which hosts' contiguous slices, batched, give whole global batches.
+/// The order in which the hosts' contiguous slices, when batched, form the global batches.
 ///
 /// Element ``i`` of the remapped data is element ``remap[i]`` of the sorted data.
 /// Host ``h`` takes the slice ``h * size // host_count`` up to
 /// ``(h + 1) * size // host_count`` and batches it by
-/// ``global_batch_size // host_count``; the hosts' ``b``-th batches, one after the
-/// other, are then ``global_batch_size`` neighbours of the sorted data. This is the
-/// order of ``MultihostSortedRemapDataset`` in ``xlstm_jax.dataset.lmeval_pipeline``.
+/// ``global_batch_size // host_count``; the ``b``-th batches of all hosts together are
+/// then ``global_batch_size`` consecutive elements of the sorted data. This is the order
+/// of ``MultihostSortedRemapDataset`` in ``xlstm_jax.dataset.lmeval_pipeline``.
 ///
 /// Args:
-///     size: Elements, at least 0 and a multiple of ``global_batch_size``: complete
-///         the last batch with filler, since a smaller one would be another shape.
+///     size: The number of elements, at least 0 and a multiple of ``global_batch_size``:
+///         fill up the last batch, because a smaller one would be another shape.
 ///     global_batch_size: Rows of a batch on all hosts together, a multiple of
 ///         ``host_count``.
-///     host_count: Hosts, at least 1.
+///     host_count: The number of hosts, at least 1.
 ///
 /// Returns:
 ///     ``int64[size]``, a permutation.
 ///
 /// Raises:
 ///     TypeError: An argument is not an integer.
-///     ValueError: An argument is out of its range or not the multiple it must be.
-///     MemoryError: There is not that much memory.
+///     ValueError: An argument is out of range or not the multiple it must be.
+///     MemoryError: There is not enough memory.
 ///
 /// >>> multihost_remap(8, global_batch_size=4, host_count=2)
 /// array([0, 1, 4, 5, 2, 3, 6, 7])

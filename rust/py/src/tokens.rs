@@ -1,7 +1,7 @@
 //! Binding of the tokens crate.
 //!
-//! Strings are borrowed as UTF-8 where they lie in Python's memory; the tuple that
-//! holds them keeps them alive while the GIL is released.
+//! Strings are borrowed as UTF-8 from Python's memory; the tuple that holds them keeps
+//! them alive while the GIL is released.
 
 use numpy::PyArray1;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -11,10 +11,10 @@ use windrow_tokens::{Encoded, Job, Layout, Specials, pairs, prompts, rolling};
 
 use crate::arrays::filled;
 
-/// What every function here returns: tokens `int32[t]`, offsets `int64[n + 1]`,
-/// score starts `int32[n]`, requests `int64[n]`, tokens cut `int64[n]`, how many
+/// The result of every function here: tokens `int32[t]`, offsets `int64[n + 1]`,
+/// score starts `int32[n]`, requests `int64[n]`, truncated tokens `int64[n]`, how many
 /// texts were encoded and how many segments repeat an input, and the bad requests
-/// with what is wrong.
+/// with their reasons.
 type Segments<'py> = (
     Bound<'py, PyArray1<i32>>,
     Bound<'py, PyArray1<i64>>,
@@ -25,34 +25,32 @@ type Segments<'py> = (
     Vec<(usize, String)>,
 );
 
-/// Encodes texts: itself, or by asking someone else.
+/// Encodes texts, in Rust or by calling a Python function.
 ///
 /// Args:
 ///     json: The text of a ``tokenizer.json``, of any version. Texts are encoded
-///         here as it says, on every core; ``None`` leaves all texts to ``encode``.
-///     encode: ``encode(texts, add_special_tokens)`` gives a list of token ids for
-///         each of a list of texts, or a string that says why it refuses the text.
-///         It is asked for the texts of which it is not
-///         certain that they are encoded here as the ``tokenizers`` package does.
-///     pattern: A split pattern that ``json`` leaves out; texts are cut by it before.
+///         accordingly, on every core; ``None`` leaves all texts to ``encode``.
+///     encode: ``encode(texts, add_special_tokens)`` returns for each text a list of
+///         token ids, or a string that says why it rejects the text. It is called for
+///         texts that may be encoded differently here and by the ``tokenizers`` package.
+///     pattern: A split pattern that is not in ``json``; texts are split by it first.
 ///
 /// Raises:
-///     ValueError: The text is not JSON, or describes a component that is not
-///         known here.
+///     ValueError: The text is not JSON, or describes an unsupported component.
 #[pyclass(frozen, module = "windrow._rust")]
 pub struct Encoder {
     quick: Option<windrow_tokens::Encoder>,
     encode: Py<PyAny>,
 }
 
-/// What the Python function gives for one text.
+/// The result of the Python function for one text.
 #[derive(FromPyObject)]
 enum Row {
     Refused(String),
     Tokens(Vec<i32>),
 }
 
-/// How many texts the Python function is given at once.
+/// How many texts are passed to the Python function at once.
 const BATCH: usize = 1024;
 
 #[pymethods]
@@ -75,7 +73,7 @@ impl Encoder {
         Ok(Self { quick, encode: encode.unbind() })
     }
 
-    /// Which of these texts are left to ``encode``, by their indexes, ascending.
+    /// The indices of the texts that are left to ``encode``, ascending.
     ///
     /// >>> Encoder(None, len).left(["a", "b"])
     /// [0, 1]
@@ -104,7 +102,7 @@ impl Encoder {
         Ok(encoded)
     }
 
-    /// Has the Python function encode some jobs.
+    /// Encodes some jobs with the Python function.
     fn ask(
         &self,
         py: Python<'_>,
@@ -142,7 +140,7 @@ impl Encoder {
     }
 }
 
-/// Encodes texts: no cutting, no scores. See ``windrow.tokens.Tokenizer.encode_batch``.
+/// Encodes texts without truncation or scoring. See ``windrow.tokens.Tokenizer.encode_batch``.
 #[pyfunction]
 pub fn encode_texts<'py>(
     encoder: &Bound<'py, Encoder>,
@@ -234,7 +232,7 @@ pub fn prompt_segments<'py>(
     hand_over(py, plan.layout(&encoded, max_length, |request| max_new_tokens[request]), &encoded, bad)
 }
 
-/// Borrows a Python string as UTF-8, or says what is wrong with it.
+/// Borrows a Python string as UTF-8, or returns what is wrong with it.
 fn admit_text<'a>(text: &'a Bound<'_, PyAny>, what: &str) -> Result<&'a str, String> {
     let Ok(string) = text.cast::<PyString>() else {
         let kind = text.get_type().name().map_or_else(|_| "another type".to_owned(), |name| name.to_string());
@@ -243,7 +241,7 @@ fn admit_text<'a>(text: &'a Bound<'_, PyAny>, what: &str) -> Result<&'a str, Str
     string.to_str().map_err(|_| format!("its {what} holds a lone surrogate, which is no Unicode character"))
 }
 
-/// Borrows every text that is one; the others with what is wrong.
+/// Borrows every valid text; the others come with a reason.
 #[expect(clippy::type_complexity)]
 fn admit_texts<'a>(
     texts: &'a [Bound<'_, PyAny>],

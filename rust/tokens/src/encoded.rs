@@ -6,7 +6,7 @@ use tokenizers::pipeline::PipelineToken;
 
 use crate::error::Problem;
 
-/// The tokens of every job, in the pieces in which threads made them.
+/// The tokens of every job, in the pieces that the threads produced.
 #[derive(Debug, Default)]
 pub struct Encoded {
     pieces: Vec<Vec<PipelineToken>>,
@@ -52,12 +52,12 @@ impl Encoded {
         self.places[job] = (last, start, piece.len());
     }
 
-    /// Notes why one job could not be encoded.
+    /// Records why a job could not be encoded.
     pub fn refuse(&mut self, job: usize, reason: String) {
         self.refusals.insert(job, reason);
     }
 
-    /// What is wrong with the first of these jobs that could not be encoded, if one could not.
+    /// The reason for the first of these jobs that could not be encoded, if any.
     pub(crate) fn check(&self, jobs: &[usize]) -> Result<(), Problem> {
         match jobs.iter().find_map(|job| self.refusals.get(job)) {
             Some(reason) => Err(Problem::Refused(reason.clone())),
@@ -71,7 +71,7 @@ impl Encoded {
         PipelineToken::cast_slice(&self.pieces[piece][start..end])
     }
 
-    /// How many jobs there are.
+    /// The number of jobs.
     pub fn len(&self) -> usize {
         self.places.len()
     }

@@ -1,13 +1,13 @@
 //! A tokenizer built from its JSON, and jobs encoded with it on every core.
 //!
-//! Jobs are cut into chunks of about the same number of bytes; each thread takes
-//! the next chunk that nobody has. Threads live as long as one call, since a pool's
-//! threads do not survive a `fork`. Nor does a lock that another thread held at
-//! that moment, and the tokenizer keeps its scratch memory behind locks: a forked
-//! child builds the tokenizer anew.
+//! Jobs are split into chunks of about the same number of bytes; each thread takes the
+//! next free chunk. Threads only live during a call, because the threads of a pool do
+//! not survive a `fork`. Neither does a lock that another thread held at that moment,
+//! and the tokenizer keeps its scratch memory behind locks, so a forked child rebuilds
+//! the tokenizer.
 //!
-//! A text that this tokenizer might encode in another way than the `tokenizers`
-//! package is not encoded at all; the caller is told which.
+//! A text that this tokenizer might encode differently from the `tokenizers` package is
+//! not encoded here; the caller gets a list of those texts.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -26,7 +26,7 @@ use crate::job::Job;
 use crate::splitter::{Part, Splitter, normalizers};
 use crate::unsettled::has_unsettled;
 
-/// A chunk's least size in bytes: below it, handing out work costs more than it saves.
+/// The minimum size of a chunk in bytes: below it, distributing work costs more than it saves.
 const CHUNK: usize = 1 << 15;
 
 /// Chunks per thread, so that a thread with easy texts can help the others.
@@ -35,17 +35,17 @@ const CHUNKS_PER_THREAD: usize = 8;
 /// A tokenizer that encodes, and adds the special tokens that its post-processor adds.
 pub struct Encoder {
     tokenizer: PipelineTokenizer,
-    /// Cuts texts by a pattern that the tokenizer leaves out.
+    /// Splits texts by a pattern that the tokenizer leaves out.
     splitter: Option<Splitter>,
     pattern: Option<Box<str>>,
     before: Vec<PipelineToken>,
     after: Vec<PipelineToken>,
     plain: EncodeOptions,
-    /// Whether nothing but ASCII is known to be encoded as the package does.
+    /// Whether only ASCII is known to be encoded as in the package.
     ascii_only: bool,
     json: Box<str>,
     process: u32,
-    /// What a forked child uses instead.
+    /// The replacement in a forked child.
     heir: OnceLock<Box<Encoder>>,
 }
 
@@ -105,8 +105,8 @@ impl Encoder {
         })
     }
 
-    /// Encodes every job that is encoded surely as the `tokenizers` package does.
-    /// Also gives the jobs that are left, in ascending order.
+    /// Encodes every job that is certain to be encoded as in the `tokenizers` package.
+    /// Also returns the remaining jobs, in ascending order.
     pub fn encode(&self, jobs: &[Job<'_>]) -> (Encoded, Vec<usize>) {
         if self.process != process::id() {
             let rebuilt = || {
@@ -132,7 +132,7 @@ impl Encoder {
         };
         thread::scope(|scope| {
             for _ in 1..threads {
-                // Where no more threads are to be had, this one does it all.
+                // If no more threads are available, this one does all the work.
                 let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
@@ -156,7 +156,7 @@ impl Encoder {
         let mut joined = String::new();
         for job in range {
             let start = piece.tokens.len();
-            // Whatever fails here, the package may still manage.
+            // If it fails here, the package may still succeed.
             let encode = AssertUnwindSafe(|| self.encode_job(&jobs[job], &mut joined, &mut piece.tokens));
             if !catch_unwind(encode).unwrap_or(false) {
                 piece.tokens.truncate(start);
@@ -167,7 +167,7 @@ impl Encoder {
         piece
     }
 
-    /// Appends the job's tokens, or tells that it cannot, whatever it appended.
+    /// Appends the job's tokens, or returns false; then the appended tokens are meaningless.
     fn encode_job(&self, job: &Job<'_>, joined: &mut String, tokens: &mut Vec<PipelineToken>) -> bool {
         if self.doubts(job.head) || self.doubts(job.tail) {
             return false;
@@ -197,7 +197,7 @@ impl Encoder {
         PipelineToken::cast_slice(&tokens[start..]).iter().all(|&id| id <= i32::MAX as u32)
     }
 
-    /// Appends the tokens of a text that is cut by a pattern.
+    /// Appends the tokens of a text that is split by a pattern.
     fn encode_pieces(&self, splitter: &Splitter, text: &str, tokens: &mut Vec<PipelineToken>) -> bool {
         splitter.parts(text).into_iter().all(|part| match part {
             Part::Token(token) => {
@@ -217,7 +217,7 @@ impl Encoder {
     }
 }
 
-/// What is known to differ from the `tokenizers` package, though it can be built.
+/// Known differences from the `tokenizers` package, in tokenizers that can be built.
 fn refusal(tokenizer: &PipelineTokenizer) -> Option<&'static str> {
     if matches!(tokenizer.get_model(), PipelineModel::Unigram(_)) {
         // "###" as "#", "##" or as "##", "#": the sums are equal but for rounding.
@@ -238,7 +238,7 @@ fn refusal(tokenizer: &PipelineTokenizer) -> Option<&'static str> {
     None
 }
 
-/// Cuts `jobs` into chunks of at least `size` bytes.
+/// Splits `jobs` into chunks of at least `size` bytes.
 fn split(jobs: &[Job<'_>], size: usize) -> Vec<Range<usize>> {
     let (mut chunks, mut start, mut bytes) = (Vec::new(), 0, 0);
     for (number, job) in jobs.iter().enumerate() {

@@ -18,11 +18,11 @@ impl std::error::Error for LoadError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The context encodes to no token, so that nothing predicts the first scored one.
+    /// The context encodes to no tokens, so nothing predicts the first scored token.
     EmptyContext,
-    /// The continuation encodes to no token.
+    /// The continuation encodes to no tokens.
     EmptyContinuation,
-    /// Context and continuation together are no more tokens than the context alone.
+    /// Context and continuation together have no more tokens than the context alone.
     MergedContinuation,
     /// The continuation has more tokens than the model can see.
     LongContinuation {
@@ -31,13 +31,13 @@ pub enum Problem {
         /// The most there may be.
         max_length: usize,
     },
-    /// The tokenizer refuses to encode its text, for this reason.
+    /// The tokenizer rejects the text, for this reason.
     Refused(String),
-    /// Nothing stands before the text, and the tokenizer has no token for that place.
+    /// The text has no context, and the tokenizer has no prefix token.
     NoPrefix,
     /// The tokens to generate leave no room for the prompt.
     NoRoom {
-        /// How many tokens shall be generated.
+        /// How many tokens to generate.
         max_new_tokens: usize,
         /// The most tokens the model can see.
         max_length: usize,

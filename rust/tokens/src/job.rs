@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-/// A text to encode: `head` and `tail` one after the other, and whether special
-/// tokens are added. In two parts, so that nobody has to join them beforehand.
+/// A text to encode: `head` followed by `tail`, and whether special tokens are added.
+/// It has two parts so that they need not be joined beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Job<'t> {
     /// The text's first part.
     pub head: &'t str,
-    /// The text's second part, mostly empty.
+    /// The text's second part, usually empty.
     pub tail: &'t str,
     /// Whether the tokenizer may add its special tokens.
     pub specials: bool,

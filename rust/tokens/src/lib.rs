@@ -1,14 +1,14 @@
 //! Texts to ragged token arrays.
 //!
-//! The work goes in three steps, so that texts may be encoded here or by anything
-//! else that can encode, with one meaning of a segment for all:
+//! The work has three steps, so that texts can be encoded here or by any other encoder,
+//! with the same definition of segments:
 //!
 //! 1. *Plan* ([`pairs`], [`rolling`], [`prompts`]): requests become [`Job`]s, the
 //!    texts to encode. Equal texts are one job.
 //! 2. *Encode* ([`Encoder`] on every core, or the caller's own way): jobs become
 //!    [`Encoded`] tokens.
-//! 3. *Lay out* ([`Layout`]): stretches of encoded jobs become segments, cut to the
-//!    model's length, and are written once, where the caller wants them.
+//! 3. *Lay out* ([`Layout`]): ranges of encoded jobs become segments, truncated to the
+//!    model's length, and are written once, directly to the caller's memory.
 //!
 //! ```text
 //! requests   ("The cow", " eats"), ("The cow", " sleeps")
@@ -21,11 +21,11 @@
 //!
 //! | name | means |
 //! | --- | --- |
-//! | `request` | what the caller gave: one or two texts |
+//! | `request` | the caller's input: one or two texts |
 //! | `job` | a text to encode once |
 //! | `specials` | whether the tokenizer may add its special tokens around a text |
-//! | `prefix` | the token that stands before a text without context |
-//! | `score_start` | where in its segment the scored stretch begins, at least 1 |
+//! | `prefix` | the token before a text without context |
+//! | `score_start` | the index of the first scored token in its segment, at least 1 |
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]

@@ -1,35 +1,34 @@
-//! Which lengths cost least, exactly.
+//! The optimal choice of lengths.
 //!
-//! Dynamic programming over candidates, one layer for each length chosen. Within a
-//! layer the cost of going on from a candidate is a straight line over the
-//! position where the next candidate begins, so the best predecessor is read off
-//! the lower hull of those lines instead of being searched (the "convex-hull
-//! trick"). A first run finds the cost, and with it how many lengths and which
-//! one last; a second finds the others. The cost is `O(candidates × max_shapes)`
-//! time and `O(candidates)` memory.
+//! Dynamic programming over candidates, one layer per chosen length. Within a layer, the
+//! cost of continuing from a candidate is linear in the position where the next
+//! candidate begins, so the best predecessor comes from the lower hull of those lines
+//! (the "convex-hull trick"). A first run finds the cost, how many lengths to use and
+//! the last of them; a second run finds the others. The cost is
+//! `O(candidates × max_shapes)` time and `O(candidates)` memory.
 
 use std::ops::ControlFlow;
 
-/// A run over this many candidates and layers may write down every predecessor.
+/// Up to this many candidates times layers, every predecessor is stored.
 const MOST_WRITTEN_DOWN: usize = 1 << 22;
 
-/// Chooses, of `lengths`, the at most `max_shapes` that cost least, and returns
-/// their indices, ascending.
+/// Chooses at most `max_shapes` of `lengths` with the lowest cost, and returns their
+/// indices, ascending.
 ///
 /// Positions are covered in order, longest length first. Candidate `j`, if chosen,
 /// is in force from position `starts[j]` until the next chosen candidate's start;
 /// the last one chosen, until its own `ends[j]`. The cost is each chosen length
 /// times the positions it is in force for, plus `price` for each length beyond
-/// the first. Of equal costs the one with the fewest lengths is taken; beyond
-/// that the choice depends on the arguments alone.
+/// the first. Among equal costs, the choice with the fewest lengths is used; beyond
+/// that it depends only on the arguments.
 ///
-/// Candidate 0 is always chosen, since nothing else covers what comes before the
-/// second. No candidates choose nothing; `max_shapes` below 1 counts as 1.
+/// Candidate 0 is always chosen, because only it covers the positions before the
+/// second. Without candidates the result is empty; `max_shapes` below 1 counts as 1.
 ///
-/// What the caller guarantees: the three slices have one element for each
-/// candidate; `lengths` descend strictly and lie in `0..=i32::MAX`; `starts` begin
-/// at 0 and never descend; `ends[j] >= starts[j]`; `price` is at least 0.
-/// Otherwise the result is some subset, or the call panics.
+/// The caller guarantees: the three slices have one element per candidate; `lengths`
+/// are strictly descending and in `0..=i32::MAX`; `starts` begin at 0 and do not
+/// descend; `ends[j] >= starts[j]`; `price` is at least 0. Otherwise the result is
+/// some subset, or the call panics.
 ///
 /// ```text
 /// lengths [9, 5, 4]   starts [0, 1, 2]   ends [4, 4, 4]   price 0
@@ -70,11 +69,11 @@ pub fn least_cost_lengths(
     chosen
 }
 
-/// Finds, layer after layer, what it costs at least to cover the positions before
-/// each candidate with exactly so many others, candidate 0 the first of them.
+/// Finds, layer by layer, the minimal cost of covering the positions before each
+/// candidate with `layer` others, of which candidate 0 is the first.
 ///
-/// Calls `visit(layer, covered, from)` after each: the costs, and the candidate
-/// before in the cheapest chain. Both are meaningful from candidate `layer` on.
+/// Calls `visit(layer, covered, from)` after each layer, with the costs and the
+/// previous candidate in the cheapest chain. Both are valid from candidate `layer` on.
 fn cover(
     lengths: &[i64],
     starts: &[i64],
@@ -104,8 +103,8 @@ fn cover(
 /// Appends to `chosen` the candidates after the first in the cheapest chain of
 /// `layers` steps from the first candidate to the last; `offset` is the first one's number.
 ///
-/// Where there are too many predecessors to write down, it finds the candidate in
-/// the middle of the chain, then both halves (D. S. Hirschberg, 1975).
+/// If there are too many predecessors to store, it finds the candidate in the middle of
+/// the chain, then both halves (D. S. Hirschberg, 1975).
 fn append_chain(lengths: &[i64], starts: &[i64], layers: usize, offset: usize, chosen: &mut Vec<usize>) {
     let last = lengths.len() - 1;
     if layers <= 1 {
@@ -141,13 +140,12 @@ fn append_chain(lengths: &[i64], starts: &[i64], layers: usize, offset: usize, c
     append_chain(&lengths[middle..], &starts[middle..], layers - half, offset + middle, chosen);
 }
 
-/// What the last chosen candidate costs from its start to its end.
+/// The cost of the last chosen candidate from its start to its end.
 fn tail(lengths: &[i64], starts: &[i64], ends: &[i64], j: usize) -> i128 {
     lengths[j] as i128 * (ends[j] as i128 - starts[j] as i128)
 }
 
-/// The least cost where every candidate may be chosen and none has a price: no
-/// choice is cheaper.
+/// The cost if every candidate may be chosen and none has a price, a lower bound.
 fn cost_without_limit(lengths: &[i64], starts: &[i64], ends: &[i64]) -> i128 {
     let mut covered = 0;
     let mut least = tail(lengths, starts, ends, 0);
@@ -176,8 +174,8 @@ impl Line {
     }
 }
 
-/// The lower hull of lines that come with falling slopes and are asked for at
-/// rising positions, so both ends only move one way.
+/// The lower hull of lines that are added with falling slopes and queried at rising
+/// positions, so both ends only move one way.
 ///
 /// Slopes are below 2³¹ and positions below 2⁶³, so costs are below 2⁹⁴ and the
 /// products of [`Hull::push`] below 2¹²⁷.
@@ -207,7 +205,7 @@ impl Hull {
         self.lines.push((new, candidate as u32));
     }
 
-    /// The least cost at `position` and the candidate whose line gives it.
+    /// The lowest cost at `position` and the candidate whose line gives it.
     fn lowest(&mut self, position: i64) -> (i128, u32) {
         let (line, mut candidate) = self.lines[self.head];
         let mut cost = line.at(position);

@@ -1,8 +1,8 @@
-//! Opened rows by how much space they have free.
+//! Open rows by free space.
 
 use std::collections::BTreeMap;
 
-/// Neighbouring rows that have the same free space and as many segments each.
+/// Consecutive rows with the same free space and the same number of segments.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
     pub(super) first: u32,
@@ -18,11 +18,10 @@ impl Rows {
     }
 }
 
-/// A link to rows that wait in a queue; 0 links to none, so that zeroed memory
-/// holds empty queues.
+/// A link to rows in a queue; 0 is no link, so zeroed memory holds empty queues.
 type Link = u32;
 
-/// Rows with the same free space, in the order they came to it.
+/// Rows with the same free space, in the order in which they reached it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Queue {
     front: Link,
@@ -31,7 +30,7 @@ pub(super) struct Queue {
 
 /// A queue for each free space.
 pub(super) trait Queues {
-    /// The least free space of at least `length` whose queue is not empty, and that queue.
+    /// The smallest free space of at least `length` with a non-empty queue, and that queue.
     fn least(&self, length: i32) -> Option<(i32, Queue)>;
 
     fn get(&self, free: i32) -> Queue;
@@ -48,7 +47,7 @@ struct Waiting {
 pub(super) struct FreeSpaces<Q> {
     queues: Q,
     waiting: Vec<Waiting>,
-    /// Entries of `waiting` that hold nothing, linked.
+    /// Unused entries of `waiting`, linked.
     unused: Link,
 }
 
@@ -57,7 +56,7 @@ impl<Q: Queues> FreeSpaces<Q> {
         Self { queues, waiting: Vec::new(), unused: 0 }
     }
 
-    /// The least free space that holds `length`, and how many segments its first row has.
+    /// The smallest free space that holds `length`, and how many segments its first row has.
     pub(super) fn least(&self, length: i32) -> Option<(i32, u32)> {
         let (free, queue) = self.queues.least(length)?;
         Some((free, self.waiting[queue.front as usize - 1].rows.segments))
@@ -78,7 +77,7 @@ impl<Q: Queues> FreeSpaces<Q> {
         taken
     }
 
-    /// Adds rows, if any, behind those with as much free space.
+    /// Adds rows, if any, after those with the same free space.
     pub(super) fn put(&mut self, free: i32, rows: Rows) {
         if rows.count == 0 {
             return;
@@ -111,9 +110,9 @@ impl<Q: Queues> FreeSpaces<Q> {
     }
 }
 
-/// A queue for each possible free space, and a tree of bits that finds those that
-/// are not empty: a bit of the lowest level stands for a queue, a bit of any other
-/// for a word of the level below.
+/// A queue for each possible free space, and a tree of bits that finds non-empty ones:
+/// a bit of the lowest level stands for a queue, a bit of any other level for a word of
+/// the level below.
 pub(super) struct Table {
     queues: Vec<Queue>,
     levels: Vec<Vec<u64>>,

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 
 /// The lengths that occur, ascending, and how many segments have each.
 pub(super) trait Groups {
-    /// How many groups there are; some may be empty.
+    /// The number of groups; some may be empty.
     fn groups(&self) -> usize;
 
     /// A group's length and how many segments have it.

@@ -10,12 +10,12 @@ use crate::numbers::Whole;
 
 #[pymethods]
 impl Plan {
-    /// The segments in a batch, sharing ones included, by row, start and number.
+    /// The segments in a batch, including those that share a row, by row, start and number.
     ///
     /// Args:
-    ///     batch: The batch, counted from 0 in the order batches run.
-    ///     row_start: The first row to look at.
-    ///     row_stop: The row to stop before; ``None`` for the batch's last.
+    ///     batch: The batch, numbered from 0 in execution order.
+    ///     row_start: The first row.
+    ///     row_stop: The end of the rows, exclusive; ``None`` for all.
     ///
     /// Returns:
     ///     ``int64[m]``.
@@ -40,9 +40,8 @@ impl Plan {
 
     /// The first segment in each row of a batch, ``int64[rows]``; -1 for filler.
     ///
-    /// Unless rows are packed, this is the one that all others in the row share it
-    /// with, and ``pad_rows`` takes it. A packed row's first is the one that begins
-    /// at 0.
+    /// Unless rows are packed, all other segments in the row share it with this one, and
+    /// ``pad_rows`` takes it. In a packed row it is the segment that begins at 0.
     fn batch_rows<'py>(&self, py: Python<'py>, batch: Whole) -> PyResult<Vector<'py, i64>> {
         let batch = self.core.batch(batch.0).map_err(raise)?;
         // SAFETY: `write_rows` writes every element.
@@ -54,26 +53,25 @@ impl Plan {
         }
     }
 
-    /// What the model sees: each segment's tokens but the last.
+    /// The model's inputs: each segment's tokens but the last.
     ///
     /// Args:
-    ///     batch: The batch, counted from 0 in the order batches run.
-    ///     tokens: The tokens of all segments, end to end, ``int32[t]``. Each
-    ///         segment has one more than its length in the plan: the last is only
-    ///         predicted.
+    ///     batch: The batch, numbered from 0 in execution order.
+    ///     tokens: The tokens of all segments, concatenated, ``int32[t]``. Each segment
+    ///         has one more than its length in the plan: the last is only a target.
     ///     offsets: Where each segment begins in ``tokens``, and where the last ends,
     ///         ``int64[n + 1]``.
-    ///     row_start: The first row to write.
-    ///     row_stop: The row to stop before; ``None`` for the batch's last.
-    ///     fill: What stands in padding and filler.
+    ///     row_start: The first row.
+    ///     row_stop: The end of the rows, exclusive; ``None`` for all.
+    ///     fill: The token for padding and filler.
     ///
     /// Returns:
     ///     ``int32[row_stop - row_start, length]``.
     ///
     /// Raises:
     ///     IndexError: There is no such batch.
-    ///     ValueError: ``offsets`` and the plan's lengths disagree, or the rows are
-    ///         not the batch's.
+    ///     ValueError: ``offsets`` does not match the plan's lengths, or the rows are
+    ///         not in the batch.
     #[pyo3(signature = (batch, tokens, offsets, row_start = Whole(0), row_stop = None, fill = Whole(0)),
            text_signature = "($self, batch, tokens, offsets, row_start=0, row_stop=None, fill=0)")]
     #[expect(clippy::too_many_arguments, reason = "each is one of Python's keywords")]
@@ -99,9 +97,9 @@ impl Plan {
         }
     }
 
-    /// The token after each input, which the model should have predicted there.
+    /// The token after each input, the target of its prediction.
     ///
-    /// Where segments share a row this is the first one's; only the last token can
+    /// If segments share a row, these are the first one's; only the last token can
     /// differ. Arguments and errors are those of ``inputs``.
     #[pyo3(signature = (batch, tokens, offsets, row_start = Whole(0), row_stop = None, fill = Whole(0)),
            text_signature = "($self, batch, tokens, offsets, row_start=0, row_stop=None, fill=0)")]
@@ -128,8 +126,8 @@ impl Plan {
         }
     }
 
-    /// Which of its row's segments, or trees, each position belongs to, counted from 1; 0
-    /// in padding and filler. ``int32[row_stop - row_start, length]``.
+    /// The segment, or tree, of each position within its row, numbered from 1; 0 in
+    /// padding and filler. ``int32[row_stop - row_start, length]``.
     #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn segment_ids<'py>(
@@ -144,8 +142,8 @@ impl Plan {
         unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::segment_ids(batch, rows, out)) }
     }
 
-    /// Where in its segment each position is, in a tree its depth; 0 in padding and filler.
-    /// ``int32[row_stop - row_start, length]``.
+    /// Each token's position in its segment, or its depth in a tree; 0 in padding and
+    /// filler. ``int32[row_stop - row_start, length]``.
     #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn positions<'py>(
@@ -160,11 +158,11 @@ impl Plan {
         unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::positions(batch, rows, out)) }
     }
 
-    /// Up to where each position is seen: token ``i`` of a row sees token ``j`` where
+    /// How far each token is visible: token ``i`` of a row sees token ``j`` if
     /// ``j <= i < reach[j]``.
     ///
-    /// In a row of trees that ends behind the last of a token's branches; without trees,
-    /// with its segment. In padding and filler it is ``j + 1``.
+    /// In a row of trees, a token's reach ends after the last of its branches; without
+    /// trees, after its segment. In padding and filler it is ``j + 1``.
     /// ``int32[row_stop - row_start, length]``.
     #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
@@ -180,11 +178,10 @@ impl Plan {
         unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::reach(batch, rows, out)) }
     }
 
-    /// How many positions of each row are filled, ``int32[row_stop - row_start]``.
+    /// The number of tokens in each row, ``int32[row_stop - row_start]``.
     ///
-    /// Unless rows are packed, segment ids and positions follow from this: position
-    /// ``p`` of a row of length ``l`` has the id 1 and itself as position if
-    /// ``p < l``, else 0 and 0.
+    /// Unless rows are packed, this determines segment ids and positions: column ``p`` of
+    /// a row of length ``l`` has segment id 1 and position ``p`` if ``p < l``, else 0 and 0.
     #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn row_lengths<'py>(

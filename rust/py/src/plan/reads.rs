@@ -10,26 +10,24 @@ use crate::numbers::Whole;
 
 #[pymethods]
 impl Plan {
-    /// Where the scores of a batch are read.
+    /// Where to read the scores of a batch.
     ///
-    /// The rows are split into equal groups, one for each device; ``g`` of them
-    /// lie between ``row_start`` and ``row_stop``. A *pick* is a position within a
-    /// group whose logits are needed, a *read* one scored token.
+    /// The rows are split into equal groups, one per device; ``g`` of them are between
+    /// ``row_start`` and ``row_stop``. A *pick* is a position within a group whose logits
+    /// are needed, a *read* is one scored token.
     ///
     /// Args:
-    ///     batch: The batch, counted from 0 in the order batches run.
+    ///     batch: The batch, numbered from 0 in execution order.
     ///     tokens: As for ``inputs``.
     ///     offsets: As for ``inputs``.
-    ///     score_starts: The index within each segment of its first scored token,
-    ///         ``int32[n]``, from 1 to the segment's length in the plan. All from
-    ///         there on are scored, the last included.
-    ///     groups: Into how many groups the batch's rows are split.
-    ///     pick_capacity: How many picks a group has room for; see
-    ///         ``read_capacities``.
-    ///     read_capacity: How many reads a group has room for.
-    ///     row_start: The first row to look at, where a group begins.
-    ///     row_stop: The row to stop before, where a group ends; ``None`` for the
-    ///         batch's last.
+    ///     score_starts: The index of the first scored token in each segment,
+    ///         ``int32[n]``, from 1 to the segment's length in the plan. All tokens from
+    ///         there on are scored, including the last.
+    ///     groups: The number of groups that the batch's rows are split into.
+    ///     pick_capacity: The capacity of a group for picks; see ``read_capacities``.
+    ///     read_capacity: The capacity of a group for reads.
+    ///     row_start: The first row, where a group begins.
+    ///     row_stop: The end of the rows, exclusive, where a group ends; ``None`` for all.
     ///
     /// Returns:
     ///     ``pick_index``, ``int32[g, pick_capacity]``: row times length plus
@@ -41,9 +39,9 @@ impl Plan {
     ///
     /// Raises:
     ///     IndexError: There is no such batch.
-    ///     ValueError: A capacity is too small, ``score_starts`` has an element out
-    ///         of its range, ``offsets`` and the plan's lengths disagree, or the rows
-    ///         are not whole groups.
+    ///     ValueError: A capacity is too small, an element of ``score_starts`` is out of
+    ///         range, ``offsets`` does not match the plan's lengths, or the rows are not
+    ///         whole groups.
     #[pyo3(signature = (batch, tokens, offsets, score_starts, groups, pick_capacity, read_capacity,
                         row_start = Whole(0), row_stop = None),
            text_signature = "($self, batch, tokens, offsets, score_starts, groups, pick_capacity, \
@@ -87,11 +85,11 @@ impl Plan {
 
     /// Where each segment's reads begin and end among those of all groups.
     ///
-    /// With ``values`` what was read, ``[g, read_capacity]``, segment ``i`` of
+    /// If ``values``, ``[g, read_capacity]``, was read, segment ``i`` of
     /// ``batch_segments`` has ``values.ravel()[begin:end]`` for the ``i``-th pair.
     ///
     /// Args:
-    ///     batch: The batch, counted from 0 in the order batches run.
+    ///     batch: The batch, numbered from 0 in execution order.
     ///     score_starts: As for ``reads``.
     ///     groups: As for ``reads``.
     ///     read_capacity: As for ``reads``.
@@ -99,7 +97,7 @@ impl Plan {
     ///     row_stop: As for ``reads``.
     ///
     /// Returns:
-    ///     ``int64[m, 2]``, a pair for each of the segments in these rows.
+    ///     ``int64[m, 2]``, one pair per segment in these rows.
     #[pyo3(signature = (batch, score_starts, groups, read_capacity, row_start = Whole(0), row_stop = None),
            text_signature = "($self, batch, score_starts, groups, read_capacity, row_start=0, row_stop=None)")]
     #[expect(clippy::too_many_arguments, reason = "each is one of Python's keywords")]
@@ -127,8 +125,8 @@ impl Plan {
         }
     }
 
-    /// For each shape, the most picks and the most reads of any group of any of its
-    /// batches, so that one compiled program serves them all.
+    /// For each shape, the most picks and reads in a group of any of its batches, so that
+    /// one compiled program serves all of them.
     ///
     /// Args:
     ///     offsets: As for ``inputs``. All are checked.

@@ -11,7 +11,7 @@ use crate::arrays::{filled, filled_matrix, lent};
 
 #[pymethods]
 impl Plan {
-    /// How many segments there are.
+    /// The number of segments.
     #[getter]
     fn segment_count(&self) -> usize {
         self.core.statistics().segments
@@ -23,62 +23,62 @@ impl Plan {
         self.core.is_packed()
     }
 
-    /// Whether rows hold trees, in which segments share beginnings.
+    /// Whether rows hold trees, in which segments share prefixes.
     #[getter]
     fn trees(&self) -> bool {
         self.core.has_trees()
     }
 
-    /// The distinct shapes, ``int32[s, 2]`` of rows and length, in the order they
-    /// first run; not to be written to.
+    /// The distinct shapes, ``int32[s, 2]`` of rows and length, in the order of their
+    /// first use; read-only.
     #[getter]
     fn shapes<'py>(&self, py: Python<'py>) -> PyResult<Matrix<'py, i32>> {
         kept(py, &self.shapes, self.core.shapes().len(), |out| self.core.write_shapes(out))
     }
 
-    /// The shape of each batch, ``int32[b, 2]`` of rows and length, not to be written to.
+    /// The shape of each batch, ``int32[b, 2]`` of rows and length, read-only.
     #[getter]
     fn batch_shapes<'py>(&self, py: Python<'py>) -> PyResult<Matrix<'py, i32>> {
         kept(py, &self.batch_shapes, self.core.batch_count(), |out| self.core.write_batch_shapes(out))
     }
 
-    /// The batch of each segment, ``int32[n]``, not to be written to.
+    /// The batch of each segment, ``int32[n]``, read-only.
     #[getter]
     fn batches<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
         unsafe { lent(slf.as_any(), slf.get().core.batches()) }
     }
 
-    /// The row of each segment within its batch, ``int32[n]``, not to be written to.
+    /// The row of each segment within its batch, ``int32[n]``, read-only.
     #[getter]
     fn rows<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
         unsafe { lent(slf.as_any(), slf.get().core.rows()) }
     }
 
-    /// Where in its row each segment begins, ``int32[n]``, not to be written to; in a
-    /// row of trees, where the tokens begin that are its own.
+    /// Where each segment begins in its row, ``int32[n]``, read-only; in a row of trees,
+    /// where its own tokens begin.
     #[getter]
     fn starts<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
         unsafe { lent(slf.as_any(), slf.get().core.starts()) }
     }
 
-    /// How many of each segment's first tokens are not its own but its parent's,
-    /// ``int32[n]``, not to be written to; 0 without trees.
+    /// How many of each segment's first tokens belong to its parent, ``int32[n]``,
+    /// read-only; 0 without trees.
     #[getter]
     fn own<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         Self::of_tree(slf, slf.get().core.all_own(), 0)
     }
 
-    /// The segment whose tokens, or whose parent's, stand for those that are not a
-    /// segment's own, ``int32[n]``, not to be written to; -1 for none, as without trees.
+    /// The segment that holds the tokens before each segment's own, itself or through
+    /// its parent, ``int32[n]``, read-only; -1 for none, as without trees.
     #[getter]
     fn parents<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         Self::of_tree(slf, slf.get().core.all_parents(), -1)
     }
 
-    /// The lengths that the plan was made from, ``int32[n]``, not to be written to.
+    /// The lengths that the plan was made from, ``int32[n]``, read-only.
     #[getter]
     fn lengths<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         // SAFETY: a plan never changes.
