@@ -27,7 +27,7 @@ class PlannedRequests:
     Attributes:
         request_type: ``"loglikelihood"`` or ``"loglikelihood_rolling"``.
         own: The requests' own segments.
-        firsts: ``int64[n]``, for each of those the first one with the same input before truncation.
+        firsts: ``int64[n]``, for each request the first one with the same input before truncation.
         plan: The plan of those segments, followed by segments for shifted reads.
         trees: The same in rows of prefix trees; ``None`` if nothing is shared, or rows are packed.
         rival_rows: The batch size of the alternatives.
@@ -119,7 +119,7 @@ class PlannedRequests:
         }
 
     def _tree_figures(self) -> dict[str, Any] | None:
-        """What rows of prefix trees amount to, and which tokens they save."""
+        """The figures of the plan in tree rows, and the tokens that it saves."""
         if self.trees is None:
             return None
         statistics = self.trees.statistics
@@ -202,7 +202,7 @@ def compare(planned: Sequence[PlannedRequests]) -> list[dict[str, Any]]:
 
 
 def _cost(figures: dict[str, Any]) -> Cost:
-    """What batches of such figures cost."""
+    """The cost of the batches in these figures."""
     shapes = frozenset((shape["rows"], shape["length"]) for shape in figures["shapes"])
     return Cost(figures["tokens"]["device"], shapes)
 

@@ -45,14 +45,14 @@ def arrival_order(lengths: ArrayLike, rows: int) -> Cost:
 
 
 def lm_eval_pairs(lengths: ArrayLike, firsts: ArrayLike, rows: int) -> Cost:
-    """What lm_eval's own backend does with ``loglikelihood`` requests.
+    """The cost of ``loglikelihood`` requests in lm_eval's own backend.
 
-    It computes equal inputs once, sorts by length, longest first, and pads each batch to its longest.
+    It deduplicates inputs, sorts them by length, longest first, and pads each batch to its longest row.
 
     Args:
-        lengths: How many tokens the model sees of each segment.
+        lengths: The number of input tokens of each segment.
         firsts: The first segment with the same input before truncation, ``int64[n]``.
-        rows: Rows of a batch.
+        rows: Rows per batch.
 
     >>> cost = lm_eval_pairs([3, 5, 4, 3, 9], firsts=[0, 1, 2, 0, 4], rows=2)
     >>> cost.device_tokens, sorted(cost.shapes)
@@ -63,10 +63,10 @@ def lm_eval_pairs(lengths: ArrayLike, firsts: ArrayLike, rows: int) -> Cost:
 
 
 def lm_eval_windows(lengths: ArrayLike, firsts: ArrayLike, rows: int) -> Cost:
-    """What lm_eval's own backend does with the windows of ``loglikelihood_rolling`` requests.
+    """The cost of ``loglikelihood_rolling`` windows in lm_eval's own backend.
 
-    It takes ``rows`` windows at a time as they come and computes equal inputs once within these alone.
-    Arguments are those of :func:`lm_eval_pairs`.
+    It takes ``rows`` windows at a time, in arrival order, and deduplicates inputs within such a
+    group only. The arguments are those of :func:`lm_eval_pairs`.
 
     >>> cost = lm_eval_windows([3, 5, 4, 3, 3], firsts=[0, 1, 2, 0, 0], rows=2)
     >>> cost.device_tokens, sorted(cost.shapes)

@@ -9,20 +9,20 @@ from windrow.planning import Plan
 from windrow.report.svg import Picture
 
 TREE_PANEL = 250
-"""How high all of it is."""
+"""The panel's height."""
 
 _MOST_LEVELS = 12
 _LEVEL = 12
 
 
 class Stretch(NamedTuple):
-    """Neighbouring tokens of a row that the same later tokens see.
+    """Adjacent tokens of a row with the same reach: one node of a tree.
 
     Attributes:
-        begin: The first token's place in the row.
-        end: The place after the last one.
-        level: How many stretches stand above it on its path.
-        seen: The place up to which it is seen.
+        begin: The index of its first token in the row.
+        end: The index after its last token.
+        level: Its depth: the number of nodes above it.
+        seen: The index up to which later tokens see it.
     """
 
     begin: int
@@ -32,7 +32,7 @@ class Stretch(NamedTuple):
 
 
 def stretches(reach: NDArray[Any]) -> list[Stretch]:
-    """The nodes of the trees in a row, by ``reach`` of its filled places.
+    """The nodes of the trees in a row, from the ``reach`` of its tokens.
 
     >>> import numpy as np
     >>> [(node.begin, node.end, node.level) for node in stretches(np.array([7, 7, 6, 4, 6, 6, 7]))]
@@ -51,14 +51,14 @@ def stretches(reach: NDArray[Any]) -> list[Stretch]:
 def draw_trees(
     picture: Picture, top: float, across: tuple[float, float], plan: Plan, figures: dict[str, Any]
 ) -> None:
-    """A bar of the tokens that are computed and saved, and the row of the first batch with the most nodes.
+    """Draws the computed and the saved tokens as a bar, and the row of the first batch with the most nodes.
 
     Args:
-        picture: What to draw into.
-        top: Where the panel begins.
-        across: Its left and its right edge.
+        picture: The picture to draw into.
+        top: The panel's top edge.
+        across: Its left and right edges.
         plan: A plan of tree rows.
-        figures: The request type's, as :meth:`PlannedRequests.figures` gives them.
+        figures: The request type's figures, from :meth:`PlannedRequests.figures`.
     """
     left, right = across
     name, saved = figures["request_type"], figures["trees"]["saved"]
@@ -79,7 +79,7 @@ def draw_trees(
 
 
 def _draw_row(picture: Picture, top: float, across: tuple[float, float], plan: Plan) -> None:
-    """One row, left to right: each node under those that it continues."""
+    """Draws one row from left to right, each node below the one it continues."""
     left, right = across
     used = plan.row_lengths(0)
     rows = [stretches(reach[:length]) for reach, length in zip(plan.reach(0), used, strict=True)]
@@ -89,7 +89,7 @@ def _draw_row(picture: Picture, top: float, across: tuple[float, float], plan: P
     row = rows.index(nodes)
     segments = len(plan.batch_segments(0, row, row + 1))
     words = (
-        f"one tree row: {segments:,} segments in {int(used[row]):,} tokens; under each box, what continues it"
+        f"one tree row: {segments:,} segments in {int(used[row]):,} tokens; each box continues the one above"
     )
     picture.text(left, top, words, "quiet")
     scale = (right - left) / int(used[row])
