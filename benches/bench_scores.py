@@ -30,8 +30,11 @@ REPEATS = 2
 
 def instances(tasks, examples, limit):
     """The requests of some tasks, with their documents, in the order lm_eval gives them."""
+    import logging
+
     from lm_eval.tasks import TaskManager
 
+    logging.disable(logging.WARNING)
     manager = TaskManager(include_path=str(EVALS / "tasks"), include_defaults=False)
     found = []
     for task in manager.load(tasks)["tasks"].values():
@@ -193,7 +196,7 @@ def show(title, sides, asked):
 
 
 def plain():
-    pairs = pairs_of(["local_suite"], 0, 111)
+    pairs = pairs_of(["local_suite"], 0, 125)
     sides = measure("tiny-llama", pairs, {"auto": {}})
     kept = [
         pair for pair, result in zip(pairs, sides["auto"]["results"], strict=True) if np.isfinite(result[0])
@@ -201,13 +204,13 @@ def plain():
     sides = measure("tiny-llama", kept, {"plain": None, "auto": {}})
     # lm_eval's own backend reads a few requests elsewhere (see windrow.grouping).
     check_equal(sides, allowed=len(kept) // 1000)
-    show("local_suite, 111 documents a task", sides, 3.5)
+    show("local_suite, 1,000 documents", sides, 3.5)
 
 
 def suite():
-    sides = measure("tiny-llama", pairs_of(["local_suite"], 0, 1000), {"equal": EQUAL, "auto": {}})
+    sides = measure("tiny-llama", pairs_of(["local_suite"], 0, 125), {"equal": EQUAL, "auto": {}})
     check_equal(sides)
-    show("local_suite, 1,000 documents a task", sides, 1.3)
+    show("local_suite, 1,000 documents", sides, 1.3)
 
 
 def examples():
@@ -260,11 +263,13 @@ def memory():
     for name in ("tiny-llama", "tiny-gpt2"):
         folder = EVALS / "parity" / name
         model = load(folder)
-        pairs = [("word " * 120, f"and word {number}") for number in range(64)]
+        pairs = [(f"{number} " + "word " * 120, f"and word {number}") for number in range(64)]
         segments = loglikelihood_segments(load_tokenizer(folder), pairs, max_length=128)
         policy = BatchPolicy(batch_size=64, share=False, pack=False, max_shapes=1)
         held = {
-            "apply": temporaries(replace(model, hidden=None, head=None), segments, policy),
+            "apply": temporaries(
+                replace(model, hidden=None, head=None, init_state=None, step=None), segments, policy
+            ),
             "hidden and head": temporaries(model, segments, policy),
             "packed": temporaries(model, segments, BatchPolicy(pack=True, share=False)),
             "trees": temporaries(model, segments, BatchPolicy(share="trees")),
@@ -277,6 +282,7 @@ def memory():
 
 def temporaries(model, segments, policy):
     """The shape and temporaries of the program for a policy's first batch."""
+    from dataclasses import replace
     from functools import partial
 
     import jax
@@ -291,20 +297,13 @@ def temporaries(model, segments, policy):
     feed = Feed(scorer.plan(policy, segments), segments, sharding)
     structs = feed.structs(feed.shapes[0])
     with jax.set_mesh(sharding.mesh):
-        lowered = jax.jit(partial(score_batch, replace_params(model), None), keep_unused=True).lower(
+        lowered = jax.jit(partial(score_batch, replace(model, params=None), None), keep_unused=True).lower(
             scorer.params, *structs
         )
     return (
         (feed.shapes[0].rows, feed.shapes[0].length),
         lowered.compile().memory_analysis().temp_size_in_bytes,
     )
-
-
-def replace_params(model):
-    """The model's functions alone."""
-    from dataclasses import replace
-
-    return replace(model, params=None)
 
 
 PARTS = {part.__name__: part for part in (plain, suite, examples, answers, tasks, memory)}
