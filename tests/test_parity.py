@@ -13,6 +13,8 @@ from lm_eval.api.instance import Instance
 from windrow.harness import JaxLM
 from windrow.models import load
 
+pytestmark = pytest.mark.spread
+
 
 def one_device():
     return Mesh(np.array(jax.devices()[:1]), ("data",))
