@@ -232,7 +232,7 @@ def test_the_next_checkpoint_compiles_nothing(parts):
 
 
 def test_programs_for_cpus_use_no_ynnpack_fusions():
-    """For some shapes those of jaxlib 0.10.2 return NaN in most processes, and right numbers in the others."""
+    """For some shapes those of jaxlib 0.10.2 return NaN in most processes and right numbers in others."""
 
     def function(x):
         return jax.nn.softmax(x @ x, axis=-1).sum(axis=-1)
