@@ -177,8 +177,13 @@ def test_numbers_and_texts_are_those_of_a_fixed_size(tokenizer, devices, budget)
 def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
     """Where the most fits, which is the rule, sizing costs no compilation."""
     lowered = []
-    lower = jax.stages.Lowered.compile
-    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *given: (lowered.append(1), lower(*given))[1])
+    compile_lowered = jax.stages.Lowered.compile
+
+    def counted(*given, **options):
+        lowered.append(1)
+        return compile_lowered(*given, **options)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", counted)
     counts = []
     for size in (None, "auto"):
         lm = JaxLM(wide_model(), tokenizer, batch_size=size, mesh=MESHES[1]())
