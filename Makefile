@@ -41,7 +41,7 @@ test-rust:
 	cargo test --workspace --exclude windrow-py --quiet
 
 test-python: setup
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadgroup)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 # The lowest versions that pyproject.toml allows, and the latest ones.
 RESOLUTION_oldest := lowest-direct
@@ -54,7 +54,7 @@ test-newest: ## Run the main tests with the newest dependencies (needs uv)
 test-oldest test-newest: test-%:
 	uv venv --quiet --clear --python $(PYTHON) $(VENV)-$*
 	uv pip install --quiet --python $(VENV)-$*/bin/python --resolution $(RESOLUTION_$*) '.[examples]' $(TESTERS)
-	$(VENV)-$*/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadgroup $(MAIN_TESTS))
+	$(VENV)-$*/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile $(MAIN_TESTS))
 
 PARITY := $(VENV)-parity
 

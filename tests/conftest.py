@@ -24,14 +24,6 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keeps a file's tests on one worker, which shares its fixtures; those marked ``spread`` go to any."""
-    for item in items:
-        if item.get_closest_marker("spread") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(scope="session")
 def evals() -> Path:
     """The folder of real tasks, data and recorded results beside the project; skips where it is absent."""
