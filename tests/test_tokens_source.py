@@ -172,13 +172,13 @@ class Broken(Words):
     [
         ([-1], "encode gave the negative token -1"),
         ([2**31], "encode must give a list of token ids, 0 to 2147483647, for each text"),
-        (["a"], "invalid literal for int"),
+        (["a"], r"tokenizer.encode returned \['a'\]; expected token ids \(integers\)"),
     ],
 )
 def test_what_encodes_to_no_token_ids_is_refused(result, message):
     with pytest.warns(UserWarning, match="encodes in Python"):
         ours = load_tokenizer(Broken(result))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         ours.encode("bad")
 
 
@@ -237,7 +237,7 @@ def test_tokenizers_that_encode_at_random_are_refused():
 
 
 def test_prefix_token_must_be_a_token():
-    with pytest.raises(ValueError, match=r"prefix_token_id is 1500; the tokens of .* are 0 to 1499"):
+    with pytest.raises(ValueError, match=r"prefix_token_id is 1500; the token ids of .* are 0 to 1499"):
         load_tokenizer(QUICK["gpt2"](), prefix_token_id=1500)
 
 
