@@ -115,8 +115,8 @@ def test_a_pickle_carries_the_order():
     ("keys", "error", "message"),
     [
         ([1, 2], ValueError, "key has 2 keys; dataset has 3 elements"),
-        (np.array([1.0, np.nan, 2.0]), ValueError, r"key of element 1 is not a number \(NaN\)"),
-        ([1.0, 2.0, float("nan")], ValueError, r"key of element 2 is not a number"),
+        (np.array([1.0, np.nan, 2.0]), ValueError, r"key of element 1 is NaN, which cannot be sorted"),
+        ([1.0, 2.0, float("nan")], ValueError, r"key of element 2 is NaN, which cannot be sorted"),
         ([1, "a", 2], TypeError, "cannot be compared"),
         (np.zeros((3, 1)), ValueError, "key must have 1 dimension.* not 2"),
     ],
