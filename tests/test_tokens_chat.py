@@ -73,7 +73,7 @@ def test_system_role_is_left_out_where_the_template_refuses_it(with_template):
 
 def test_what_the_template_refuses_twice_is_refused(with_template):
     tokenizer = with_template("{{ raise_exception('never') }}")
-    with pytest.warns(UserWarning, match="refuses"), pytest.raises(jinja2.TemplateError, match="never"):
+    with pytest.warns(UserWarning, match="rejects"), pytest.raises(jinja2.TemplateError, match="never"):
         tokenizer.apply_chat_template(TALK)
 
 
@@ -89,7 +89,7 @@ def test_what_templates_may_use(with_template):
 
 def test_templates_cannot_reach_python(with_template):
     tokenizer = with_template("{{ messages.__class__.__mro__[1].__subclasses__() }}")
-    with pytest.warns(UserWarning, match="refuses"), pytest.raises(jinja2.exceptions.SecurityError):
+    with pytest.warns(UserWarning, match="rejects"), pytest.raises(jinja2.exceptions.SecurityError):
         tokenizer.apply_chat_template(TALK)
 
 
