@@ -60,6 +60,12 @@ MAMBA = {
     "use_bias": False,
     "use_conv_bias": True,
 }
+MISTRAL = LLAMA | {
+    "model_type": "mistral",
+    "architectures": ["MistralForCausalLM"],
+    "sliding_window": 9,
+}
+BUNDLED = {"llama": LLAMA, "mistral": MISTRAL, "gpt2": GPT2, "mamba": MAMBA}
 
 
 def write(directory, config, tensors, shards=1):

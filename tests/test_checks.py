@@ -11,18 +11,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import cached_model
 from cached_model import WIDTH, attend, embed, step
-from reference_models import GPT2, LLAMA, MAMBA, random_tensors, write
+from reference_models import BUNDLED, random_tensors, write
 from windrow import BatchPolicy, LanguageModel, check_model, visible
 from windrow.models import load
 
 VOCAB = 61
-BUNDLED = {
-    "llama": LLAMA,
-    "mistral": LLAMA
-    | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 9},
-    "gpt2": GPT2,
-    "mamba": MAMBA,
-}
 
 
 def checked(model, policy=None):

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 import windrow
 from cached_model import cached_model
 from made_segments import as_segments
-from reference_models import GPT2, LLAMA, MAMBA, random_tensors, write
+from reference_models import BUNDLED, random_tensors, write
 from windrow import BatchPolicy
 from windrow.models import load
 from windrow.scoring import Clock, Scorer
@@ -19,13 +19,6 @@ from windrow.sharding import RowSharding
 CHUNKS = [7, 16, 60, 64, 100]
 VOCAB = 61
 MOST = 60
-BUNDLED = {
-    "llama": LLAMA,
-    "mistral": LLAMA
-    | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 9},
-    "gpt2": GPT2,
-    "mamba": MAMBA,
-}
 
 
 class Letters:

@@ -134,7 +134,7 @@ def test_an_error_in_the_code_of_a_task_says_so_and_where(tmp_path):
     last = result.stderr.strip().splitlines()[-1]
     assert re.search(
         r"^windrow: lm_eval's own task code failed: UndefinedError: 'nothing' is undefined "
-        r"\(.*lm_eval/api/task\.py, line \d+, in \w+\); with WINDROW_TRACEBACK=1",
+        r"\(.*lm_eval/api/task\.py, line \d+, in \w+\); set WINDROW_TRACEBACK=1 to see the traceback$",
         last,
     ), result.stderr
 

@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager
 import windrow
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.harness import JaxLM
-from windrow.policy import BatchPolicy, equal_inputs
+from windrow.policy import BatchPolicy
 from windrow.tokens import load_tokenizer, loglikelihood_segments
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
@@ -505,7 +505,7 @@ def test_local_suite_is_dense(evals, local_suite):
     assert density <= 0.83
     assert shapes <= 16
     assert ratio(max_shapes=8, pack=True)[0] <= 0.76
-    assert equal_inputs(segments).shape == (len(local_suite),)
+    assert segments.equal_inputs.shape == (len(local_suite),)
 
 
 def test_limits_of_checkpoints(evals):

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from reference_models import GPT2, LLAMA, MAMBA, logits, random_tensors, write
+from reference_models import GPT2, MAMBA, MISTRAL, logits, random_tensors, write
 from windrow.models import attention, load
 
 MODELS = {
-    "mistral": LLAMA
-    | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 9},
+    "mistral": MISTRAL,
     "gpt2": GPT2,
     "mamba": MAMBA,
 }

@@ -5,15 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reference_models import GPT2, LLAMA, random_tensors, write
+from reference_models import GPT2, LLAMA, MISTRAL, random_tensors, write
 from windrow import LanguageModel, visible
 from windrow.models import attention, load
 
 QWEN = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True}
-MISTRAL = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 9}
 MODELS = {
     "llama": LLAMA,
-    "mistral": LLAMA | MISTRAL,
+    "mistral": MISTRAL,
     "qwen2": LLAMA | QWEN | {"sliding_window": 5, "max_window_layers": 1},
     "gpt2": GPT2,
 }

@@ -1,14 +1,17 @@
 """Packed rows: chosen where they cost less and the model honors them, refused where it does not."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from lm_eval.api.instance import Instance
 
+import test_scoring_trees as trees
 import windrow
-from test_scoring_trees import Bytes, by_index
-from windrow import BatchPolicy, JaxLM, LanguageModel, visible
+from test_scoring_trees import Bytes
+from windrow import BatchPolicy, JaxLM, LanguageModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
 
@@ -20,28 +23,22 @@ PAIRS = [
 """Of many lengths, and no two alike from the beginning on for long."""
 
 
-def attention(mask_of, place_of=lambda positions: positions):
-    """One layer of attention over bytes, which knows no prefix trees."""
-    keys = jax.random.split(jax.random.key(0), 3)
-    params = {
-        "tokens": jax.random.normal(keys[0], (256, 16)),
-        "places": jax.random.normal(keys[1], (128, 16)),
-        "out": jax.random.normal(keys[2], (16, 256)),
-    }
-
-    def apply(params, tokens, positions, segment_ids):
-        x = params["tokens"][tokens] + params["places"][place_of(positions)]
-        scores = jnp.einsum("rqw,rkw->rqk", x, x) / 8
-        weights = jax.nn.softmax(jnp.where(mask_of(segment_ids), scores, -1e9), axis=-1)
-        return jnp.einsum("rqk,rkw->rqw", weights, x) @ params["out"]
-
-    return LanguageModel(params, apply, max_length=128)
+def without_reach(model):
+    """The same model, as one that knows no prefix trees."""
+    return replace(
+        model,
+        apply=lambda params, tokens, positions, segment_ids: model.apply(
+            params, tokens, positions, segment_ids, None
+        ),
+    )
 
 
-HONEST = attention(visible)
+HONEST = without_reach(trees.HONEST)
 BROKEN = {
-    "ignores segment ids": attention(lambda segment_ids: visible(jnp.ones_like(segment_ids))),
-    "counts positions by place in the row": attention(visible, by_index),
+    "ignores segment ids": without_reach(trees.BROKEN["sees all of the row"]),
+    "counts positions by place in the row": without_reach(
+        trees.BROKEN["counts positions by place in the row"]
+    ),
 }
 
 

@@ -27,7 +27,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.policy import equal_inputs
 from windrow.tokens import Segments
 
 
@@ -47,11 +46,11 @@ def with_shifted_reads(
         Greedy flags come from the first ``n``.
     """
     scored = np.diff(segments.offsets) - segments.score_starts.astype(np.int64)
-    first = equal_inputs(segments)
+    first = segments.equal_inputs.copy()
     mixed = _mixed(first, scored)
     cut = np.isin(segments.requests, list(segments.report.truncated))
     if cut[mixed].any():
-        first[mixed] = mixed[equal_inputs(whole(segments.requests[mixed]))]
+        first[mixed] = mixed[whole(segments.requests[mixed]).equal_inputs]
     longest = _longest(first, scored)
     owners = np.flatnonzero(scored < longest)
     pieces = [piece for owner in owners for piece in _pieces(segments, owner, scored[owner], longest[owner])]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.planning import Plan, group_identical, prefix_order
+from windrow.planning import Plan
 from windrow.sizing import read_bytes
 from windrow.tokens import Segments
 
@@ -114,11 +114,10 @@ class BatchPolicy:
             )
         if self.share == "trees" and len(segments):
             return self.tree_plan(segments, row_multiple)
-        lengths = (np.diff(segments.offsets) - 1).astype(np.int32)
         return Plan(
-            lengths,
-            equal_inputs(segments) if self.share and len(lengths) else None,
-            **self._rows(lengths, row_multiple),
+            segments.input_lengths,
+            segments.equal_inputs if self.share and len(segments) else None,
+            **self._rows(segments.input_lengths, row_multiple),
             row_multiple=row_multiple,
             max_shapes=self.max_shapes,
             padding_multiple=self.padding_multiple,
@@ -135,13 +134,11 @@ class BatchPolicy:
         """
         if self.batch_size is not None:
             return [replace(self, pack=True).plan(segments, row_multiple)]
-        lengths = (np.diff(segments.offsets) - 1).astype(np.int32)
-        most, candidates = self._row_lengths(lengths, row_multiple, longest)
-        equal = equal_inputs(segments) if self.share else None
+        most, candidates = self._row_lengths(segments.input_lengths, row_multiple, longest)
         return [
             Plan(
-                lengths,
-                equal,
+                segments.input_lengths,
+                segments.equal_inputs if self.share else None,
                 tokens_per_batch=most,
                 row_multiple=row_multiple,
                 padded_lengths=[length],
@@ -160,12 +157,10 @@ class BatchPolicy:
             row_multiple: Rows of a batch are a multiple of this.
             price: The cost of a row of a given length.
         """
-        tokens, offsets = model_inputs(segments)
-        lengths = np.diff(offsets).astype(np.int32)
-        most, candidates = self._row_lengths(lengths, row_multiple)
+        most, candidates = self._row_lengths(segments.input_lengths, row_multiple)
         return Plan(
-            lengths,
-            prefixes=prefix_order(tokens, offsets),
+            segments.input_lengths,
+            prefixes=segments.input_order,
             padded_lengths=candidates,
             row_prices=[max(1, round(price(length))) for length in candidates],
             tokens_per_batch=most,
@@ -216,22 +211,10 @@ class BatchPolicy:
 
     def longest(self, segments: Segments) -> int:
         """The padded length of the longest segment's input."""
-        return self._longest(np.diff(segments.offsets) - 1)
+        return self._longest(segments.input_lengths)
 
     def _longest(self, lengths: NDArray[Any]) -> int:
         return self._rounded(int(lengths.max(initial=1)))
-
-
-def equal_inputs(segments: Segments) -> NDArray[np.int64]:
-    """``int64[n]``: the first segment with the same model input (all tokens but the last)."""
-    return group_identical(*model_inputs(segments))
-
-
-def model_inputs(segments: Segments) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Tokens, ``int32[t - n]``, and offsets, ``int64[n + 1]``, of segments without their last token."""
-    keep = np.ones(len(segments.tokens), np.bool_)
-    keep[segments.offsets[1:] - 1] = False
-    return segments.tokens[keep], segments.offsets - np.arange(len(segments.offsets))
 
 
 def sharing(plan: Plan, count: int) -> NDArray[np.bool_]:

@@ -211,7 +211,6 @@ def _planned(
 ) -> list[Any]:
     """The plans of scored requests, as :class:`~windrow.JaxLM` makes them."""
     from windrow.grouping import with_shifted_reads
-    from windrow.policy import equal_inputs
     from windrow.report.planned import PlannedRequests
     from windrow.tokens import loglikelihood_segments, rolling_segments
 
@@ -224,7 +223,7 @@ def _planned(
         firsts = None
         if own.report.truncated:
             whole = loglikelihood_segments(tokenizer, [pairs[index] for index in own.requests])
-            firsts = equal_inputs(whole)
+            firsts = whole.equal_inputs
         planned.append(PlannedRequests.of("loglikelihood", own, segments, policy, devices, firsts))
     if texts := requests.get("loglikelihood_rolling"):
         own = rolling_segments(

@@ -5,7 +5,6 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from lm_eval.utils import make_table
 from tokenizers import Tokenizer
 
@@ -109,5 +108,5 @@ def arrival_order(lm: JaxLM, results: dict[str, Any], rows: int) -> Cost:
         loglikelihood_segments(lm.tokenizer, pairs, max_length=lm.max_length),
         rolling_segments(lm.tokenizer, texts, max_length=lm.max_length),
     )
-    first, second = (arrival_cost(np.diff(segments.offsets) - 1, rows) for segments in runs)
+    first, second = (arrival_cost(segments.input_lengths, rows) for segments in runs)
     return first + second

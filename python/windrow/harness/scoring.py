@@ -58,7 +58,7 @@ class ScoringJob:
         """
         with scorer.clock.phase("plan"):
             check_agreement([], {"plan": plan.fingerprint})
-        lengths, totals = np.diff(self.segments.offsets) - 1, _Totals(self)
+        lengths, totals = self.segments.input_lengths, _Totals(self)
         skip = on_bad_request == "skip"
 
         def known(which: NDArray[np.int64], scores: Scores) -> None:

@@ -133,17 +133,7 @@ class Decoder(ABC):
         trees and no ``step``.
         """
         if any(rope.grows_after < max_length for rope in self.ropes):
-
-            def whole_hidden(
-                params: Weights, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
-            ) -> jax.Array:
-                return hidden(self, params, tokens, positions, segment_ids)
-
-            def whole_apply(
-                params: Weights, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
-            ) -> jax.Array:
-                return apply(self, params, tokens, positions, segment_ids)
-
+            whole_apply, whole_hidden = (_without_reach(partial(each, self)) for each in (apply, hidden))
             return LanguageModel(params, whole_apply, max_length, hidden=whole_hidden, head=self.logits)
         return LanguageModel(
             params,
@@ -154,6 +144,15 @@ class Decoder(ABC):
             init_state=partial(init_state, self, max_length),
             step=partial(step, self),
         )
+
+
+def _without_reach(forward: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The same function without the parameter ``reach``, so that it gets no trees."""
+
+    def call(params: Weights, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        return forward(params, tokens, positions, segment_ids)
+
+    return call
 
 
 def apply(

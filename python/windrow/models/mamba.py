@@ -10,45 +10,29 @@ Spaces, 2023; field names and defaults as in the Hugging Face configuration.
                  x       = x + out((state . c + d * u) * silu(gate))
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from windrow.models import state_space
 from windrow.models.config import Fields
-from windrow.models.layers import ACTIVATIONS, along, linear, rms_norm
+from windrow.models.layers import along, linear
 from windrow.models.parameters import Leaf, embeddings
-from windrow.models.recurrent import Recurrent, Weights, convolve
+from windrow.models.recurrent import Weights
+from windrow.models.state_space import State, StateSpace, convolve, read_shared
 
-PREFIX = "backbone."
-IGNORED: tuple[str, ...] = ()
-RENAMED = {"backbone.embedding.": "backbone.embeddings."}  # in checkpoints of the model's authors
-
-
-class State(NamedTuple):
-    """A row's state: the last inputs of the convolution, and the recurrent state.
-
-    ``recent``: ``[rows, layers, taps - 1, inner]``; ``memory``: ``float32[rows, layers, inner, size]``.
-    """
-
-    recent: jax.Array
-    memory: jax.Array
+PREFIX, IGNORED, RENAMED = state_space.PREFIX, state_space.IGNORED, state_space.RENAMED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Recurrent):
-    """Fields beyond those of every recurrent model; sizes are counts."""
+class Config(StateSpace):
+    """Fields beyond those of both kinds; sizes are counts."""
 
     inner: int
     size: int
     rank: int
-    taps: int
-    activation: Callable[[jax.Array], jax.Array]
-    bias: bool
-    bias_conv: bool
-    wide_residual: bool
 
     def leaves(self) -> dict[str, Any]:
         """Each parameter's stored name, its shape and the axis that may be split."""
@@ -82,18 +66,21 @@ class Config(Recurrent):
         recent = jnp.zeros((rows, self.layers, self.taps - 1, self.inner), params["embedding"].dtype)
         return State(recent, jnp.zeros((rows, self.layers, self.inner, self.size), jnp.float32))
 
-    def embed(self, params: Weights, tokens: jax.Array) -> jax.Array:
-        """Layers may add up in float32."""
-        x = super().embed(params, tokens)
-        return x.astype(jnp.float32) if self.wide_residual else x
-
-    def block(
-        self, weights: Weights, before: State, x: jax.Array, positions: jax.Array, real: jax.Array
+    def mix(
+        self, weights: Weights, before: State, y: jax.Array, positions: jax.Array, real: jax.Array
     ) -> tuple[jax.Array, State]:
-        """One layer."""
-        y = rms_norm(x.astype(weights["norm"].dtype), weights["norm"], self.eps)
-        y, after = _mix(self, weights, before, y, positions, real)
-        return x + y.astype(x.dtype), after
+        """One layer's mixer over ``y``, ``[rows, length, width]``."""
+        u, gate = (
+            linear("rlw,iw->rli", y, weights[name], weights.get(name + "_bias")) for name in ("in", "gate")
+        )
+        u, recent = convolve(weights, before.recent, u, positions, real)
+        u = self.activation(u)
+        picked = linear("rli,si->rls", u, weights["select"])
+        dt, b, c = jnp.split(picked, [self.rank, self.rank + self.size], axis=-1)
+        dt = jax.nn.softplus(linear("rls,is->rli", dt, weights["dt"], weights["dt_bias"]))
+        mixed, memory = _recur(weights, before.memory, (u, dt, b, c), positions, real)
+        mixed = (mixed + u * along(weights["d"], u)) * self.activation(gate)
+        return linear("rli,wi->rlw", mixed, weights["out"], weights.get("out_bias")), State(recent, memory)
 
 
 def read_config(fields: Fields) -> Config:
@@ -101,42 +88,11 @@ def read_config(fields: Fields) -> Config:
     width = fields.size("hidden_size")
     rank = fields.take("time_step_rank", "auto")
     return Config(
-        vocab=fields.size("vocab_size"),
-        width=width,
-        layers=fields.size("num_hidden_layers"),
         inner=fields.size("intermediate_size", int(fields.number("expand", 2) * width)),
         size=fields.size("state_size", 16),
         rank=-(-width // 16) if rank == "auto" else fields.size("time_step_rank"),
-        taps=fields.size("conv_kernel", 4),
-        activation=ACTIVATIONS[fields.choice("hidden_act", ACTIVATIONS, "silu")],
-        eps=fields.number("layer_norm_epsilon", 1e-5),
-        bias=fields.flag("use_bias", False),
-        bias_conv=fields.flag("use_conv_bias", True),
-        wide_residual=fields.flag("residual_in_fp32", True),
-        tied=fields.flag("tie_word_embeddings", True),
+        **read_shared(fields, tied=True),
     )
-
-
-def _mix(
-    config: Config,
-    weights: Weights,
-    before: State,
-    y: jax.Array,
-    positions: jax.Array,
-    real: jax.Array,
-) -> tuple[jax.Array, State]:
-    """One layer's mixer over ``y``, ``[rows, length, width]``."""
-    u, gate = (
-        linear("rlw,iw->rli", y, weights[name], weights.get(name + "_bias")) for name in ("in", "gate")
-    )
-    u, recent = convolve(weights, before.recent, u, positions, real)
-    u = config.activation(u)
-    picked = linear("rli,si->rls", u, weights["select"])
-    dt, b, c = jnp.split(picked, [config.rank, config.rank + config.size], axis=-1)
-    dt = jax.nn.softplus(linear("rls,is->rli", dt, weights["dt"], weights["dt_bias"]))
-    mixed, memory = _recur(weights, before.memory, (u, dt, b, c), positions, real)
-    mixed = (mixed + u * along(weights["d"], u)) * config.activation(gate)
-    return linear("rli,wi->rlw", mixed, weights["out"], weights.get("out_bias")), State(recent, memory)
 
 
 def _recur(

@@ -12,51 +12,35 @@ Within a chunk each token reads the earlier ones directly, as in attention; the 
 carried from chunk to chunk.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from windrow.models import state_space
 from windrow.models.config import Fields
-from windrow.models.layers import ACTIVATIONS, along, contract, linear, rms_norm
+from windrow.models.layers import along, contract, linear, rms_norm
 from windrow.models.parameters import Leaf, embeddings
-from windrow.models.recurrent import Recurrent, Weights, by_chunks, convolve, paths
+from windrow.models.recurrent import Weights, by_chunks, paths
+from windrow.models.state_space import State, StateSpace, convolve, read_shared
 
-PREFIX = "backbone."
-IGNORED: tuple[str, ...] = ()
-RENAMED = {"backbone.embedding.": "backbone.embeddings."}  # in checkpoints of the model's authors
+PREFIX, IGNORED, RENAMED = state_space.PREFIX, state_space.IGNORED, state_space.RENAMED
 
 _CHUNK = 64
 
 
-class State(NamedTuple):
-    """A row's state: the last inputs of the convolution, and the recurrent state.
-
-    ``recent``: ``[rows, layers, taps - 1, mixed]``; ``memory``: ``float32[rows, layers, heads,
-    head_dim, size]``.
-    """
-
-    recent: jax.Array
-    memory: jax.Array
-
-
 @dataclass(frozen=True, kw_only=True)
-class Config(Recurrent):
-    """Fields beyond those of every recurrent model; sizes are counts."""
+class Config(StateSpace):
+    """Fields beyond those of both kinds; sizes are counts."""
 
     heads: int
     head_dim: int
     groups: int
     size: int
-    taps: int
-    activation: Callable[[jax.Array], jax.Array]
     least_dt: float
     most_dt: float
-    bias: bool
-    bias_conv: bool
-    wide_residual: bool
 
     @property
     def inner(self) -> int:
@@ -102,22 +86,38 @@ class Config(Recurrent):
         memory = (rows, self.layers, self.heads, self.head_dim, self.size)
         return State(recent, jnp.zeros(memory, jnp.float32))
 
-    def embed(self, params: Weights, tokens: jax.Array) -> jax.Array:
-        """Layers may add up in float32."""
-        x = super().embed(params, tokens)
-        return x.astype(jnp.float32) if self.wide_residual else x
-
     def finish(self, params: Weights, x: jax.Array) -> jax.Array:
         """In the parameters' dtype."""
         return super().finish(params, x).astype(params["norm"].dtype)
 
-    def block(
-        self, weights: Weights, before: State, x: jax.Array, positions: jax.Array, real: jax.Array
+    def mix(
+        self, weights: Weights, before: State, y: jax.Array, positions: jax.Array, real: jax.Array
     ) -> tuple[jax.Array, State]:
-        """One layer."""
-        y = rms_norm(x.astype(weights["norm"].dtype), weights["norm"], self.eps)
-        y, after = _mix(self, weights, before, y, positions, real)
-        return x + y.astype(x.dtype), after
+        """One layer's mixer over ``y``, ``[rows, length, width]``."""
+        gate, u, dt = (
+            linear("rlw,iw->rli", y, weights[name], weights.get(name + "_in_bias"))
+            for name in ("gate", "in", "dt")
+        )
+        u, recent = convolve(weights, before.recent, u, positions, real)
+        u, b, c = jnp.split(self.activation(u), [self.inner, self.inner + self.groups * self.size], axis=-1)
+        dt = jax.nn.softplus(dt + along(weights["dt_bias"], dt)).astype(jnp.float32)
+        dt = jnp.where(real[:, :, None], jnp.clip(dt, self.least_dt, self.most_dt), 0)
+        u = u.reshape(*u.shape[:2], self.heads, self.head_dim).astype(jnp.float32)
+        b, c = (each.reshape(*each.shape[:2], self.groups, self.size).astype(jnp.float32) for each in (b, c))
+        fading = dt * along(-jnp.exp(weights["a_log"].astype(jnp.float32)), dt)
+
+        def chunk(memory: jax.Array, *inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return _recur(self, memory, *inputs)
+
+        memory, mixed = by_chunks(
+            chunk, _CHUNK, before.memory, fading, u * dt[..., None], b, c, real & (positions == 0)
+        )
+        mixed = mixed + u * weights["d"].astype(jnp.float32)[None, None, :, None]
+        mixed = mixed.reshape(*mixed.shape[:2], self.inner) * jax.nn.silu(gate.astype(jnp.float32))
+        grouped = mixed.reshape(*mixed.shape[:2], self.groups, -1)
+        scale = weights["norm_gated"].reshape(self.groups, -1)
+        mixed = rms_norm(grouped, scale, self.eps).reshape(mixed.shape).astype(y.dtype)
+        return linear("rli,wi->rlw", mixed, weights["out"], weights.get("out_bias")), State(recent, memory)
 
 
 def read_config(fields: Fields) -> Config:
@@ -135,22 +135,13 @@ def read_config(fields: Fields) -> Config:
         )
     least, most = _read_limit(fields)
     return Config(
-        vocab=fields.size("vocab_size"),
-        width=width,
-        layers=fields.size("num_hidden_layers"),
         heads=heads,
         head_dim=head_dim,
         groups=groups,
         size=fields.size("state_size", 128),
-        taps=fields.size("conv_kernel", 4),
-        activation=ACTIVATIONS[fields.choice("hidden_act", ACTIVATIONS, "silu")],
         least_dt=least,
         most_dt=most,
-        eps=fields.number("layer_norm_epsilon", 1e-5),
-        bias=fields.flag("use_bias", False),
-        bias_conv=fields.flag("use_conv_bias", True),
-        wide_residual=fields.flag("residual_in_fp32", True),
-        tied=fields.flag("tie_word_embeddings", False),
+        **read_shared(fields, tied=False),
     )
 
 
@@ -162,38 +153,6 @@ def _read_limit(fields: Fields) -> tuple[float, float]:
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{fields.path}: 'time_step_limit' must be two numbers, not {stated!r}") from None
     return least, most
-
-
-def _mix(
-    config: Config, weights: Weights, before: State, y: jax.Array, positions: jax.Array, real: jax.Array
-) -> tuple[jax.Array, State]:
-    """One layer's mixer over ``y``, ``[rows, length, width]``."""
-    gate, u, dt = (
-        linear("rlw,iw->rli", y, weights[name], weights.get(name + "_in_bias"))
-        for name in ("gate", "in", "dt")
-    )
-    u, recent = convolve(weights, before.recent, u, positions, real)
-    u, b, c = jnp.split(
-        config.activation(u), [config.inner, config.inner + config.groups * config.size], axis=-1
-    )
-    dt = jax.nn.softplus(dt + along(weights["dt_bias"], dt)).astype(jnp.float32)
-    dt = jnp.where(real[:, :, None], jnp.clip(dt, config.least_dt, config.most_dt), 0)
-    u = u.reshape(*u.shape[:2], config.heads, config.head_dim).astype(jnp.float32)
-    b, c = (each.reshape(*each.shape[:2], config.groups, config.size).astype(jnp.float32) for each in (b, c))
-    fading = dt * along(-jnp.exp(weights["a_log"].astype(jnp.float32)), dt)
-
-    def chunk(memory: jax.Array, *inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _recur(config, memory, *inputs)
-
-    memory, mixed = by_chunks(
-        chunk, _CHUNK, before.memory, fading, u * dt[..., None], b, c, real & (positions == 0)
-    )
-    mixed = mixed + u * weights["d"].astype(jnp.float32)[None, None, :, None]
-    mixed = mixed.reshape(*mixed.shape[:2], config.inner) * jax.nn.silu(gate.astype(jnp.float32))
-    grouped = mixed.reshape(*mixed.shape[:2], config.groups, -1)
-    scale = weights["norm_gated"].reshape(config.groups, -1)
-    mixed = rms_norm(grouped, scale, config.eps).reshape(mixed.shape).astype(y.dtype)
-    return linear("rli,wi->rlw", mixed, weights["out"], weights.get("out_bias")), State(recent, memory)
 
 
 def _recur(

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.model import LanguageModel
-from windrow.models.layers import along, contract, rms_norm
+from windrow.models.layers import contract, rms_norm
 
 Weights = Mapping[str, Any]
 
@@ -110,41 +110,6 @@ def step(
     by_layer = jax.tree.map(lambda part: jnp.moveaxis(part, 1, 0), state)
     x, after = jax.lax.scan(layer, config.embed(params, tokens), (params["layers"], by_layer))
     return jax.tree.map(lambda part: jnp.moveaxis(part, 0, 1), after), config.finish(params, x)
-
-
-def convolve(
-    weights: Weights, recent: jax.Array, u: jax.Array, positions: jax.Array, real: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """A causal depthwise convolution over the real tokens of each segment.
-
-    The real tokens are first packed after ``recent``, so that the token
-    ``k`` before a token stands ``k`` places before it whatever padding there was.
-
-    Args:
-        weights: ``conv``, ``[features, 1, taps]``, and optionally ``conv_bias``, ``[features]``.
-        recent: The last inputs before these, ``[rows, taps - 1, features]``.
-        u: The inputs, ``[rows, length, features]``.
-        positions: Each token's position in its segment, ``int32[rows, length]``.
-        real: Which tokens are not padding, ``bool[rows, length]``.
-
-    Returns:
-        The outputs, and the new last inputs.
-    """
-    kept = recent.shape[1]
-    place = jnp.where(real, kept + jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, kept + real.shape[1])
-    close = jnp.pad(recent, ((0, 0), (0, u.shape[1]), (0, 0)))
-    close = jax.vmap(lambda row, at, new: row.at[at].set(new, mode="drop"))(close, place, u)
-
-    def take(places: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(close, places[:, :, None], axis=1, mode="clip")
-
-    taps = jnp.moveaxis(weights["conv"], 2, 0)[:, None, None, :, 0]  # [taps, 1, 1, features]
-    y = u * taps[kept]
-    for back in range(1, kept + 1):
-        y = y + jnp.where((positions >= back)[:, :, None], take(place - back), 0) * taps[kept - back]
-    count = jnp.sum(real, axis=1, keepdims=True, dtype=jnp.int32)
-    y = y + along(weights["conv_bias"], y) if "conv_bias" in weights else y
-    return y, take(count + jnp.arange(kept, dtype=jnp.int32)[None])
 
 
 def by_chunks(

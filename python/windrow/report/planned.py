@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import Plan
-from windrow.policy import BatchPolicy, equal_inputs, sharing
+from windrow.policy import BatchPolicy, sharing
 from windrow.report.rivals import Cost, arrival_order, lm_eval_pairs, lm_eval_windows, reference_policy
 from windrow.tokens import Segments
 
@@ -57,13 +57,13 @@ class PlannedRequests:
         plan = policy.plan(segments, devices)
         shared = policy.share and policy.pack is not True and len(segments)
         trees = policy.tree_plan(segments, devices) if shared else None
-        firsts = equal_inputs(own) if firsts is None else firsts
+        firsts = own.equal_inputs if firsts is None else firsts
         return cls(request_type, own, firsts, plan, trees, _rival_rows(plan, devices))
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """``int64[n]``: the input length of each of the requests' own segments."""
-        return np.diff(self.own.offsets) - 1
+        return self.own.input_lengths.astype(np.int64)
 
     @cached_property
     def shares(self) -> NDArray[np.bool_]:

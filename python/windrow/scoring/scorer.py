@@ -259,7 +259,7 @@ class Scorer:
         return fitted.plan
 
     def _choose(self, segments: Segments, layouts: Sequence[Layout], policy: BatchPolicy) -> Plan:
-        price = self._row_price(policy) if layouts != ["rows"] else RowPrice()
+        price = self._row_price(policy) if len(segments) and layouts != ["rows"] else RowPrice()
         chosen = choose_plan(
             policy, segments, self.sharding.groups, layouts, price, longest=self.model.max_length
         )

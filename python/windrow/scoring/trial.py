@@ -86,9 +86,9 @@ def trial(
         np.zeros(0, np.int64),
         TokenReport(len(inputs), len(inputs), int(ends[-1]), 0, 0),
     )
-    lengths = (np.diff(segments.offsets) - 1).astype(np.int32)
     shared = np.array([*_SHARED, *[0] * len(_SHARED)], np.int32)
     how = {"pack": True} if layout == "packed" else {"prefixes": (np.arange(len(inputs)), shared)}
+    lengths = segments.input_lengths
     return Plan(lengths, padded_lengths=[length], batch_size=rows, row_multiple=row_multiple, **how), segments
 
 

@@ -11,6 +11,7 @@ score the next token.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -57,6 +58,31 @@ class Segments:
         """The number of segments."""
         return len(self.requests)
 
+    def inputs(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Tokens, ``int32[t - n]``, and offsets, ``int64[n + 1]``, of the model's inputs.
+
+        An input is a segment without its last token.
+        """
+        keep = np.ones(len(self.tokens), np.bool_)
+        keep[self.offsets[1:] - 1] = False
+        return self.tokens[keep], self.offsets - np.arange(len(self.offsets))
+
+    @cached_property
+    def input_lengths(self) -> NDArray[np.int32]:
+        """``int32[n]``: each input's length. Read-only."""
+        return _kept((np.diff(self.offsets) - 1).astype(np.int32))
+
+    @cached_property
+    def equal_inputs(self) -> NDArray[np.int64]:
+        """``int64[n]``: the first segment with the same input. Read-only."""
+        return _kept(_rust.group_identical(*self.inputs()))
+
+    @cached_property
+    def input_order(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """What `windrow.planning.prefix_order` gives for the inputs. Read-only."""
+        order, shared = _rust.prefix_order(*self.inputs())
+        return _kept(order), _kept(shared)
+
     def without(self, reasons: Mapping[int, str]) -> "Segments":
         """The segments of all other requests; those in ``reasons`` count as skipped."""
         kept = ~np.isin(self.requests, list(reasons))
@@ -79,6 +105,12 @@ class Segments:
                 skipped={**report.skipped, **reasons},
             ),
         )
+
+
+def _kept(array: NDArray[Any]) -> NDArray[Any]:
+    """An array that nobody can change, since it is handed out again."""
+    array.flags.writeable = False
+    return array
 
 
 def loglikelihood_segments(

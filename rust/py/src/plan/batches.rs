@@ -1,7 +1,11 @@
 //! The arrays of a plan's batches.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
 use pyo3::prelude::*;
 use windrow_core::collate::{self, Sequences};
+use windrow_core::plan::Batch;
 
 use super::{Matrix, Plan, Vector};
 use crate::arrays::{admit, elements, filled, filled_matrix};
@@ -85,16 +89,9 @@ impl Plan {
         row_stop: Option<Whole>,
         fill: Whole,
     ) -> PyResult<Matrix<'py, i32>> {
-        let (tokens, offsets) = (admit::<i32>("tokens", tokens)?, admit::<i64>("offsets", offsets)?);
-        let sequences = Sequences::new(&self.core, elements(&tokens), elements(&offsets)).map_err(raise)?;
-        let (batch, rows) = self.part(batch, row_start, row_stop)?;
-        let fill = fill.within("fill")?;
+        let part = (batch, row_start, row_stop);
         // SAFETY: `inputs` writes every element where it returns `Ok`.
-        unsafe {
-            filled_matrix(py, rows.len(), batch.length, |out| {
-                collate::inputs(batch, rows, sequences, fill, out)
-            })
-        }
+        unsafe { self.tokens_of(py, part, tokens, offsets, fill, collate::inputs) }
     }
 
     /// The token after each input, the target of its prediction.
@@ -114,16 +111,9 @@ impl Plan {
         row_stop: Option<Whole>,
         fill: Whole,
     ) -> PyResult<Matrix<'py, i32>> {
-        let (tokens, offsets) = (admit::<i32>("tokens", tokens)?, admit::<i64>("offsets", offsets)?);
-        let sequences = Sequences::new(&self.core, elements(&tokens), elements(&offsets)).map_err(raise)?;
-        let (batch, rows) = self.part(batch, row_start, row_stop)?;
-        let fill = fill.within("fill")?;
+        let part = (batch, row_start, row_stop);
         // SAFETY: `targets` writes every element where it returns `Ok`.
-        unsafe {
-            filled_matrix(py, rows.len(), batch.length, |out| {
-                collate::targets(batch, rows, sequences, fill, out)
-            })
-        }
+        unsafe { self.tokens_of(py, part, tokens, offsets, fill, collate::targets) }
     }
 
     /// The segment, or tree, of each position within its row, numbered from 1; 0 in
@@ -137,9 +127,8 @@ impl Plan {
         row_start: Whole,
         row_stop: Option<Whole>,
     ) -> PyResult<Matrix<'py, i32>> {
-        let (batch, rows) = self.part(batch, row_start, row_stop)?;
         // SAFETY: `segment_ids` writes every element where it returns `Ok`.
-        unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::segment_ids(batch, rows, out)) }
+        unsafe { self.matrix(py, (batch, row_start, row_stop), collate::segment_ids) }
     }
 
     /// Each token's position in its segment, or its depth in a tree; 0 in padding and
@@ -153,9 +142,8 @@ impl Plan {
         row_start: Whole,
         row_stop: Option<Whole>,
     ) -> PyResult<Matrix<'py, i32>> {
-        let (batch, rows) = self.part(batch, row_start, row_stop)?;
         // SAFETY: `positions` writes every element where it returns `Ok`.
-        unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::positions(batch, rows, out)) }
+        unsafe { self.matrix(py, (batch, row_start, row_stop), collate::positions) }
     }
 
     /// How far each token is visible: token ``i`` of a row sees token ``j`` if
@@ -173,9 +161,8 @@ impl Plan {
         row_start: Whole,
         row_stop: Option<Whole>,
     ) -> PyResult<Matrix<'py, i32>> {
-        let (batch, rows) = self.part(batch, row_start, row_stop)?;
         // SAFETY: `reach` writes every element where it returns `Ok`.
-        unsafe { filled_matrix(py, rows.len(), batch.length, |out| collate::reach(batch, rows, out)) }
+        unsafe { self.matrix(py, (batch, row_start, row_stop), collate::reach) }
     }
 
     /// The number of tokens in each row, ``int32[row_stop - row_start]``.
@@ -194,5 +181,55 @@ impl Plan {
         let (batch, rows) = self.part(batch, row_start, row_stop)?;
         // SAFETY: `row_lengths` writes every element where it returns `Ok`.
         unsafe { filled(py, rows.len(), |out| collate::row_lengths(batch, rows, out)) }
+    }
+}
+
+/// A batch, and its first row and the end of its rows, as Python gives them.
+type Part = (Whole, Whole, Option<Whole>);
+
+impl Plan {
+    /// One number for each column of each row.
+    ///
+    /// # Safety
+    ///
+    /// `write` must write every element where it returns `Ok`.
+    unsafe fn matrix<'py>(
+        &self,
+        py: Python<'py>,
+        (batch, row_start, row_stop): Part,
+        write: impl FnOnce(Batch, Range<usize>, &mut [MaybeUninit<i32>]) -> windrow_core::Result<()> + Send,
+    ) -> PyResult<Matrix<'py, i32>> {
+        let (batch, rows) = self.part(batch, row_start, row_stop)?;
+        // SAFETY: the caller's promise.
+        unsafe { filled_matrix(py, rows.len(), batch.length, |out| write(batch, rows, out)) }
+    }
+
+    /// The same, of the segments' tokens.
+    ///
+    /// # Safety
+    ///
+    /// As for `matrix`.
+    unsafe fn tokens_of<'py>(
+        &self,
+        py: Python<'py>,
+        (batch, row_start, row_stop): Part,
+        tokens: &Bound<'py, PyAny>,
+        offsets: &Bound<'py, PyAny>,
+        fill: Whole,
+        write: impl FnOnce(
+            Batch,
+            Range<usize>,
+            Sequences,
+            i32,
+            &mut [MaybeUninit<i32>],
+        ) -> windrow_core::Result<()>
+        + Send,
+    ) -> PyResult<Matrix<'py, i32>> {
+        let (tokens, offsets) = (admit::<i32>("tokens", tokens)?, admit::<i64>("offsets", offsets)?);
+        let sequences = Sequences::new(&self.core, elements(&tokens), elements(&offsets)).map_err(raise)?;
+        let (batch, rows) = self.part(batch, row_start, row_stop)?;
+        let fill = fill.within("fill")?;
+        // SAFETY: the caller's promise.
+        unsafe { filled_matrix(py, rows.len(), batch.length, |out| write(batch, rows, sequences, fill, out)) }
     }
 }
