@@ -1,18 +1,25 @@
-"""``windrow`` as a person calls it: in a process of its own."""
+"""``windrow`` as a person calls it: in a process of its own, or in this one where that changes nothing."""
 
+import io
+import logging
 import os
 import subprocess
 import sys
+import warnings
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from windrow.cli import main
 
 TESTS = Path(__file__).parent
 
 
 def windrow(*arguments, timeout=180, folder=None, **variables):
-    """Runs a command to its end; output and errors are text."""
+    """Runs a command to its end in a process of its own; output and errors are text."""
     return subprocess.run(
         [sys.executable, "-m", "windrow", *map(str, arguments)],
         capture_output=True,
@@ -21,6 +28,49 @@ def windrow(*arguments, timeout=180, folder=None, **variables):
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(TESTS), **variables},
     )
+
+
+def windrow_here(*arguments, folder=None, **variables):
+    """Runs a command to its end in this process, which has loaded and compiled most of it already.
+
+    JAX has the eight devices of the tests. What the command changes in the process is changed back.
+    """
+    words, output, errors = list(map(str, arguments)), io.StringIO(), io.StringIO()
+    with ExitStack() as stack:
+        for context in (
+            patch.dict(os.environ, variables),
+            patch.object(sys, "path", list(sys.path)),
+            chdir(folder or "."),
+            redirect_stdout(output),
+            redirect_stderr(errors),
+            _logging_to(errors),
+            warnings.catch_warnings(),
+        ):
+            stack.enter_context(context)
+        warnings.simplefilter("default")
+        warnings.showwarning = _print_warning
+        try:
+            status = main(words)
+        except SystemExit as ended:
+            status = ended.code or 0
+    return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
+
+
+def _print_warning(message, category, *place):
+    print(warnings.formatwarning(message, category, *place[:2]), file=sys.stderr)
+
+
+@contextmanager
+def _logging_to(errors):
+    """Sends lm_eval's log to a file, as its command does the first time that a process runs it."""
+    logger = logging.getLogger("lm_eval")
+    before = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate = [logging.StreamHandler(errors)], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before[:2]
+        logger.setLevel(before[2])
 
 
 def is_one_line(result) -> bool:

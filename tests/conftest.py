@@ -1,15 +1,18 @@
 """What every test shares: CPU devices, strict promotion, compiled programs, the evaluation material."""
 
+import functools
 import os
 import warnings
 from pathlib import Path
 
-# Before JAX is loaded, and for the processes that tests start: what one of them has compiled, none
-# compiles again, nor does the next run.
+# Before JAX is loaded, and for the processes that tests start too: what one of them has compiled, none
+# compiles again, nor does the next run. Most programs run once, so optimizing them costs more than it saves.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
+import lm_eval.utils
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -19,9 +22,20 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# lm_eval compiles a task's templates anew for each document, which takes longer than all else it does.
+lm_eval.utils.env.from_string = functools.lru_cache(1000)(lm_eval.utils.env.from_string)
+
 # No test is timed: a busy machine is no defect.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def optimized():
+    """Programs are compiled as users' are: for tests that compare with recorded numbers, and long runs."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from command import is_one_line, windrow
+from command import is_one_line, windrow, windrow_here
 from task_files import write_tasks
 from windrow.cli.endings import told
 from windrow.cli.run_help import WORDS
@@ -40,14 +40,14 @@ def test_help_lists_the_commands():
 
 
 def test_help_of_run_has_both_kinds_of_options():
-    result = windrow("run", "--help")
+    result = windrow_here("run", "--help")
     assert result.returncode == 0
     for option in ("--coordinator", "--include_path", "--log_samples", "--use_cache"):
         assert option in result.stdout
 
 
 def test_help_of_run_is_about_windrow():
-    shown = windrow("run", "--help", COLUMNS="100").stdout
+    shown = windrow_here("run", "--help", COLUMNS="100").stdout
     assert shown.startswith("usage: windrow run ")
     assert "model type (default: windrow)" in shown
     assert "(default: auto)" in shown
@@ -62,13 +62,13 @@ def test_help_of_run_has_every_option_of_lm_eval():
     theirs = subprocess.run([sys.executable, "-c", code, "run", "--help"], capture_output=True, text=True)
     options = set(re.findall(r"^  (--\w+)", theirs.stdout, re.MULTILINE))
     assert len(options) > 25
-    shown = set(re.findall(r"^  (--\w+)", windrow("run", "--help").stdout, re.MULTILINE))
+    shown = set(re.findall(r"^  (--\w+)", windrow_here("run", "--help").stdout, re.MULTILINE))
     assert options <= shown
     assert {option for option in WORDS if option not in options} == set()
 
 
 def test_tasks_are_listed(tmp_path):
-    result = windrow("ls", "--include_path", write_tasks(tmp_path))
+    result = windrow_here("ls", "--include_path", write_tasks(tmp_path))
     assert result.returncode == 0, result.stderr
     assert [line.split() for line in result.stdout.splitlines()] == [
         ["choices", "task"],
@@ -77,9 +77,9 @@ def test_tasks_are_listed(tmp_path):
         ["own", "group"],
         ["texts", "task"],
     ]
-    some = windrow("ls", "*e*s", "own", "--include_path", tmp_path / "tasks")
+    some = windrow_here("ls", "*e*s", "own", "--include_path", tmp_path / "tasks")
     assert [line.split()[0] for line in some.stdout.splitlines()] == ["choices", "own", "texts"]
-    lm_evals = windrow("ls", "arc_*", "mmlu")
+    lm_evals = windrow_here("ls", "arc_*", "mmlu")
     assert {"arc_easy", "mmlu"} <= {line.split()[0] for line in lm_evals.stdout.splitlines()}
 
 
@@ -144,7 +144,7 @@ def test_tasks_are_listed(tmp_path):
 )
 def test_mistakes_end_in_one_line(arguments, message, tmp_path):
     tasks = write_tasks(tmp_path)
-    result = windrow(*[tasks if word == "TASKS" else word for word in arguments])
+    result = windrow_here(*[tasks if word == "TASKS" else word for word in arguments])
     assert is_one_line(result), result.stderr
     assert message in result.stderr.strip().splitlines()[-1]
 
@@ -153,7 +153,7 @@ def test_mistakes_end_in_one_line(arguments, message, tmp_path):
     "arguments", [["nonsense"], ["plan"], ["report"], ["run", "--tasks", "x", "--limit", "y"]]
 )
 def test_words_that_cannot_be_read_show_the_usage(arguments):
-    result = windrow(*arguments)
+    result = windrow_here(*arguments)
     assert result.returncode == 2
     assert "usage:" in result.stderr
     assert "error:" in result.stderr.splitlines()[-1]
@@ -163,11 +163,11 @@ def test_words_that_cannot_be_read_show_the_usage(arguments):
 def test_a_mistake_in_the_callers_own_code_says_where(tmp_path):
     tasks = write_tasks(tmp_path)
     words = ["run", "--model_args", "factory=byte_model:make_broken", "--include_path", tasks]
-    result = windrow(*words, "--tasks", "choices")
+    result = windrow_here(*words, "--tasks", "choices")
     assert is_one_line(result), result.stderr
     assert "no such parameter" in result.stderr.splitlines()[-1]
     assert "byte_model.py, line" in result.stderr.splitlines()[-1]
-    shown = windrow(*words, "--tasks", "choices", WINDROW_TRACEBACK="1")
+    shown = windrow_here(*words, "--tasks", "choices", WINDROW_TRACEBACK="1")
     assert "Traceback" in shown.stderr
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import lm_eval
 import pytest
 
-from command import TESTS, windrow
+from command import TESTS, windrow_here
 from task_files import write_tasks
 from windrow.cli.endings import Ending, told
 
@@ -127,7 +127,7 @@ def test_an_error_in_the_code_of_a_task_says_so_and_where(tmp_path):
     task = tmp_path / "tasks" / "choices.yaml"
     task.write_text(task.read_text().replace('"{{text}}"', '"{{nothing.deep}}"'))
     words = ("--include_path", tmp_path / "tasks", "--tasks", "choices")
-    result = windrow(
+    result = windrow_here(
         "run", "--model_args", "factory=byte_model:make,prefix_token_id=0", *words, folder=tmp_path
     )
     assert result.returncode != 0
@@ -145,7 +145,7 @@ def test_an_error_in_a_task_of_ones_own_says_where(tmp_path):
     task.write_text(task.read_text() + "process_results: !function judge.judge\n")
     (tmp_path / "tasks" / "judge.py").write_text("def judge(doc, results):\n    return doc['verdict']\n")
     words = ("--include_path", tmp_path / "tasks", "--tasks", "choices")
-    result = windrow(
+    result = windrow_here(
         "run", "--model_args", "factory=byte_model:make,prefix_token_id=0", *words, folder=tmp_path
     )
     last = result.stderr.strip().splitlines()[-1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from command import TESTS, is_one_line, windrow
+from command import TESTS, is_one_line, windrow_here
 from task_files import write_tasks
 from windrow.cli.output import TRIAL_BYTES, Output
 
@@ -20,7 +20,7 @@ RUN = ("run", "--model_args", "factory=byte_model:make,prefix_token_id=0", "--ta
 
 def test_a_path_below_a_file_is_refused_before_the_run(tmp_path):
     (tmp_path / "file").write_text("")
-    result = windrow(
+    result = windrow_here(
         *RUN, "--include_path", write_tasks(tmp_path), "--output_path", tmp_path / "file" / "out"
     )
     assert is_one_line(result), result.stderr

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from command import TESTS, need_pillow, windrow
+from command import TESTS, need_pillow, windrow, windrow_here
 from task_files import write_tasks
 from windrow.cli.plan import length_limit
 from windrow.harness import JaxLM
@@ -103,7 +103,7 @@ def costs_of_rivals(seen, rows):
 def local_plan(evals, tmp_path_factory):
     """``windrow plan`` on the whole suite: its output, its JSON, its picture."""
     folder = tmp_path_factory.mktemp("plan")
-    result = windrow(
+    result = windrow_here(
         *("plan", "--tasks", "local_suite", "--tokenizer", evals / "parity" / "tiny-gpt2"),
         *("--include_path", evals / "tasks", "--batch-size", 64),
         *("--json", folder / "plan.json", "--plot", folder / "plan.svg"),
@@ -177,7 +177,7 @@ def test_trees_are_planned_where_inputs_may_share(evals, tmp_path):
     words = ["plan", "--tasks", "choices", "--include_path", write_tasks(tmp_path)]
     words += ["--tokenizer", evals / "parity" / "tiny-llama", "--json", tmp_path / "plan.json"]
     for option, planned in (("--share", True), ("--no-share", False), ("--pack", False)):
-        assert windrow(*words, option).returncode == 0
+        assert windrow_here(*words, option).returncode == 0
         report = json.loads((tmp_path / "plan.json").read_text())
         assert (report["scored"][0]["trees"] is not None) == planned
         assert [cost["name"] for cost in report["compared"]] == [
@@ -243,7 +243,7 @@ def test_it_plans_what_a_run_does(evals, tmp_path):
     model = evals / "parity" / "tiny-llama"
     words = ("--tasks", "local_piqa,local_wikitext2", "--include_path", evals / "tasks", "--limit", 8)
     options = ("--tokens-per-batch", 2048, "--json", tmp_path / "plan.json")
-    planned = windrow("plan", *words, "--tokenizer", model, *options)
+    planned = windrow_here("plan", *words, "--tokenizer", model, *options)
     assert planned.returncode == 0, planned.stderr
     arguments = f"pretrained={model},tokens_per_batch=2048,share=equal,pack=False"
     ran = windrow(
@@ -315,7 +315,7 @@ def test_equal_inputs_share_a_row_unless_told_otherwise(evals, tmp_path):
     words += ["--tokenizer", evals / "parity" / "tiny-llama", "--json", tmp_path / "plan.json"]
     shared = {}
     for option in ("--share", "--no-share"):
-        assert windrow(*words, option).returncode == 0
+        assert windrow_here(*words, option).returncode == 0
         (figures,) = json.loads((tmp_path / "plan.json").read_text())["scored"]
         shared[option] = (figures["shared"], figures["rows"])
     assert shared == {"--share": (12, 12), "--no-share": (0, 24)}
@@ -327,7 +327,7 @@ def test_a_picture_may_be_a_png(evals, tmp_path):
 
     words = ["plan", "--tasks", "choices", "--include_path", write_tasks(tmp_path)]
     words += ["--tokenizer", evals / "parity" / "tiny-llama", "--plot", tmp_path / "plan.png"]
-    result = windrow(*words)
+    result = windrow_here(*words)
     assert result.returncode == 0, result.stderr
     with Image.open(tmp_path / "plan.png") as image:
         assert image.format == "PNG"

@@ -18,7 +18,7 @@ from lm_eval.utils import (
     make_table,
 )
 
-from command import TESTS, is_one_line, windrow
+from command import TESTS, is_one_line, windrow, windrow_here
 from task_files import write_tasks
 from windrow.cli.repairs import keep_tokenizers_parallel, read_settings, repaired, task_manager
 from windrow.report.files import find_reports, read_report
@@ -26,10 +26,10 @@ from windrow.report.files import find_reports, read_report
 BYTES = "factory=byte_model:make,prefix_token_id=0"
 
 
-def run(folder, *more, model=BYTES, tasks="choices", documents=12, **variables):
+def run(folder, *more, model=BYTES, tasks="choices", documents=12, command=windrow_here, **variables):
     """A run over bytes; the folder gets the tasks."""
     place = folder / "tasks" if (folder / "tasks").is_dir() else write_tasks(folder, documents)
-    result = windrow(
+    result = command(
         *("run", "--model_args", model, "--include_path", place, "--tasks", tasks, *more),
         folder=folder,
         **variables,
@@ -44,8 +44,9 @@ def results_of(folder):
     return json.loads(path.read_text()), path
 
 
+@pytest.mark.usefixtures("optimized")
 def test_tiny_llama_writes_what_the_tools_of_lm_eval_read(evals, tmp_path):
-    result = windrow(
+    result = windrow_here(
         *("run", "--model", "windrow", "--model_args", f"pretrained={evals}/parity/tiny-llama"),
         *("--include_path", evals / "tasks", "--tasks", "local_arc_easy,local_gsm8k"),
         *("--limit", 20, "--output_path", tmp_path, "--log_samples"),
@@ -151,7 +152,7 @@ def test_a_cache_is_used_again(tmp_path):
 def test_a_cache_of_another_model_ends_in_one_line(tmp_path):
     words = ("--use_cache", tmp_path / "kept", "--trust_remote_code")
     run(tmp_path, *words)
-    result = windrow(
+    result = windrow_here(
         *("run", "--model_args", "factory=byte_model:make,prefix_token_id=1"),
         *("--include_path", tmp_path / "tasks", "--tasks", "choices", *words),
         folder=tmp_path,
@@ -191,7 +192,7 @@ def test_a_relative_folder_is_not_hidden(evals, tmp_path):
     write_tasks(tmp_path)
     (tmp_path / "model").symlink_to(evals / "parity" / "tiny-llama")
     words = ("--include_path", "../tasks", "--tasks", "choices", "--output_path", "../out")
-    result = windrow("run", "--model_args", "pretrained=../model", *words, folder=tmp_path / "inner")
+    result = windrow_here("run", "--model_args", "pretrained=../model", *words, folder=tmp_path / "inner")
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "out").iterdir()
     assert not folder.name.startswith(".")
@@ -204,7 +205,7 @@ def test_a_config_file_says_what_the_command_line_does_not(tmp_path):
         f"model: windrow\nmodel_args: {{factory: 'byte_model:make', prefix_token_id: 0}}\ntasks: [choices]\n"
         f"include_path: {tasks}\noutput_path: {tmp_path}/out\n"
     )
-    result = windrow("run", "--config", "run.yaml", folder=tmp_path)
+    result = windrow_here("run", "--config", "run.yaml", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     results, path = results_of(tmp_path / "out")
     assert path.parent.name == "byte_model__make"
@@ -283,7 +284,7 @@ def test_the_bootstrap_does_not_fork(tmp_path):
     task = task.replace("multiple_choice", "loglikelihood").replace("doc_to_target: 0", "doc_to_target: ' a'")
     metric = "metric_list: [{metric: perplexity, aggregation: perplexity, higher_is_better: false}]\n"
     (tasks / "perplexities.yaml").write_text(task.replace('doc_to_choice: ["a", "b"]\n', metric))
-    result = run(tmp_path, tasks="perplexities")
+    result = run(tmp_path, tasks="perplexities", command=windrow)
     assert "bootstrapping for stddev" in result.stdout
     assert "os.fork()" not in result.stderr
 

@@ -19,6 +19,8 @@ from windrow.demo import evaluation, model, report, script, text, training
 from windrow.demo.tasks import load
 from windrow.report.rivals import arrival_order
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 @pytest.mark.parametrize("module", [text, report])
 def test_examples_hold(module):

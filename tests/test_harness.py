@@ -435,6 +435,7 @@ def tiny_llama(evals):
     return JaxLM(pretrained=str(evals / "parity" / "tiny-llama"))
 
 
+@pytest.mark.usefixtures("optimized")
 def test_recorded_results_of_the_reference_backend(evals, tiny_llama):
     lines = [json.loads(line) for line in (evals / "parity" / "llama.jsonl").read_text().split("\n") if line]
     for kind in ("loglikelihood", "loglikelihood_rolling"):
@@ -448,6 +449,7 @@ def test_recorded_results_of_the_reference_backend(evals, tiny_llama):
             assert total == pytest.approx(recorded, abs=1e-3 + 1e-5 * abs(recorded)), case["args"]
 
 
+@pytest.mark.usefixtures("optimized")
 def test_real_tasks_end_to_end(evals, tiny_llama):
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
     names = ["local_arc_easy", "local_lambada_openai", "local_wikitext2"]
@@ -461,6 +463,7 @@ def test_real_tasks_end_to_end(evals, tiny_llama):
     assert 0.5 < results["local_wikitext2"]["bits_per_byte,none"] < 3.0
 
 
+@pytest.mark.usefixtures("optimized")
 def test_the_table_is_what_the_scores_say(evals, tiny_llama):
     """lm_eval's accuracies, recomputed from log-likelihoods and lengths of the choices in bytes."""
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)

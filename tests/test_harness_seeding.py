@@ -8,7 +8,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 from byte_model import make
-from command import windrow
+from command import windrow_here
 from task_files import write_tasks
 from windrow.harness import JaxLM
 from windrow.harness.seeding import evaluation_seed
@@ -66,7 +66,7 @@ def test_a_model_made_before_learns_of_each_evaluation(folder):
 def test_the_command_line(folder, tmp_path):
     def told(seed):
         output = tmp_path / str(seed)
-        result = windrow(
+        result = windrow_here(
             *("run", "--model_args", "factory=byte_model:make", "--include_path", folder / "tasks"),
             *("--tasks", "texts", "--gen_kwargs", SAMPLING, "--seed", seed),
             *("--log_samples", "--output_path", output),

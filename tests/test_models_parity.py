@@ -18,6 +18,8 @@ from tokenizers import Tokenizer
 
 from windrow.models import load
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 PREFIXES = {"llama": "<s>", "gpt2": "<|endoftext|>", "mamba": "<s>"}
 AREA = 2048
 PICKED = 256

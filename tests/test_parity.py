@@ -4,6 +4,8 @@ import pytest
 
 from parity import assert_recorded_results, case_names, data_and_tensor, eight_devices, one_device
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 CASES = [
     ("llama", one_device, "hidden", {"batch_size": 32, "share": "equal", "pack": False}),
     ("llama", one_device, "apply", {"share": "trees"}),

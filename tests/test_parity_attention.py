@@ -11,6 +11,8 @@ from parity import (
     one_device,
 )
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 CASES = [
     ("gpt_neox", one_device, "hidden", {"batch_size": 32, "share": "trees"}),
     ("gpt_neox", eight_devices, "apply", {"batch_size": 32, "pack": True, "share": False}),

@@ -11,6 +11,8 @@ from parity import (
     one_device,
 )
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 CASES = [
     ("mamba2", data_and_tensor, "step", {"batch_size": 64, "chunk_length": 64}),
     ("mamba2", eight_devices, "step", {"batch_size": 64, "chunk_length": 7}),

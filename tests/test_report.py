@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from command import need_pillow, windrow
+from command import need_pillow, windrow_here
 from windrow.report.files import find_reports, read_report, results_in, write_report
 from windrow.report.pictures import rasterized, require_format
 from windrow.report.run import PHASES, make_report, summary
@@ -129,16 +129,16 @@ def test_the_command_prints_and_draws_the_newest(tmp_path, report):
         (tmp_path / f"windrow_report_2026-01-0{day}T00-00-00.json").write_text(
             json.dumps({**report, "model": f"model {day}"})
         )
-    result = windrow("report", tmp_path)
+    result = windrow_here("report", tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("windrow     model 3")
     assert "the newest of 3" in result.stdout
     assert "A run of model 3" in (tmp_path / "windrow_report_2026-01-03T00-00-00.svg").read_text()
-    elsewhere = windrow("report", tmp_path, "--plot", tmp_path / "other.svg")
+    elsewhere = windrow_here("report", tmp_path, "--plot", tmp_path / "other.svg")
     assert str(tmp_path / "other.svg") in elsewhere.stdout
-    assert windrow("report", tmp_path, "--plot", tmp_path / "other.pdf").returncode == 2
+    assert windrow_here("report", tmp_path, "--plot", tmp_path / "other.pdf").returncode == 2
     need_pillow()
-    assert windrow("report", tmp_path, "--plot", tmp_path / "other.png").returncode == 0
+    assert windrow_here("report", tmp_path, "--plot", tmp_path / "other.png").returncode == 0
     assert (tmp_path / "other.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -13,7 +13,10 @@ import windrow
 from windrow import BatchPolicy, JaxLM, LanguageModel, visible
 from windrow.scoring.choice import RowPrice, cost
 
-pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
+pytestmark = [
+    pytest.mark.usefixtures("optimized"),
+    pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python"),
+]
 
 DEVICES = {
     "1": lambda: Mesh(np.array(jax.devices()[:1]), ("data",)),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trained_tokenizers import QUICK, unigram
+from trained_tokenizers import QUICK, SLOW
 from windrow.tokens import load_tokenizer
 
 SPACED = [" cow", "  cow", "cow", "<s>[INST] cow", "a</s>b c", "", " "]
@@ -76,7 +76,7 @@ def test_a_byte_level_tokenizer_of_this_class_stays_what_it_is(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*uses the tokenizers package")
 def test_pieces_without_merges_become_letters_in_this_class(tmp_path):
-    theirs = unigram()  # trained once: its trainer gives pieces that score alike ids in random order
+    theirs = SLOW["unigram"]()  # trained once: its trainer gives pieces that score alike ids in random order
     with pytest.warns(UserWarning, match="LlamaTokenizer, which replaces the model, normalizer"):
         ours = load_tokenizer(save(tmp_path, theirs, tokenizer_class="LlamaTokenizer"))
     there = theirs.get_vocab()

@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 from tokenizers import models, processors
 
-from trained_tokenizers import QUICK, byte_bpe, unigram
+from trained_tokenizers import QUICK, SLOW, byte_bpe
 from windrow.tokens import load_tokenizer, loglikelihood_segments
 
 TEXTS = ["The cow eats.", "<s>begun", "", "naïve 日本", "end</s>"]
@@ -373,7 +373,7 @@ def test_template_around_texts():
 
 
 def test_fallback_is_announced_once_and_gives_the_same():
-    theirs = unigram()
+    theirs = SLOW["unigram"]()
     with pytest.warns(UserWarning, match="uses the tokenizers package, which is slower") as caught:
         ours = load_tokenizer(theirs)
     assert len(caught) == 1

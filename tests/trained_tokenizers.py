@@ -133,6 +133,12 @@ def prefix_space():
     return tokenizer
 
 
+def once(train):
+    """Trains at the first call alone; each call gives a tokenizer of its own."""
+    described = functools.cache(lambda: train().to_str())
+    return lambda: Tokenizer.from_str(described())
+
+
 QUICK = {
     "gpt2": byte_bpe,
     "gpt2-split": lambda: byte_bpe(split(GPT2)),
@@ -160,6 +166,7 @@ QUICK = {
     "word-level": word_level,
     "added-tokens": with_added_tokens,
 }
+QUICK = {kind: once(train) for kind, train in QUICK.items()}
 """Kinds that windrow's own encoder takes."""
 
 SLOW = {
@@ -169,6 +176,7 @@ SLOW = {
     "single-word": lambda: with_added_tokens(single_word=True),
     "space-beside": lambda: with_added_tokens(" lead"),
 }
+SLOW = {kind: once(train) for kind, train in SLOW.items()}
 """Kinds that go through the package."""
 
 ADVERSARIAL = [
