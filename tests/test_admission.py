@@ -1,12 +1,14 @@
-"""Requests without an end, or that can only be read one by one, are refused wherever requests are taken."""
+"""Endless and one-way requests are refused wherever requests are taken; so are numbers that are not whole."""
 
 import grain
 import jax
+import numpy as np
 import pytest
 
 from small_model import prefix_model
 from small_tokenizer import write_tokenizer
-from windrow import evaluation_dataset, generate, score
+from windrow import BatchPolicy, LanguageModel, evaluation_dataset, generate, score
+from windrow.admission import admit_count, admit_whole, read_whole
 from windrow.lmeval_pipeline import lmeval_preprocessing_pipeline
 
 PAIR = {"prefix": "a", "text": "b"}
@@ -63,3 +65,34 @@ def test_endless_and_one_way_sources(tmp_path, run, argument, request_):
             TypeError, match=f"^{argument} must be a sequence with a length and indexing, not a {name}"
         ):
             run(given, tmp_path)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 2.0, "8", None, np.float32(3), np.bool_(True)])
+def test_what_is_no_whole_number(value):
+    with pytest.raises(ValueError, match=r"^size must be a whole number of at least 1, or None, not "):
+        admit_whole("size", value, also=", or None")
+
+
+@pytest.mark.parametrize("value", [3, np.int32(3), np.uint8(3)])
+def test_whole_numbers(value):
+    assert type(admit_whole("size", value)) is type(admit_count("size", value)) is int
+    assert BatchPolicy(batch_size=value).batch_size == 3
+    assert LanguageModel({}, lambda params, tokens, positions, segment_ids: tokens, value).max_length == 3
+
+
+@pytest.mark.parametrize(("value", "number"), [("8", 8), (" 8 ", 8), (8, 8), (None, None), ("None", None)])
+def test_whole_numbers_of_a_command_line(value, number):
+    assert read_whole("size", value) == number
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "2.5", "many", "", True])
+def test_words_that_are_no_whole_number(value):
+    with pytest.raises(ValueError, match=r"^size must be a whole number of at least 1, not "):
+        read_whole("size", value)
+
+
+def test_counts_of_datasets_tell_kinds_from_bounds():
+    with pytest.raises(TypeError, match=r"^size must be a whole number, not float"):
+        admit_count("size", 2.0)
+    with pytest.raises(ValueError, match=r"^size is 0; it must be at least 1"):
+        admit_count("size", 0)

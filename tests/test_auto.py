@@ -16,11 +16,12 @@ from small_model import head, hidden, init_state, prefix_model, step
 from small_tokenizer import write_tokenizer
 from test_hosts import results
 from windrow import BatchPolicy, JaxLM
+from windrow.admission import read_bytes, show_bytes
 from windrow.harness.arguments import batch_sizes
 from windrow.scoring.compiler import STORE
 from windrow.sharding import DeviceMemory, RowSharding
 from windrow.sharding.memory import CPU_SHARE, available_bytes
-from windrow.sizing import largest_fitting, read_bytes, show_bytes
+from windrow.sizing import largest_fitting
 
 MESHES = {
     1: lambda: Mesh(np.array(jax.devices()[:1]), ("data",)),

@@ -6,6 +6,7 @@ from importlib import import_module
 import pytest
 
 MODULES = [
+    "windrow.admission",
     "windrow.batch",
     "windrow.datasets.padding",
     "windrow.datasets.planned",

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from windrow.admission import admit_whole
+
 Params = Any
 """A pytree of arrays, which windrow only passes on."""
 
@@ -75,12 +77,8 @@ class LanguageModel:
         for one, other in (("hidden", "head"), ("init_state", "step")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 raise ValueError(f"{one} and {other} belong together: give both or neither")
-        if self.max_length is not None and (
-            isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < 1
-        ):
-            raise ValueError(
-                f"max_length must be a whole number of at least 1, or None, not {self.max_length!r}"
-            )
+        if self.max_length is not None:
+            admit_whole("max_length", self.max_length, also=", or None")
 
     def __repr__(self) -> str:
         """The model's size, limit and functions, without its arrays.

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.admission import admit_whole, read_bytes
 from windrow.planning import Plan
-from windrow.sizing import read_bytes
 from windrow.tokens import Segments
 
 SHARES = ("auto", "trees", "equal", False)
@@ -73,8 +73,7 @@ class BatchPolicy:
             numbers["tokens_per_batch"] = self.tokens_per_batch
         given = {name: value for name, value in numbers.items() if value is not None}
         for name, value in {**given, "padding_multiple": self.padding_multiple}.items():
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+            admit_whole(name, value)
         if self.share is True:
             object.__setattr__(self, "share", "auto")
         if self.share not in SHARES:

@@ -31,8 +31,8 @@ def execute(options: argparse.Namespace) -> int:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     from lm_eval.tasks import TaskManager
 
+    from windrow.admission import did_you_mean
     from windrow.cli.repairs import require_directory
-    from windrow.names import did_you_mean
 
     require_directory(options.include_path)
     manager = TaskManager(include_path=options.include_path, include_defaults=options.include_path is None)

@@ -170,14 +170,13 @@ def length_limit(given: str | None, source: str, tokenizer: Any) -> tuple[int | 
     Raises:
         ValueError: ``given`` is neither a whole number above 0 nor ``"unbounded"``.
     """
+    from windrow.admission import read_whole
     from windrow.models.config import DEFAULT_MAX_LENGTH, read_json, stated_max_length
 
     if given == "unbounded":
         return None, "from --max_length"
     if given is not None:
-        if not given.isdigit() or int(given) < 1:
-            raise ValueError(f"--max_length must be a whole number of at least 1 or unbounded, not {given!r}")
-        return int(given), "from --max_length"
+        return read_whole("--max_length", given, also=" or unbounded"), "from --max_length"
     config = (Path(source) if Path(source).is_dir() else Path(source).parent) / "config.json"
     if config.is_file() and (stated := stated_max_length(read_json(config))) is not None:
         return stated, f"from {config}"

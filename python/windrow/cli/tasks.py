@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from windrow.admission import did_you_mean
 from windrow.cli.repairs import task_manager
-from windrow.names import did_you_mean
 
 FEWSHOT_SEED = 1234
 """lm_eval's default, so that the few-shot examples are those of a run."""

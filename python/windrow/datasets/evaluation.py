@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from windrow import planning
-from windrow.datasets.indexing import admit_count
+from windrow.admission import admit_count
 from windrow.datasets.planned import HostBatchDataset, IndexedBatchDataset
 from windrow.datasets.reading import ReadAhead
 from windrow.datasets.requests import Requests, all_texts, segments_of, sequences_apart, sequences_of

@@ -32,12 +32,3 @@ def admit_dataset(dataset: Any, name: str, *, finite: bool = True) -> grain.MapD
     if finite and is_endless(dataset):
         raise ValueError(f"dataset is endless; put {name} before .repeat(), not after it")
     return dataset
-
-
-def admit_count(argument: str, value: Any, least: int = 1) -> int:
-    """``value`` as an ``int``, if it is an integer of at least ``least``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{argument} must be a whole number, not {type(value).__name__}")
-    if (count := operator.index(value)) < least:
-        raise ValueError(f"{argument} is {count}; it must be at least {least}")
-    return count

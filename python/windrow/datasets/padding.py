@@ -17,7 +17,8 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.datasets.indexing import admit_count, admit_dataset, split_index
+from windrow.admission import admit_count
+from windrow.datasets.indexing import admit_dataset, split_index
 from windrow.datasets.shared import RecentReads
 
 _BATCHES_KEPT = 32  # more than Grain has threads reading ahead

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import grain
 from absl import flags
 
-from windrow.datasets.indexing import admit_count
+from windrow.admission import admit_count
 
 _SHARED_MEMORY_BYTES = 1 << 20
 

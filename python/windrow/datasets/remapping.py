@@ -5,7 +5,8 @@ from typing import Any, SupportsIndex
 import grain
 
 from windrow import planning
-from windrow.datasets.indexing import admit_count, admit_dataset, split_index
+from windrow.admission import admit_count
+from windrow.datasets.indexing import admit_dataset, split_index
 from windrow.datasets.shared import SharedArray
 
 

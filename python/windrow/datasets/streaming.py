@@ -29,8 +29,8 @@ from typing import Any, TypeVar
 import grain
 import numpy as np
 
+from windrow.admission import admit_count
 from windrow.batch import LLMIndexedBatch
-from windrow.datasets.indexing import admit_count
 from windrow.datasets.planned import IndexedBatchDataset, Sequences
 from windrow.datasets.requests import leave_out, segments_of, sequences_of, texts_of, warn_of
 from windrow.planning import Plan

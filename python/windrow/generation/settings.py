@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from windrow.admission import is_whole
 from windrow.generation.defaults import GenerationDefaults
 from windrow.generation.rules import NO_RULES, RULES, Rules, number, read_rules, tokens
 from windrow.generation.unfollowed import UNFOLLOWED, check_followed
@@ -64,12 +65,13 @@ class Settings:
         for name in ("max_new_tokens", "reserved", "max_length"):
             value = getattr(self, name)
             unsaid = value is None and name != "max_new_tokens"
-            _check(name, value, unsaid or _whole(value, 1), "a positive whole number")
+            _check(name, value, unsaid or is_whole(value), "a positive whole number")
         for stop in self.stops:
             _check("a stop string", stop, isinstance(stop, str), "a string")
         sound = _number(self.temperature) and 0 <= self.temperature < float("inf")
         _check("temperature", self.temperature, sound, "a number of at least 0")
-        _check("top_k", self.top_k, _whole(self.top_k, 0), "a whole number of at least 0, which is no limit")
+        sound = is_whole(self.top_k, least=0)
+        _check("top_k", self.top_k, sound, "a whole number of at least 0, which is no limit")
         sound = _number(self.top_p) and 0 < self.top_p <= 1
         _check("top_p", self.top_p, sound, "a number above 0 and at most 1, which is no limit")
 
@@ -184,10 +186,6 @@ def _as_whole(value: Any) -> Any:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _check(name: str, value: Any, sound: bool, expected: str) -> None:

@@ -3,12 +3,14 @@
 import re
 from typing import Literal
 
+from windrow.admission import read_whole
+
 Limit = int | Literal["unbounded"] | None
 
 
 def length_limit(value: int | str | None) -> Limit:
     """A number of tokens, ``"unbounded"``, or ``None`` for the model's own limit."""
-    return "unbounded" if value == "unbounded" else integer("max_length", value)
+    return "unbounded" if value == "unbounded" else read_whole("max_length", value)
 
 
 def is_auto(size: int | str | None) -> bool:
@@ -20,23 +22,10 @@ def batch_sizes(
     batch_size: int | str | None, tokens_per_batch: int | str | None
 ) -> tuple[int | None, int | Literal["auto"] | None]:
     """Rows and tokens per batch; ``batch_size="auto"`` means ``"auto"`` tokens, unless those are given."""
-    rows = None if is_auto(batch_size) else integer("batch_size", batch_size)
+    rows = None if is_auto(batch_size) else read_whole("batch_size", batch_size)
     if is_auto(tokens_per_batch) or (tokens_per_batch in (None, "None") and is_auto(batch_size)):
         return rows, "auto"
-    return rows, integer("tokens_per_batch", tokens_per_batch)
-
-
-def integer(name: str, value: int | str | None, least: int = 1) -> int | None:
-    """A whole number, possibly given as a string; ``None`` if not given."""
-    if value is None or value == "None":
-        return None
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return number
+    return rows, read_whole("tokens_per_batch", tokens_per_batch)
 
 
 def share_mode(value: bool | str) -> bool | str:

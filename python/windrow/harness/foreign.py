@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from windrow.names import did_you_mean
+from windrow.admission import did_you_mean
 
 _SILENT = (
     "trust_remote_code", "low_cpu_mem_usage", "use_safetensors", "weights_only", "cache_dir",

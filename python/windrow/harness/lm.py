@@ -10,6 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CacheHook
 from lm_eval.api.registry import register_model
 
+from windrow.admission import read_whole
 from windrow.generation import Generator, read_defaults
 from windrow.grouping import with_shifted_reads
 from windrow.harness.agreement import agreed
@@ -17,7 +18,6 @@ from windrow.harness.arguments import (
     bad_request,
     batch_sizes,
     flag,
-    integer,
     length_limit,
     pack_mode,
     share_mode,
@@ -158,8 +158,8 @@ class JaxLM(LM):
         self.policy = BatchPolicy(
             batch_size=rows,
             tokens_per_batch=tokens,
-            max_shapes=integer("max_shapes", max_shapes),
-            padding_multiple=integer("padding_multiple", padding_multiple) or 1,
+            max_shapes=read_whole("max_shapes", max_shapes),
+            padding_multiple=read_whole("padding_multiple", padding_multiple) or 1,
             share=share_mode(share),
             pack=pack_mode(pack),
             memory_budget=None if memory_budget == "None" else memory_budget,
@@ -178,15 +178,15 @@ class JaxLM(LM):
         self.tokenizer: Tokenizer = load_tokenizer(
             source,
             add_bos_token=None if add_bos_token is None else flag("add_bos_token", add_bos_token),
-            prefix_token_id=integer("prefix_token_id", prefix_token_id, least=0),
+            prefix_token_id=read_whole("prefix_token_id", prefix_token_id, least=0),
         ).with_padding()
         self.model = found or load_checkpoint(
             self.source, dtype, self.sharding.mesh, limit, self.tokenizer.model_max_length
         )
         self.max_length = within_limit(self.model, limit)
         self._memory = DeviceMemory(self.sharding, self.policy.budget_bytes)
-        self._chunk_length = integer("chunk_length", chunk_length)
-        self._seed = integer("seed", seed, least=0)
+        self._chunk_length = read_whole("chunk_length", chunk_length)
+        self._seed = read_whole("seed", seed, least=0)
         self._defaults = read_defaults(
             self.source if pretrained else self.tokenizer.name, self.tokenizer.eos_token_id
         )

@@ -19,6 +19,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from windrow.admission import admit_whole
+
 DEFAULT_MAX_LENGTH = 2048
 """The length limit of a checkpoint if neither its configuration nor its tokenizer has one, as in HFLM."""
 
@@ -89,12 +91,7 @@ class Fields:
 
     def size(self, name: str, default: Any = _REQUIRED, *, least: int = 1) -> int:
         """A whole number of at least ``least``."""
-        value = self.take(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(
-                f"{self.path}: {name!r} must be a whole number of at least {least}, not {value!r}"
-            )
-        return value
+        return admit_whole(f"{self.path}: {name!r}", self.take(name, default), least)
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:
         """A number above 0."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from windrow.admission import admit_whole
 from windrow.model import LanguageModel
 from windrow.models import (
     experts,
@@ -209,11 +210,7 @@ def _limit(asked: int | str | None, values: dict[str, Any], family: _Family, pat
         )
     if asked == "config":
         return stated_max_length(values) or family.max_length or DEFAULT_MAX_LENGTH
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-        raise ValueError(
-            f"max_length must be a whole number of at least 1, 'config', 'unbounded' or None, not {asked!r}"
-        )
-    return asked
+    return admit_whole("max_length", asked, also=", 'config', 'unbounded' or None")
 
 
 def _check_mesh(mesh: Mesh | None, axis: str | None) -> tuple[Mesh | None, str | None]:

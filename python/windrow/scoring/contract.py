@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from windrow.admission import admit_whole
 from windrow.bad_requests import BadRequestsError
 from windrow.model import PARAMETERS, LanguageModel, run_forward
 from windrow.tokens import Segments
@@ -99,8 +100,7 @@ def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:
     """Rejects a bad chunk length, and one for a model without ``step``."""
     if chunk_length is None:
         return
-    if isinstance(chunk_length, bool) or not isinstance(chunk_length, int) or chunk_length < 1:
-        raise ValueError(f"chunk_length must be a whole number of at least 1, or None, not {chunk_length!r}")
+    admit_whole("chunk_length", chunk_length, also=", or None")
     if model.step is None:
         raise ValueError("chunk_length needs a model with init_state and step")
 

@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
+from windrow.admission import admit_count
 from windrow.sharding.feed import BatchFeed, BatchSequence, Read
 from windrow.sharding.placing import from_host, place
 from windrow.sharding.rows import RowSharding
@@ -157,7 +158,8 @@ class MultiHostDataLoadIterator:
             raise TypeError(f"global_mesh must be a jax.sharding.Mesh, not {type(global_mesh).__name__}")
         self.dataloader = dataloader
         self.global_mesh = global_mesh
-        self.iterator_length = _steps(dataloader) if iterator_length is None else _admit(iterator_length)
+        given = None if iterator_length is None else admit_count("iterator_length", iterator_length, least=0)
+        self.iterator_length = _steps(dataloader) if given is None else given
         self.dataset_size = dataset_size
         self.reset_after_epoch = reset_after_epoch
         self.sharding = RowSharding.over(global_mesh).by_rows
@@ -218,14 +220,6 @@ def _steps(dataloader: Any) -> int | None:
     """The number of batches in a dataloader; ``None`` if it is infinite or unknown."""
     size = len(dataloader) if hasattr(dataloader, "__len__") else sys.maxsize
     return None if size == sys.maxsize else size
-
-
-def _admit(iterator_length: Any) -> int:
-    if isinstance(iterator_length, bool) or not hasattr(iterator_length, "__index__"):
-        raise TypeError(f"iterator_length must be a whole number, not {type(iterator_length).__name__}")
-    if (length := operator.index(iterator_length)) < 0:
-        raise ValueError(f"iterator_length is {length}; it must be at least 0")
-    return length
 
 
 class _Epoch(Iterator[Any]):

@@ -25,9 +25,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from windrow.admission import show_bytes
 from windrow.sharding.agreement import gather_from_hosts
 from windrow.sharding.rows import RowSharding
-from windrow.sizing import show_bytes
 
 DEVICE_SHARE = 0.9
 """The fraction of a device's free memory to use; the rest is for its libraries and for fragmentation."""

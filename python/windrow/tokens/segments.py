@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow import _rust
+from windrow.admission import admit_whole
 from windrow.bad_requests import BadRequestsError
 from windrow.tokens.report import TokenReport
 from windrow.tokens.tokenizer import Tokenizer
@@ -228,11 +229,7 @@ def generation_prompts(
 
 
 def _limit(max_length: int | None) -> int | None:
-    if max_length is not None and (
-        isinstance(max_length, bool) or int(max_length) != max_length or max_length < 1
-    ):
-        raise ValueError(f"max_length must be a whole number of at least 1, or None, not {max_length!r}")
-    return None if max_length is None else int(max_length)
+    return None if max_length is None else admit_whole("max_length", max_length, also=", or None")
 
 
 def _finish(made: Any, given: Sequence[Any], texts_each: int, on_bad_request: BadRequest) -> Segments:
