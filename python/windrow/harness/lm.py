@@ -5,14 +5,12 @@ from dataclasses import replace
 from inspect import signature
 from typing import Any, Self
 
-import numpy as np
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM, CacheHook
+from lm_eval.api.model import CacheHook
 from lm_eval.api.registry import register_model
 
 from windrow.admission import read_whole
 from windrow.generation import Generator, read_defaults
-from windrow.grouping import with_shifted_reads
 from windrow.harness.agreement import agreed
 from windrow.harness.arguments import (
     bad_request,
@@ -27,7 +25,9 @@ from windrow.harness.chat import Chat
 from windrow.harness.foreign import NAMES as FOREIGN_NAMES
 from windrow.harness.foreign import take_foreign, unknown
 from windrow.harness.generating import TextRequests
+from windrow.harness.likelihoods import Likelihoods
 from windrow.harness.made import tell_of
+from windrow.harness.records import Records
 from windrow.harness.requests import Requests
 from windrow.harness.scoring import Finished, ScoringJob
 from windrow.harness.seeding import evaluation_seed
@@ -36,13 +36,13 @@ from windrow.harness.totals import Totals, run_report
 from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.report.told import RunReport
-from windrow.scoring import Clock, Scorer, known_tokens
+from windrow.scoring import Clock, Scorer
 from windrow.sharding import DeviceMemory, RowSharding, put_like
-from windrow.tokens import Segments, Tokenizer, load_tokenizer, loglikelihood_segments, rolling_segments
+from windrow.tokens import Tokenizer, load_tokenizer
 
 
 @register_model("windrow")
-class JaxLM(LM):
+class JaxLM(Records):
     """A JAX language model for lm_eval.
 
     Give a :class:`~windrow.LanguageModel` and a tokenizer, or ``pretrained``, or
@@ -200,6 +200,13 @@ class JaxLM(LM):
         self.clock, self._totals = Clock(), Totals()
         self._scorer = Scorer(self.model, self.sharding, self.clock, self._chunk_length, self.policy)
         self.model = replace(self.model, params=self._scorer.params)
+        self._likelihoods = Likelihoods(
+            self.tokenizer,
+            self.max_length,
+            self._scorer.vocabulary,
+            self.on_bad_request,
+            self._shifted_reads,
+        )
         self._generator = Generator(
             self.model,
             self.tokenizer,
@@ -279,24 +286,14 @@ class JaxLM(LM):
         self._chat.refuse_scoring(asked)
         pairs = asked.arguments
         with asked.named(), self.clock.phase("tokenize"):
-            segments = self._known(
-                loglikelihood_segments(
-                    self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
-                )
-            )
-            joined, counted = segments, np.ones(len(segments), np.bool_)
-            if self._shifted_reads:
-                joined, counted = with_shifted_reads(
-                    segments,
-                    lambda which: loglikelihood_segments(self.tokenizer, [pairs[index] for index in which]),
-                )
+            job = self._likelihoods.of_pairs(asked)
         results = [(-float("inf"), False)] * len(pairs)
 
         def finished(request: int, total: float, greedy: bool) -> None:
             results[request] = (total, greedy)
             self.cache_hook.add_partial("loglikelihood", pairs[request], results[request])
 
-        self._score(ScoringJob(asked, segments, joined, counted), finished)
+        self._score(job, finished)
         return results
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -307,22 +304,16 @@ class JaxLM(LM):
                 limit is scored in disjoint windows.
         """
         asked = self._agreed("loglikelihood_rolling", requests)
-        texts = [args[0] for args in asked.arguments]
         with asked.named(), self.clock.phase("tokenize"):
-            segments = self._known(
-                rolling_segments(
-                    self.tokenizer, texts, max_length=self.max_length, on_bad_request=self.on_bad_request
-                )
-            )
-        results = [0.0] * len(texts)
+            job = self._likelihoods.of_texts(asked)
+        results = [0.0] * len(asked.arguments)
 
         def finished(request: int, total: float, _: bool) -> None:
             results[request] = total
-            self.cache_hook.add_partial("loglikelihood_rolling", (texts[request],), total)
+            self.cache_hook.add_partial("loglikelihood_rolling", (asked.arguments[request][0],), total)
 
-        every = np.ones(len(segments), np.bool_)
-        failed = self._score(ScoringJob(asked, segments, segments, every), finished)
-        for request in [*segments.skipped, *failed]:
+        failed = self._score(job, finished)
+        for request in [*job.own.skipped, *failed]:
             results[request] = -float("inf")
         return results
 
@@ -355,14 +346,6 @@ class JaxLM(LM):
         """The seed for sampling: the argument ``seed``, else lm_eval's own during an evaluation, else 0."""
         return next((seed for seed in (self._seed, evaluation_seed()) if seed is not None), 0)
 
-    def __repr__(self) -> str:
-        """The model, its tokenizer, limit, policy and devices, without its arrays."""
-        devices = self.sharding.mesh.devices
-        return (
-            f"JaxLM({self.model!r} from {self.source}, tokenizer {self.tokenizer.name}, "
-            f"max_length={self.max_length}, {self.policy}, {devices.size} × {devices.flat[0].device_kind})"
-        )
-
     def report(self) -> RunReport:
         """A summary of the runs so far; prints as a short text.
 
@@ -392,45 +375,6 @@ class JaxLM(LM):
               result, ``tokens_per_batch`` or ``slots``.
         """
         return RunReport(run_report(self._totals, self._scorer, self._generator))
-
-    @property
-    def tokenizer_name(self) -> str:
-        """The tokenizer's name, safe to use as a file name."""
-        return self.tokenizer.name.replace("/", "__")
-
-    @property
-    def eot_token_id(self) -> int | None:
-        """The id of the end-of-text token."""
-        return self.tokenizer.eos_token_id
-
-    @property
-    def batch_size(self) -> int | str:
-        """Rows per batch, or ``"auto"``."""
-        return "auto" if self.policy.batch_size is None else self.policy.batch_size
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """The conversation as one string, formatted by the tokenizer's chat template."""
-        return self.tokenizer.apply_chat_template(chat_history, add_generation_prompt, **self._chat.variables)
-
-    def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The template's text, for lm_eval's records; ``None`` if no template is requested."""
-        if chat_template is False or self.tokenizer.chat_template is None:
-            return None
-        return self.tokenizer.template_named(chat_template if isinstance(chat_template, str) else None)
-
-    def get_model_info(self) -> dict[str, Any]:
-        """The model's size, dtype and source, for lm_eval's records."""
-        revision = {"model_revision": self.revision, "model_sha": ""}
-        return {**self._scorer.describe(), **revision, "model_source": self.source}
-
-    @property
-    def batch_sizes(self) -> dict[str, int]:
-        """If no batch size was given: the rows of the batches that ran, by shape."""
-        if self.policy.batch_size is not None:
-            return {}
-        return {f"{rows}x{length}": rows for rows, length in self._totals.told()["shapes"]}
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
         """Uses lm_eval's cache. Process 0's entries replace those of the other hosts.
@@ -467,10 +411,6 @@ class JaxLM(LM):
             "requests_from_first_host": str(self.requests_from_first_host),
         }
         return agreed(Requests.of(kind, requests), settings, self.requests_from_first_host)
-
-    def _known(self, segments: Segments) -> Segments:
-        """The segments whose tokens are all in the model's vocabulary."""
-        return known_tokens(segments, self._scorer.vocabulary, self.on_bad_request)
 
     def _score(self, job: ScoringJob, finished: Finished) -> set[int]:
         """Reports each request's total as soon as it is known; returns the requests that failed."""
