@@ -112,12 +112,18 @@ def local_plan(evals, tmp_path_factory):
     return result.stdout, json.loads((folder / "plan.json").read_text()), (folder / "plan.svg").read_text()
 
 
-def test_figures_equal_a_recount(evals, local_suite, local_plan):
+@pytest.fixture(scope="module")
+def local_inputs(evals, local_suite):
+    """What the model sees of each request of the suite, and how many are truncated."""
     import tokenizers
 
-    printed, report, _ = local_plan
     tokenizer = tokenizers.Tokenizer.from_file(str(evals / "parity" / "tiny-gpt2" / "tokenizer.json"))
-    seen, cut = inputs_of(tokenizer, [request.args for request in local_suite], 512)
+    return inputs_of(tokenizer, [request.args for request in local_suite], 512)
+
+
+def test_figures_equal_a_recount(local_inputs, local_plan):
+    printed, report, _ = local_plan
+    seen, cut = local_inputs
     (figures,) = report["scored"]
     chosen = [shape["length"] for shape in figures["shapes"]]
     expected = recount(seen, chosen, 64)
@@ -142,12 +148,9 @@ def test_figures_equal_a_recount(evals, local_suite, local_plan):
     assert f"{ours:,} on the device" in printed
 
 
-def test_trees_equal_a_recount(evals, local_suite, local_plan):
-    import tokenizers
-
+def test_trees_equal_a_recount(local_inputs, local_plan):
     printed, report, picture = local_plan
-    tokenizer = tokenizers.Tokenizer.from_file(str(evals / "parity" / "tiny-gpt2" / "tokenizer.json"))
-    seen, _ = inputs_of(tokenizer, [request.args for request in local_suite], 512)
+    seen, _ = local_inputs
     real = sum(len(truncated) for _, truncated in seen)
     distinct = {truncated for _, truncated in seen}
     needed = trie_size(distinct)
@@ -241,7 +244,7 @@ def test_it_needs_no_jax(tmp_path, evals):
 def test_it_plans_what_a_run_does(evals, tmp_path):
     """The same tasks, planned and then run in plain rows: shapes, batches and tokens agree."""
     model = evals / "parity" / "tiny-llama"
-    words = ("--tasks", "local_piqa,local_wikitext2", "--include_path", evals / "tasks", "--limit", 8)
+    words = ("--tasks", "local_piqa,local_wikitext2", "--include_path", evals / "tasks", "--limit", 4)
     options = ("--tokens-per-batch", 2048, "--json", tmp_path / "plan.json")
     planned = windrow_here("plan", *words, "--tokenizer", model, *options)
     assert planned.returncode == 0, planned.stderr

@@ -272,7 +272,7 @@ def test_a_factory_may_be_in_the_current_folder(tmp_path):
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     assert "my_module:make_model" in result.stdout
@@ -301,7 +301,7 @@ def test_the_way_around_a_missing_plug_in_is_the_guides(tmp_path):
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     assert "|choices|" in result.stdout
