@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python test-oldest test-newest parity bench docs lint format wheel sdist clean
+.PHONY: help setup demo test test-quick test-rust test-python test-oldest test-newest parity bench docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -36,6 +36,14 @@ demo: $(VENV)/.package ## Train a tiny model, evaluate it, show the tables
 	$(BIN)/windrow demo
 
 test: $(if $(ARGS),,test-rust) test-python ## Run all tests, or some: make test ARGS=tests/test_plan.py
+
+# The core, planning, tokens and datasets, and one model whose scores are those of the reference backend.
+QUICK_TESTS := $(wildcard $(foreach room,admission docstrings plan batch datasets transforms scoring.py \
+  tokens_classes tokens_quick tokens_rebuilt tokens_source,tests/test_$(room)*)) \
+  tests/test_harness.py::test_recorded_results_of_the_reference_backend
+
+test-quick: setup test-rust ## Run the tests that take little: before each commit
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(QUICK_TESTS)
 
 test-rust:
 	cargo test --workspace --exclude windrow-py --quiet

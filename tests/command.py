@@ -43,7 +43,7 @@ def windrow_here(*arguments, folder=None, **variables):
         for context in (
             patch.dict(os.environ, variables),
             patch.object(sys, "path", list(sys.path)),
-            patch.object(TaskIndex, "build", _index),
+            patch.object(TaskIndex, "build", staticmethod(_index)),
             chdir(folder or "."),
             redirect_stdout(output),
             redirect_stderr(errors),

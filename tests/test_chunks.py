@@ -16,6 +16,8 @@ from windrow.models import load
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 CHUNKS = [7, 16, 60, 64, 100]
 VOCAB = 61
 MOST = 60
