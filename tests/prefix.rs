@@ -12,7 +12,7 @@ use seeds::trees::{
 use seeds::{many_segments, written};
 use windrow_core::Error;
 use windrow_core::pack::pack_rows;
-use windrow_core::prefix::prefix_order;
+use windrow_core::prefix::{Stems, prefix_order, prefix_stems};
 use windrow_core::ragged::group_identical;
 
 fn assert_order(segments: &[Vec<i32>]) {
@@ -63,6 +63,37 @@ fn assert_rows(segments: &[Vec<i32>], capacity: i32) {
     }
 }
 
+/// Stems beside the sets of beginnings that segments have.
+fn assert_stems(segments: &[Vec<i32>], limits: &[i32], least: i64) -> Stems {
+    let (order, shared) = sorted(segments);
+    let stems = prefix_stems(&lengths(segments), &order, &shared, limits, least).unwrap();
+    let tokens = |stem: usize| &segments[stems.segment[stem] as usize][..stems.depth[stem] as usize];
+    let depth = |stem: i64| if stem < 0 { 0 } else { stems.depth[stem as usize] };
+    let mut branches = vec![0; stems.depth.len()];
+    for (stem, &parent) in stems.parent.iter().enumerate() {
+        assert!(parent < stem as i64, "a parent comes before its stems");
+        assert!(depth(parent) < stems.depth[stem]);
+        if parent >= 0 {
+            assert!(tokens(stem).starts_with(tokens(parent as usize)));
+            branches[parent as usize] += 1;
+        }
+    }
+    for (segment, &stem) in stems.stem.iter().enumerate() {
+        assert!(depth(stem) <= limits[segment]);
+        let first = segments.iter().position(|other| *other == segments[segment]).unwrap();
+        assert_eq!(stem, stems.stem[first], "equal segments have one stem");
+        if stem >= 0 {
+            assert!(segments[segment].starts_with(tokens(stem as usize)));
+            branches[stem as usize] += i64::from(first == segment);
+        }
+    }
+    for (stem, &branches) in branches.iter().enumerate() {
+        let own = i64::from(stems.depth[stem] - depth(stems.parent[stem]));
+        assert!(own * (branches - 1) >= least, "each saves enough");
+    }
+    stems
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -96,6 +127,24 @@ proptest! {
         assert_rows(&segments, longest + more);
     }
 
+    #[test]
+    fn stems_are_shared_beginnings(segments in segments(60), cut in 0..12i32, least in 1..20i64) {
+        let limits: Vec<i32> = lengths(&segments).into_iter().map(|length| (length - cut).max(0)).collect();
+        assert_stems(&segments, &limits, least);
+    }
+
+    /// If one token is enough, every beginning is computed once.
+    #[test]
+    fn stems_are_the_whole_tree(segments in segments(60)) {
+        let stems = assert_stems(&segments, &lengths(&segments), 1);
+        let depth = |stem: i64| if stem < 0 { 0 } else { stems.depth[stem as usize] };
+        let in_stems: i32 =
+            stems.depth.iter().zip(&stems.parent).map(|(own, &parent)| own - depth(parent)).sum();
+        let distinct = (0..segments.len()).filter(|&at| !segments[..at].contains(&segments[at]));
+        let after: i32 = distinct.map(|at| segments[at].len() as i32 - depth(stems.stem[at])).sum();
+        assert_eq!((in_stems + after) as usize, beginnings(segments.iter()).len());
+    }
+
     /// Deep ones, where shared beginnings are far longer than what follows.
     #[test]
     fn deep_rows_hold_trees(ends in prop::collection::vec((0..4usize, prop::collection::vec(0..2, 0..4)), 0..40), more in 0..60i32) {
@@ -113,6 +162,16 @@ fn every_shape_of_tree() {
         assert_order(&segments);
         for capacity in [40, 41, 64, 200] {
             assert_rows(&segments, capacity);
+        }
+    }
+}
+
+#[test]
+fn stems_of_every_shape_of_tree() {
+    for segments in shapes() {
+        for least in [1, 10] {
+            assert_stems(&segments, &lengths(&segments), least);
+            assert_stems(&segments, &vec![0; segments.len()], least);
         }
     }
 }

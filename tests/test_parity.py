@@ -24,6 +24,9 @@ CASES = [
     ("mamba", data_and_tensor, "step", {"batch_size": 64, "chunk_length": 64}),
     ("mamba", eight_devices, "step", {"batch_size": 64, "chunk_length": 7}),
     ("mamba", one_device, "step", {"batch_size": 64, "chunk_length": 1}),
+    ("mamba", eight_devices, "step", {"batch_size": 64, "share": "forks"}),
+    ("gpt2", one_device, "step", {"batch_size": 16, "share": "forks"}),
+    ("llama", eight_devices, "step", {"batch_size": 64, "share": "forks", "chunk_length": 64}),
 ]
 
 

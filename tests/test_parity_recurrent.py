@@ -18,6 +18,8 @@ CASES = [
     ("mamba2", eight_devices, "step", {"batch_size": 64, "chunk_length": 7}),
     ("mamba2", one_device, "step", {"batch_size": 64, "chunk_length": 1}),
     ("mamba2", one_device, "hidden", {"batch_size": 32, "pack": True}),
+    ("mamba2", one_device, "step", {"batch_size": 32, "share": "forks"}),
+    ("xlstm", data_and_tensor, "step", {"batch_size": 64, "share": "forks"}),
     ("xlstm", data_and_tensor, "step", {"batch_size": 64, "chunk_length": 64}),
     ("xlstm", eight_devices, "step", {"batch_size": 64, "chunk_length": 7}),
     ("xlstm", one_device, "step", {"batch_size": 64, "chunk_length": 1}),

@@ -18,6 +18,7 @@ __all__ = [
     "pad_rows",
     "pair_segments",
     "prefix_order",
+    "prefix_stems",
     "prompt_segments",
     "rolling_segments",
     "round_up",
@@ -172,6 +173,13 @@ def pair_segments(
     max_length: int | None,
     apart: bool,
 ) -> _Segments: ...
+def prefix_stems(
+    lengths: NDArray[np.int32],
+    order: NDArray[np.int64],
+    shared: NDArray[np.int32],
+    limits: NDArray[np.int32],
+    least: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def prompt_segments(
     encoder: Encoder,
     texts: Iterable[str],

@@ -14,6 +14,7 @@ from windrow._rust import multihost_remap as multihost_remap
 from windrow._rust import pack_rows as pack_rows
 from windrow._rust import pad_rows as pad_rows
 from windrow._rust import prefix_order as prefix_order
+from windrow._rust import prefix_stems as prefix_stems
 from windrow._rust import round_up as round_up
 from windrow._rust import token_lengths as token_lengths
 from windrow._rust import tree_rows as tree_rows
@@ -29,6 +30,7 @@ __all__ = [
     "pack_rows",
     "pad_rows",
     "prefix_order",
+    "prefix_stems",
     "round_up",
     "token_lengths",
     "tree_rows",

@@ -12,7 +12,7 @@ from windrow.admission import admit_whole, read_bytes
 from windrow.planning import Plan
 from windrow.tokens import Segments
 
-SHARES = ("auto", "trees", "equal", False)
+SHARES = ("auto", "trees", "forks", "equal", False)
 """The values of ``share``."""
 
 LEAST_ROW, LONGEST_ROW = 16, 8192
@@ -20,6 +20,9 @@ LEAST_ROW, LONGEST_ROW = 16, 8192
 
 DEFAULT_TOKENS_PER_BATCH = 8192
 """Tokens per batch if neither ``batch_size`` nor ``tokens_per_batch`` is given."""
+
+SHAPE_PRICE = 8192
+"""The price of compiling a shape, in tokens, if nothing is known about the model."""
 
 SAMPLE_LENGTH = 8
 """Row length of the batch in which the model's functions are traced, if the policy allows it."""
@@ -45,8 +48,10 @@ class BatchPolicy:
         padding_multiple: Padded lengths are multiples of this.
         share: Which work is shared between inputs. ``"equal"``: equal inputs run once.
             ``"trees"``: every shared prefix runs once, for models that take ``reach``.
-            ``"auto"``: whichever of the two is cheaper on the device; ``"equal"`` for
-            models without ``reach``. ``False``: nothing is shared.
+            ``"forks"``: shared prefixes run once, and the inputs that begin with them start
+            from a copy of the state, for models with ``step``. ``"auto"``: whichever is
+            cheaper on the device: trees for models that take ``reach``, forks for other
+            models with ``step``, or ``"equal"``. ``False``: nothing is shared.
         pack: Whether to put several segments in one row, for models that honor segment ids
             and positions. ``"auto"``: if that is cheaper on the device, and one batch shows
             that the model gives the same results; plans made without a model are not packed.
@@ -77,11 +82,13 @@ class BatchPolicy:
         if self.share is True:
             object.__setattr__(self, "share", "auto")
         if self.share not in SHARES:
-            raise ValueError(f"share must be 'auto', 'trees', 'equal' or False, not {self.share!r}")
+            raise ValueError(f"share must be 'auto', 'trees', 'forks', 'equal' or False, not {self.share!r}")
         if not isinstance(self.pack, bool) and self.pack != "auto":
             raise ValueError(f"pack must be 'auto', True or False, not {self.pack!r}")
         if self.share == "trees" and self.pack is True:
             raise ValueError("share='trees' already packs rows; leave out pack")
+        if self.share == "forks" and self.pack is True:
+            raise ValueError("share='forks' has one input per row; leave out pack")
         if self.memory_budget is not None:
             if not self.sizes_itself:
                 raise ValueError("memory_budget needs tokens_per_batch='auto'")
@@ -101,8 +108,10 @@ class BatchPolicy:
         """The same policy with ``tokens`` tokens per batch."""
         return replace(self, tokens_per_batch=tokens, memory_budget=None)
 
-    def plan(self, segments: Segments, row_multiple: int) -> Plan:
+    def plan(self, segments: Segments, row_multiple: int, shape_price: int = SHAPE_PRICE) -> Plan:
         """The plan for these segments, with rows a multiple of ``row_multiple``.
+
+        Compiling a shape costs as much as ``shape_price`` tokens.
 
         Raises:
             ValueError: The policy sizes itself, which needs the model and its devices.
@@ -111,16 +120,41 @@ class BatchPolicy:
             raise ValueError(
                 "tokens_per_batch='auto' needs a model on its devices; give a number of tokens here"
             )
+        if self.share == "forks":
+            raise ValueError("share='forks' needs a model with step; JaxLM and windrow.score take it")
         if self.share == "trees" and len(segments):
-            return self.tree_plan(segments, row_multiple)
+            return self.tree_plan(segments, row_multiple, shape_price=shape_price)
+        equal = segments.equal_inputs if self.share and len(segments) else None
+        pack = self.pack is True
+        return self.rows_of(segments.input_lengths, row_multiple, equal, pack=pack, shape_price=shape_price)
+
+    def rows_of(
+        self,
+        lengths: NDArray[np.int32],
+        row_multiple: int,
+        identities: NDArray[np.int64] | None = None,
+        *,
+        pack: bool = False,
+        shape_price: int = SHAPE_PRICE,
+    ) -> Plan:
+        """The plan for inputs of these lengths, ``int32[n]``, one per row unless they are packed.
+
+        Args:
+            lengths: The lengths.
+            row_multiple: Rows of a batch are a multiple of this.
+            identities: Inputs with the same identity share a place; see :class:`windrow.Plan`.
+            pack: Whether rows hold several inputs.
+            shape_price: What compiling a shape costs, in tokens.
+        """
         return Plan(
-            segments.input_lengths,
-            segments.equal_inputs if self.share and len(segments) else None,
-            **self._rows(segments.input_lengths, row_multiple),
+            lengths,
+            identities,
+            **self._rows(lengths, row_multiple),
             row_multiple=row_multiple,
             max_shapes=self.max_shapes,
             padding_multiple=self.padding_multiple,
-            pack=self.pack is True,
+            shape_price=shape_price,
+            pack=pack,
         )
 
     def packed_plans(self, segments: Segments, row_multiple: int, longest: int | None = None) -> list[Plan]:
@@ -146,7 +180,13 @@ class BatchPolicy:
             for length in candidates
         ]
 
-    def tree_plan(self, segments: Segments, row_multiple: int, price: Callable[[int], float] = float) -> Plan:
+    def tree_plan(
+        self,
+        segments: Segments,
+        row_multiple: int,
+        price: Callable[[int], float] = float,
+        shape_price: int = SHAPE_PRICE,
+    ) -> Plan:
         """The plan whose rows hold prefix trees, with the cheapest row lengths.
 
         A batch has no more tokens than one of :meth:`plan`.
@@ -155,6 +195,7 @@ class BatchPolicy:
             segments: The segments to plan.
             row_multiple: Rows of a batch are a multiple of this.
             price: The cost of a row of a given length.
+            shape_price: What compiling a shape costs.
         """
         most, candidates = self._row_lengths(segments.input_lengths, row_multiple)
         return Plan(
@@ -165,6 +206,7 @@ class BatchPolicy:
             tokens_per_batch=most,
             row_multiple=row_multiple,
             max_shapes=self.max_shapes or len(candidates),
+            shape_price=shape_price,
         )
 
     def _row_lengths(
@@ -216,7 +258,7 @@ class BatchPolicy:
         return self._rounded(int(lengths.max(initial=1)))
 
 
-def sharing(plan: Plan, count: int) -> NDArray[np.bool_]:
+def sharing(plan: Any, count: int) -> NDArray[np.bool_]:
     """``bool[count]``: which of a plan's first segments share the place of an earlier one."""
     if plan.trees:
         # An input that adds no token to its parent equals it: of an input and its extension, the

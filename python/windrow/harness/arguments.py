@@ -30,12 +30,12 @@ def batch_sizes(
 
 def share_mode(value: bool | str) -> bool | str:
     """The policy's ``share``, possibly given as a string."""
-    if isinstance(value, str) and value.lower() in ("auto", "trees", "equal"):
+    if isinstance(value, str) and value.lower() in ("auto", "trees", "forks", "equal"):
         return value.lower()
     try:
         return flag("share", value) and "auto"
     except ValueError:
-        raise ValueError(f"share must be 'auto', 'trees', 'equal' or False, not {value!r}") from None
+        raise ValueError(f"share must be 'auto', 'trees', 'forks', 'equal' or False, not {value!r}") from None
 
 
 def pack_mode(value: bool | str) -> bool | str:

@@ -68,9 +68,11 @@ class JaxLM(Records):
             is given, 8,192.
         max_shapes: The most distinct batch shapes, each of which is one compilation.
         padding_multiple: Padded lengths are multiples of this.
-        share: Which work is shared between requests. ``"auto"``: every shared prefix runs once if the
-            model takes ``reach`` and that is cheaper, else equal inputs run once. ``"trees"``: every
-            shared prefix runs once. ``"equal"``: equal inputs run once. ``False``: nothing is shared.
+        share: Which work is shared between requests. ``"auto"``: shared prefixes run once if the
+            model can and that is cheaper, else equal inputs run once. ``"trees"``: every shared prefix
+            runs once, in rows that hold prefix trees; needs ``reach``. ``"forks"``: shared prefixes run
+            once and their states are copied; needs ``step``. ``"equal"``: equal inputs run once.
+            ``False``: nothing is shared.
         pack: Whether to put several requests in one row. ``"auto"``: if that is cheaper and one batch
             shows that the model gives the same results. ``True``: always; an error if the model does
             not honor segment ids and positions. ``False``: never.

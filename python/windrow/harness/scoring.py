@@ -10,8 +10,7 @@ from tqdm.auto import tqdm
 
 from windrow.bad_requests import LISTED, BadRequestsError
 from windrow.harness.requests import Requests
-from windrow.planning import Plan
-from windrow.scoring import NOT_A_NUMBER, Scorer, Scores
+from windrow.scoring import NOT_A_NUMBER, Scorer, Scores, ScoringPlan
 from windrow.sharding import check_agreement, is_first_host
 from windrow.tokens import Segments
 
@@ -38,7 +37,7 @@ class ScoringJob:
     segments: Segments
     counted: NDArray[np.bool_]
 
-    def run(self, scorer: Scorer, plan: Plan, on_bad_request: str, finished: Finished) -> set[int]:
+    def run(self, scorer: Scorer, plan: ScoringPlan, on_bad_request: str, finished: Finished) -> set[int]:
         """Scores all segments and reports each request's total.
 
         A request whose log-likelihood is NaN fails alone: the others are still scored and reported.

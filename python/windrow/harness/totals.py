@@ -4,9 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from windrow.generation import Generator
-from windrow.planning import Plan
 from windrow.policy import sharing
-from windrow.scoring import Scorer
+from windrow.scoring import Scorer, ScoringPlan
 from windrow.tokens import Segments
 
 _COUNTS = (
@@ -22,7 +21,7 @@ class Totals:
         self._counts = dict.fromkeys(_COUNTS, 0)
         self._shapes: list[list[int]] = []
 
-    def add_scored(self, plan: Plan, own: Segments, failed: int = 0) -> None:
+    def add_scored(self, plan: ScoringPlan, own: Segments, failed: int = 0) -> None:
         """Adds a scoring run.
 
         Args:
@@ -75,7 +74,7 @@ def run_report(totals: Totals, scorer: Scorer, generator: Generator) -> dict[str
     }
 
 
-def _shared(plan: Plan, own: int) -> int:
+def _shared(plan: ScoringPlan, own: int) -> int:
     """How many of a plan's first ``own`` segments share the place of an earlier one."""
     if own == plan.segment_count:
         return int(plan.statistics["shared_segments"])

@@ -2,14 +2,15 @@
 
 from windrow.scoring.check_table import ModelCheck as ModelCheck
 from windrow.scoring.checks import check_model as check_model
+from windrow.scoring.choice import ScoringPlan as ScoringPlan
+from windrow.scoring.clock import Clock as Clock
 from windrow.scoring.compiler import Compiler as Compiler
 from windrow.scoring.contract import known_tokens as known_tokens
 from windrow.scoring.corpus import CorpusScores as CorpusScores
 from windrow.scoring.corpus import score as score
 from windrow.scoring.scorer import NOT_A_NUMBER as NOT_A_NUMBER
-from windrow.scoring.scorer import Clock as Clock
 from windrow.scoring.scorer import Scorer as Scorer
-from windrow.scoring.scorer import Scores as Scores
+from windrow.scoring.scores import Scores as Scores
 from windrow.scoring.watch import DeviceWatch as DeviceWatch
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ModelCheck",
     "Scorer",
     "Scores",
+    "ScoringPlan",
     "check_model",
     "known_tokens",
     "score",

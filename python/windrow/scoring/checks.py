@@ -23,9 +23,10 @@ from windrow.policy import LEAST_ROW, BatchPolicy
 from windrow.scoring.check_inputs import LEAST_ROWS, Inputs, session
 from windrow.scoring.check_table import Check, Gap, ModelCheck
 from windrow.scoring.chunks import through_chunks
+from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Layout
-from windrow.scoring.scorer import Clock, Scorer
+from windrow.scoring.scorer import Scorer
 from windrow.sharding import RowSharding, place
 
 LENGTH = 64

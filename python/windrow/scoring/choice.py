@@ -2,12 +2,12 @@
 
 A plan of each kind is made and priced, and the cheapest is used. The price of a row comes from XLA's cost
 analysis of the model's forward pass, lowered (but not compiled) for a short and a long row; if a backend
-has no cost analysis, from its tokens. Each shape after the first is charged :data:`SHAPE_PRICE` for its
-compilation. Prices are the same on every host.
+has no cost analysis, from its tokens. Each shape after the first is charged for its compilation, which weighs
+more the smaller the model is. Prices are the same on every host.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,16 +17,30 @@ import numpy as np
 
 from windrow.model import LanguageModel, run_forward
 from windrow.planning import Plan
-from windrow.policy import BatchPolicy
+from windrow.policy import SHAPE_PRICE, BatchPolicy
 from windrow.scoring.feed import Layout
+from windrow.scoring.forks import Forking, ForkPlan
 from windrow.tokens import Segments
 
-SHAPE_PRICE = 8192
-"""The price of compiling a shape, in tokens of a short row."""
+ScoringPlan = Plan | ForkPlan
+"""How a run's inputs are batched."""
+
+COMPILE_OPERATIONS = {"cpu": 1e11}
+"""Roughly how many floating-point operations the devices could do while a shape is compiled, by platform.
+Measured on two CPU cores: 3 seconds at 35 billion operations a second."""
+
+COMPILE_OPERATIONS_ELSEWHERE = 5e14
+"""The same on other platforms: 5 seconds at 100 trillion operations a second."""
+
+LEAST_SHAPE_PRICE, MOST_SHAPE_PRICE = 1024, 1 << 17
+"""Bounds on the price of compiling a shape, in tokens of a short row."""
 
 EXPONENTIAL = 64
 """How many floating-point operations an exponential counts as, including a softmax's passes over memory.
 Measured on a CPU, with rows of 128 and 512 tokens of a small Llama."""
+
+STATE_PRICE = 8
+"""The price of copying a row's state, in tokens of a short row."""
 
 SHORT, LONG = 128, 2048
 
@@ -38,6 +52,8 @@ class RowPrice:
     Attributes:
         growth: By how much each additional token of a row raises the price per token, as a
             fraction of the price per token in a row of :data:`SHORT` tokens.
+        step: The price of a token that runs through ``step``, relative to one of a short row.
+        shape: The price of compiling a shape, in tokens of a short row.
 
     >>> price = RowPrice(0.001)
     >>> price(128), price(1128)
@@ -45,14 +61,22 @@ class RowPrice:
     """
 
     growth: float = 0.0
+    step: float = 1.0
+    shape: int = SHAPE_PRICE
+
+    def of_step(self, length: int) -> float:
+        """The price of a row of this length that starts from a stored state."""
+        return self.step * length + STATE_PRICE
 
     def __call__(self, length: int) -> float:
         """The price of a row of this length, at least half of its tokens."""
         return length * max(0.5, 1 + self.growth * (length - SHORT))
 
     @classmethod
-    def of(cls, model: LanguageModel, params: Any, rows: int, multiple: int = 1) -> "RowPrice":
-        """The price of a model's rows, computed at least ``rows`` at a time.
+    def of(
+        cls, model: LanguageModel, params: Any, rows: int, multiple: int = 1, shape: int = SHAPE_PRICE
+    ) -> "RowPrice":
+        """The price of a model's rows, computed at least ``rows`` at a time, and of a ``shape``.
 
         Call it under the mesh that the model's functions are traced on. They are traced for
         rows whose lengths are a multiple of ``multiple``.
@@ -60,18 +84,35 @@ class RowPrice:
         longest = max(2 * SHORT, min(LONG, model.max_length or LONG))
         lengths = -(-SHORT // multiple) * multiple, longest // multiple * multiple
         if lengths[1] <= lengths[0]:
-            return cls()
+            return cls(shape=shape)
         short, long = (_operations(model, params, (rows, length)) for length in lengths)
         if short is None or long is None:
-            return cls()
-        return cls((long * lengths[0] / (short * lengths[1]) - 1) / (lengths[1] - lengths[0]))
+            return cls(shape=shape)
+        growth = (long * lengths[0] / (short * lengths[1]) - 1) / (lengths[1] - lengths[0])
+        if model.step is None or model.takes_reach:
+            return cls(growth, shape=shape)
+        stepped = _operations(model, params, (rows, lengths[0]), room=lengths[1])
+        return cls(growth, 1.0 if stepped is None else stepped / short, shape)
 
 
-def _operations(model: LanguageModel, params: Any, shape: tuple[int, int]) -> float | None:
-    """XLA's cost of a forward pass; ``None`` if it is unknown or the model rejects the shape."""
-    batch = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
+def _operations(
+    model: LanguageModel, params: Any, shape: tuple[int, int], room: int | None = None
+) -> float | None:
+    """XLA's cost of a forward pass; ``None`` if it is unknown or the model rejects the shape.
+
+    Args:
+        model: The model.
+        params: Its parameters.
+        shape: Rows and length.
+        room: If given, of ``step`` from a state that has room for this many tokens.
+    """
+    batch: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
+    function: Any = partial(run_forward, model.forward)
     try:
-        account = jax.jit(partial(run_forward, model.forward)).lower(params, *batch).cost_analysis()
+        if room is not None:
+            function = model.step
+            batch.insert(0, jax.eval_shape(lambda params: model.state_for(params, shape[0], room), params))
+        account = jax.jit(function).lower(params, *batch).cost_analysis()
     except Exception:  # the run itself will raise it
         return None
     account = account[0] if isinstance(account, list) and account else account
@@ -80,7 +121,19 @@ def _operations(model: LanguageModel, params: Any, shape: tuple[int, int]) -> fl
     return float(account["flops"] + EXPONENTIAL * max(0.0, account.get("transcendentals", 0.0)))
 
 
-def cost(plan: Plan, price: RowPrice) -> int:
+def shape_price(parameters: int, platform: str) -> int:
+    """The price of compiling a shape for a model with so many parameters, in tokens of a short row.
+
+    A token takes about two operations per parameter.
+
+    >>> shape_price(10_000_000, "cpu"), shape_price(8_000_000_000, "gpu")
+    (5000, 31250)
+    """
+    operations = COMPILE_OPERATIONS.get(platform, COMPILE_OPERATIONS_ELSEWHERE)
+    return int(min(MOST_SHAPE_PRICE, max(LEAST_SHAPE_PRICE, operations / (2 * max(1, parameters)))))
+
+
+def cost(plan: ScoringPlan, price: RowPrice) -> int:
     """The cost of a plan, in tokens of a short row: all its rows, filler included, and its shapes.
 
     >>> plan = Plan(np.array([5, 1, 3, 5, 2], np.int32), batch_size=2, padded_lengths=[8])
@@ -88,11 +141,12 @@ def cost(plan: Plan, price: RowPrice) -> int:
     48
     """
     shapes, batches = np.unique(plan.batch_shapes, axis=0, return_counts=True)
+    of_row = price.of_step if isinstance(plan, ForkPlan) else price
     rows = sum(
-        int(count) * int(rows) * price(int(length))
+        int(count) * int(rows) * of_row(int(length))
         for (rows, length), count in zip(shapes, batches, strict=True)
     )
-    return round(rows + SHAPE_PRICE * max(0, len(shapes) - 1))
+    return round(rows + price.shape * max(0, len(shapes) - 1))
 
 
 @dataclass(frozen=True)
@@ -105,7 +159,7 @@ class Chosen:
             policy leaves no choice.
     """
 
-    plan: Plan
+    plan: ScoringPlan
     costs: dict[Layout, int]
 
 
@@ -132,6 +186,8 @@ def candidates(policy: BatchPolicy, model: LanguageModel, chunk_length: int | No
     """
     if policy.share == "trees":
         return ["trees"]
+    if policy.share == "forks":
+        return ["forks"]
     if policy.pack is True:
         return ["packed"]
     allowed: list[Layout] = ["rows"]
@@ -139,6 +195,8 @@ def candidates(policy: BatchPolicy, model: LanguageModel, chunk_length: int | No
         allowed.append("packed")
     if policy.share == "auto" and model.takes_reach and chunk_length is None:
         allowed.append("trees")
+    if policy.share == "auto" and model.step is not None and not model.takes_reach:
+        allowed.append("forks")
     return allowed
 
 
@@ -149,6 +207,7 @@ def choose_plan(
     layouts: Sequence[Layout],
     price: RowPrice,
     longest: int | None = None,
+    forking: Forking | None = None,
 ) -> Chosen:
     """The cheapest plan under a policy.
 
@@ -159,16 +218,20 @@ def choose_plan(
         layouts: The layouts to consider.
         price: The price of the model's rows.
         longest: The maximum length of packed rows, unless an input is longer.
+        forking: How to plan forked states, if that is one of the layouts.
     """
     if not len(segments) or layouts == ["rows"]:
+        policy = replace(policy, share="equal") if policy.share == "forks" else policy
         return Chosen(policy.plan(segments, row_multiple), {})
-    plans: dict[Layout, list[Plan]] = {}
+    plans: dict[Layout, Sequence[ScoringPlan]] = {}
     if "rows" in layouts:
-        plans["rows"] = [policy.plan(segments, row_multiple)]
+        plans["rows"] = [policy.plan(segments, row_multiple, price.shape)]
+    if forking is not None:
+        plans["forks"] = [forking.plan(policy, segments, row_multiple, price.shape)]
     if "packed" in layouts:
         plans["packed"] = policy.packed_plans(segments, row_multiple, longest)
     if "trees" in layouts:
-        plans["trees"] = [policy.tree_plan(segments, row_multiple, price)]
+        plans["trees"] = [policy.tree_plan(segments, row_multiple, price, price.shape)]
     costs = {layout: [cost(plan, price) for plan in made] for layout, made in plans.items()}
     best = min(costs, key=lambda layout: min(costs[layout]))
     cheapest = plans[best][int(np.argmin(costs[best]))]
@@ -176,7 +239,11 @@ def choose_plan(
 
 
 def check_share(share: bool | str, model: LanguageModel, chunk_length: int | None) -> None:
-    """Rejects trees for a model that cannot run them."""
+    """Rejects trees and forks for a model that cannot run them."""
+    if share == "forks" and model.step is None:
+        raise ValueError(
+            "share='forks' needs a model with init_state and step; use share='equal' for this one"
+        )
     if share != "trees":
         return
     if chunk_length is not None:

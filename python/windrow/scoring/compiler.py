@@ -2,7 +2,7 @@
 
 Functions are traced and lowered in the thread that requests them, so whatever the caller has set is in
 force: JAX's context managers, context variables, thread-locals, a library's interceptors. Only XLA
-compilation moves to another thread, one program at a time, in request order.
+compilation moves to other threads, :data:`AT_ONCE` programs at a time, in request order.
 
 The cache key is what was lowered: the text of the StableHLO module, the input and output tree structures,
 and the devices. Anything that changes the program changes that text, so a cached program is only reused for
@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from threading import Lock, local
 from typing import Any
@@ -33,7 +34,10 @@ CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 """No YNNPACK fusions. With those of jaxlib 0.10.2 the same program returns NaN in most processes and right
 numbers in the others, for some shapes (a Llama's ``step`` over 3 rows of 472 tokens with 512 cached ones)."""
 
-_THREAD = ThreadPoolExecutor(1, thread_name_prefix="windrow-compile")
+AT_ONCE = 2
+"""How many programs are compiled at a time. XLA compiles a small program on one core."""
+
+_THREADS = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="windrow-compile")
 
 
 class _Store:
@@ -157,7 +161,7 @@ class Compiler:
         self._used.add(object() if key is None else key)
         program = None if key is None else STORE.get(key)
         options = _options(self._mesh)
-        return _THREAD.submit(_compile, key, lowered, options) if program is None else _known(program)
+        return _THREADS.submit(_compile, key, lowered, options) if program is None else _known(program)
 
     def _uncompiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function run op by op, as ``jax.disable_jit`` requests."""
@@ -167,6 +171,16 @@ class Compiler:
                 return function(*arguments)
 
         return run
+
+
+def jitted(function: Callable[..., Any], *bound: Any, **options: Any) -> Any:
+    """``jax.jit`` of a function with its first arguments bound, to be requested from a :class:`Compiler`.
+
+    It is traced anew each time: JAX would reuse the trace and miss what the caller has changed since.
+    """
+    made = partial(function, *bound)
+    made.__name__ = function.__name__  # type: ignore[attr-defined]  # JAX 0.9 does not look inside
+    return jax.jit(made, keep_unused=True, **options)
 
 
 def _compile(key: Hashable | None, lowered: Any, options: dict[str, str]) -> Any:

@@ -15,7 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.model import LanguageModel
 from windrow.planning import Plan
+from windrow.scoring.compiler import Compiler, jitted
+from windrow.scoring.program import score_batch
 from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
@@ -23,8 +26,8 @@ CAPACITY_MULTIPLE = 64
 """In each shape, the capacity for scored positions is a multiple of this."""
 
 
-Layout = Literal["rows", "packed", "trees"]
-"""One input per row, several inputs per row, or prefix trees."""
+Layout = Literal["rows", "packed", "trees", "forks"]
+"""One input per row, several inputs per row, prefix trees, or rows that start from forked states."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ class BatchShape:
         return f"a batch of {self.rows} x {self.length} tokens, {self.reads} of them scored in each group"
 
 
-def layout_of(plan: Plan) -> Layout:
-    """How a plan puts inputs into rows."""
+def layout_of(plan: Any) -> Layout:
+    """How a plan, or a plan of forked states, puts inputs into rows."""
+    if hasattr(plan, "stems"):
+        return "forks"
     if plan.trees:
         return "trees"
     return "packed" if plan.packed else "rows"
@@ -91,6 +96,17 @@ class Feed:
         layouts = {"rows": struct(shape.rows, over=by_rows), "packed": tokens, "trees": (tokens,) * 3}
         reads = struct(groups, shape.reads, over=by_rows)
         return [tokens, layouts[shape.layout], struct(groups, shape.picks, over=by_rows), reads, reads]
+
+    def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:  # noqa: ARG002
+        """The jitted function for a shape; it takes the parameters and :meth:`structs`."""
+        return jitted(score_batch, model, chunk_length, out_shardings=self.sharding.by_rows)
+
+    def begin(self, compiler: Compiler, params: Any) -> None:
+        """Nothing is kept between batches."""
+
+    def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Any:  # noqa: ARG002
+        """Runs a batch; returns log-probabilities and greedy flags."""
+        return program(params, *arrays)
 
     def arrays(self, batch: int) -> list[Any]:
         """A batch's arrays; this host fills the parts that its devices hold."""

@@ -80,6 +80,27 @@ def score_batch(
         source = run_forward(model.forward, params, tokens, positions, segment_ids, reach)
     else:
         source = _by_chunks(model, params, tokens, positions, segment_ids, chunk_length)
+    return read_scores(model, params, source, pick_index, read_pick, read_target)
+
+
+def read_scores(
+    model: LanguageModel,
+    params: Any,
+    source: jax.Array,
+    pick_index: jax.Array,
+    read_pick: jax.Array,
+    read_target: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probability and greedy flag of each read, from the head's inputs or the logits.
+
+    Args:
+        model: The model's functions.
+        params: The model's parameters.
+        source: The head's input, or the logits if the model has no ``head``: ``[rows, length, size]``.
+        pick_index: See :func:`score_batch`, as the others.
+        read_pick: Which pick each scored token is read at.
+        read_target: The scored token.
+    """
     head = partial(model.head, params) if model.head is not None else _logits_as_they_are
     groups, picks = pick_index.shape
     source = source.reshape(groups, -1, source.shape[-1])

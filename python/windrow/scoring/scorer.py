@@ -9,13 +9,9 @@ position; ``CHUNK_BYTES`` bounds the memory for that pass.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
-from threading import Lock, local
-from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,19 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.model import LanguageModel
-from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring.axes import tried
-from windrow.scoring.choice import RowPrice, candidates, check_share, choose_plan, tells_segments_apart
+from windrow.scoring.choice import (
+    RowPrice,
+    ScoringPlan,
+    candidates,
+    check_share,
+    choose_plan,
+    shape_price,
+    tells_segments_apart,
+)
+from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.feed import BatchShape, Feed, Layout, layout_of
+from windrow.scoring.forks import ForkFeed, Forking, ForkPlan, fork_trial, most_slots, refused_state
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.identity import params_checksum, probe
-from windrow.scoring.program import score_batch
+from windrow.scoring.scores import Scores
 from windrow.scoring.sizing import fit_plan
 from windrow.scoring.trial import SOUND, Difference, difference, trial
-from windrow.scoring.watch import DeviceSeconds, DeviceWatch
+from windrow.scoring.watch import DeviceWatch
 from windrow.sharding import DeviceMemory, RowSharding, check_alive, put_params, telling_of_memory
 from windrow.tokens import Segments
 
@@ -47,95 +52,7 @@ NOT_A_NUMBER = (
 )
 """The reason given for a request whose log-likelihood is NaN."""
 
-T = TypeVar("T", bound=np.generic)
-
 Report = Callable[[NDArray[np.int64], "Scores"], None]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of each segment's scored tokens.
-
-    Attributes:
-        token_logprobs: ``float32[m]``, the log-probability of each scored token,
-            in nats, segment after segment; NaN if the model's logits are NaN.
-        token_greedy: ``bool[m]``, whether the token has the highest logit.
-        offsets: ``int64[n + 1]``, where each segment's scored tokens begin.
-    """
-
-    token_logprobs: NDArray[np.float32]
-    token_greedy: NDArray[np.bool_]
-    offsets: NDArray[np.int64]
-
-    @classmethod
-    def unknown(cls, segments: Segments) -> "Scores":
-        """Scores for these segments, NaN until they are filled in."""
-        counts = np.diff(segments.offsets) - segments.score_starts
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        return cls(np.full(offsets[-1], np.nan, np.float32), np.zeros(offsets[-1], np.bool_), offsets)
-
-    def positions(self, segments: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The indices of the given segments' scored tokens, segment after segment."""
-        begins, counts = self.offsets[segments], self.offsets[segments + 1] - self.offsets[segments]
-        before = np.cumsum(counts) - counts
-        return np.repeat(begins - before, counts) + np.arange(counts.sum())
-
-    def only(self, segments: NDArray[np.int64]) -> "Scores":
-        """The scores of some segments."""
-        positions = self.positions(segments)
-        counts = self.offsets[segments + 1] - self.offsets[segments]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        return Scores(self.token_logprobs[positions], self.token_greedy[positions], offsets)
-
-    def sums(self) -> NDArray[np.float64]:
-        """``float64[n]``: each segment's log-likelihood, 0 if nothing is scored."""
-        return self._by_segment(np.add, self.token_logprobs.astype(np.float64), 0.0)
-
-    def greedy(self) -> NDArray[np.bool_]:
-        """``bool[n]``: whether greedy decoding would produce all scored tokens."""
-        return self._by_segment(np.logical_and, self.token_greedy, True)
-
-    def _by_segment(self, reduce: np.ufunc, values: NDArray[T], empty: float | bool) -> NDArray[T]:
-        scored = self.offsets[1:] > self.offsets[:-1]
-        reduced = np.full(len(scored), empty, values.dtype)
-        if scored.any():
-            reduced[scored] = reduce.reduceat(values, self.offsets[:-1][scored])
-        return reduced
-
-
-class Clock:
-    """Seconds per phase, summed over runs; threads may share a clock.
-
-    Attributes:
-        seconds: By phase, summed over threads; a nested phase is not counted in the outer one.
-        scoring: How the devices spent the time of scoring runs.
-        generation: How they spent the time of generation runs.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.scoring, self.generation = DeviceSeconds(), DeviceSeconds()
-        self._lock, self._thread = Lock(), _Inner()
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to the phase's seconds."""
-        thread = self._thread
-        start, outer, thread.seconds = perf_counter(), thread.seconds, 0.0
-        try:
-            yield
-        finally:
-            whole = perf_counter() - start
-            with self._lock:
-                self.seconds[name] = self.seconds.get(name, 0.0) + whole - thread.seconds
-            thread.seconds = outer + whole
-
-
-class _Inner(local):
-    """The seconds of phases nested in a thread's current phase."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
 
 
 class Scorer:
@@ -207,7 +124,9 @@ class Scorer:
             "model function": logprobs.tolist(),
         }
 
-    def plan(self, policy: BatchPolicy, segments: Segments, memory: DeviceMemory | None = None) -> Plan:
+    def plan(
+        self, policy: BatchPolicy, segments: Segments, memory: DeviceMemory | None = None
+    ) -> ScoringPlan:
         """The plan for these segments under the policy.
 
         If the policy sizes itself, the plan's programs are compiled here to learn how much
@@ -227,14 +146,18 @@ class Scorer:
         policy = policy.split(self.sharding.length_multiple)
         check_share(policy.share, self.model, self.chunk_length)
         layouts = candidates(policy, self.model, self.chunk_length)
+        if layouts == ["forks"] and (reason := self._refused_state(policy, segments)):
+            raise ValueError(f"share='forks' does not work with this model: {reason}")
         if len(layouts) == 1:
             plan = self._planned(policy, segments, layouts, memory)
             if not self._is_sound(plan, segments):
-                setting = "share='trees'" if plan.trees else "pack=True"
+                setting = "pack=True" if plan.packed else f"share={policy.share!r}"
                 raise ValueError(f"{setting} does not work with this model: {self._trials[layout_of(plan)]}")
             return plan
         if "packed" in layouts and not self._tells_segments_apart:
             layouts.remove("packed")
+        if "forks" in layouts and self._refused_state(policy, segments):
+            layouts.remove("forks")
         while True:
             layouts = [layout for layout in layouts if self._trials.get(layout, SOUND).is_sound]
             plan = self._planned(policy, segments, layouts, memory)
@@ -247,24 +170,59 @@ class Scorer:
         segments: Segments,
         layouts: Sequence[Layout],
         memory: DeviceMemory | None,
-    ) -> Plan:
+    ) -> ScoringPlan:
         self.choice = {}
         with self.clock.phase("plan"):
-            plan_with = partial(self._choose, segments, layouts)
             if not policy.sizes_itself or not len(segments):
-                return plan_with(policy.sized(1) if policy.sizes_itself else policy)
+                forking = self._forking(policy, segments, layouts)
+                policy = policy.sized(1) if policy.sizes_itself else policy
+                return self._choose(segments, layouts, forking, policy)
             memory = memory or DeviceMemory(self.sharding, policy.budget_bytes)
-            fitted = fit_plan(policy, segments, memory, partial(self._needs, memory), plan_with)
+            plan_with = partial(
+                self._choose, segments, layouts, self._forking(policy, segments, layouts, memory)
+            )
+            feed_with = partial(self._feed, segments)
+            fitted = fit_plan(policy, segments, memory, partial(self._needs, memory), plan_with, feed_with)
         self.choice = fitted.choice
-        return fitted.plan
+        plan: ScoringPlan = fitted.plan
+        return plan
 
-    def _choose(self, segments: Segments, layouts: Sequence[Layout], policy: BatchPolicy) -> Plan:
+    def _forking(
+        self,
+        policy: BatchPolicy,
+        segments: Segments,
+        layouts: Sequence[Layout],
+        memory: DeviceMemory | None = None,
+    ) -> Forking | None:
+        """How to plan forked states, if that is one of the layouts."""
+        if "forks" not in layouts or not len(segments):
+            return None
+        with jax.set_mesh(self.sharding.mesh):
+            slots = most_slots(self.functions, self.params, policy.longest(segments), memory)
+        least = {"least_by_level": 1} if policy.share == "forks" else {}
+        return Forking(self.model.max_length, slots, **least)
+
+    def _refused_state(self, policy: BatchPolicy, segments: Segments) -> str | None:
+        """Why a state for the longest segment cannot take its tokens, or ``None``."""
+        longest = self.functions.room(policy.longest(segments))
+        shape = self.sharding.groups, min(longest, self.chunk_length or longest)
+        with jax.set_mesh(self.sharding.mesh):
+            return refused_state(self.functions, self.params, shape, longest)
+
+    def _feed(self, segments: Segments, plan: ScoringPlan) -> Feed | ForkFeed:
+        if isinstance(plan, ForkPlan):
+            return ForkFeed(plan, segments, self.sharding, self.functions, self.params)
+        return Feed(plan, segments, self.sharding)
+
+    def _choose(
+        self, segments: Segments, layouts: Sequence[Layout], forking: Forking | None, policy: BatchPolicy
+    ) -> ScoringPlan:
         price = self._row_price(policy) if len(segments) and layouts != ["rows"] else RowPrice()
         chosen = choose_plan(
-            policy, segments, self.sharding.groups, layouts, price, longest=self.model.max_length
+            policy, segments, self.sharding.groups, layouts, price, self.model.max_length, forking
         )
         layout = layout_of(chosen.plan)
-        share = "trees" if layout == "trees" else "equal" if policy.share else False
+        share = layout if layout in ("trees", "forks") else "equal" if policy.share else False
         self.layout = {"share": share, "pack": layout == "packed"}
         if len(chosen.costs) > 1:
             self.layout["costs"] = chosen.costs
@@ -272,12 +230,15 @@ class Scorer:
 
     def _row_price(self, policy: BatchPolicy) -> RowPrice:
         """The price of rows of each length; rows that run in chunks are priced by their tokens."""
-        if self.chunk_length is not None:
-            return RowPrice()
         if self._price is None:
+            parameters = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+            shape = shape_price(parameters, self.sharding.mesh.devices.flat[0].platform)
             rows, _ = policy.sample_shape(self.sharding.groups, self.model.max_length)
+            if self.chunk_length is not None:
+                return RowPrice(shape=shape)
             with jax.set_mesh(self.sharding.mesh):
-                self._price = RowPrice.of(self.functions, self.params, rows, policy.padding_multiple)
+                multiple = policy.padding_multiple
+                self._price = RowPrice.of(self.functions, self.params, rows, multiple, shape)
         return self._price
 
     @cached_property
@@ -289,11 +250,15 @@ class Scorer:
         with jax.set_mesh(self.sharding.mesh):
             return tells_segments_apart(self.functions, self.params, shape)
 
-    def _is_sound(self, plan: Plan, segments: Segments) -> bool:
+    def _is_sound(self, plan: ScoringPlan, segments: Segments) -> bool:
         """Whether the model scores a plan's layout as it scores each input alone; checked once."""
         layout = layout_of(plan)
         if layout == "rows" or plan.batch_shapes[:, 1].max(initial=0) < 2:
             return True
+        if isinstance(plan, ForkPlan):
+            if plan.is_stem.any() and layout not in self._trials:
+                self._trials[layout] = self._try_forks(plan)
+            return self._trials.get(layout, SOUND).is_sound
         if layout not in self._trials:
             shapes = Feed(plan, segments, self.sharding).shapes
             shape = min(shapes, key=lambda shape: shape.rows * shape.length)
@@ -311,6 +276,15 @@ class Scorer:
         scores = self._run(plan, segments, Feed(plan, segments, self.sharding, like=shape))
         return difference(layout, scores.token_logprobs, self.rounding)
 
+    def _try_forks(self, plan: ForkPlan) -> Difference:
+        """The largest difference between inputs that start from stored states and the same inputs alone."""
+        forked, segments = fork_trial(plan, self.vocabulary)
+        together = self._run(forked, segments, self._feed(segments, forked)).token_logprobs
+        rows, _ = self._policy.sample_shape(self.sharding.groups, self.model.max_length)
+        fixed = BatchPolicy(rows, max_shapes=1, padding_multiple=self._policy.padding_multiple, share=False)
+        alone = self.run(fixed.plan(segments, self.sharding.groups), segments).token_logprobs
+        return difference("forks", np.concatenate([together, alone]), self.rounding)
+
     @property
     def rounding(self) -> float:
         """The relative difference that a different order of operations may cause in log-probabilities."""
@@ -318,7 +292,7 @@ class Scorer:
         narrow = any(jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 for dtype in types)
         return 3e-2 if narrow else 1e-3
 
-    def _needs(self, memory: DeviceMemory, feed: Feed, shapes: Sequence[BatchShape]) -> list[int]:
+    def _needs(self, memory: DeviceMemory, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> list[int]:
         """How much memory the programs for these shapes need."""
         self._ask(feed, shapes)
         with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
@@ -327,7 +301,7 @@ class Scorer:
             memory.need(program, feed.structs(shape)) for program, shape in zip(programs, shapes, strict=True)
         ]
 
-    def run(self, plan: Plan, segments: Segments, known: Report | None = None) -> Scores:
+    def run(self, plan: ScoringPlan, segments: Segments, known: Report | None = None) -> Scores:
         """Scores every segment of the plan.
 
         Args:
@@ -341,9 +315,11 @@ class Scorer:
         """
         check_alive(self.params)
         known_tokens(segments, self.vocabulary)
-        return self._run(plan, segments, Feed(plan, segments, self.sharding), known)
+        return self._run(plan, segments, self._feed(segments, plan), known)
 
-    def _run(self, plan: Plan, segments: Segments, feed: Feed, known: Report | None = None) -> Scores:
+    def _run(
+        self, plan: ScoringPlan, segments: Segments, feed: Feed | ForkFeed, known: Report | None = None
+    ) -> Scores:
         scores, gatherer = Scores.unknown(segments), Gatherer(self.sharding)
         pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
 
@@ -354,6 +330,7 @@ class Scorer:
             self._spread(plan, scores, whole, known)
 
         with self._compiler.one_run(), DeviceWatch(self.clock.scoring) as watch:
+            feed.begin(self._compiler, self.params)
             self._ask(feed, feed.shapes)
             for batch, shape in enumerate(feed.shapes):
                 with telling_of_memory(str(shape)):
@@ -362,8 +339,11 @@ class Scorer:
                     with self.clock.phase("host"):
                         arrays = feed.arrays(batch)
                     watch.handing_over()
-                    pending.append((batch, program(self.params, *arrays)))
-                watch.watch(pending[-1][1])
+                    outputs = feed.dispatch(program, self.params, batch, arrays)
+                if outputs is None:
+                    continue
+                pending.append((batch, outputs))
+                watch.watch(outputs)
                 with self.clock.phase("compile"):
                     self._compiler.advance()
                 while len(pending) > (0 if gatherer.due(batch) else IN_FLIGHT):
@@ -373,20 +353,15 @@ class Scorer:
         self._spread(plan, scores, gatherer.flush(), known)
         return scores
 
-    def _ask(self, feed: Feed, shapes: Sequence[BatchShape]) -> None:
+    def _ask(self, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> None:
         """Requests the programs for these shapes, in the order in which they are needed."""
         for shape in dict.fromkeys(shapes):
-            # A new partial each time: JAX would reuse the trace and miss what the caller has changed since.
-            score = partial(score_batch, self.functions, self.chunk_length)
-            score.__name__ = score_batch.__name__  # type: ignore[attr-defined]  # JAX 0.9 does not look inside
-            program = jax.jit(
-                score,
-                out_shardings=self.sharding.by_rows,
-                keep_unused=True,
-            )
+            program = feed.program(shape, self.functions, self.chunk_length)
             self._compiler.ask(shape, program, self.params, *feed.structs(shape))
 
-    def _spread(self, plan: Plan, scores: Scores, batches: Iterable[Fetched], known: Report | None) -> None:
+    def _spread(
+        self, plan: ScoringPlan, scores: Scores, batches: Iterable[Fetched], known: Report | None
+    ) -> None:
         """Copies the outputs of fetched batches into the scores of their segments."""
         for batch, logprobs, greedy in batches:
             segments = plan.batch_segments(batch)

@@ -8,10 +8,10 @@ run reuses them.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from windrow.planning import Plan
 from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
-from windrow.scoring.feed import BatchShape, Feed
+from windrow.scoring.feed import BatchShape
 from windrow.sharding import DeviceMemory
 from windrow.sizing import largest_fitting
 from windrow.tokens import Segments
@@ -26,7 +26,7 @@ MOST_TOKENS_ELSEWHERE = 32_768
 """The same per group on other platforms. Thousands of tokens fill the largest matrix units, and
 some tens of thousands take long enough for the host to fill the next batch."""
 
-Needs = Callable[[Feed, Sequence[BatchShape]], list[int]]
+Needs = Callable[[Any, Sequence[BatchShape]], list[int]]
 """Compiles shapes of a plan and returns how many bytes each needs."""
 
 
@@ -40,7 +40,7 @@ class SizedPlan:
             ``predicted_bytes`` and ``tokens_per_batch``.
     """
 
-    plan: Plan
+    plan: Any
     choice: dict[str, int]
 
 
@@ -49,7 +49,8 @@ def fit_plan(
     segments: Segments,
     memory: DeviceMemory,
     needs: Needs,
-    plan_with: Callable[[BatchPolicy], Plan],
+    plan_with: Callable[[BatchPolicy], Any],
+    feed_with: Callable[[Any], Any],
 ) -> SizedPlan:
     """The plan with the largest batches that fit.
 
@@ -59,6 +60,7 @@ def fit_plan(
         memory: The available memory.
         needs: Compiles shapes and returns how many bytes they need.
         plan_with: Plans the segments under a policy with a batch size.
+        feed_with: Makes the feed of a plan, whose shapes are compiled.
 
     Raises:
         ValueError: Not even one row of the longest length on each device fits.
@@ -66,14 +68,14 @@ def fit_plan(
     sharding = memory.sharding
     length = policy.longest(segments)
     least, most = sharding.groups * length, _most_tokens(memory)
-    looked_at: dict[int, tuple[Plan, int]] = {}
+    looked_at: dict[int, tuple[Any, int]] = {}
 
     def tokens(rows: int) -> int:
         return max(most, least) if rows >= most // least else rows * least
 
     def look(rows: int) -> int:
         plan = plan_with(policy.sized(tokens(rows)))
-        feed = Feed(plan, segments, sharding)
+        feed = feed_with(plan)
         shapes = list(dict.fromkeys(feed.shapes))
         longest, others = shapes[:1], shapes[1:]
         need = memory.largest_need(needs(feed, longest))

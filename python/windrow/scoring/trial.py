@@ -32,6 +32,7 @@ LONGEST_PACKED = 24
 _WAYS = {
     "packed": ("after another input", "'segment_ids' and 'positions'"),
     "trees": ("that holds a prefix tree", "'reach' and 'positions'"),
+    "forks": ("that starts from a stored state", "the state, 'positions' and 'segment_ids'"),
 }
 
 

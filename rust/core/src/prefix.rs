@@ -24,7 +24,9 @@ mod few;
 mod order;
 mod rows;
 mod sort;
+mod stems;
 
 pub use order::prefix_order;
 pub(crate) use rows::{Branch, Packed, Places, branches};
 pub use rows::{TreeRows, tree_rows};
+pub use stems::{Stems, prefix_stems};

@@ -34,6 +34,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plan::Plan>()?;
     module.add_function(wrap_pyfunction!(pack::pack_rows, module)?)?;
     module.add_function(wrap_pyfunction!(prefix::prefix_order, module)?)?;
+    module.add_function(wrap_pyfunction!(prefix::prefix_stems, module)?)?;
     module.add_function(wrap_pyfunction!(prefix::tree_rows, module)?)?;
     module.add_function(wrap_pyfunction!(ragged::group_identical, module)?)?;
     module.add_function(wrap_pyfunction!(ragged::token_lengths, module)?)?;

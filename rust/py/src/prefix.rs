@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use windrow_core::prefix::TreeRows;
 
 use crate::arrays::{Pair, admit, elements, filled_pair, filled_pairs};
+use crate::errors::raise;
 use crate::numbers::integer;
 
 /// Segments in lexicographic order, and how many tokens each shares with the previous one.
@@ -117,4 +118,69 @@ pub fn tree_rows<'py>(
         })?
     };
     Ok((row, start, own, parent))
+}
+
+/// Depth, parent and segment of each stem, and the stem of each segment.
+type StemArrays<'py> = (Vector<'py, i32>, Vector<'py, i64>, Vector<'py, i64>, Vector<'py, i64>);
+
+/// The shared prefixes, called stems, that are worth computing once, before the segments that begin with them.
+///
+/// A node of the prefix tree becomes a stem if that saves at least ``least`` tokens: all
+/// but one of the branches that begin there are spared the tokens between the node and
+/// the one above it.
+///
+/// Args:
+///     lengths: Token counts, ``int32[n]``, each at least 0.
+///     order: The segments in lexicographic order, ``int64[n]``, from ``prefix_order``.
+///     shared: How many first tokens each has in common with the previous one in
+///         ``order``, ``int32[n]``, from ``prefix_order``.
+///     limits: The most first tokens of each segment that may be in a stem, ``int32[n]``,
+///         each from 0 to its length. Equal segments share the smallest of their limits.
+///     least: How many tokens a stem must save, at least 1.
+///
+/// Returns:
+///     ``depth``, ``int32[s]``: how many tokens each stem has. ``parent``, ``int64[s]``:
+///     the longest stem that each one begins with, which comes before it; -1 if there is
+///     none. ``segment``, ``int64[s]``: a segment that begins with it. ``stem``,
+///     ``int64[n]``: the longest stem that each segment begins with; -1 if there is none.
+///
+/// Raises:
+///     TypeError: An array is not a one-dimensional one of its dtype, or ``least`` is not
+///         an integer.
+///     ValueError: ``order`` and ``shared`` cannot belong to these lengths, a length or
+///         limit is out of range, ``least`` is below 1, sizes differ, or an array is not
+///         contiguous.
+///
+/// >>> lengths = np.array([5, 2, 4, 3], np.int32)  # a b c e f, h i, a b c d, a b g
+/// >>> order, shared = np.array([2, 0, 3, 1]), np.array([0, 3, 2, 0], np.int32)
+/// >>> depth, parent, segment, stem = prefix_stems(lengths, order, shared, lengths - 1, least=2)
+/// >>> depth, parent, segment
+/// (array([2], dtype=int32), array([-1]), array([2]))
+/// >>> stem
+/// array([ 0, -1,  0,  0])
+#[pyfunction]
+pub fn prefix_stems<'py>(
+    py: Python<'py>,
+    lengths: &Bound<'py, PyAny>,
+    order: &Bound<'py, PyAny>,
+    shared: &Bound<'py, PyAny>,
+    limits: &Bound<'py, PyAny>,
+    least: &Bound<'py, PyAny>,
+) -> PyResult<StemArrays<'py>> {
+    let lengths = admit::<i32>("lengths", lengths)?;
+    let order = admit::<i64>("order", order)?;
+    let shared = admit::<i32>("shared", shared)?;
+    let limits = admit::<i32>("limits", limits)?;
+    let (lengths, order) = (elements(&lengths), elements(&order));
+    let (shared, limits) = (elements(&shared), elements(&limits));
+    let least = integer("least", least)?;
+    let stems = py
+        .detach(|| windrow_core::prefix::prefix_stems(lengths, order, shared, limits, least))
+        .map_err(raise)?;
+    Ok((
+        PyArray1::from_vec(py, stems.depth),
+        PyArray1::from_vec(py, stems.parent),
+        PyArray1::from_vec(py, stems.segment),
+        PyArray1::from_vec(py, stems.stem),
+    ))
 }

@@ -80,7 +80,7 @@ pub fn tree_rows(
     Ok(rows)
 }
 
-fn check_size(argument: &'static str, size: usize, expected: usize) -> Result<()> {
+pub(crate) fn check_size(argument: &'static str, size: usize, expected: usize) -> Result<()> {
     if size == expected {
         Ok(())
     } else {

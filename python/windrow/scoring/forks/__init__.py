@@ -1,0 +1,21 @@
+"""Forked states: a shared prefix runs once, and every input that begins with it starts from its state.
+
+For models with ``step``, of any kind. The shared prefixes (:func:`windrow.planning.prefix_stems`) are called
+stems. A stem's state is kept in a *store* on the devices until the last row that starts from it has run.
+
+    stems       s s s s s s s s                       runs from the empty state, is stored in slot 0
+                 └ d d d d                            runs from slot 0, is stored in slot 1
+    branches       └ a a   └ b b b   └ c              run from slot 1, and are scored
+
+- :mod:`.pieces` cuts inputs into stems and branches.
+- :mod:`.plan` puts the pieces into batches, in an order in which few states are alive at a time.
+- :mod:`.feed` makes the batches' arrays.
+- :mod:`.program` is what runs on the devices.
+"""
+
+from windrow.scoring.forks.feed import ForkFeed as ForkFeed
+from windrow.scoring.forks.plan import Forking as Forking
+from windrow.scoring.forks.plan import ForkPlan as ForkPlan
+from windrow.scoring.forks.store import most_slots as most_slots
+from windrow.scoring.forks.store import refused_state as refused_state
+from windrow.scoring.forks.trial import fork_trial as fork_trial

@@ -1,0 +1,208 @@
+"""From a plan of forked states to device arrays, and the store between its batches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.model import LanguageModel
+from windrow.scoring.compiler import Compiler, jitted
+from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape
+from windrow.scoring.forks.plan import ForkPlan
+from windrow.scoring.forks.program import LAYOUT, empty_store, run_branches, run_stems
+from windrow.sharding import RowSharding, place
+from windrow.tokens import Segments
+
+
+@dataclass(frozen=True)
+class ForkShape(BatchShape):
+    """The shape of a batch of stems (without reads) or branches, and of the store.
+
+    Attributes:
+        slots: The number of slots of each group.
+        room: The number of tokens that a state has room for.
+    """
+
+    slots: int
+    room: int
+
+
+class ForkFeed:
+    """The batches of a plan as arguments for the compiled programs.
+
+    Args:
+        plan: The plan.
+        segments: The segments that the plan was made from.
+        sharding: How rows are split over devices.
+        model: The model's functions.
+        params: Its parameters, or their shapes.
+
+    Attributes:
+        shapes: ``batch -> ForkShape``, a list.
+    """
+
+    def __init__(
+        self,
+        plan: ForkPlan,
+        segments: Segments,
+        sharding: RowSharding,
+        model: LanguageModel,
+        params: Any,
+    ) -> None:
+        self.plan, self.segments, self.sharding, self._model = plan, segments, sharding, model
+        self._first_scored, self._picks = self._reads_of_branches()
+        self.shapes = self._shapes()
+        self._structs = self._state_structs(params)
+        self._store: Any = None
+
+    def _reads_of_branches(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Each segment's first read, counted from its branch's first one, and each branch's reads."""
+        branches, segments = self.plan.branches, self.segments
+        first = segments.score_starts - 1 - branches.depth[branches.of] - branches.first_read[branches.of]
+        return first.astype(np.int32), (branches.length - branches.first_read).astype(np.int64)
+
+    def _shapes(self) -> list[ForkShape]:
+        plan, groups = self.plan, self.sharding.groups
+        scored = np.diff(self.segments.offsets) - self.segments.score_starts
+        most: dict[tuple[int, int], tuple[int, int]] = {}
+        for batch, (rows, length) in enumerate(plan.batch_shapes.tolist()):
+            if plan.is_stem[batch]:
+                continue
+            pieces, each = plan.pieces(batch), rows // groups
+            picks = np.where(pieces >= 0, self._picks[pieces], 0).reshape(groups, each).sum(axis=1)
+            which = plan.batch_segments(batch)
+            reads = np.bincount(plan.rows[which] // each, scored[which], groups)
+            before = most.get((rows, length), (1, 1))
+            most[rows, length] = max(before[0], int(picks.max())), max(before[1], int(reads.max()))
+        return [
+            ForkShape(rows, length, _rounded(picks), _rounded(reads), "forks", plan.slots, plan.room)
+            for (rows, length), is_stem in zip(plan.batch_shapes.tolist(), plan.is_stem, strict=True)
+            for picks, reads in [(0, 0) if is_stem else most[rows, length]]
+        ]
+
+    def _state_structs(self, params: Any) -> Any:
+        empty = partial(empty_store, self._model, self.sharding.groups, self.plan.slots, self.plan.room)
+        with jax.set_mesh(self.sharding.mesh):
+            store = jax.eval_shape(empty, params)
+        by_rows = self.sharding.by_rows
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_rows), store
+        )
+
+    def structs(self, shape: BatchShape) -> list[Any]:
+        """Shapes and shardings of a batch's arguments: the store, tokens, layout, and the read arrays."""
+        by_rows, groups = self.sharding.by_rows, self.sharding.groups
+
+        def struct(*size: int, over: Any = by_rows) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(size, jnp.int32, sharding=over)
+
+        tokens = struct(shape.rows, shape.length, over=self.sharding.sharding)
+        arrays = [self._structs, tokens, struct(shape.rows, len(LAYOUT))]
+        if not shape.reads:
+            return arrays
+        reads = struct(groups, shape.reads)
+        return [*arrays, struct(groups, shape.picks), reads, reads]
+
+    def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:
+        """The jitted function for a shape; it takes the parameters and :meth:`structs`."""
+        groups, by_rows = self.sharding.groups, self.sharding.by_rows
+        if shape.reads:
+            return jitted(run_branches, model, groups, chunk_length, out_shardings=by_rows)
+        return jitted(run_stems, model, groups, chunk_length, out_shardings=by_rows, donate_argnums=1)
+
+    def begin(self, compiler: Compiler, params: Any) -> None:
+        """Creates the store."""
+        sizes = self.sharding.groups, self.plan.slots, self.plan.room
+        program = jitted(empty_store, self._model, *sizes, out_shardings=self.sharding.by_rows)
+        compiler.ask(("store", *sizes), program, params)
+        self._store = compiler.get(("store", *sizes))(params)
+
+    def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Any:
+        """Runs a batch; returns log-probabilities and greedy flags, or ``None`` for stems."""
+        made = program(params, self._store, *arrays)
+        if not self.plan.is_stem[batch]:
+            return made
+        self._store = made
+        return None
+
+    def arrays(self, batch: int) -> list[Any]:
+        """A batch's arrays but the store; this host fills the parts that its devices hold."""
+        shape, groups = self.shapes[batch], self.sharding.groups
+        fills: list[Callable[[int, int], NDArray[np.int32]]] = [
+            partial(self._tokens, batch), partial(self._layout, batch)
+        ]  # fmt: skip
+        if shape.reads:
+            made: dict[tuple[int, int], tuple[NDArray[np.int32], ...]] = {}
+
+            def fill(which: int, first: int, last: int) -> NDArray[np.int32]:
+                if (first, last) not in made:
+                    made[first, last] = self._reads(batch, first, last, shape.rows // groups)
+                return made[first, last][which]
+
+            fills += [partial(fill, which) for which in range(3)]
+        return [
+            place(struct.shape, struct.sharding, fill)
+            for struct, fill in zip(self.structs(shape)[1:], fills, strict=True)
+        ]
+
+    def _tokens(self, batch: int, first: int, last: int) -> NDArray[np.int32]:
+        pieces = self.plan.pieces(batch)[first:last]
+        tokens = np.zeros((last - first, self.shapes[batch].length), np.int32)
+        filled = np.flatnonzero(pieces >= 0)
+        begins, lengths = self.plan.tokens(batch, pieces[filled])
+        here = np.arange(tokens.shape[1]) < lengths[:, None]
+        at = begins[:, None] + np.arange(tokens.shape[1])
+        tokens[filled] = np.where(here, self.segments.tokens[np.where(here, at, 0)], 0)
+        return tokens
+
+    def _layout(self, batch: int, first: int, last: int) -> NDArray[np.int32]:
+        pieces = self.plan.pieces(batch)[first:last]
+        layout = np.zeros((last - first, len(LAYOUT)), np.int32)
+        layout[:, 2:] = self.plan.slots, self.plan.slots + 1
+        filled = np.flatnonzero(pieces >= 0)
+        which = pieces[filled]
+        layout[filled, 0] = self.plan.tokens(batch, which)[1]
+        layout[filled, 1] = self.plan.depths(batch, which)
+        layout[filled, 2], layout[filled, 3] = self.plan.state_slots(batch, which)
+        return layout
+
+    def _reads(self, batch: int, first: int, last: int, each: int) -> tuple[NDArray[np.int32], ...]:
+        """The three read arrays of the groups ``first`` to ``last - 1``, of ``each`` rows."""
+        shape, plan, segments = self.shapes[batch], self.plan, self.segments
+        picks = np.zeros((last - first, shape.picks), np.int32)
+        read_pick, read_target = (np.zeros((last - first, shape.reads), np.int32) for _ in range(2))
+        scored = plan.batch_segments(batch)
+        group = plan.rows[scored] // each
+        for index in range(last - first):
+            pieces = plan.pieces(batch)[(first + index) * each : (first + index + 1) * each]
+            counts = np.where(pieces >= 0, self._picks[pieces], 0)
+            before = np.cumsum(counts) - counts
+            starts = np.arange(each) * shape.length + np.where(
+                pieces >= 0, plan.branches.first_read[pieces], 0
+            )
+            picks[index, : counts.sum()] = _ranges(starts, counts)
+            which = scored[group == first + index]
+            at = before[plan.rows[which] % each] + self._first_scored[which]
+            ends, begins = segments.offsets[which + 1], segments.offsets[which] + segments.score_starts[which]
+            read_pick[index, : (ends - begins).sum()] = _ranges(at, ends - begins)
+            read_target[index, : (ends - begins).sum()] = segments.tokens[_ranges(begins, ends - begins)]
+        return picks, read_pick, read_target
+
+
+def _ranges(starts: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.int64]:
+    """``starts[0], starts[0] + 1, …``, ``counts[0]`` of them, and so on.
+
+    >>> _ranges(np.array([5, 0]), np.array([2, 3]))
+    array([5, 6, 0, 1, 2])
+    """
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
+
+
+def _rounded(count: int) -> int:
+    return -(-count // CAPACITY_MULTIPLE) * CAPACITY_MULTIPLE

@@ -1,0 +1,126 @@
+"""Cuts inputs into stems and branches.
+
+A branch is the rest of an input after its longest stem. All scored tokens are read in branches, so a stem
+ends before the first read of every input that begins with it. Equal inputs share a branch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.planning import prefix_stems
+from windrow.tokens import Segments
+
+LEAST_SAVED = 32
+"""How many tokens a stem must save: it costs a row and a stored state."""
+
+LEAST_SAVED_BY_LEVEL = 2048
+"""How many tokens the stems of one level must save together: a level costs at least one more batch."""
+
+
+@dataclass(frozen=True)
+class Stems:
+    """Shared prefixes, depth first: a stem's parent comes before it.
+
+    Attributes:
+        depth: ``int32[s]``, the number of tokens.
+        parent: ``int64[s]``, the longest stem that each begins with; -1 if there is none.
+        segment: ``int64[s]``, a segment that begins with it.
+        level: ``int64[s]``, the number of stems that each begins with.
+    """
+
+    depth: NDArray[np.int32]
+    parent: NDArray[np.int64]
+    segment: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """The number of stems."""
+        return len(self.depth)
+
+    @property
+    def level(self) -> NDArray[np.int64]:
+        """``int64[s]``: how many stems each begins with, itself not counted."""
+        levels = np.zeros(len(self), np.int64)
+        above = self.parent.copy()
+        while (deeper := above >= 0).any():
+            levels += deeper
+            above[deeper] = self.parent[above[deeper]]
+        return levels
+
+    @property
+    def begins(self) -> NDArray[np.int32]:
+        """``int32[s]``: the depth of each one's parent, where its own tokens begin."""
+        return _depth(self, self.parent)
+
+    def without(
+        self, dropped: NDArray[np.bool_], stem: NDArray[np.int64]
+    ) -> "tuple[Stems, NDArray[np.int64]]":
+        """The other stems, and the longest of them that each segment begins with."""
+        kept = np.flatnonzero(~dropped)
+        number = np.full(len(self) + 1, -1, np.int64)  # the last one is for -1
+        number[kept] = np.arange(len(kept))
+        for each in np.flatnonzero(dropped):  # a parent comes before its stems
+            number[each] = number[self.parent[each]]
+        parent = number[self.parent[kept]]
+        return Stems(self.depth[kept], parent, self.segment[kept]), number[stem]
+
+
+def _depth(stems: Stems, which: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The depth of some stems; 0 for -1."""
+    return np.append(stems.depth, np.int32(0))[which]
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The distinct inputs' own rows.
+
+    Attributes:
+        segment: ``int64[b]``, a segment with each input.
+        stem: ``int64[b]``, the stem that it starts from; -1 for the empty state.
+        depth: ``int32[b]``, the number of that stem's tokens.
+        length: ``int32[b]``, the number of its own tokens.
+        first_read: ``int32[b]``, the index of the first of its own tokens whose logits are read.
+        of: ``int64[n]``, the branch of each segment.
+    """
+
+    segment: NDArray[np.int64]
+    stem: NDArray[np.int64]
+    depth: NDArray[np.int32]
+    length: NDArray[np.int32]
+    first_read: NDArray[np.int32]
+    of: NDArray[np.int64]
+
+
+def cut(
+    segments: Segments, least: int = LEAST_SAVED, least_by_level: int = LEAST_SAVED_BY_LEVEL
+) -> tuple[Stems, NDArray[np.int64]]:
+    """The stems worth running once, and the stem of each segment, ``int64[n]``; -1 for none."""
+    reads = np.clip(segments.score_starts - 1, 0, segments.input_lengths).astype(np.int32)
+    depth, parent, segment, stem = prefix_stems(segments.input_lengths, *segments.input_order, reads, least)
+    stems = Stems(depth, parent, segment)
+    for level in range(int(stems.level.max(initial=-1)), -1, -1):
+        here = stems.level == level
+        if saved(stems, stem, segments.equal_inputs)[here].sum() < least_by_level:
+            stems, stem = stems.without(here, stem)
+    return stems, stem
+
+
+def saved(stems: Stems, stem: NDArray[np.int64], equal: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many tokens each stem saves: its own, for all but one of the rows that start from it."""
+    distinct = np.unique(equal)
+    starting = np.bincount(np.append(stem[distinct], stems.parent) + 1, minlength=len(stems) + 1)[1:]
+    own = (stems.depth - stems.begins).astype(np.int64)
+    return own * (starting - 1)
+
+
+def branch(segments: Segments, stems: Stems, stem: NDArray[np.int64]) -> Branches:
+    """The rows that remain, given the stem of each segment."""
+    distinct, of = np.unique(segments.equal_inputs, return_inverse=True)
+    depth = _depth(stems, stem[distinct])
+    first = np.full(len(distinct), np.iinfo(np.int32).max, np.int32)
+    np.minimum.at(first, of, segments.score_starts - 1)
+    first = np.maximum(first, depth) - depth
+    return Branches(
+        distinct, stem[distinct], depth, segments.input_lengths[distinct] - depth, first, of.reshape(-1)
+    )

@@ -1,0 +1,343 @@
+"""Puts stems and branches into batches, in an order in which few states are alive at a time.
+
+Each group of rows has its own stems, so a state never moves between devices; a stem whose branches are in
+several groups runs in each. Work is cut into *waves*: in each wave, stems run level by level and then all
+branches of those stems, longest first. A stem with branches in later waves stays in its slot; the others'
+slots are free again. How many slots there are bounds the memory.
+
+    wave 0      stems 0 1 2 3, their branches        stem 0 has more stems: it stays
+    wave 1      stems 4 5 6, their branches          slots of 1 2 3 are used again
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.policy import SHAPE_PRICE, BatchPolicy
+from windrow.scoring.forks.pieces import LEAST_SAVED_BY_LEVEL, Branches, Stems, branch, cut
+from windrow.scoring.forks.waves import Waves, waves_of
+from windrow.tokens import Segments
+
+NO_LIMIT = 1 << 31
+"""More tokens than any row has."""
+
+STEM_SHAPES = 3
+"""The most distinct shapes of batches of stems."""
+
+
+@dataclass(frozen=True)
+class Forking:
+    """What planning needs to know about a model and its devices.
+
+    Attributes:
+        max_length: The most tokens in a row, padding included; ``None`` for no limit.
+        most_slots: The most states in a group's store at a time.
+        least_by_level: How many tokens the stems of one level must save together.
+    """
+
+    max_length: int | None
+    most_slots: int
+    least_by_level: int = LEAST_SAVED_BY_LEVEL
+
+    def plan(
+        self, policy: BatchPolicy, segments: Segments, groups: int, shape_price: int = SHAPE_PRICE
+    ) -> "ForkPlan":
+        """The plan for these segments.
+
+        Args:
+            policy: Decides the size and padded lengths of batches.
+            segments: The segments to score.
+            groups: The number of groups that rows are split into.
+            shape_price: What compiling a shape costs, in tokens.
+        """
+        stems, stem = cut(segments, least_by_level=self.least_by_level)
+        return self.plan_of(policy, segments, groups, stems, stem, shape_price)
+
+    def plan_of(
+        self,
+        policy: BatchPolicy,
+        segments: Segments,
+        groups: int,
+        stems: Stems,
+        stem: NDArray[np.int64],
+        shape_price: int = SHAPE_PRICE,
+    ) -> "ForkPlan":
+        """The same, given the stems and the stem of each segment."""
+        while True:
+            branches = branch(segments, stems, stem)
+            of_stems = _shapes(policy, stems.depth - stems.begins, groups, STEM_SHAPES, shape_price)
+            of_branches = _shapes(policy, branches.length, groups, policy.max_shapes, shape_price)
+            too_long = stems.begins + of_stems.padded(stems.depth - stems.begins) > self._longest
+            beyond = branches.depth + of_branches.padded(branches.length) > self._longest
+            beyond &= branches.stem >= 0
+            if not too_long.any() and not beyond.any():
+                break
+            stem = np.where(beyond[branches.of], -1, stem)
+            stems, stem = stems.without(too_long | _unused(stems, stem), stem)
+        waves = waves_of(stems, branches, groups, self.most_slots)
+        of_stems = of_stems.spread((stems.depth - stems.begins)[waves.node_stem], waves.count * groups)
+        of_branches = of_branches.spread(branches.length, waves.count * groups)
+        return ForkPlan(segments, groups, stems, branches, waves, of_stems, of_branches, self._longest)
+
+    @property
+    def _longest(self) -> int:
+        return NO_LIMIT if self.max_length is None else self.max_length
+
+
+def _unused(stems: Stems, stem: NDArray[np.int64]) -> NDArray[np.bool_]:
+    used = np.zeros(len(stems) + 1, np.bool_)
+    used[stem] = used[stems.parent] = True
+    return ~used[:-1]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of one kind of batches.
+
+    Attributes:
+        lengths: ``int32[k]``, padded lengths, ascending.
+        rows: ``int64[k]``, the rows of a batch in each group.
+    """
+
+    lengths: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+    def padded(self, lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The padded length of each of these lengths."""
+        return self.lengths[self.which(lengths)] if len(lengths) else lengths
+
+    def which(self, lengths: Any) -> Any:
+        """Which shape holds each of these lengths."""
+        return np.searchsorted(self.lengths, lengths)
+
+    def spread(self, lengths: NDArray[np.int32], times: int) -> "Shapes":
+        """The same lengths, with rows spread evenly if batches are filled ``times`` times."""
+        each = -(-np.bincount(self.which(lengths), minlength=len(self.lengths)) // times)
+        batches = np.maximum(1, -(-each // self.rows))
+        return replace(self, rows=np.maximum(1, np.minimum(self.rows, -(-each // batches))))
+
+
+def _shapes(
+    policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, most: int | None, shape_price: int
+) -> Shapes:
+    """The best shapes for rows of these lengths."""
+    if not len(lengths):
+        return Shapes(np.zeros(0, np.int32), np.zeros(0, np.int64))
+    most = most if policy.max_shapes is None or most is None else min(most, policy.max_shapes)
+    plan = replace(policy, max_shapes=most).rows_of(lengths, groups, shape_price=shape_price)
+    shapes = plan.shapes[np.argsort(plan.shapes[:, 1])]
+    return Shapes(shapes[:, 1], shapes[:, 0].astype(np.int64) // groups)
+
+
+class ForkPlan:
+    """Batches of stems and branches, in the order in which they run.
+
+    It has what a run needs of a :class:`windrow.Plan`.
+
+    Attributes:
+        slots: The number of states in each group's store.
+        longest: The most tokens in a row that starts from a stored state, padding included.
+        room: The number of tokens that a state must have room for, padding included.
+        is_stem: ``bool[batches]``, which batches run stems.
+        batch_shapes: ``int32[batches, 2]``, rows and padded length.
+        batches: ``int32[n]``, the batch in which each segment is scored.
+        rows: ``int32[n]``, its row there.
+        starts: ``int32[n]``, all 0: branches begin at the start of a row.
+    """
+
+    trees = packed = False
+
+    def __init__(
+        self,
+        segments: Segments,
+        groups: int,
+        stems: Stems,
+        branches: Branches,
+        waves: Waves,
+        of_stems: Shapes,
+        of_branches: Shapes,
+        longest: int,
+    ) -> None:
+        self.groups, self.stems, self.branches = groups, stems, branches
+        self.slots, self.longest = waves.slots, longest
+        self._segments, self._waves = segments, waves
+        batches: list[Batch] = []
+        for wave in range(waves.count):
+            for nodes in waves.levels(wave, stems):
+                which = waves.node_stem[nodes]
+                sizes = Sizes(nodes, stems.depth[which] - stems.begins[which], stems.begins[which])
+                batches += _batches(sizes, waves.node_group[nodes], of_stems, longest, groups, is_stem=True)
+            here = np.flatnonzero(waves.branch_wave == wave)
+            sizes = Sizes(here, branches.length[here], branches.depth[here])
+            batches += _batches(sizes, waves.branch_group[here], of_branches, longest, groups, is_stem=False)
+        self._batches = batches
+        self.is_stem = np.array([batch.is_stem for batch in batches], np.bool_)
+        self.batch_shapes = np.array([batch.shape for batch in batches], np.int32).reshape(-1, 2)
+        self._place(len(segments))
+
+    def _place(self, count: int) -> None:
+        """Finds the batch and row of each segment, and how long a state's row becomes."""
+        batches = np.zeros(len(self.branches.length), np.int32)
+        rows, self.room = batches.copy(), 1
+        for number, batch in enumerate(self._batches):
+            pieces, places = batch.filled()
+            if not batch.is_stem:
+                batches[pieces], rows[pieces] = number, places
+            depths = self.depths(number, pieces)
+            self.room = max(self.room, int(depths.max(initial=0)) + batch.shape[1])
+        of = self.branches.of
+        self.batches, self.rows, self.starts = batches[of], rows[of], np.zeros(count, np.int32)
+        self._order = np.lexsort([self.rows, self.batches])
+        self._firsts = np.searchsorted(self.batches[self._order], np.arange(len(self._batches) + 1))
+
+    @property
+    def segment_count(self) -> int:
+        """The number of segments."""
+        return len(self.batches)
+
+    def batch_segments(self, batch: int) -> NDArray[np.int64]:
+        """The segments that are scored in a batch, by row; none in a batch of stems."""
+        return self._order[self._firsts[batch] : self._firsts[batch + 1]]
+
+    def pieces(self, batch: int) -> NDArray[np.int64]:
+        """``int64[rows]``: the stem node or branch in each row; -1 for filler."""
+        return self._batches[batch].pieces
+
+    def depths(self, batch: int, pieces: NDArray[np.int64]) -> NDArray[np.int32]:
+        """How many tokens come before some pieces of a batch."""
+        if self.is_stem_batch(batch):
+            return self.stems.begins[self._waves.node_stem[pieces]]
+        return self.branches.depth[pieces]
+
+    def is_stem_batch(self, batch: int) -> bool:
+        """Whether a batch runs stems."""
+        return self._batches[batch].is_stem
+
+    def tokens(self, batch: int, pieces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Where the tokens of some pieces begin in the segments' tokens, and how many there are."""
+        offsets = self._segments.offsets
+        if self.is_stem_batch(batch):
+            which = self._waves.node_stem[pieces]
+            begins = self.stems.begins[which]
+            return offsets[self.stems.segment[which]] + begins, self.stems.depth[which] - begins
+        depth = self.branches.depth[pieces]
+        return offsets[self.branches.segment[pieces]] + depth, self.branches.length[pieces]
+
+    def state_slots(
+        self, batch: int, pieces: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The slots that some pieces start from, and those that their states are stored in.
+
+        The slot after the last holds the empty state; the one after that is nowhere.
+        """
+        nowhere = np.int32(self.slots + 1)
+        if self.is_stem_batch(batch):
+            return self._waves.from_slot(self._waves.node_parent[pieces]), self._waves.node_slot[pieces]
+        return self._waves.from_slot(self._waves.branch_node[pieces]), np.full(len(pieces), nowhere)
+
+    @property
+    def shapes(self) -> NDArray[np.int32]:
+        """``int32[k, 2]``: the distinct shapes, in the order of their first use."""
+        first = np.unique(self.batch_shapes, axis=0, return_index=True)[1]
+        return self.batch_shapes[np.sort(first)]
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """Counts as in :attr:`windrow.Plan.statistics`, and those of ``stems`` and ``waves``."""
+        stem_tokens = int((self.stems.depth - self.stems.begins)[self._waves.node_stem].sum())
+        row_tokens = stem_tokens + int(self.branches.length.sum())
+        rows = len(self._waves.node_stem) + len(self.branches.length)
+        device = int(self.batch_shapes.astype(np.int64).prod(axis=1).sum())
+        real = int(self._segments.input_lengths.sum())
+        return {
+            "segments": self.segment_count,
+            "shared_segments": self.segment_count - len(self.branches.length),
+            "rows": rows,
+            "filler_rows": int(self.batch_shapes[:, 0].sum()) - rows,
+            "batches": len(self._batches),
+            "real_tokens": real,
+            "row_tokens": row_tokens,
+            "shared_tokens": real - row_tokens,
+            "padding_tokens": device - row_tokens,
+            "device_tokens": device,
+            "shapes": self.shapes.tolist(),
+            "stems": len(self.stems),
+            "waves": self._waves.count,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies the plan: hosts with equal ones have equal plans."""
+        digest = blake2b(digest_size=8)
+        for batch in self._batches:
+            digest.update(
+                np.array([batch.is_stem, *batch.shape], np.int64).tobytes() + batch.pieces.tobytes()
+            )
+        for array in (self.stems.depth, self.branches.depth, self.branches.length, self._waves.node_slot):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def __str__(self) -> str:
+        """One line with the plan's main figures."""
+        told = self.statistics
+        return (
+            f"{self.segment_count} segments in {told['rows']} rows and {len(self.stems)} shared prefixes; "
+            f"{told['batches']} batches of {len(told['shapes'])} shapes, {told['device_tokens']} tokens"
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of stem nodes or of branches.
+
+    Attributes:
+        is_stem: Which of the two.
+        shape: Rows and padded length.
+        pieces: ``int64[rows]``, the piece in each row; -1 for filler.
+    """
+
+    is_stem: bool
+    shape: tuple[int, int]
+    pieces: NDArray[np.int64]
+
+    def filled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The pieces, and their rows."""
+        places = np.flatnonzero(self.pieces >= 0)
+        return self.pieces[places], places
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Pieces, ``[p]`` each: their numbers, how many tokens they have, and how many come before those."""
+
+    pieces: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+    depths: NDArray[np.int32]
+
+
+def _batches(
+    sizes: Sizes, of_groups: NDArray[Any], shapes: Shapes, longest: int, groups: int, *, is_stem: bool
+) -> Iterator[Batch]:
+    """Batches of pieces, longest first; spare rows take the next shorter pieces that fit."""
+    order = np.lexsort((sizes.pieces, -sizes.lengths))
+    waiting = [order[of_groups[order] == group] for group in range(groups)]
+    while any(map(len, waiting)):
+        most = max(int(sizes.lengths[queue[0]]) for queue in waiting if len(queue))
+        shape = int(shapes.which(most))
+        each, length = int(shapes.rows[shape]), int(shapes.lengths[shape])
+        rows = np.full((groups, each), -1, np.int64)
+        taken_any = False
+        for group, queue in enumerate(waiting):
+            depths = sizes.depths[queue]
+            fits = (depths == 0) | (depths + length <= longest)
+            taken = queue[fits][:each]
+            rows[group, : len(taken)] = sizes.pieces[taken]
+            waiting[group] = queue[~np.isin(queue, taken)] if len(taken) else queue
+            taken_any = taken_any or bool(len(taken))
+        assert taken_any, "each piece fits its own shape"
+        yield Batch(is_stem, (groups * each, length), rows.reshape(-1))

@@ -1,0 +1,58 @@
+"""How many states a store may hold, and whether a model's states can be used."""
+
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from windrow.model import LanguageModel
+from windrow.sharding import DeviceMemory
+
+STORE_BYTES = 1 << 28
+"""The most bytes of each group's store if batches are not sized to memory."""
+
+STORE_SHARE = 4
+"""If they are, the store may take this part of the memory: 1 / 4."""
+
+
+def most_slots(model: LanguageModel, params: Any, length: int, memory: DeviceMemory | None = None) -> int:
+    """How many states of rows of ``length`` tokens a group's store may hold.
+
+    Args:
+        model: The model's functions.
+        params: Its parameters, or their shapes.
+        length: The length of the longest row.
+        memory: The memory that batches are sized to, if they are.
+    """
+    state = jax.eval_shape(lambda params: model.state_for(params, 1, length), params)
+    each = sum(int(prod(leaf.shape)) * int(np.dtype(leaf.dtype).itemsize) for leaf in jax.tree.leaves(state))
+    if memory is None:
+        return max(1, STORE_BYTES // max(1, each))
+    held = memory.sharding.groups if memory.platform == "cpu" else 1
+    return max(1, memory.room // STORE_SHARE // max(1, each * held))
+
+
+def refused_state(model: LanguageModel, params: Any, shape: tuple[int, int], room: int) -> str | None:
+    """Why ``step`` does not take rows of this shape from a state with this much room; ``None`` if it does.
+
+    Nothing is computed.
+
+    Args:
+        model: The model's functions.
+        params: Its parameters, or their shapes.
+        shape: Rows and length.
+        room: The number of tokens that the state must have room for.
+    """
+    step = model.step
+    assert step is not None
+
+    def run(params: Any, *batch: jax.Array) -> Any:
+        return step(params, model.state_for(params, shape[0], room), *batch)
+
+    try:
+        jax.eval_shape(run, params, *[jax.ShapeDtypeStruct(shape, jnp.int32)] * 3)
+    except Exception as error:  # whatever the model's own code raises
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    return None

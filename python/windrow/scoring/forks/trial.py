@@ -1,0 +1,91 @@
+"""A trial of forked states: random inputs that share stems, to be compared with the same inputs alone.
+
+    stems       s s s s        and        p p p p … p
+                 └ a a a                   └ r r … r
+                    └ b b b
+                    └ c c
+                 └ d d d d
+
+The last input is as long as the plan's shapes allow, so a state without room for it is noticed.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.scoring.forks.pieces import Stems, branch
+from windrow.scoring.forks.plan import NO_LIMIT, ForkPlan, Shapes
+from windrow.scoring.forks.waves import waves_of
+from windrow.tokens import Segments, TokenReport
+
+_STEM, _A, _B, _C, _D = 4, 3, 3, 2, 4
+"""Numbers of tokens."""
+
+
+def fork_trial(plan: ForkPlan, vocabulary: int) -> tuple[ForkPlan, Segments]:
+    """A plan with batches of a plan's smallest and largest shapes, and its segments.
+
+    Args:
+        plan: The plan to try. Its store and shapes are used where they are large enough.
+        vocabulary: The model's vocabulary size.
+    """
+    rng = np.random.default_rng(0)
+    stems, branches = (_shapes(plan, kind) for kind in (True, False))
+    long = _longest_path(plan, int(stems.lengths[-1]))
+    room = plan.longest - int(branches.padded(np.array([_D], np.int32))[0])  # for what comes before a branch
+    first = max(1, min(_STEM, room // 2))
+    second = max(1, min(_A, room - first))
+    s, a, b, c, d, prefix, rest, *targets = (
+        rng.integers(0, vocabulary, count).astype(np.int32)
+        for count in (first, second, _B, _C, _D, *long, *[1] * 5)
+    )
+    paths = [(s, a), (s, a, b), (s, a, c), (s, d), (prefix, rest)]
+    depths = [first, first + second, first + second, first, long[0]]
+    inputs = [np.concatenate([*path, target]) for path, target in zip(paths, targets, strict=True)]
+    segments = _segments(inputs, depths)
+    found = Stems(
+        np.array([first, first + second, long[0]], np.int32), np.array([-1, 0, -1]), np.array([0, 1, 4])
+    )
+    made = branch(segments, found, np.array([0, 1, 1, 0, 2]))
+    waves = waves_of(found, made, plan.groups, max(plan.slots, 3), least_slots=plan.slots)
+    tried = ForkPlan(segments, plan.groups, found, made, waves, stems, branches, NO_LIMIT)
+    tried.room = max(tried.room, plan.room)
+    return tried, segments
+
+
+def _longest_path(plan: ForkPlan, longest_stem: int) -> tuple[int, int]:
+    """The numbers of tokens in the stem and the branch of a row that fills a state as far as any of the plan.
+
+    A stem runs in one piece, so it is no longer than ``longest_stem``.
+    """
+    branches = plan.branches
+    padded = plan.batch_shapes[:, 1][plan.batches][np.unique(branches.of, return_index=True)[1]]
+    ends = np.where(branches.stem >= 0, branches.depth + padded, 0)
+    deepest = int(np.argmax(ends))
+    return min(int(branches.depth[deepest]), longest_stem), int(padded[deepest])
+
+
+def _segments(inputs: list[NDArray[np.int32]], depths: list[int]) -> Segments:
+    """Inputs with their targets as segments that are scored after their stems."""
+    count = len(inputs)
+    ends = np.cumsum([len(tokens) for tokens in inputs])
+    return Segments(
+        np.concatenate(inputs),
+        np.concatenate([[0], ends]).astype(np.int64),
+        np.array(depths, np.int32) + 1,
+        np.arange(count),
+        count,
+        np.zeros(0, np.int64),
+        TokenReport(count, count, int(ends[-1]), 0, 0),
+    )
+
+
+def _shapes(plan: ForkPlan, is_stem: bool) -> Shapes:
+    """The plan's smallest shape that holds the short pieces, and its longest one."""
+    found = np.unique(plan.batch_shapes[plan.is_stem == is_stem], axis=0)
+    found = found[np.argsort(found[:, 1])]
+    enough = np.flatnonzero(found[:, 1] >= _STEM)
+    if not len(enough):
+        rows = int(found[-1, 0]) // plan.groups
+        return Shapes(np.array([_STEM], np.int32), np.array([rows], np.int64))
+    chosen = found[np.unique([enough[0], len(found) - 1])]
+    return Shapes(chosen[:, 1], chosen[:, 0].astype(np.int64) // plan.groups)

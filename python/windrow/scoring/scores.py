@@ -1,0 +1,62 @@
+"""The scores of segments, and sums of them."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.tokens import Segments
+
+T = TypeVar("T", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of each segment's scored tokens.
+
+    Attributes:
+        token_logprobs: ``float32[m]``, the log-probability of each scored token,
+            in nats, segment after segment; NaN if the model's logits are NaN.
+        token_greedy: ``bool[m]``, whether the token has the highest logit.
+        offsets: ``int64[n + 1]``, where each segment's scored tokens begin.
+    """
+
+    token_logprobs: NDArray[np.float32]
+    token_greedy: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def unknown(cls, segments: Segments) -> "Scores":
+        """Scores for these segments, NaN until they are filled in."""
+        counts = np.diff(segments.offsets) - segments.score_starts
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return cls(np.full(offsets[-1], np.nan, np.float32), np.zeros(offsets[-1], np.bool_), offsets)
+
+    def positions(self, segments: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The indices of the given segments' scored tokens, segment after segment."""
+        begins, counts = self.offsets[segments], self.offsets[segments + 1] - self.offsets[segments]
+        before = np.cumsum(counts) - counts
+        return np.repeat(begins - before, counts) + np.arange(counts.sum())
+
+    def only(self, segments: NDArray[np.int64]) -> "Scores":
+        """The scores of some segments."""
+        positions = self.positions(segments)
+        counts = self.offsets[segments + 1] - self.offsets[segments]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return Scores(self.token_logprobs[positions], self.token_greedy[positions], offsets)
+
+    def sums(self) -> NDArray[np.float64]:
+        """``float64[n]``: each segment's log-likelihood, 0 if nothing is scored."""
+        return self._by_segment(np.add, self.token_logprobs.astype(np.float64), 0.0)
+
+    def greedy(self) -> NDArray[np.bool_]:
+        """``bool[n]``: whether greedy decoding would produce all scored tokens."""
+        return self._by_segment(np.logical_and, self.token_greedy, True)
+
+    def _by_segment(self, reduce: np.ufunc, values: NDArray[T], empty: float | bool) -> NDArray[T]:
+        scored = self.offsets[1:] > self.offsets[:-1]
+        reduced = np.full(len(scored), empty, values.dtype)
+        if scored.any():
+            reduced[scored] = reduce.reduceat(values, self.offsets[:-1][scored])
+        return reduced
