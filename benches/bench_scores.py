@@ -5,7 +5,7 @@ turns. The plain adapter does what adapters usually do: it encodes one text at a
 the order they come, pads them to a multiple of 64, and takes a log-softmax over the whole vocabulary at every
 position. "Equal" is windrow with ``share="equal", pack=False``, "auto" its defaults.
 
-    python benches/bench_scores.py [plain] [suite] [examples] [answers] [tasks] [memory]
+    python benches/bench_scores.py [plain] [suite] [examples] [forks] [answers] [tasks] [memory]
 """
 
 import json
@@ -220,6 +220,17 @@ def examples():
     show("ten subjects of local_mmlu, 5 examples", sides, 4)
 
 
+def forks():
+    """A model without a mask: shared prefixes run once, as forked states."""
+    pairs = pairs_of([f"local_mmlu_{subject}" for subject in SUBJECTS], 5, None)
+    sides = measure("tiny-mamba", pairs, {"equal": EQUAL, "auto": {}}, repeats=1)
+    check_equal(sides)
+    show("Mamba: ten subjects of local_mmlu, 5 examples", sides, 4)
+    sides = measure("tiny-mamba", pairs_of(["local_suite"], 0, 125), {"equal": EQUAL, "auto": {}})
+    check_equal(sides)
+    show("Mamba: local_suite, 1,000 documents", sides, 0.95)
+
+
 def answers():
     pairs = answers_as_texts([f"local_mmlu_{subject}" for subject in SUBJECTS], 5, 100)
     sides = measure("tiny-llama_long", pairs, {"equal": EQUAL, "auto": {}}, repeats=1)
@@ -306,7 +317,7 @@ def temporaries(model, segments, policy):
     )
 
 
-PARTS = {part.__name__: part for part in (plain, suite, examples, answers, tasks, memory)}
+PARTS = {part.__name__: part for part in (plain, suite, examples, forks, answers, tasks, memory)}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:

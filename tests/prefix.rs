@@ -66,7 +66,7 @@ fn assert_rows(segments: &[Vec<i32>], capacity: i32) {
 /// Stems beside the sets of beginnings that segments have.
 fn assert_stems(segments: &[Vec<i32>], limits: &[i32], least: i64) -> Stems {
     let (order, shared) = sorted(segments);
-    let stems = prefix_stems(&lengths(segments), &order, &shared, limits, least).unwrap();
+    let stems = prefix_stems(&lengths(segments), &order, &shared, limits, least, false).unwrap();
     let tokens = |stem: usize| &segments[stems.segment[stem] as usize][..stems.depth[stem] as usize];
     let depth = |stem: i64| if stem < 0 { 0 } else { stems.depth[stem as usize] };
     let mut branches = vec![0; stems.depth.len()];
@@ -164,6 +164,17 @@ fn every_shape_of_tree() {
             assert_rows(&segments, capacity);
         }
     }
+}
+
+#[test]
+fn equal_segments_that_are_apart_begin_with_all_they_have() {
+    let segments = vec![vec![7, 8, 9], vec![7, 8, 9], vec![5], vec![7, 8, 9]];
+    let (order, shared) = sorted(&segments);
+    let lengths = lengths(&segments);
+    let stems = |apart| prefix_stems(&lengths, &order, &shared, &lengths, 6, apart).unwrap();
+    assert_eq!(stems(false).stem, [-1; 4]);
+    assert_eq!(stems(true).stem, [0, 0, -1, 0]);
+    assert_eq!(stems(true).depth, [3]);
 }
 
 #[test]

@@ -396,7 +396,7 @@ def test_a_tokenizer_may_have_more_tokens_than_the_model():
         ({"batch_size": 3}, "batch_size is 3; it must be a multiple of 8"),
         ({"batch_size": "many"}, "batch_size must be a whole number of at least 1, not 'many'"),
         ({"batch_size": 8, "tokens_per_batch": 100}, "batch_size or tokens_per_batch, not both"),
-        ({"share": "perhaps"}, "share must be 'auto', 'trees', 'equal' or False, not 'perhaps'"),
+        ({"share": "perhaps"}, "share must be 'auto', 'trees', 'forks', 'equal' or False, not 'perhaps'"),
         ({"on_bad_request": "ignore"}, "on_bad_request"),
         ({"pretrained": "nowhere"}, "give one of model"),
         ({"model": None, "factory": "no_such_module:make"}, "factory no_such_module:make not found"),

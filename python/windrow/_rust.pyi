@@ -179,6 +179,7 @@ def prefix_stems(
     shared: NDArray[np.int32],
     limits: NDArray[np.int32],
     least: int,
+    apart: bool = False,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def prompt_segments(
     encoder: Encoder,

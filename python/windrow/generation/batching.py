@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.generation.logits import RuleTable
+from windrow.generation.prefixes import Prefixes, PrefixPlan
 from windrow.generation.program import Memory, Recomputing, Stepping
-from windrow.generation.programs import Begin, Decode, Insert, Move, Program
+from windrow.generation.programs import Begin, Decode, Insert, Keep, Move, Program, Read
 from windrow.generation.sampling import Choice
 from windrow.generation.settings import Settings
 from windrow.model import LanguageModel
@@ -39,8 +40,11 @@ class Batching:
         decodes: The programs that generate tokens, those that read least first.
         last: If it pays off, the programs that move the last rows to fewer slots and
             generate tokens there.
-        order: ``int64[n]``, the order in which requests enter: longest padded length
-            first, then largest limit of new tokens first.
+        order: ``int64[n]``, the order in which requests enter: wave by wave if prefixes are shared, then
+            longest padded length first, then largest limit of new tokens first.
+        inserted: ``int64[n]``, which of ``inserts`` reads each prompt.
+        depths: ``int32[n]``, how many first tokens of each prompt are read as a shared prefix.
+        prefixes: How shared prefixes are read, if there are any.
     """
 
     begin: Begin
@@ -48,12 +52,34 @@ class Batching:
     decodes: tuple[Decode, ...]
     last: tuple[Move, Decode] | None
     order: NDArray[np.int64]
+    inserted: NDArray[np.int64]
+    depths: NDArray[np.int32]
+    prefixes: PrefixPlan | None = None
+
+    @property
+    def keep(self) -> Keep | None:
+        """Creates the store of shared prefixes, if there are any."""
+        return self.inserts[0].keep
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """All programs, in the order of their first use."""
+        """All programs; those for the longest prompts first."""
         first = (self.begin, self.inserts[-1], self.decodes[-1])
-        return (*first, *self.inserts[-2::-1], *self.decodes[-2::-1], *(self.last or ()))
+        return (*first, *self.reads, *self.inserts[-2::-1], *self.decodes[-2::-1], *(self.last or ()))
+
+    @property
+    def reads(self) -> tuple[Program, ...]:
+        """The programs that read shared prefixes."""
+        if self.prefixes is None or self.keep is None:
+            return ()
+        return (self.keep, *(Read(self.keep, *shape) for shape in self.prefixes.shapes))
+
+    def waves(self) -> list[NDArray[np.int64]]:
+        """The requests of each wave, in the order in which they enter."""
+        if self.prefixes is None:
+            return [self.order]
+        ends = np.bincount(self.prefixes.wave).cumsum()[:-1]
+        return np.split(self.order, ends)
 
 
 @dataclass(frozen=True)
@@ -67,6 +93,8 @@ class Batcher:
         end_tokens: Tokens after which a row is idle.
         chunk_length: If given, prompts are read in chunks of this many tokens.
         rules: The shapes of the run's rules, if it has any.
+        prefixes: The prefixes to read once, if there are any.
+        most_prefixes: The most of them whose states a group may hold at a time.
     """
 
     model: LanguageModel
@@ -75,6 +103,8 @@ class Batcher:
     end_tokens: tuple[int, ...]
     chunk_length: int | None
     rules: RuleTable | None = None
+    prefixes: Prefixes | None = None
+    most_prefixes: int = 1
 
     def batching(self, lengths: NDArray[np.int32], settings: Sequence[Settings], slots: int) -> Batching:
         """The batching of prompts of these lengths in ``slots`` slots."""
@@ -91,7 +121,8 @@ class Batcher:
         begin, longest = Begin(memories[-1], slots, self._history(totals)), int(lengths.max())
         inserts = (Insert(begin, self._entering(slots, longest), longest),)
         decodes = tuple(self._decode(begin, memory, choice) for memory in memories)
-        return Batching(begin, inserts, decodes, None, np.lexsort([-limits, -bucket_ids(totals, padded)]))
+        order = np.lexsort([-limits, -bucket_ids(totals, padded)])
+        return Batching(begin, inserts, decodes, None, order, np.zeros_like(order), np.zeros_like(lengths))
 
     def _stepping(
         self, lengths: NDArray[np.int32], limits: NDArray[np.int32], choice: Choice, slots: int
@@ -99,21 +130,41 @@ class Batcher:
         capacity = _rounded(int((lengths + limits).max())) if self.model.state_takes_length else 0
         memory = Stepping(self.model, capacity, self.chunk_length)
         history = self._history(lengths + limits)
-        begin, rows = Begin(memory, slots, history), self._entering(slots, int(lengths.max()))
-        plan = Plan(
-            lengths,
-            batch_size=rows,
-            row_multiple=self.groups,
-            max_shapes=self.policy.max_shapes,
-            padding_multiple=self.policy.padding_multiple,
-        )
-        padded = np.sort(plan.shapes[:, 1])
-        inserts = tuple(Insert(begin, rows, int(length)) for length in padded)
+        room = self.model.room(capacity) if capacity else self.model.max_length
+        prefixes, rest, rows, padded = self._padded(lengths, slots, room)
+        begin, keep, plan = Begin(memory, slots, history), None, None
+        if prefixes is not None:
+            plan = PrefixPlan(prefixes, self.policy, self.groups, self.most_prefixes, room)
+            keep = Keep(memory, plan.slots)
+        inserts = tuple(Insert(begin, rows, int(length), keep) for length in padded)
         fewer = Begin(memory, slots // FEWER // self.groups * self.groups, history)
         pays = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE and len(lengths) > slots
         last = (Move(begin, fewer), self._decode(fewer, memory, choice)) if pays else None
-        order = np.lexsort([-limits, -bucket_ids(lengths, padded)])
-        return Batching(begin, inserts, (self._decode(begin, memory, choice),), last, order)
+        inserted = bucket_ids(rest, padded).astype(np.int64)
+        waves = np.zeros_like(inserted) if plan is None else plan.wave
+        order = np.lexsort((-limits, -inserted, waves))
+        decodes = (self._decode(begin, memory, choice),)
+        return Batching(begin, inserts, decodes, last, order, inserted, lengths - rest, plan)
+
+    def _padded(
+        self, lengths: NDArray[np.int32], slots: int, room: int | None
+    ) -> tuple[Prefixes | None, NDArray[np.int32], int, NDArray[np.int32]]:
+        """The prefixes, the length of each prompt's rest, rows that enter at once, and padded lengths."""
+        prefixes = self.prefixes
+        while True:
+            rest = lengths if prefixes is None else lengths - prefixes.depths
+            rows = self._entering(slots, int(rest.max()))
+            plan = Plan(
+                rest,
+                batch_size=rows,
+                row_multiple=self.groups,
+                max_shapes=self.policy.max_shapes,
+                padding_multiple=self.policy.padding_multiple,
+            )
+            padded = np.sort(plan.shapes[:, 1])
+            if prefixes is None or prefixes is (fewer := prefixes.within(self.policy, padded, room)):
+                return prefixes, rest, rows, padded
+            prefixes = fewer
 
     def _decode(self, begin: Begin, memory: Memory, choice: Choice) -> Decode:
         return Decode(begin, memory, STEPS, choice, () if self.rules else self.end_tokens, self.rules)

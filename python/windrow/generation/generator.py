@@ -26,8 +26,9 @@ from windrow.generation.batching import STEPS, Batcher, Batching
 from windrow.generation.defaults import GenerationDefaults
 from windrow.generation.endings import Growing, Reason, StopReader
 from windrow.generation.logits import RuleTable, RunRules
+from windrow.generation.prefixes import Prefixes
 from windrow.generation.program import WHOLE, Recomputing
-from windrow.generation.programs import Insert, Program, Programs
+from windrow.generation.programs import Insert, Program, Programs, Read
 from windrow.generation.schedule import FREE, Entry, Schedule
 from windrow.generation.settings import Settings
 from windrow.generation.sizing import DEFAULT_SLOTS, fit_slots
@@ -35,9 +36,14 @@ from windrow.model import LanguageModel
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, DeviceWatch
 from windrow.scoring.axes import tried
+from windrow.scoring.choice import shape_price
 from windrow.scoring.contract import check_chunk_length, known_tokens
+from windrow.scoring.forks import most_slots
 from windrow.sharding import DeviceMemory, RowSharding, check_alive, place, put_params, telling_of_memory
 from windrow.tokens import Segments, Tokenizer
+
+MORE_PROGRAMS = 3
+"""How many more programs are compiled if prompts share prefixes."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +125,13 @@ class Generator:
         """A summary of the runs so far.
 
         Returns:
-            ``requests``, ``prompt_tokens``, ``generated_tokens``, ``programs`` (one
-            compilation each), ``slots`` of the last run, ``slot_use`` (the fraction of
-            decoded slot tokens that became part of a text), and how many requests ended
-            for each reason: ``stop``, ``end``, ``length``.
+            ``requests``, ``prompt_tokens``, ``read_tokens`` (those that the devices read,
+            padding included), ``generated_tokens``, ``programs`` (one compilation each),
+            ``slots`` of the last run, ``slot_use`` (the fraction of decoded slot tokens that
+            became part of a text), and how many requests ended for each reason: ``stop``,
+            ``end``, ``length``.
         """
-        names = ("requests", "prompt_tokens", "generated_tokens", "stop", "end", "length")
+        names = ("requests", "prompt_tokens", "read_tokens", "generated_tokens", "stop", "end", "length")
         use = self._totals["generated_tokens"] / max(1, self._totals["slot_tokens"])
         counts = {name: self._totals[name] for name in names}
         return {**counts, "programs": len(self._programs), "slots": self._slots, "slot_use": use}
@@ -160,8 +167,13 @@ class Generator:
         lengths = np.diff(prompts.offsets).astype(np.int32)
         longest = int((lengths + [one.max_new_tokens for one in settings]).max())
         groups, policy = self.sharding.groups, self.policy
-        ends = self.defaults.end_tokens
-        batcher = Batcher(self._functions, policy, groups, ends, self.chunk_length, rules.shapes)
+        ends, prefixes = self.defaults.end_tokens, self._shared_prefixes(prompts, rules)
+        batcher = Batcher(self._functions, policy, groups, ends, self.chunk_length, rules.shapes, prefixes)
+        if prefixes is not None:
+            with jax.set_mesh(self.sharding.mesh):
+                memory = self.memory if policy.sizes_itself else None
+                most = most_slots(self._functions, self.params, longest, memory)
+            batcher = replace(batcher, most_prefixes=most)
         if policy.sizes_itself:
             made, self.choice = fit_slots(
                 self.memory,
@@ -174,6 +186,19 @@ class Generator:
         if isinstance(policy.tokens_per_batch, int):
             slots = policy.tokens_per_batch // longest // groups * groups
         return batcher.batching(lengths, settings, -(-max(1, min(slots, len(prompts))) // groups) * groups)
+
+    def _shared_prefixes(self, prompts: Segments, rules: RunRules) -> Prefixes | None:
+        """The prefixes to read once, if that is allowed and saves more than it takes to compile.
+
+        Rules look at all tokens of a prompt, so they exclude it.
+        """
+        if self.model.step is None or self.policy.share not in ("auto", "forks") or rules.table is not None:
+            return None
+        prefixes = Prefixes.of(prompts)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        price = shape_price(parameters, self.memory.platform)
+        least = 1 if self.policy.share == "forks" else MORE_PROGRAMS * price
+        return prefixes if prefixes.saved >= least else None
 
     def _need(self, programs: Sequence[Program]) -> int:
         """The largest memory need of these programs, the same on every host; compiles them to find out."""
@@ -202,11 +227,10 @@ class _Run:
         self.prompts, self.settings, self.rules = prompts, settings, rules
         self.limits = [one.max_new_tokens for one in settings]
         self.lengths: list[int] = np.diff(prompts.offsets).tolist()
+        self.waves = deque(enumerate(batching.waves()))
+        self.store: Any = None
         self.schedule = Schedule(
-            self.sharding.groups,
-            batching.begin.slots,
-            batching.inserts[0].rows,
-            deque(batching.order.tolist()),
+            self.sharding.groups, batching.begin.slots, batching.inserts[0].rows, deque()
         )
         self.texts = [
             Growing(one, generator._stops.read(one.stops), ends)
@@ -222,10 +246,15 @@ class _Run:
     def loop(self) -> None:
         """Runs until every text has ended."""
         slots = self._call(self.batching.begin)
+        if self.batching.keep is not None:
+            self.store = self._call(self.batching.keep)
+        self._next_wave()
         pending: deque[tuple[jax.Array, list[int]]] = deque()
         while self.schedule.waiting or self.schedule.busy:
             while entries := self.schedule.enter(self.limits):
-                slots = self._insert(slots, entries)
+                for inserted in self._by_length(entries):
+                    slots = self._insert(slots, inserted)
+                self._next_wave()
             slots = self._shrink(slots)
             slots, emitted = self._decode(slots)
             pending.append((emitted, self.schedule.ask(STEPS)))
@@ -233,6 +262,31 @@ class _Run:
                 self._look(*pending.popleft())
         while pending:
             self._look(*pending.popleft())
+
+    def _next_wave(self) -> None:
+        """Once all requests of a wave have entered: reads the next one's prefixes; its requests wait."""
+        while self.waves and not self.schedule.waiting:
+            wave, requests = self.waves.popleft()
+            if self.batching.prefixes is not None and self.batching.keep is not None:
+                for batch in self.batching.prefixes.batches[wave]:
+                    arrays = self.batching.prefixes.arrays(batch)
+                    read = Read(self.batching.keep, *arrays[0].shape)
+                    self.generator._totals["read_tokens"] += arrays[0].size
+                    self.store = self._call(read, self.store, *map(self._by_rows, arrays))
+            self.schedule.waiting.extend(requests.tolist())
+
+    def _by_length(self, entries: list[Entry]) -> list[list[Entry]]:
+        """Entries that one program reads; a row that continues a prefix has no room for a longer one."""
+        if self.store is None:
+            return [entries]
+        which = self.batching.inserted[[entry.request for entry in entries]]
+        return [
+            [entry for entry, insert in zip(entries, which.tolist(), strict=True) if insert == each]
+            for each in np.unique(which).tolist()
+        ]
+
+    def _by_rows(self, array: NDArray[Any]) -> jax.Array:
+        return place(array.shape, self.sharding.by_rows, partial(_part, array))
 
     def _everywhere(self, table: RuleTable) -> RuleTable:
         put = partial(place, sharding=self.sharding.replicated)
@@ -248,16 +302,13 @@ class _Run:
             return compiled(*arrays)
 
     def _insert(self, slots: Any, entries: list[Entry]) -> Any:
-        longest = max(self.lengths[entry.request] for entry in entries)
-        insert = next(each for each in self.batching.inserts if each.length >= longest)
+        insert = self.batching.inserts[max(self.batching.inserted[entry.request] for entry in entries)]
         with self.clock.phase("host"):
-            arrays = [
-                place(array.shape, self.sharding.by_rows, partial(_part, array))
-                for array in self._arrays(insert, entries)
-            ]
+            arrays = [self._by_rows(array) for array in self._arrays(insert, entries)]
         self.stopped.difference_update(entry.slot for entry in entries)
+        self.generator._totals["read_tokens"] += insert.rows * insert.length
         # Its output is donated to the next program, so it is watched together with the tokens made there.
-        return self._call(insert, slots, *arrays)
+        return self._call(insert, slots, *arrays, *([] if self.store is None else [self.store]))
 
     def _arrays(self, insert: Insert, entries: list[Entry]) -> tuple[NDArray[Any], ...]:
         held = self.schedule.slots // self.schedule.groups
@@ -265,12 +316,16 @@ class _Run:
         whole = np.zeros((insert.rows, len(WHOLE)), np.int32)
         whole[:, :2] = 1, held
         fractions = np.zeros((insert.rows, 2), np.float32)
+        prefixes, depths = self.batching.prefixes, self.batching.depths
         for entry in entries:
             start, stop = self.prompts.offsets[entry.request : entry.request + 2]
+            start += depths[entry.request]
+            from_slot = 0 if prefixes is None else prefixes.from_slot[entry.request]
             settings = self.settings[entry.request]
             tokens[entry.row, : stop - start] = self.prompts.tokens[start:stop]
             numbers = (stop - start, entry.slot % held, settings.max_new_tokens, settings.top_k)
-            whole[entry.row] = *numbers, self.rules.kinds[entry.request], *self.keys[entry.request]
+            kind, key = self.rules.kinds[entry.request], self.keys[entry.request]
+            whole[entry.row] = *numbers, kind, *key, depths[entry.request], from_slot
             fractions[entry.row] = settings.temperature, settings.top_p
         return tokens, whole, fractions
 

@@ -30,10 +30,12 @@ from windrow.generation.logits import Ruled, RuleTable, apply_rules
 from windrow.generation.sampling import Choice, choose_tokens
 from windrow.model import LanguageModel, run_forward
 from windrow.scoring.chunks import through_chunks
+from windrow.scoring.forks.program import stored_states
 from windrow.scoring.program import row_layout
 
-WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key")
-"""The columns of an inserted row's integers."""
+WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key", "depth", "from_slot")
+"""The columns of an inserted row's integers. The last two are the number of tokens that were read before, as
+a shared prefix, and the slot of the store that has their state."""
 
 
 class Slots(NamedTuple):
@@ -99,16 +101,22 @@ class Stepping:
 
     def read(self, params: Any, tokens: jax.Array, lengths: jax.Array) -> Any:
         """The state before each prompt's last token; decoding begins with that token."""
+        return self.resume(params, self.empty(params, len(tokens)), tokens, lengths, jnp.zeros_like(lengths))
+
+    def resume(
+        self, params: Any, state: Any, tokens: jax.Array, lengths: jax.Array, depths: jax.Array
+    ) -> Any:
+        """The same for prompts of which ``depths`` tokens, ``int32[rows]``, are in the state already."""
         step = self.model.step
         assert step is not None
-        rows, length = tokens.shape
-        batch = (tokens, *row_layout(lengths - 1, length))
+        positions, segment_ids = row_layout(lengths - 1, tokens.shape[1])
+        batch = (tokens, positions + depths[:, None], segment_ids)
 
         def read(state: Any, *chunk: jax.Array) -> tuple[Any, None]:
             return step(params, state, *chunk)[0], None
 
-        room = self.model.room(self.capacity or length)
-        return through_chunks(read, self.empty(params, rows), batch, room, self.chunk_length)[0]
+        room = self.model.room(self.capacity or tokens.shape[1])
+        return through_chunks(read, state, batch, room, self.chunk_length)[0]
 
     def advance(
         self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
@@ -171,6 +179,7 @@ def insert_rows(
     tokens: jax.Array,
     whole: jax.Array,
     fractions: jax.Array,
+    store: Any = None,
 ) -> Slots:
     """Reads prompts and puts each row into its slot.
 
@@ -179,17 +188,18 @@ def insert_rows(
         groups: The number of groups that slots and rows are split into.
         params: The model's parameters.
         slots: The current slots.
-        tokens: ``int32[rows, length]``, the prompts.
-        whole: ``int32[rows, 7]``, see ``WHOLE``; slots are numbered within the row's
+        tokens: ``int32[rows, length]``, the prompts, without the prefixes that the store has.
+        whole: ``int32[rows, 9]``, see ``WHOLE``; slots are numbered within the row's
             group, and filler rows have one beyond the last, so they enter no slot.
         fractions: ``float32[rows, 2]``, temperature and ``top_p``.
+        store: The states of shared prefixes, if there are any; see :mod:`windrow.scoring.forks.program`.
     """
-    lengths = whole[:, 0]
+    lengths, depths = whole[:, 0], whole[:, 7]
     last = jnp.take_along_axis(tokens, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
     entering = Slots(
-        memory=memory.read(params, tokens, lengths),
+        memory=_read(memory, groups, params, tokens, whole, store),
         token=last,
-        position=lengths - 1,
+        position=depths + lengths - 1,
         made=jnp.zeros_like(lengths),
         left=whole[:, 2],
         key=jax.lax.bitcast_convert_type(whole[:, 5:7], jnp.uint32),
@@ -206,6 +216,15 @@ def insert_rows(
 
     placed: Slots = jax.tree.map(put, slots, entering)
     return placed
+
+
+def _read(memory: Memory, groups: int, params: Any, tokens: jax.Array, whole: jax.Array, store: Any) -> Any:
+    """The memory of rows after their prompts."""
+    if store is None:
+        return memory.read(params, tokens, whole[:, 0])
+    assert isinstance(memory, Stepping)
+    state = stored_states(store, whole[:, 8], groups)
+    return memory.resume(params, state, tokens, whole[:, 0], whole[:, 7])
 
 
 def move_rows(groups: int, params: Any, slots: Slots, which: jax.Array) -> Slots:  # noqa: ARG001

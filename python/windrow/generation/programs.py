@@ -14,6 +14,7 @@ from windrow.generation.program import (
     WHOLE,
     Memory,
     Slots,
+    Stepping,
     decode_tokens,
     empty_slots,
     insert_rows,
@@ -21,6 +22,7 @@ from windrow.generation.program import (
 )
 from windrow.generation.sampling import Choice
 from windrow.scoring import Compiler
+from windrow.scoring.forks.program import LAYOUT, empty_store, run_stems
 from windrow.sharding import DeviceMemory, RowSharding
 
 
@@ -37,12 +39,39 @@ class Begin:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Creates a store for the states of ``slots`` shared prefixes in each group."""
+
+    memory: Stepping
+    slots: int
+
+    def __str__(self) -> str:
+        return f"creating room for {self.slots} shared prefixes"
+
+
+@dataclass(frozen=True)
+class Read:
+    """Reads ``rows`` shared prefixes, or parts of them, of a padded length into the store."""
+
+    keep: Keep
+    rows: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"reading {self.rows} shared prefixes of {self.length} tokens"
+
+
+@dataclass(frozen=True)
 class Insert:
-    """Reads ``rows`` prompts of a padded length and puts them into slots."""
+    """Reads ``rows`` prompts of a padded length and puts them into slots.
+
+    With ``keep``, they may begin with a shared prefix.
+    """
 
     begin: Begin
     rows: int
     length: int
+    keep: Keep | None = None
 
     def __str__(self) -> str:
         return f"reading {self.rows} prompts of {self.length} tokens into {self.begin.slots} slots"
@@ -77,7 +106,7 @@ class Decode:
         return f"generating {self.steps} tokens in each of {self.begin.slots} slots"
 
 
-Program = Begin | Insert | Move | Decode
+Program = Begin | Keep | Read | Insert | Move | Decode
 
 
 class Programs:
@@ -135,17 +164,26 @@ class Programs:
 
     def _arrays(self, program: Program) -> tuple[Any, ...]:
         """A program's arguments besides the parameters."""
-        slots = self._slots(program.begin if not isinstance(program, Begin) else program)
         match program:
             case Begin():
+                self._slots(program)  # checks the state
                 return ()
+            case Keep():
+                return ()
+            case Read():
+                shape = program.rows, program.length
+                layout = self._struct((program.rows, len(LAYOUT)), jnp.int32)
+                return self._store(program.keep), self._struct(shape, jnp.int32), layout
+        slots = self._slots(program.begin)
+        match program:
             case Insert():
-                return (
+                arrays = (
                     slots,
                     self._struct((program.rows, program.length), jnp.int32),
                     self._struct((program.rows, len(WHOLE)), jnp.int32),
                     self._struct((program.rows, 2), jnp.float32),
                 )
+                return arrays if program.keep is None else (*arrays, self._store(program.keep))
             case Move():
                 return slots, self._struct((program.fewer.slots,), jnp.int32)
             case Decode():
@@ -163,6 +201,13 @@ class Programs:
         match program:
             case Begin():
                 function = partial(empty_slots, program.memory, program.slots, program.history)
+            case Keep():
+                memory = program.memory
+                function = partial(empty_store, memory.model, groups, program.slots, memory.capacity)
+            case Read():
+                memory = program.keep.memory
+                function = partial(run_stems, memory.model, groups, memory.chunk_length)
+                options["donate_argnums"] = 1
             case Insert():
                 function = partial(insert_rows, program.begin.memory, groups)
                 options["donate_argnums"] = 1
@@ -174,6 +219,14 @@ class Programs:
                 )
                 options = {"out_shardings": (by_rows, self._sharding.replicated), "donate_argnums": 1}
         return jax.jit(function, keep_unused=True, **options)
+
+    def _store(self, keep: Keep) -> Any:
+        """The shapes and shardings of a store."""
+        memory, groups = keep.memory, self._sharding.groups
+        with jax.set_mesh(self._sharding.mesh):
+            empty = partial(empty_store, memory.model, groups, keep.slots, memory.capacity)
+            shapes = jax.eval_shape(empty, self._params)
+        return jax.tree.map(lambda leaf: self._struct(leaf.shape, leaf.dtype), shapes)
 
     def _slots_of(self, begin: Begin) -> Slots:
         with jax.set_mesh(self._sharding.mesh):

@@ -137,6 +137,8 @@ type StemArrays<'py> = (Vector<'py, i32>, Vector<'py, i64>, Vector<'py, i64>, Ve
 ///     limits: The most first tokens of each segment that may be in a stem, ``int32[n]``,
 ///         each from 0 to its length. Equal segments share the smallest of their limits.
 ///     least: How many tokens a stem must save, at least 1.
+///     apart: Whether equal segments count as branches of their own, so that what they
+///         have in common may be a stem; otherwise they count once.
 ///
 /// Returns:
 ///     ``depth``, ``int32[s]``: how many tokens each stem has. ``parent``, ``int64[s]``:
@@ -159,6 +161,7 @@ type StemArrays<'py> = (Vector<'py, i32>, Vector<'py, i64>, Vector<'py, i64>, Ve
 /// >>> stem
 /// array([ 0, -1,  0,  0])
 #[pyfunction]
+#[pyo3(signature = (lengths, order, shared, limits, least, apart = false))]
 pub fn prefix_stems<'py>(
     py: Python<'py>,
     lengths: &Bound<'py, PyAny>,
@@ -166,6 +169,7 @@ pub fn prefix_stems<'py>(
     shared: &Bound<'py, PyAny>,
     limits: &Bound<'py, PyAny>,
     least: &Bound<'py, PyAny>,
+    apart: bool,
 ) -> PyResult<StemArrays<'py>> {
     let lengths = admit::<i32>("lengths", lengths)?;
     let order = admit::<i64>("order", order)?;
@@ -175,7 +179,7 @@ pub fn prefix_stems<'py>(
     let (shared, limits) = (elements(&shared), elements(&limits));
     let least = integer("least", least)?;
     let stems = py
-        .detach(|| windrow_core::prefix::prefix_stems(lengths, order, shared, limits, least))
+        .detach(|| windrow_core::prefix::prefix_stems(lengths, order, shared, limits, least, apart))
         .map_err(raise)?;
     Ok((
         PyArray1::from_vec(py, stems.depth),

@@ -70,8 +70,8 @@ class Forking:
         """The same, given the stems and the stem of each segment."""
         while True:
             branches = branch(segments, stems, stem)
-            of_stems = _shapes(policy, stems.depth - stems.begins, groups, STEM_SHAPES, shape_price)
-            of_branches = _shapes(policy, branches.length, groups, policy.max_shapes, shape_price)
+            of_stems = shapes_of(policy, stems.depth - stems.begins, groups, STEM_SHAPES, shape_price)
+            of_branches = shapes_of(policy, branches.length, groups, policy.max_shapes, shape_price)
             too_long = stems.begins + of_stems.padded(stems.depth - stems.begins) > self._longest
             beyond = branches.depth + of_branches.padded(branches.length) > self._longest
             beyond &= branches.stem >= 0
@@ -122,7 +122,7 @@ class Shapes:
         return replace(self, rows=np.maximum(1, np.minimum(self.rows, -(-each // batches))))
 
 
-def _shapes(
+def shapes_of(
     policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, most: int | None, shape_price: int
 ) -> Shapes:
     """The best shapes for rows of these lengths."""
@@ -168,10 +168,7 @@ class ForkPlan:
         self._segments, self._waves = segments, waves
         batches: list[Batch] = []
         for wave in range(waves.count):
-            for nodes in waves.levels(wave, stems):
-                which = waves.node_stem[nodes]
-                sizes = Sizes(nodes, stems.depth[which] - stems.begins[which], stems.begins[which])
-                batches += _batches(sizes, waves.node_group[nodes], of_stems, longest, groups, is_stem=True)
+            batches += stem_batches(stems, waves, wave, of_stems, longest, groups)
             here = np.flatnonzero(waves.branch_wave == wave)
             sizes = Sizes(here, branches.length[here], branches.depth[here])
             batches += _batches(sizes, waves.branch_group[here], of_branches, longest, groups, is_stem=False)
@@ -309,6 +306,17 @@ class Batch:
         """The pieces, and their rows."""
         places = np.flatnonzero(self.pieces >= 0)
         return self.pieces[places], places
+
+
+def stem_batches(
+    stems: Stems, waves: Waves, wave: int, shapes: Shapes, longest: int, groups: int
+) -> Iterator[Batch]:
+    """The batches of a wave's stems, level by level."""
+    begins = stems.begins
+    for nodes in waves.levels(wave, stems):
+        which = waves.node_stem[nodes]
+        sizes = Sizes(nodes, stems.depth[which] - begins[which], begins[which])
+        yield from _batches(sizes, waves.node_group[nodes], shapes, longest, groups, is_stem=True)
 
 
 @dataclass(frozen=True)

@@ -95,13 +95,18 @@ def _through(
     columns = jax.lax.broadcasted_iota(jnp.int32, (rows, length), 1)
     positions = columns + layout[:, 1:2]
     segment_ids = (columns < layout[:, :1]).astype(jnp.int32)
-    where = layout[:, 2].reshape(groups, -1)
+    state = stored_states(store, layout[:, 2], groups)
+    return through_chunks(run, state, (tokens, positions, segment_ids), model.room(length), chunk_length)
+
+
+def stored_states(store: Any, slots: jax.Array, groups: int) -> Any:
+    """The stored states of some rows, whose ``slots``, ``int32[rows]``, are numbered within their groups."""
+    where = slots.reshape(groups, -1)
 
     def take(held: jax.Array) -> jax.Array:
-        return jax.vmap(_take)(_grouped(held, groups), where).reshape(rows, *held.shape[1:])
+        return jax.vmap(_take)(_grouped(held, groups), where).reshape(len(slots), *held.shape[1:])
 
-    state = jax.tree.map(take, store)
-    return through_chunks(run, state, (tokens, positions, segment_ids), model.room(length), chunk_length)
+    return jax.tree.map(take, store)
 
 
 def _grouped(array: jax.Array, groups: int) -> jax.Array:

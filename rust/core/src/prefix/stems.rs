@@ -55,13 +55,15 @@ struct Cut {
 /// that begin with them.
 ///
 /// `order` and `shared` are what `prefix_order` gives. Equal segments count once, and have the same
-/// stem: the smallest of their limits is the limit of each.
+/// stem: the smallest of their limits is the limit of each. If they are `apart`, each counts, so what
+/// they have in common may be a stem.
 pub fn prefix_stems(
     lengths: &[i32],
     order: &[i64],
     shared: &[i32],
     limits: &[i32],
     least: i64,
+    apart: bool,
 ) -> Result<Stems> {
     if least < 1 {
         return Err(Error::Value { argument: "least", value: least, expected: "at least 1" });
@@ -94,7 +96,7 @@ pub fn prefix_stems(
     for branch in &sorted {
         let limit = limits[branch.segment as usize];
         match runs.last_mut() {
-            Some(run) if branch.shared == branch.length && branch.length == before => {
+            Some(run) if !apart && branch.shared == branch.length && branch.length == before => {
                 run.limit = run.limit.min(limit);
             }
             _ => runs.push(Run { segment: branch.segment, shared: branch.shared, limit }),

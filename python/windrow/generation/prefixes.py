@@ -1,0 +1,135 @@
+"""Prefixes that prompts share: read once, and copied to every row whose prompt begins with them.
+
+Prompts are read in waves, as in :mod:`windrow.scoring.forks`: first the shared prefixes of a wave, level by
+level, into a store on the devices, then the rest of each prompt, from the state of its longest shared prefix.
+A prompt enters whatever slot is free, so every group of slots has all prefixes of the wave. Equal prompts
+share everything but their last token, with which decoding begins.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.planning import prefix_stems
+from windrow.policy import SHAPE_PRICE, BatchPolicy
+from windrow.scoring.forks.pieces import LEAST_SAVED, Branches, Stems
+from windrow.scoring.forks.plan import NO_LIMIT, STEM_SHAPES, Batch, Shapes, shapes_of, stem_batches
+from windrow.scoring.forks.program import LAYOUT
+from windrow.scoring.forks.waves import Waves, waves_of
+from windrow.tokens import Segments
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """The prefixes that are worth reading once, and the longest one that each prompt begins with.
+
+    Attributes:
+        prompts: The prompts.
+        stems: The prefixes.
+        stem: ``int64[n]``, the prefix of each prompt; -1 if there is none.
+    """
+
+    prompts: Segments
+    stems: Stems
+    stem: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, prompts: Segments) -> "Prefixes":
+        """Those of some prompts, without the prompts' last tokens."""
+        lengths, (order, shared) = prompts.input_lengths, prompts.input_order
+        depth, parent, segment, stem = prefix_stems(
+            lengths, order, shared, lengths.copy(), LEAST_SAVED, apart=True
+        )
+        return cls(prompts, Stems(depth, parent, segment), stem)
+
+    @cached_property
+    def depths(self) -> NDArray[np.int32]:
+        """``int32[n]``: how many tokens of each prompt are in its prefix."""
+        return np.append(self.stems.depth, np.int32(0))[self.stem]
+
+    @property
+    def saved(self) -> int:
+        """How many tokens need not be read."""
+        return int(self.depths.sum()) - int((self.stems.depth - self.stems.begins).sum())
+
+    def shapes(self, policy: BatchPolicy) -> Shapes:
+        """The shapes of batches of prefixes, for one group."""
+        return shapes_of(policy, self.stems.depth - self.stems.begins, 1, STEM_SHAPES, SHAPE_PRICE)
+
+    def within(self, policy: BatchPolicy, padded: NDArray[np.int32], room: int | None) -> "Prefixes":
+        """Without those that, padded or followed by a padded rest, would not fit into ``room`` tokens.
+
+        Args:
+            policy: Decides how batches of prefixes are padded.
+            padded: The padded lengths of prompts' rests, ``int32[k]``, ascending.
+            room: The number of tokens that a state has room for; ``None`` for no limit.
+        """
+        limit = NO_LIMIT if room is None else room
+        rest = np.diff(self.prompts.offsets) - self.depths
+        beyond = (self.depths + padded[np.searchsorted(padded, rest)] > limit) & (self.stem >= 0)
+        begins = self.stems.begins
+        too_long = begins + self.shapes(policy).padded(self.stems.depth - begins) > limit
+        if not beyond.any() and not too_long.any():
+            return self
+        return Prefixes(self.prompts, *self.stems.without(too_long, np.where(beyond, -1, self.stem)))
+
+
+class PrefixPlan:
+    """The batches that read prefixes, wave by wave.
+
+    Args:
+        prefixes: The prefixes.
+        policy: Decides how batches of prefixes are padded.
+        groups: The number of groups that slots are split into.
+        most_slots: The most states in a group's store.
+        room: The number of tokens that a state has room for, if that is limited.
+
+    Attributes:
+        slots: The number of states in a group's store.
+        wave: ``int64[n]``, the wave in which each prompt enters.
+        from_slot: ``int32[n]``, the slot of the store that it starts from.
+        batches: The batches of each wave.
+    """
+
+    def __init__(
+        self, prefixes: Prefixes, policy: BatchPolicy, groups: int, most_slots: int, room: int | None
+    ) -> None:
+        self._prefixes, self._groups = prefixes, groups
+        stems, stem = prefixes.stems, prefixes.stem
+        none = np.zeros(len(stem), np.int32)
+        each = np.arange(len(stem))
+        waves = waves_of(stems, Branches(each, stem, prefixes.depths, none, none, each), 1, most_slots)
+        self._waves: Waves = waves
+        self.slots, self.wave = waves.slots, waves.branch_wave
+        self.from_slot = waves.from_slot(waves.branch_node)
+        lengths = (stems.depth - stems.begins)[waves.node_stem]
+        shapes = prefixes.shapes(policy).spread(lengths, waves.count)
+        limit = NO_LIMIT if room is None else room
+        self.batches: list[list[Batch]] = [
+            list(stem_batches(stems, waves, wave, shapes, limit, 1)) for wave in range(waves.count)
+        ]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """The distinct shapes, ``(rows, length)``, with the rows of all groups."""
+        found = {(batch.shape[0] * self._groups, batch.shape[1]) for wave in self.batches for batch in wave}
+        return sorted(found, key=lambda shape: -shape[1])
+
+    def arrays(self, batch: Batch) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Tokens, ``int32[rows, length]``, and layout, ``int32[rows, 4]``; see :data:`LAYOUT`."""
+        stems, waves, prompts = self._prefixes.stems, self._waves, self._prefixes.prompts
+        nodes, places = batch.filled()
+        rows, length = batch.shape
+        tokens = np.zeros((rows, length), np.int32)
+        layout = np.zeros((rows, len(LAYOUT)), np.int32)
+        layout[:, 2:] = self.slots, self.slots + 1
+        from_slots = waves.from_slot(waves.node_parent[nodes])
+        for node, place, from_slot in zip(nodes.tolist(), places.tolist(), from_slots.tolist(), strict=True):
+            stem = int(waves.node_stem[node])
+            begin, depth = int(stems.begins[stem]), int(stems.depth[stem])
+            first = int(prompts.offsets[stems.segment[stem]])
+            tokens[place, : depth - begin] = prompts.tokens[first + begin : first + depth]
+            layout[place] = depth - begin, begin, from_slot, waves.node_slot[node]
+        return np.tile(tokens, (self._groups, 1)), np.tile(layout, (self._groups, 1))
