@@ -85,20 +85,29 @@ def sharding(options):
 
 def score(options):
     """Scores segments of one or several lengths, the last few tokens of each or all."""
-    longest, scored = options["length"], options.get("scored", 4)
+    longest, scored, shared = options["length"], options.get("scored", 4), options.get("shared", 0)
     rng = np.random.default_rng(1)
     lengths = [longest + 1] * options.get("count", 300)
     if options.get("mixed"):
         lengths += rng.integers(longest // 8, longest, len(lengths)).tolist()
     starts = [max(1, length - scored) if scored else 1 for length in lengths]
     segments = as_segments(lengths, starts, options["vocab"])
+    for first in range(0, len(lengths), SIBLINGS):  # begin alike
+        begin, *others = segments.offsets[first : min(first + SIBLINGS, len(lengths))].tolist()
+        for other in others:
+            segments.tokens[other : other + shared] = segments.tokens[begin : begin + shared]
     scorer = Scorer(make_model(options), sharding(options), Clock())
     few = as_segments([3], [1], options["vocab"])
     scorer.run(scorer.plan(BatchPolicy(), few), few)  # threads are started, code is loaded
-    policy = BatchPolicy(tokens_per_batch="auto", memory_budget=options["budget"], share=False)
+    share = "forks" if shared else False
+    policy = BatchPolicy(tokens_per_batch="auto", memory_budget=options["budget"], share=share)
     plan = scorer.plan(policy, segments)
     taken = growth(lambda: scorer.run(plan, segments))
     return scorer.choice | {"taken": taken, "shapes": plan.shapes.tolist()}
+
+
+SIBLINGS = 5
+"""How many segments begin alike, if any do."""
 
 
 class Digits:
@@ -117,10 +126,14 @@ def generate(options):
     lengths = rng.integers(longest // 2, longest + 1, count)
     lengths[0] = longest
     prompts = as_segments(lengths, np.ones(count), options["vocab"])
+    shared = options.get("shared", 0)
+    for offset in prompts.offsets[:-1]:
+        prompts.tokens[offset : offset + shared] = prompts.tokens[:shared]
     settings = [Settings(options["new"])] * count
     generator = Generator(
         make_model(options), Digits(), sharding(options), Clock(), GenerationDefaults(),
-        policy=BatchPolicy(tokens_per_batch="auto", memory_budget=options["budget"], max_shapes=2),
+        policy=BatchPolicy(tokens_per_batch="auto", memory_budget=options["budget"], max_shapes=2,
+                           share="forks" if shared else False),
     )  # fmt: skip
     few = as_segments([3], [1], options["vocab"])
     generator.run(few, [Settings(2)], lambda *_: None)

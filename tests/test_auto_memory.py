@@ -35,6 +35,13 @@ WITHIN = [
     ("score", {"model": "llama", "vocab": 50000, "width": 128, "length": 128, "mixed": True}, "150MiB"),
     ("score", {"model": "llama", "vocab": 1000, "width": 128, "length": 1024, "devices": 4}, "300MiB"),
     ("generate", {"model": "mamba", "vocab": 1000, "width": 512, "length": 128, "new": 32}, "120MiB"),
+    ("score", {"model": "mamba", "vocab": 1000, "width": 512, "length": 256, "shared": 220}, "160MiB"),
+    ("score", {"model": "llama", "vocab": 1000, "width": 256, "length": 512, "shared": 400}, "200MiB"),
+    (
+        "generate",
+        {"model": "llama", "vocab": 1000, "width": 256, "length": 300, "shared": 140, "new": 16},
+        "160MiB",
+    ),
 ]
 
 

@@ -146,11 +146,15 @@ def test_what_cannot_be():
     plain = LanguageModel(jnp.zeros((256, 256)), lambda params, tokens, *_: params[tokens])
     with pytest.raises(ValueError, match="share='trees' needs a model whose apply has a parameter 'reach'"):
         scored(plain, "trees")
-    with pytest.raises(ValueError, match="share must be 'auto', 'trees', 'forks', 'equal' or False, not 'all'"):
+    with pytest.raises(
+        ValueError, match="share must be 'auto', 'trees', 'forks', 'equal' or False, not 'all'"
+    ):
         BatchPolicy(share="all")
     with pytest.raises(ValueError, match="share='trees' already packs rows; leave out pack"):
         BatchPolicy(share="trees", pack=True)
-    with pytest.raises(ValueError, match="share must be 'auto', 'trees', 'forks', 'equal' or False, not 'tree'"):
+    with pytest.raises(
+        ValueError, match="share must be 'auto', 'trees', 'forks', 'equal' or False, not 'tree'"
+    ):
         JaxLM(HONEST, Bytes(), share="tree", prefix_token_id=0)
 
 

@@ -1,7 +1,7 @@
 """Decides which programs a run needs, and in which order its requests enter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +134,7 @@ class Batcher:
         prefixes, rest, rows, padded = self._padded(lengths, slots, room)
         begin, keep, plan = Begin(memory, slots, history), None, None
         if prefixes is not None:
-            plan = PrefixPlan(prefixes, self.policy, self.groups, self.most_prefixes, room)
+            plan = PrefixPlan(prefixes, self._reading(rows), self.groups, self.most_prefixes, room)
             keep = Keep(memory, plan.slots)
         inserts = tuple(Insert(begin, rows, int(length), keep) for length in padded)
         fewer = Begin(memory, slots // FEWER // self.groups * self.groups, history)
@@ -162,9 +162,13 @@ class Batcher:
                 padding_multiple=self.policy.padding_multiple,
             )
             padded = np.sort(plan.shapes[:, 1])
-            if prefixes is None or prefixes is (fewer := prefixes.within(self.policy, padded, room)):
+            if prefixes is None or prefixes is (fewer := prefixes.within(self._reading(rows), padded, room)):
                 return prefixes, rest, rows, padded
             prefixes = fewer
+
+    def _reading(self, rows: int) -> BatchPolicy:
+        """How batches of shared prefixes are planned: no larger than those of prompts."""
+        return replace(self.policy, batch_size=rows, tokens_per_batch=None, memory_budget=None)
 
     def _decode(self, begin: Begin, memory: Memory, choice: Choice) -> Decode:
         return Decode(begin, memory, STEPS, choice, () if self.rules else self.end_tokens, self.rules)

@@ -172,7 +172,7 @@ class Generator:
         if prefixes is not None:
             with jax.set_mesh(self.sharding.mesh):
                 memory = self.memory if policy.sizes_itself else None
-                most = most_slots(self._functions, self.params, longest, memory)
+                most = most_slots(self._functions, self.params, self.sharding, longest, memory)
             batcher = replace(batcher, most_prefixes=most)
         if policy.sizes_itself:
             made, self.choice = fit_slots(

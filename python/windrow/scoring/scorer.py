@@ -151,7 +151,7 @@ class Scorer:
         if len(layouts) == 1:
             plan = self._planned(policy, segments, layouts, memory)
             if not self._is_sound(plan, segments):
-                setting = "pack=True" if plan.packed else f"share={policy.share!r}"
+                setting = "pack=True" if layouts == ["packed"] else f"share={policy.share!r}"
                 raise ValueError(f"{setting} does not work with this model: {self._trials[layout_of(plan)]}")
             return plan
         if "packed" in layouts and not self._tells_segments_apart:
@@ -198,7 +198,7 @@ class Scorer:
         if "forks" not in layouts or not len(segments):
             return None
         with jax.set_mesh(self.sharding.mesh):
-            slots = most_slots(self.functions, self.params, policy.longest(segments), memory)
+            slots = most_slots(self.functions, self.params, self.sharding, policy.longest(segments), memory)
         least = {"least_by_level": 1} if policy.share == "forks" else {}
         return Forking(self.model.max_length, slots, **least)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from windrow.model import LanguageModel
-from windrow.sharding import DeviceMemory
+from windrow.sharding import DeviceMemory, RowSharding
 
 STORE_BYTES = 1 << 28
 """The most bytes of each group's store if batches are not sized to memory."""
@@ -17,20 +17,25 @@ STORE_SHARE = 4
 """If they are, the store may take this part of the memory: 1 / 4."""
 
 
-def most_slots(model: LanguageModel, params: Any, length: int, memory: DeviceMemory | None = None) -> int:
+def most_slots(
+    model: LanguageModel, params: Any, sharding: RowSharding, length: int, memory: DeviceMemory | None = None
+) -> int:
     """How many states of rows of ``length`` tokens a group's store may hold.
 
     Args:
         model: The model's functions.
         params: Its parameters, or their shapes.
+        sharding: How rows are split.
         length: The length of the longest row.
         memory: The memory that batches are sized to, if they are.
     """
-    state = jax.eval_shape(lambda params: model.state_for(params, 1, length), params)
-    each = sum(int(prod(leaf.shape)) * int(np.dtype(leaf.dtype).itemsize) for leaf in jax.tree.leaves(state))
+    groups = sharding.groups
+    state = jax.eval_shape(lambda params: model.state_for(params, groups, length), params)
+    leaves = jax.tree.leaves(state)
+    each = sum(int(prod(leaf.shape)) * int(np.dtype(leaf.dtype).itemsize) for leaf in leaves) // groups
     if memory is None:
         return max(1, STORE_BYTES // max(1, each))
-    held = memory.sharding.groups if memory.platform == "cpu" else 1
+    held = groups if memory.platform == "cpu" else 1
     return max(1, memory.room // STORE_SHARE // max(1, each * held))
 
 
