@@ -96,7 +96,7 @@ def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
     status, said = command.interrupt()
     assert status == 130
     assert (
-        said == "windrow: interrupted; no results were kept. Use --use_cache FILE to keep them "
+        said == "windrow: interrupted; no results were kept. Use --resume FOLDER to keep them "
         "and resume with the same command"
     )
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from windrow.corpus import score_stream as score_stream
     from windrow.datasets import evaluation_dataset as evaluation_dataset
     from windrow.datasets import evaluation_stream as evaluation_stream
     from windrow.generation import generate as generate
@@ -32,6 +33,7 @@ _MODULES = {
     "evaluation_stream": "windrow.datasets",
     "generate": "windrow.generation",
     "score": "windrow.scoring",
+    "score_stream": "windrow.corpus",
     "visible": "windrow.model",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "evaluation_stream",
     "generate",
     "score",
+    "score_stream",
     "visible",
 ]
 

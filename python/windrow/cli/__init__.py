@@ -1,4 +1,4 @@
-"""The command line: ``windrow run``, ``windrow plan``, ``windrow report``, ``windrow ls``, ``windrow demo``.
+"""The command line: ``windrow run``, ``score``, ``plan``, ``report``, ``ls`` and ``demo``.
 
 Each command is a module that imports what it needs when it is called, so ``--help`` is fast.
 """

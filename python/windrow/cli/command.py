@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from windrow.cli import ls, plan, report, run
+from windrow.cli import ls, plan, report, run, score
 from windrow.cli.endings import INTERRUPTED, Ending
 
 Command = Callable[[argparse.Namespace], int]
@@ -17,6 +17,7 @@ examples:
   windrow demo
   windrow ls 'arc*'
   windrow run --model_args factory=my_module:make_model --tasks arc_easy --limit 100
+  windrow score --model_args factory=my_module:make_model --input 'corpus/*.jsonl' --output scores
   windrow plan --tasks arc_easy --tokenizer gpt2
 
 windrow COMMAND --help explains a command. The guide: docs/ in the sources, or make docs."""
@@ -71,11 +72,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     parser.add_argument("--version", action="version", version=f"windrow {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("run", add_help=False, help=run.HELP)
+    score.add_to(commands)
     plan.add_to(commands)
     report.add_to(commands)
     ls.add_to(commands)
     commands.add_parser("demo", help="train a tiny model and evaluate it (needs no network)")
-    return parser, {"plan": plan.execute, "report": report.execute, "ls": ls.execute, "demo": _demo}
+    parts = {"score": score, "plan": plan, "report": report, "ls": ls}
+    return parser, {**{name: part.execute for name, part in parts.items()}, "demo": _demo}
 
 
 def _demo(_: argparse.Namespace) -> int:

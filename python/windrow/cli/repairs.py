@@ -45,7 +45,7 @@ def read_settings(arguments: list[str]) -> dict[str, Any]:
     tasks = settings["tasks"] or []
     names = [tasks] if isinstance(tasks, str) else tasks
     settings["tasks"] = [part for name in names for part in str(name).split(",") if part]
-    settings["model_args"] = _model_arguments(settings["model_args"])
+    settings["model_args"] = model_arguments(settings["model_args"])
     settings["written_args"] = {} if "model_args" in given else settings["model_args"]
     return settings
 
@@ -117,7 +117,7 @@ def _options() -> argparse.ArgumentParser:
     return parser
 
 
-def _model_arguments(given: Any) -> dict[str, Any]:
+def model_arguments(given: Any) -> dict[str, Any]:
     """The model's arguments, in any form that lm_eval accepts: a mapping, JSON, or ``name=value,...``."""
     from lm_eval.utils import simple_parse_args_string
 

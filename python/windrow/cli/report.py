@@ -1,4 +1,4 @@
-"""``windrow report``: prints and draws a run's report."""
+"""``windrow report``: prints and draws a run's report, or prints that of a corpus."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "place",
         metavar="RESULT_DIR",
-        help="the --output_path of the run, or a windrow_report_*.json; uses the newest",
+        help="the --output_path of windrow run, or a windrow_report_*.json; uses the newest. Or the "
+        "--output of windrow score, also while it runs",
     )
     parser.add_argument(
         "--plot",
@@ -25,11 +26,16 @@ def add_to(commands: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Prints the newest report, and draws it."""
+    from windrow.corpus import is_run
+    from windrow.corpus import read_report as read_corpus
     from windrow.report.files import find_reports, read_report
     from windrow.report.pictures import require_format, save
     from windrow.report.run import summary
     from windrow.report.run_picture import draw_run
 
+    if is_run(options.place):
+        print(read_corpus(Path(options.place)))
+        return 0
     if options.plot is not None:
         require_format("--plot", options.plot)
     reports = find_reports(options.place)

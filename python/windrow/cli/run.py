@@ -24,12 +24,12 @@ HELP = "evaluate a model: lm_eval's command with the model type windrow"
 def execute(arguments: list[str], ending: Ending) -> int:
     """Runs one process: joins the others if there are any, and exits immediately on an error."""
     begin = perf_counter()
-    given, arguments = _launch_options().parse_known_args(arguments)
+    given, arguments = _own_options().parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
         return _print_help()
     from windrow.cli.repairs import read_settings
 
-    _import_from_here()
+    import_from_here()
     settings = read_settings(arguments)
     if not any(settings["tasks"]):
         raise ValueError(
@@ -37,10 +37,11 @@ def execute(arguments: list[str], ending: Ending) -> int:
         )
     from windrow.sharding.launch import Launch, leaving_at_once
 
+    resume = given.__dict__.pop("resume")
     launch = Launch(**vars(given))
     with leaving_at_once():
         launch.start()
-        _evaluate(settings, arguments, ending, begin)
+        _evaluate(settings, arguments, resume, ending, begin)
     return 0
 
 
@@ -56,11 +57,13 @@ def _print_help() -> int:
     os.environ.pop("COLUMNS")
     if columns is not None:
         os.environ["COLUMNS"] = columns
-    print(run_help(_launch_options().format_help(), harness.getvalue()))
+    print(run_help(_own_options().format_help(), harness.getvalue()))
     return 0
 
 
-def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, begin: float) -> None:
+def _evaluate(
+    settings: dict[str, Any], arguments: list[str], resume: str | None, ending: Ending, begin: float
+) -> None:
     """Runs lm_eval's command line with windrow's defaults; then prints the run's report."""
     import lm_eval.models  # noqa: F401  before windrow's harness, else lm_eval's own models get lost
     from lm_eval.__main__ import cli_evaluate
@@ -73,7 +76,7 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
     from windrow.sharding import is_first_host
 
     models: list[Any] = []
-    ending.farewell = lambda: farewell(models, settings["use_cache"])
+    ending.farewell = lambda: farewell(models, settings["use_cache"], resume)
     words = repaired(settings, arguments)
     manager = checked(task_manager(settings), settings["tasks"])
     output = Output(settings["output_path"]) if settings["output_path"] and is_first_host() else None
@@ -84,6 +87,7 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
         keep_tokenizers_parallel() as keep,
         telling(lambda _: keep()),
         telling(models.append),
+        telling(lambda model: None if resume is None else model.keep_results(resume)),
     ):
         cli_evaluate()
     if not is_first_host():
@@ -96,7 +100,7 @@ def _evaluate(settings: dict[str, Any], arguments: list[str], ending: Ending, be
         print("", *output.deliver(told), sep="\n")
 
 
-def _import_from_here() -> None:
+def import_from_here() -> None:
     """Makes modules in the current directory importable, for factories.
 
     The directory comes last, so a file such as ``datasets.py`` does not shadow an installed package.
@@ -135,13 +139,15 @@ def _called(arguments: list[str], names: Mapping[str, Any]) -> Iterator[None]:
             setattr(lm_eval.tasks, name, value)
 
 
-def farewell(models: list[Any], cache: str | None) -> str:
+def farewell(models: list[Any], cache: str | None, resume: str | None = None) -> str:
     """The message after Ctrl-C: whether results were kept, where they are, and how to resume."""
     if not models:
         return "interrupted before anything ran"
+    if resume is not None:
+        return f"interrupted; the results so far are in {resume}. The same command resumes from there"
     if cache is None:
         return (
-            "interrupted; no results were kept. Use --use_cache FILE to keep them and resume with the same "
+            "interrupted; no results were kept. Use --resume FOLDER to keep them and resume with the same "
             "command"
         )
     store = getattr(models[-1].cache_hook, "dbdict", None)
@@ -150,7 +156,7 @@ def farewell(models: list[Any], cache: str | None) -> str:
     return f"interrupted; the results so far are in {cache}_rank*.db. The same command resumes from there"
 
 
-def _launch_options() -> argparse.ArgumentParser:
+def _own_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="windrow run",
         usage="windrow run --model_args pretrained=DIR|factory=MODULE:FUNCTION --tasks TASK,... [options]",
@@ -159,6 +165,18 @@ def _launch_options() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
+    parser.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        help="keep results in FOLDER as they are known; the same command goes on from there, on any number "
+        "of devices and processes",
+    )
+    add_hosts(parser)
+    return parser
+
+
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """Adds the options by which processes find each other."""
     hosts = parser.add_argument_group("several processes, launched by hand")
     hosts.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
     hosts.add_argument("--process-count", type=int, metavar="N", help="number of processes")
@@ -170,4 +188,3 @@ def _launch_options() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a process may be silent before it counts as dead (default: 60)",
     )
-    return parser

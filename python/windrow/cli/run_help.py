@@ -23,7 +23,7 @@ examples:
 
   # tasks of your own, with results kept if the run is interrupted
   windrow run --model_args pretrained=/models/llama --tasks my_task \\
-      --include_path tasks --use_cache cache
+      --include_path tasks --resume kept
 
 windrow ls lists the tasks, windrow plan shows how they would be batched."""
 
@@ -37,7 +37,7 @@ WORDS = {
     "--max_batch_size": "accepted and ignored",
     "--device": "recorded in the results, otherwise ignored: JAX chooses its devices (see JAX_PLATFORMS)",
     "--include_path": "directory with your own task files",
-    "--use_cache": "keep results in PATH, so that the same command resumes an interrupted run",
+    "--use_cache": "lm_eval's own cache of results; --resume also keeps samples and survives a crash",
     "--limit": "documents per task: how many, or what fraction if below 1",
     "--output_path": "directory or .json file for results, samples and the report of the run",
 }

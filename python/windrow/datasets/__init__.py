@@ -12,6 +12,7 @@ from windrow.datasets.planned import IndexedBatchDataset as IndexedBatchDataset
 from windrow.datasets.planned import PlannedDataset as PlannedDataset
 from windrow.datasets.planned import Sequences as Sequences
 from windrow.datasets.reading import ReadAhead as ReadAhead
+from windrow.datasets.reading import array_records as array_records
 from windrow.datasets.remapping import MultihostSortedRemapDataset as MultihostSortedRemapDataset
 from windrow.datasets.sorting import SortedDataset as SortedDataset
 from windrow.datasets.sorting import token_length as token_length
@@ -31,6 +32,7 @@ __all__ = [
     "SortedDataset",
     "StreamedBatchDataset",
     "_pad_batch_multiple",
+    "array_records",
     "empty_llm_indexed_sample",
     "evaluation_dataset",
     "evaluation_stream",

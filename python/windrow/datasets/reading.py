@@ -57,3 +57,8 @@ class ReadAhead:
                 num_workers=self.worker_count, per_worker_buffer_size=self.worker_buffer_size
             )
         )
+
+
+def array_records(path: str) -> grain.sources.ArrayRecordDataSource:
+    """The records of an ArrayRecord file, as bytes, in any order."""
+    return grain.sources.ArrayRecordDataSource([path])

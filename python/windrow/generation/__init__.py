@@ -6,6 +6,7 @@ from windrow.generation.defaults import GenerationDefaults as GenerationDefaults
 from windrow.generation.defaults import read_defaults as read_defaults
 from windrow.generation.generator import Generated as Generated
 from windrow.generation.generator import Generator as Generator
+from windrow.generation.generator import random_keys as random_keys
 from windrow.generation.rules import Rules as Rules
 from windrow.generation.settings import Settings as Settings
 from windrow.generation.settings import read_settings as read_settings
@@ -18,6 +19,7 @@ __all__ = [
     "Rules",
     "Settings",
     "generate",
+    "random_keys",
     "read_defaults",
     "read_settings",
 ]

@@ -137,7 +137,11 @@ class Generator:
         return {**counts, "programs": len(self._programs), "slots": self._slots, "slot_use": use}
 
     def run(
-        self, prompts: Segments, settings: Sequence[Settings], finished: Callable[[int, Generated], None]
+        self,
+        prompts: Segments,
+        settings: Sequence[Settings],
+        finished: Callable[[int, Generated], None],
+        keys: NDArray[np.int32] | None = None,
     ) -> None:
         """Generates a text for every prompt.
 
@@ -145,6 +149,7 @@ class Generator:
             prompts: ``n`` prompts, as from :func:`windrow.tokens.generation_prompts`.
             settings: ``n`` settings, one per prompt.
             finished: Called with each prompt's index and result as it finishes.
+            keys: ``int32[n, 2]``, the words of each prompt's random key; by default `random_keys`.
         """
         if not len(prompts):
             return
@@ -160,7 +165,7 @@ class Generator:
             for program in batching.programs:
                 self._programs.ask(program)
             with DeviceWatch(self.clock.generation) as watch:
-                _Run(self, batching, prompts, settings, rules, finished, watch).loop()
+                _Run(self, batching, prompts, settings, rules, finished, watch, keys).loop()
 
     def _sized_batching(self, prompts: Segments, settings: Sequence[Settings], rules: RunRules) -> Batching:
         """The batching with the policy's number of slots, or as many as fit in device memory."""
@@ -221,6 +226,7 @@ class _Run:
         rules: RunRules,
         finished: Callable[[int, Generated], None],
         watch: DeviceWatch,
+        keys: NDArray[np.int32] | None,
     ) -> None:
         self.generator, self.batching, self.finished, self.watch = generator, batching, finished, watch
         self.programs, self.sharding, self.clock = generator._programs, generator.sharding, generator.clock
@@ -238,8 +244,10 @@ class _Run:
         ]
         self.table = () if rules.table is None else (self._everywhere(rules.table),)
         sampled = batching.decodes[0].choice != "greedy"
-        none = np.zeros((len(settings), 2), np.int32)
-        self.keys = random_keys(prompts, generator.seed) if sampled else none
+        if keys is None:
+            none = np.zeros((len(settings), 2), np.int32)
+            keys = random_keys(prompts, generator.seed) if sampled else none
+        self.keys = keys
         self.stopped: set[int] = set()
         self.decodes = batching.decodes
 

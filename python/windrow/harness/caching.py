@@ -6,18 +6,15 @@ with another fingerprint is rejected.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from sqlitedict import SqliteDict
 
+from windrow.fingerprint import Fingerprint, differing
 from windrow.sharding import host_count, is_first_host, share_from_first_host
 
 _TABLE = "windrow"
-
-Fingerprint = Mapping[str, str | list[float]]
-"""By name, whatever affects results: strings that must match, and numbers that must match closely."""
 
 
 def take_cache(cache_hook: Any, fingerprint: Callable[[], Fingerprint]) -> None:
@@ -51,17 +48,9 @@ def _complaint(store: SqliteDict, own: Fingerprint) -> str:
     made = _read(store)
     if made is None:
         return f"the cache {store.filename} does not record which model made it; {remedy}" if store else ""
-    if others := [name for name in own if not _agree(name, made.get(name), own[name])]:
+    if others := differing(made, own):
         return f"the cache {store.filename} does not match this run (different {', '.join(others)}); {remedy}"
     return ""
-
-
-def _agree(name: str, made: Any, own: str | list[float]) -> bool:
-    if name == "on_bad_request" and made == "raise":
-        return True  # such a cache holds no failures
-    if isinstance(own, str) or not isinstance(made, list) or len(made) != len(own):
-        return bool(made == own)
-    return bool(np.allclose(made, own, rtol=0.01, atol=0.1, equal_nan=True))
 
 
 def _read(store: SqliteDict) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """``generate_until`` requests: from lm_eval's instances to texts, in request order."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from windrow.bad_requests import BadRequestsError
-from windrow.generation import Generated, Generator, Settings, read_settings
+from windrow.generation import Generated, Generator, Settings, random_keys, read_settings
 from windrow.scoring import known_tokens
 from windrow.sharding import is_first_host
 from windrow.tokens import Segments, generation_prompts
@@ -56,15 +56,18 @@ class TextRequests:
         self.skipped = len(arguments) - len(self._requests)
         self.truncated = len(self._prompts.report.truncated)
 
-    def run(self, finished: Callable[[int, str], None]) -> None:
+    def run(self, finished: Callable[[int, str], None], known: Collection[int] = ()) -> None:
         """Generates the text of every valid request.
 
         Args:
             finished: Called with each request's index and text as it finishes.
+            known: Requests that are left out; samples of the others are the same as with them.
         """
         start, tokens = perf_counter(), 0
+        left = np.flatnonzero(~np.isin(self._requests, list(known)))
+        keys = random_keys(self._prompts, self._generator.seed)[left] if known else None
         with tqdm(
-            total=len(self._requests), desc="Running generate_until requests", disable=not is_first_host()
+            total=len(left), desc="Running generate_until requests", disable=not is_first_host()
         ) as bar:
 
             def one_finished(prompt: int, generated: Generated) -> None:
@@ -72,9 +75,10 @@ class TextRequests:
                 tokens += len(generated.tokens)
                 bar.set_postfix_str(f"{tokens / (perf_counter() - start):,.0f} tok/s", refresh=False)
                 bar.update()
-                finished(self._requests[prompt], generated.text)
+                finished(self._requests[left[prompt]], generated.text)
 
-            self._generator.run(self._prompts, self._settings, one_finished)
+            prompts = self._prompts.only(left) if known else self._prompts
+            self._generator.run(prompts, [self._settings[at] for at in left], one_finished, keys)
 
 
 def _refuse(bad: dict[int, str], on_bad_request: str) -> None:

@@ -1,5 +1,7 @@
 """The model class for lm-evaluation-harness: requests in, the harness's own numbers out."""
 
+import os
+from collections.abc import Collection
 from copy import copy
 from dataclasses import replace
 from inspect import signature
@@ -10,6 +12,7 @@ from lm_eval.api.model import CacheHook
 from lm_eval.api.registry import register_model
 
 from windrow.admission import read_whole
+from windrow.fingerprint import Fingerprint
 from windrow.generation import Generator, read_defaults
 from windrow.harness.agreement import agreed
 from windrow.harness.arguments import (
@@ -20,11 +23,12 @@ from windrow.harness.arguments import (
     pack_mode,
     share_mode,
 )
-from windrow.harness.caching import Fingerprint, take_cache
+from windrow.harness.caching import take_cache
 from windrow.harness.chat import Chat
 from windrow.harness.foreign import NAMES as FOREIGN_NAMES
 from windrow.harness.foreign import take_foreign, unknown
 from windrow.harness.generating import TextRequests
+from windrow.harness.keeping import Keeper
 from windrow.harness.likelihoods import Likelihoods
 from windrow.harness.made import tell_of
 from windrow.harness.records import Records
@@ -187,20 +191,21 @@ class JaxLM(Records):
         )
         self.max_length = within_limit(self.model, limit)
         self._memory = DeviceMemory(self.sharding, self.policy.budget_bytes)
-        self._chunk_length = read_whole("chunk_length", chunk_length)
+        self.chunk_length = read_whole("chunk_length", chunk_length)
         self._seed = read_whole("seed", seed, least=0)
         self._defaults = read_defaults(
             self.source if pretrained else self.tokenizer.name, self.tokenizer.eos_token_id
         )
         self.revision = str(revision)
         self._shifted_reads = flag("logits_cache", logits_cache)
+        self._keeper = Keeper()
         self._begin()
         tell_of(self)
 
     def _begin(self) -> None:
         """Creates the scorer and the generator, with empty totals."""
         self.clock, self._totals = Clock(), Totals()
-        self._scorer = Scorer(self.model, self.sharding, self.clock, self._chunk_length, self.policy)
+        self._scorer = Scorer(self.model, self.sharding, self.clock, self.chunk_length, self.policy)
         self.model = replace(self.model, params=self._scorer.params)
         self._likelihoods = Likelihoods(
             self.tokenizer,
@@ -216,7 +221,7 @@ class JaxLM(Records):
             self.clock,
             self._defaults,
             policy=self.policy,
-            chunk_length=self._chunk_length,
+            chunk_length=self.chunk_length,
             memory=self._memory,
             vocabulary=self._scorer.vocabulary,
             think_end=self._chat.think_end,
@@ -241,7 +246,7 @@ class JaxLM(Records):
         """
         other = copy(self)
         other.model = replace(self.model, params=put_like(params, self._scorer.params))
-        other.cache_hook = CacheHook(None)
+        other.cache_hook, other._keeper = CacheHook(None), Keeper()
         other._begin()
         return other
 
@@ -290,12 +295,16 @@ class JaxLM(Records):
         with asked.named(), self.clock.phase("tokenize"):
             job = self._likelihoods.of_pairs(asked)
         results = [(-float("inf"), False)] * len(pairs)
+        kept = self._keeper.call("loglikelihood", pairs, self._fingerprint)
+        for request, (total, greedy) in kept.known.items():
+            results[request] = (total, greedy)
 
         def finished(request: int, total: float, greedy: bool) -> None:
             results[request] = (total, greedy)
+            kept.add(request, results[request])
             self.cache_hook.add_partial("loglikelihood", pairs[request], results[request])
 
-        self._score(job, finished)
+        self._score(job, kept.known, finished)
         return results
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -309,12 +318,16 @@ class JaxLM(Records):
         with asked.named(), self.clock.phase("tokenize"):
             job = self._likelihoods.of_texts(asked)
         results = [0.0] * len(asked.arguments)
+        kept = self._keeper.call("loglikelihood_rolling", asked.arguments, self._fingerprint)
+        for request, total in kept.known.items():
+            results[request] = total
 
         def finished(request: int, total: float, _: bool) -> None:
             results[request] = total
+            kept.add(request, total)
             self.cache_hook.add_partial("loglikelihood_rolling", (asked.arguments[request][0],), total)
 
-        failed = self._score(job, finished)
+        failed = self._score(job, kept.known, finished)
         for request in [*job.own.skipped, *failed]:
             results[request] = -float("inf")
         return results
@@ -333,15 +346,36 @@ class JaxLM(Records):
         arguments = asked.arguments
         with asked.named(), self.clock.phase("tokenize"):
             texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
-        self._totals.add_generated(len(arguments), texts.truncated, texts.skipped)
         results = [""] * len(arguments)
+        kept = self._keeper.call("generate_until", arguments, self._fingerprint)
+        for request, text in kept.known.items():
+            results[request] = text
+        self._totals.add_generated(len(arguments) - len(kept.known), texts.truncated, texts.skipped)
 
         def finished(request: int, text: str) -> None:
             results[request] = text
+            kept.add(request, text)
             self.cache_hook.add_partial("generate_until", arguments[request], text)
 
-        texts.run(finished)
+        texts.run(finished, kept.known)
+        self._keeper.sync()
         return results
+
+    def keep_results(self, folder: str | os.PathLike[str]) -> None:
+        """Keeps results in a folder as they are known, and uses those that are there.
+
+        A killed run loses what was in flight; the same run goes on from the rest, with any number of devices
+        and processes. Samples are those of an uninterrupted run. Process 0 alone reads and writes the folder.
+
+        Args:
+            folder: The folder; made if it does not exist.
+
+        Raises:
+            OSError: The folder cannot be written.
+            ValueError: With the first requests: the folder holds results of another model, tokenizer or
+                settings; the message says what differs.
+        """
+        self._keeper = Keeper(folder)
 
     @property
     def seed(self) -> int:
@@ -414,12 +448,20 @@ class JaxLM(Records):
         }
         return agreed(Requests.of(kind, requests), settings, self.requests_from_first_host)
 
-    def _score(self, job: ScoringJob, finished: Finished) -> set[int]:
-        """Reports each request's total as soon as it is known; returns the requests that failed."""
+    def _score(self, job: ScoringJob, known: Collection[int], finished: Finished) -> set[int]:
+        """Reports each request's total as soon as it is known; returns the requests that failed.
+
+        Args:
+            job: All requests.
+            known: Those that need not run.
+            finished: Gets the totals of the others.
+        """
+        job = job.without(known)
         with job.requests.named():
             plan = self._scorer.plan(self.policy, job.segments, self._memory)
             failed = job.run(self._scorer, plan, self.on_bad_request, finished)
-        self._totals.add_scored(plan, job.own, len(failed))
+        self._keeper.sync()
+        self._totals.add_scored(plan, job.own, len(failed), len(known))
         return failed
 
 

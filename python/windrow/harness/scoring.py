@@ -1,8 +1,8 @@
 """Log-likelihood requests: from segments to each request's total, as soon as it is known."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,17 @@ class ScoringJob:
     own: Segments
     segments: Segments
     counted: NDArray[np.bool_]
+
+    def without(self, requests: Collection[int]) -> "ScoringJob":
+        """The job without some requests, whose results are known."""
+        if not requests:
+            return self
+        left, own = (
+            np.flatnonzero(~np.isin(each.requests, list(requests))) for each in (self.segments, self.own)
+        )
+        return replace(
+            self, own=self.own.only(own), segments=self.segments.only(left), counted=self.counted[left]
+        )
 
     def run(self, scorer: Scorer, plan: ScoringPlan, on_bad_request: str, finished: Finished) -> set[int]:
         """Scores all segments and reports each request's total.

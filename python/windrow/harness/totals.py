@@ -21,16 +21,17 @@ class Totals:
         self._counts = dict.fromkeys(_COUNTS, 0)
         self._shapes: list[list[int]] = []
 
-    def add_scored(self, plan: ScoringPlan, own: Segments, failed: int = 0) -> None:
+    def add_scored(self, plan: ScoringPlan, own: Segments, failed: int = 0, known: int = 0) -> None:
         """Adds a scoring run.
 
         Args:
             plan: The plan that ran.
             own: The requests' own segments, which come first in the plan.
             failed: How many requests had a NaN log-likelihood.
+            known: How many requests were not run, since their results were known.
         """
         statistics, counts = plan.statistics, self._counts
-        counts["requests"] += own.request_count
+        counts["requests"] += own.request_count - known
         counts["segments"] += len(own)
         counts["real_tokens"] += len(own.tokens) - len(own)
         counts["truncated"] += len(own.report.truncated)

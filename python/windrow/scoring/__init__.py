@@ -7,7 +7,11 @@ from windrow.scoring.clock import Clock as Clock
 from windrow.scoring.compiler import Compiler as Compiler
 from windrow.scoring.contract import known_tokens as known_tokens
 from windrow.scoring.corpus import CorpusScores as CorpusScores
+from windrow.scoring.corpus import by_request as by_request
 from windrow.scoring.corpus import score as score
+from windrow.scoring.feed import BatchShape as BatchShape
+from windrow.scoring.feed import layout_of as layout_of
+from windrow.scoring.forks import ForkPlan as ForkPlan
 from windrow.scoring.scorer import NOT_A_NUMBER as NOT_A_NUMBER
 from windrow.scoring.scorer import Scorer as Scorer
 from windrow.scoring.scores import Scores as Scores
@@ -15,15 +19,19 @@ from windrow.scoring.watch import DeviceWatch as DeviceWatch
 
 __all__ = [
     "NOT_A_NUMBER",
+    "BatchShape",
     "Clock",
     "Compiler",
     "CorpusScores",
     "DeviceWatch",
+    "ForkPlan",
     "ModelCheck",
     "Scorer",
     "Scores",
     "ScoringPlan",
+    "by_request",
     "check_model",
     "known_tokens",
+    "layout_of",
     "score",
 ]

@@ -81,6 +81,7 @@ class _Asked(local):
     def __init__(self) -> None:
         self.waiting: dict[Hashable, tuple[Any, tuple[Any, ...]]] = {}
         self.made: dict[Hashable, Future[Any]] = {}
+        self.runs = 0
 
 
 class Compiler:
@@ -134,15 +135,22 @@ class Compiler:
     def one_run(self) -> Iterator[None]:
         """A run. When it ends, with or without an error, its names are forgotten.
 
-        Compilations that have not started are cancelled: the interpreter would wait for them at exit.
+        Runs inside a run share its names. Compilations that have not started are cancelled: the interpreter
+        would wait for them at exit.
         """
+        self._asked.runs += 1
         try:
             yield
         finally:
-            for made in self._asked.made.values():
-                made.cancel()
-            self._asked.waiting.clear()
-            self._asked.made.clear()
+            self._asked.runs -= 1
+            if not self._asked.runs:
+                self._forget()
+
+    def _forget(self) -> None:
+        for made in self._asked.made.values():
+            made.cancel()
+        self._asked.waiting.clear()
+        self._asked.made.clear()
 
     def _begin(self, name: Hashable) -> Future[Any]:
         waiting, made = self._asked.waiting, self._asked.made

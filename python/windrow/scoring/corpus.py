@@ -1,7 +1,7 @@
 """Scoring a corpus without lm_eval: texts or pairs in, arrays out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from windrow.policy import BatchPolicy
 from windrow.scoring.clock import Clock
 from windrow.scoring.contract import known_tokens
 from windrow.scoring.scorer import NOT_A_NUMBER, Scorer
+from windrow.scoring.scores import Scores
 from windrow.sharding import RowSharding
 from windrow.tokens import Segments, load_tokenizer, loglikelihood_segments, rolling_segments
 
@@ -87,21 +88,25 @@ def score(
     policy = policy or BatchPolicy()
     scorer = Scorer(model, RowSharding.over(sharding, model.params), Clock(), chunk_length, policy)
     segments = known_tokens(segments, scorer.vocabulary, on_bad_request)
-    scores = scorer.run(scorer.plan(policy, segments), segments)
-    counts = np.zeros(segments.request_count, np.int64)
-    np.add.at(counts, segments.requests, np.diff(scores.offsets))
-    totals = np.zeros(segments.request_count)
-    np.add.at(totals, segments.requests, scores.sums())
-    failed = np.flatnonzero(np.isnan(totals))
+    scores = by_request(segments, scorer.run(scorer.plan(policy, segments), segments))
+    failed = np.flatnonzero(np.isnan(scores.log_likelihoods))
     if len(failed) and on_bad_request != "skip":
         raise BadRequestsError(dict.fromkeys(failed.tolist(), NOT_A_NUMBER))
     skipped = np.union1d(segments.skipped, failed)
-    totals[skipped] = -np.inf
-    greedy = np.ones(segments.request_count, np.bool_)
+    scores.log_likelihoods[skipped] = -np.inf
+    scores.greedy[skipped] = False
+    return replace(scores, skipped=skipped)
+
+
+def by_request(segments: Segments, scores: Scores) -> CorpusScores:
+    """The scores of segments, added up by request; NaN stays, and ``skipped`` is that of the segments."""
+    count = segments.request_count
+    counts, totals, greedy = np.zeros(count, np.int64), np.zeros(count), np.ones(count, np.bool_)
+    np.add.at(counts, segments.requests, np.diff(scores.offsets))
+    np.add.at(totals, segments.requests, scores.sums())
     np.logical_and.at(greedy, segments.requests, scores.greedy())
-    greedy[skipped] = False
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return CorpusScores(totals, counts, greedy, scores.token_logprobs, offsets, skipped)
+    return CorpusScores(totals, counts, greedy, scores.token_logprobs, offsets, segments.skipped)
 
 
 def _segments(

@@ -9,7 +9,8 @@ position; ``CHUNK_BYTES`` bounds the memory for that pass.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.model import LanguageModel
+from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring.axes import tried
 from windrow.scoring.choice import (
@@ -294,20 +296,39 @@ class Scorer:
 
     def _needs(self, memory: DeviceMemory, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> list[int]:
         """How much memory the programs for these shapes need."""
-        self._ask(feed, shapes)
-        with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
-            programs = [self._compiler.get(shape) for shape in shapes]
+        programs = self._compiled(feed, shapes)
         return [
             memory.need(program, feed.structs(shape)) for program, shape in zip(programs, shapes, strict=True)
         ]
 
-    def run(self, plan: ScoringPlan, segments: Segments, known: Report | None = None) -> Scores:
+    @contextmanager
+    def same_shapes(self, shapes: Sequence[BatchShape]) -> Iterator[None]:
+        """Compiles these shapes; runs inside the block that use them trace and compile nothing."""
+        nothing = probe(self.vocabulary, self.model.max_length).only(np.zeros(0, np.int64))
+        feed = Feed(Plan(nothing.input_lengths, batch_size=1), nothing, self.sharding, like=shapes[0])
+        with self._compiler.one_run():
+            self._compiled(feed, shapes)
+            yield
+
+    def _compiled(self, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> list[Any]:
+        self._ask(feed, shapes)
+        with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
+            return [self._compiler.get(shape) for shape in shapes]
+
+    def run(
+        self,
+        plan: ScoringPlan,
+        segments: Segments,
+        known: Report | None = None,
+        like: BatchShape | None = None,
+    ) -> Scores:
         """Scores every segment of the plan.
 
         Args:
             plan: Made from the segments' input lengths (all of a segment's tokens but the last).
             segments: The segments that the plan was made from.
             known: Called after each fetched batch with its segments and the scores so far.
+            like: The shape of all batches of a plan without forks; by default shapes come from the plan.
 
         Raises:
             BadRequestsError: A segment has a token outside the model's vocabulary.
@@ -315,6 +336,8 @@ class Scorer:
         """
         check_alive(self.params)
         known_tokens(segments, self.vocabulary)
+        if like is not None and not isinstance(plan, ForkPlan):
+            return self._run(plan, segments, Feed(plan, segments, self.sharding, like), known)
         return self._run(plan, segments, self._feed(segments, plan), known)
 
     def _run(

@@ -6,6 +6,7 @@ from windrow.sharding.agreement import HostsDifferError as HostsDifferError
 from windrow.sharding.agreement import check_agreement as check_agreement
 from windrow.sharding.agreement import gather_from_hosts as gather_from_hosts
 from windrow.sharding.agreement import host_count as host_count
+from windrow.sharding.agreement import host_number as host_number
 from windrow.sharding.agreement import is_first_host as is_first_host
 from windrow.sharding.agreement import share_from_first_host as share_from_first_host
 from windrow.sharding.launch import leaving_at_once as leaving_at_once
@@ -20,6 +21,7 @@ from windrow.sharding.parameters import put_params as put_params
 from windrow.sharding.placing import from_host as from_host
 from windrow.sharding.placing import place as place
 from windrow.sharding.rows import RowSharding as RowSharding
+from windrow.sharding.rows import own_mesh as own_mesh
 
 __all__ = [
     "DeviceMemory",
@@ -33,9 +35,11 @@ __all__ = [
     "from_host",
     "gather_from_hosts",
     "host_count",
+    "host_number",
     "is_first_host",
     "leaving_at_once",
     "name_of",
+    "own_mesh",
     "place",
     "put_like",
     "put_params",

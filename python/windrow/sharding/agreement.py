@@ -71,6 +71,12 @@ def host_count() -> int:
     return count
 
 
+def host_number() -> int:
+    """The number of this process, from 0."""
+    number: int = jax.process_index()
+    return number
+
+
 def is_first_host() -> bool:
     """Whether this is process 0, the only one that writes files and shows progress."""
     return jax.process_index() == 0

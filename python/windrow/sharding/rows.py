@@ -90,6 +90,11 @@ class RowSharding:
         return prod(self.sharding.mesh.shape[axis] for axis in self.row_axes)
 
     @cached_property
+    def is_local(self) -> bool:
+        """Whether all devices are this process's own."""
+        return all(device.process_index == jax.process_index() for device in self.mesh.devices.flat)
+
+    @cached_property
     def by_rows(self) -> NamedSharding:
         """The sharding of an array that is split only along its leading axis of rows or groups."""
         return NamedSharding(self.sharding.mesh, PartitionSpec(self.row_axes or None))
@@ -135,6 +140,18 @@ def automatic(mesh: Any) -> Mesh:
     if all(axis is AxisType.Auto for axis in mesh.axis_types):
         return mesh
     return Mesh(mesh.devices, mesh.axis_names)
+
+
+def own_mesh() -> Mesh:
+    """A mesh of this process's own devices, with one axis.
+
+    Of several processes on CPUs each gets one device: XLA uses all cores for it, and among the CPU devices of
+    one of several processes collectives run over Gloo, where they hang now and then (jaxlib 0.10.2).
+    """
+    devices = jax.local_devices()
+    if jax.process_count() > 1 and devices[0].platform == "cpu":
+        devices = devices[:1]
+    return Mesh(np.array(devices), ("data",))
 
 
 def device_order(mesh: Any) -> list[Any]:

@@ -84,6 +84,19 @@ class Segments:
         order, shared = _rust.prefix_order(*self.inputs())
         return _kept(order), _kept(shared)
 
+    def only(self, which: NDArray[np.int64]) -> "Segments":
+        """Some of the segments, ascending; requests keep their numbers."""
+        lengths = np.diff(self.offsets)
+        kept = np.zeros(len(self), np.bool_)
+        kept[which] = True
+        return replace(
+            self,
+            tokens=self.tokens[np.repeat(kept, lengths)],
+            offsets=np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64),
+            score_starts=self.score_starts[kept],
+            requests=self.requests[kept],
+        )
+
     def without(self, reasons: Mapping[int, str]) -> "Segments":
         """The segments of all other requests; those in ``reasons`` count as skipped."""
         kept = ~np.isin(self.requests, list(reasons))

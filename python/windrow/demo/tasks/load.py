@@ -3,7 +3,7 @@
 Their seeds are none of those that the training text was written with.
 """
 
-import datasets  # type: ignore[import-untyped]
+import datasets
 
 from windrow.demo import text
 

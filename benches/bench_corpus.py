@@ -1,0 +1,149 @@
+"""Scoring a corpus with a model that costs nothing, beside reading and tokenizing it alone.
+
+    python benches/bench_corpus.py [--documents N]
+
+Generated documents of 2 to 2,000 tokens with a heavy tail, as JSON lines. Asserted before figures are
+shown: every document is scored, with the right number of tokens, and nothing compiles after the first
+window. Each measurement has a process of its own for its peak memory.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+DOCUMENTS = 1_000_000
+FEWER = 10
+"""Memory is compared with that for a tenth of the documents."""
+
+WINDOW = 10_000
+VOCABULARY = 128
+POLICY = {"tokens_per_batch": 16_384, "max_shapes": 4, "share": False, "pack": False}
+WORDS = 500
+
+
+def words():
+    """Made-up words, most of them short."""
+    random = np.random.default_rng(0)
+    return ["".join(map(chr, random.integers(97, 123, random.integers(2, 9)))) for _ in range(WORDS)]
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Trains a byte-level BPE on the words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<eos>"], show_progress=False)
+    tokenizer.train_from_iterator([" ".join(words())] * 20, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<eos>"}))
+
+
+def write_corpus(path: Path, count: int) -> None:
+    """Documents whose word counts are log-normal, from 1 to some 650."""
+    random = np.random.default_rng(1)
+    text = " ".join(random.choice(words(), 200_000).tolist())
+    starts = np.flatnonzero(np.frombuffer(text.encode(), np.uint8) == ord(" ")) + 1
+    lengths = random.lognormal(2.9, 1.1, count).clip(1, 640).astype(np.int64)
+    first = random.integers(0, len(starts) - 700, count)
+    begin, end = starts[first].tolist(), (starts[first + lengths] - 1).tolist()
+    with path.open("w") as file:
+        for number in range(count):
+            file.write(f'{{"id": {number}, "text": "{text[begin[number] : end[number]]}"}}\n')
+
+
+def read(folder: Path, corpus: Path) -> dict:
+    """Reads and tokenizes every document."""
+    from windrow.corpus.documents import Columns, read_documents, segments_of
+    from windrow.corpus.source import source_of
+    from windrow.tokens import load_tokenizer
+
+    tokenizer, columns, tokens, longest = load_tokenizer(folder), Columns(id="id"), 0, 0
+    begin = time.perf_counter()
+    with closing(source_of(corpus, columns.needed).open(0)) as rows:
+        while True:
+            places, found = rows.take(WINDOW)
+            if not found:
+                break
+            segments = segments_of(read_documents(columns, places, found), "text", tokenizer, 2048)
+            tokens += int(segments.input_lengths.sum())
+            longest = max(longest, int(segments.input_lengths.max()))
+    return {"tokens": tokens, "longest": longest, "seconds": time.perf_counter() - begin}
+
+
+def score(folder: Path, corpus: Path) -> dict:
+    """Scores every document with a model whose logits are all zero."""
+    import jax
+    import jax.numpy as jnp
+
+    import windrow
+
+    model = windrow.LanguageModel(
+        jnp.zeros(1),
+        lambda _, tokens, *__: jnp.zeros((*tokens.shape, VOCABULARY)),
+        max_length=2048,
+        hidden=lambda _, tokens, *__: jnp.zeros((*tokens.shape, 1)),
+        head=lambda _, picked: jnp.zeros((picked.shape[0], VOCABULARY)),
+    )
+    late = []
+
+    def listen(event, _, **__):
+        if event == "/jax/core/compile/backend_compile_duration" and any((folder / "out/scores").glob("*.*")):
+            late.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    begin = time.perf_counter()
+    report = windrow.score_stream(
+        model, folder, corpus, folder / "out", id_column="id", window=WINDOW, progress=False,
+        policy=windrow.BatchPolicy(**POLICY),
+    )  # fmt: skip
+    seconds = time.perf_counter() - begin
+    assert not late, f"{len(late)} compilations after the first window"
+    assert report.is_complete
+    assert abs(report.log_likelihood + report.tokens * np.log(VOCABULARY)) < 1e-4 * report.tokens
+    return {"tokens": report.tokens, "documents": report.documents, "seconds": seconds}
+
+
+def measured(what: str, folder: Path, corpus: Path) -> dict:
+    command = [sys.executable, __file__, "--measure", what, str(folder), str(corpus)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        what, folder, corpus = options.measure
+        figures = {"read": read, "score": score}[what](Path(folder), Path(corpus))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({**figures, "mib": peak}))
+        return
+    print("documents    tokens       reading and tokenizing   scoring                  ratio  peak MiB")
+    for count in (options.documents // FEWER, options.documents):
+        with tempfile.TemporaryDirectory() as name:
+            folder, corpus = Path(name), Path(name) / "corpus.jsonl"
+            write_tokenizer(folder)
+            write_corpus(corpus, count)
+            alone, scored = (measured(what, folder, corpus) for what in ("read", "score"))
+        assert (scored["documents"], scored["tokens"]) == (count, alone["tokens"])
+        rates = [each["tokens"] / each["seconds"] for each in (alone, scored)]
+        shown = "    ".join(f"{rate:>12,.0f} tokens/s" for rate in rates)
+        print(
+            f"{count:<12,} {alone['tokens']:<12,} {shown}    {rates[1] / rates[0]:<6.2f} {scored['mib']:,.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

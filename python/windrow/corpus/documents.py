@@ -1,0 +1,234 @@
+"""From rows to documents, and from documents to segments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.corpus.rows import BadRow
+from windrow.tokens import Segments, Tokenizer, TokenReport, loglikelihood_segments, rolling_segments
+
+Kind = Literal["text", "pair", "tokens"]
+
+_MOST = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what: a text, or a context and its continuation, or tokens.
+
+    Attributes:
+        text: The column of whole texts.
+        context: The column of contexts.
+        continuation: The column of continuations, which are scored.
+        tokens: The column of token lists; the first token of each is not scored.
+        id: The column of ids; without it a document is named by its file and row.
+
+    Raises:
+        ValueError: The columns are of several kinds, or a context lacks its continuation.
+    """
+
+    text: str | None = None
+    context: str | None = None
+    continuation: str | None = None
+    tokens: str | None = None
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Rejects several kinds at once."""
+        if (self.context is None) != (self.continuation is None):
+            raise ValueError("context_column and continuation_column belong together: give both or neither")
+        given = [self.text, self.context, self.tokens]
+        if sum(name is not None for name in given) > 1:
+            raise ValueError(
+                "give one of text_column, tokens_column, or context_column with continuation_column"
+            )
+        if not any(given):
+            object.__setattr__(self, "text", "text")
+
+    @property
+    def kind(self) -> Kind:
+        """What documents are."""
+        return "tokens" if self.tokens is not None else "pair" if self.context is not None else "text"
+
+    @property
+    def needed(self) -> list[str]:
+        """All columns that are read, without repetition."""
+        named = (self.text, self.context, self.continuation, self.tokens, self.id)
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+
+@dataclass
+class Documents:
+    """The documents of a window.
+
+    Attributes:
+        ids: What each is called.
+        contents: A text, a pair of texts, or ``int32`` tokens each; empty if the document is skipped.
+        skipped: Documents that are not scored, and why.
+    """
+
+    ids: list[str]
+    contents: list[Any]
+    skipped: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The number of documents."""
+        return len(self.ids)
+
+    def skip(self, index: int, reason: str) -> None:
+        """Leaves a document out."""
+        self.skipped.setdefault(index, reason)
+
+    def sizes(self, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Bytes and words of each scored text, ``int64[n]``, counted as lm_eval counts them."""
+        if kind == "tokens":
+            return np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
+        texts = [content[1] for content in self.contents] if kind == "pair" else self.contents
+        spans = (len(text) if text.isascii() else len(text.encode(errors="replace")) for text in texts)
+        return np.fromiter(spans, np.int64, len(self)), np.fromiter(
+            map(word_count, texts), np.int64, len(self)
+        )
+
+
+def word_count(text: str) -> int:
+    r"""How many parts ``re.split(r"\s+", text)`` has, which is how lm_eval counts words.
+
+    >>> [word_count(text) for text in ("", " ", "two words", " three parts")]
+    [1, 2, 2, 3]
+    """
+    if not text:
+        return 1
+    return len(text.split()) + text[0].isspace() + text[-1].isspace()
+
+
+def read_documents(columns: Columns, places: Sequence[str], rows: Sequence[Any]) -> Documents:
+    """The documents of rows; rows that hold none are skipped.
+
+    Args:
+        columns: Which columns hold what.
+        places: The name of each row's place, the id of a document without one.
+        rows: The rows.
+    """
+    kind = columns.kind
+    documents = Documents(list(places), [_EMPTY[kind]] * len(rows))
+    for index, row in enumerate(rows):
+        try:
+            if columns.id is not None:
+                documents.ids[index] = str(_value(row, columns.id))
+            documents.contents[index] = _content(columns, kind, row)
+        except _NoDocumentError as error:
+            documents.skip(index, str(error))
+    return documents
+
+
+def segments_of(
+    documents: Documents, kind: Kind, tokenizer: Tokenizer | None, max_length: int | None
+) -> Segments:
+    """The segments of documents; a text longer than ``max_length`` tokens has several.
+
+    Documents that cannot be scored are skipped, with the reason.
+    """
+    contents = documents.contents
+    if kind == "tokens" or tokenizer is None:
+        return token_segments(contents, max_length)
+    make: Any = rolling_segments if kind == "text" else loglikelihood_segments
+    segments: Segments = make(tokenizer, contents, max_length=max_length, on_bad_request="skip")
+    for index, reason in segments.report.skipped.items():
+        documents.skip(index, reason)
+    return segments
+
+
+def token_segments(sequences: Sequence[NDArray[np.int32]], max_length: int | None) -> Segments:
+    """The segments of token sequences: the windows of `rolling_segments`, after each one's first token.
+
+    Args:
+        sequences: ``n`` arrays ``int32[k]``; one without a second token has no segment.
+        max_length: The most tokens the model can see at once; ``None`` for no limit.
+
+    >>> made = token_segments([np.arange(8, dtype=np.int32)], 3)
+    >>> [made.tokens[a:b].tolist() for a, b in zip(made.offsets, made.offsets[1:])], made.score_starts
+    ([[0, 1, 2, 3], [3, 4, 5, 6], [4, 5, 6, 7]], array([1, 1, 3], dtype=int32))
+    """
+    spans = [(at, *span) for at, one in enumerate(sequences) for span in _spans(len(one), max_length)]
+    parts = [sequences[at][begin:end] for at, begin, end, _ in spans]
+    lengths = np.array([len(part) for part in parts], np.int64)
+    tokens = np.concatenate(parts).astype(np.int32, copy=False) if parts else np.zeros(0, np.int32)
+    return Segments(
+        tokens,
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.array([start for *_, start in spans], np.int32),
+        np.array([at for at, *_ in spans], np.int64),
+        len(sequences),
+        np.zeros(0, np.int64),
+        TokenReport(len(sequences), len(spans), len(tokens), 0, 0),
+    )
+
+
+def _spans(length: int, most: int | None) -> list[tuple[int, int, int]]:
+    """Begin, end and first scored token of each window of a sequence."""
+    scored, spans = length - 1, []
+    most = max(scored, 1) if most is None else most
+    for begin in range(0, scored, most):
+        end = min(begin + most, scored) + 1
+        first = max(0, end - 1 - most) if begin else 0
+        spans.append((first, end, begin + 1 - first))
+    return spans
+
+
+class _NoDocumentError(Exception):
+    """What is wrong with a row."""
+
+
+_EMPTY: dict[Kind, Any] = {"text": "", "pair": ("", ""), "tokens": np.zeros(0, np.int32)}
+
+
+def _value(row: Any, name: str) -> Any:
+    if isinstance(row, BadRow):
+        raise _NoDocumentError(row.reason)
+    if not hasattr(row, "keys"):
+        raise _NoDocumentError(f"column {name!r} is needed, but this is a {type(row).__name__}")
+    if name not in row:
+        raise _NoDocumentError(f"no column {name!r}, only {', '.join(map(str, row)) or 'an empty object'}")
+    return row[name]
+
+
+def _content(columns: Columns, kind: Kind, row: Any) -> Any:
+    if kind == "tokens":
+        whole = isinstance(row, np.ndarray | list | tuple)
+        return _tokens(row if whole else _value(row, str(columns.tokens)))
+    if kind == "pair":
+        if isinstance(row, tuple | list) and len(row) == 2:
+            return _text("context", row[0], True), _text("continuation", row[1])
+        names = str(columns.context), str(columns.continuation)
+        return _text(names[0], _value(row, names[0]), True), _text(names[1], _value(row, names[1]))
+    return (
+        _text("text", row)
+        if isinstance(row, str)
+        else _text(str(columns.text), _value(row, str(columns.text)))
+    )
+
+
+def _text(name: str, value: Any, may_be_empty: bool = False) -> str:
+    if isinstance(value, BadRow):
+        raise _NoDocumentError(f"{name}: {value.reason}")
+    if not isinstance(value, str):
+        raise _NoDocumentError(
+            f"{name} must be a string, not {'null' if value is None else type(value).__name__}"
+        )
+    if not value and not may_be_empty:
+        raise _NoDocumentError(f"{name} is empty")
+    return value
+
+
+def _tokens(value: Any) -> NDArray[np.int32]:
+    array = np.asarray(value if isinstance(value, np.ndarray | list | tuple) else [None])
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise _NoDocumentError("tokens must be a list of whole numbers")
+    if len(array) < 2:
+        raise _NoDocumentError("fewer than two tokens, so none is scored: the first one is only read")
+    if array.min() < 0 or array.max() > _MOST:
+        raise _NoDocumentError(f"token {array.min() if array.min() < 0 else array.max()} is not a token id")
+    return array.astype(np.int32, copy=False)

@@ -1,0 +1,158 @@
+"""Shapes that are chosen once: every window's batches have them, so nothing compiles after the first.
+
+A first sample is planned like any other requests: the model, the policy and device memory decide how inputs
+are put into rows, how long rows are and how many tokens a batch has. Windows are then planned in these
+shapes alone. A batch has room to score every one of its tokens, which costs nothing where fewer are scored.
+
+```text
+sample          12 texts and one of the longest length  ->  one input a row, lengths 64, 256 and 1024
+tokens a batch  8192                                    ->  128 x 64, 32 x 256, 8 x 1024
+a window        256 texts of up to 64 tokens, 31 of up to 256, 1 of 900    ->  2, 1 and 1 batches
+```
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.planning import Plan, bucket_ids
+from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
+from windrow.scoring import BatchShape, ForkPlan, Scorer, layout_of
+from windrow.tokens import Segments
+
+LEAST_LIMIT = 2048
+"""A model without a limit gets rows for documents of at least this many tokens."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a window's segments, and their plan.
+
+    Attributes:
+        plan: The plan of ``segments``.
+        segments: The segments.
+        which: ``int64[n]``, their numbers among the window's segments.
+        shape: The shape of all batches.
+    """
+
+    plan: Plan
+    segments: Segments
+    which: NDArray[np.int64]
+    shape: BatchShape
+
+
+@dataclass(frozen=True)
+class FixedShapes:
+    """The shapes of all batches of a run.
+
+    Attributes:
+        shapes: By length, ascending.
+        groups: The number of groups that a batch's rows are split into.
+        shares: Whether equal inputs share a row.
+    """
+
+    shapes: tuple[BatchShape, ...]
+    groups: int
+    shares: bool
+
+    @classmethod
+    def chosen(cls, scorer: Scorer, policy: BatchPolicy, sample: Segments, longest: int) -> "FixedShapes":
+        """The shapes for documents like those of a sample.
+
+        Args:
+            scorer: The model.
+            policy: How segments are batched.
+            sample: Segments of some documents.
+            longest: The longest input that any row must hold, in tokens.
+        """
+        if policy.share == "forks":
+            raise ValueError("share='forks' is not possible here: forked states have no fixed shapes")
+        plan = scorer.plan(policy, _with_longest(sample, longest))
+        if isinstance(plan, ForkPlan):
+            plan = scorer.plan(replace(policy, share="equal"), _with_longest(sample, longest))
+        groups = scorer.sharding.groups
+        lengths, tokens = plan.batch_shapes[:, 1].astype(np.int64), plan.batch_shapes.prod(axis=1)
+        layout = layout_of(plan)
+        if layout != "rows":  # all inputs fit rows of any of these lengths; most stand in the best one
+            lengths = lengths[[int(tokens.argmax())]]
+        most = scorer.choice.get("tokens_per_batch") or policy.tokens_per_batch
+        most = most if isinstance(most, int) else max(DEFAULT_TOKENS_PER_BATCH, longest * groups)
+        shapes = []
+        for length in sorted(set(lengths.tolist())):
+            rows = policy.batch_size or max(groups, most // length // groups * groups)
+            reads = rows // groups * length
+            shapes.append(BatchShape(rows, length, reads, reads, layout))
+        return cls(tuple(shapes), groups, bool(policy.share))
+
+    @property
+    def longest(self) -> int:
+        """The longest input that a row holds."""
+        return self.shapes[-1].length
+
+    def parts(self, segments: Segments) -> Iterator[Part]:
+        """A window's segments in plans of these shapes, the longest first."""
+        lengths = np.array([shape.length for shape in self.shapes], np.int32)
+        buckets = bucket_ids(segments.input_lengths, lengths)
+        for bucket in range(len(lengths) - 1, -1, -1):
+            which = np.flatnonzero(buckets == bucket)
+            if len(which):
+                yield from self._planned(segments, which, self.shapes[bucket])
+
+    def _planned(self, segments: Segments, which: NDArray[np.int64], shape: BatchShape) -> Iterator[Part]:
+        own = segments if len(which) == len(segments) else segments.only(which)
+        plan = self._plan(own, shape)
+        _, reads = plan.read_capacities(own.offsets, own.score_starts, self.groups, 1)[0].tolist()
+        if reads <= shape.reads:
+            yield Part(plan, own, which, shape)
+            return
+        # Very many segments read the same rows. Half of them read half as often.
+        for half in np.array_split(which, 2):
+            yield from self._planned(segments, half, shape)
+
+    def _plan(self, segments: Segments, shape: BatchShape) -> Plan:
+        lengths = segments.input_lengths
+        fixed: dict[str, Any] = {
+            "batch_size": shape.rows,
+            "row_multiple": self.groups,
+            "padded_lengths": [shape.length],
+        }
+        if shape.layout == "trees":
+            return Plan(lengths, prefixes=segments.input_order, **fixed)
+        same = segments.equal_inputs if self.shares else None
+        return Plan(lengths, same, pack=shape.layout == "packed", **fixed)
+
+
+def limit_of(sample: Segments, max_length: int | None, most: int | None) -> int:
+    """The longest input that rows must hold: the model's limit, or twice what a sample has.
+
+    Args:
+        sample: The segments of the first documents.
+        max_length: The model's limit.
+        most: The longest row that a batch has room for, if that is known.
+    """
+    if max_length is not None:
+        return max_length
+    longest = int(sample.input_lengths.max(initial=1))
+    limit = max(LEAST_LIMIT, 1 << (2 * longest - 1).bit_length())
+    return limit if most is None else max(longest, min(limit, most))
+
+
+def too_long(segments: Segments, longest: int) -> Sequence[int]:
+    """The requests with an input that no row holds."""
+    found: list[int] = np.unique(segments.requests[segments.input_lengths > longest]).tolist()
+    return found
+
+
+def _with_longest(sample: Segments, longest: int) -> Segments:
+    """The sample and one more segment, of the longest length; it is planned, but never run."""
+    return replace(
+        sample,
+        tokens=np.concatenate([sample.tokens, np.zeros(longest + 1, np.int32)]),
+        offsets=np.append(sample.offsets, len(sample.tokens) + longest + 1),
+        score_starts=np.append(sample.score_starts, np.int32(1)),
+        requests=np.append(sample.requests, sample.request_count),
+        request_count=sample.request_count + 1,
+    )

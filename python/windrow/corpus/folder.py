@@ -1,0 +1,212 @@
+"""The folder of a run: a manifest, a journal of windows per host, and the shards.
+
+```text
+manifest.json         model, tokenizer, input and settings, with versions; at the end also every shard
+windows-00000.jsonl   host 0's journal: a line for each window that is on the disk, with its checksum
+progress-00000.jsonl  a line a minute
+scores/00000-000003.parquet   lot 0, window 3
+```
+
+A window counts once its journal line is on the disk, after its shard. A run that was killed in between
+scores that window again.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from windrow.corpus.windows import Place
+from windrow.durable import Journal, checksum, read_journal, write_whole
+from windrow.fingerprint import Fingerprint, differing
+
+MANIFEST = "manifest.json"
+SCORES = "scores"
+_KIND = "windrow score"
+_VERSIONS = ("windrow", "jax", "numpy", "pyarrow", "tokenizers")
+
+
+class Folder:
+    """A run's folder, on one host.
+
+    Args:
+        path: The folder; made if it does not exist.
+        host: This host's number, from 0.
+
+    Raises:
+        OSError: It is not a folder, or not writable.
+        ValueError: It holds other files.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], host: int = 0) -> None:
+        self.path, self.host = Path(path), host
+        try:
+            (self.path / SCORES).mkdir(parents=True, exist_ok=True)
+            write_whole(self.path / f".try-{host}", b"")
+            (self.path / f".try-{host}").unlink()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        if not (self.path / MANIFEST).exists() and any((self.path / SCORES).iterdir()):
+            raise ValueError(
+                f"{self.path} has scores but no {MANIFEST}; choose another folder, or delete this one"
+            )
+        self._journal: Journal | None = None
+
+    def begin(self, fingerprint: Fingerprint) -> str:
+        """What keeps this run from continuing the folder's; empty if nothing does.
+
+        Writes the manifest of a new folder.
+        """
+        found = self.path / MANIFEST
+        if found.exists():
+            return _refusal(self.path, read_manifest(self.path)["fingerprint"], fingerprint)
+        self._write_manifest({"fingerprint": dict(fingerprint), "complete": False})
+        return ""
+
+    def windows(self) -> dict[Place, dict[str, Any]]:
+        """The record of every window that is done, of all hosts, in input order."""
+        return read_windows_done(self.path)
+
+    def check(self, records: Iterable[dict[str, Any]]) -> set[Place]:
+        """The windows whose shards are gone.
+
+        Raises:
+            ValueError: A shard's bytes are not those that were written.
+        """
+        gone = set()
+        for record in records:
+            path = self.path / record["file"]
+            if not path.exists():
+                gone.add((record["lot"], record["window"]))
+                continue
+            data = path.read_bytes()
+            if checksum(data) != record["checksum"]:
+                raise ValueError(
+                    f"{path} is damaged: it has {len(data):,} bytes, not the {record['size']:,} that were "
+                    "written, or others; delete it, and the same command scores its documents again"
+                )
+        return gone
+
+    def add(self, record: dict[str, Any], data: bytes) -> dict[str, Any]:
+        """Writes a window's shard, then its record; both are on the disk on return.
+
+        Raises:
+            OSError: They cannot be written; the windows before are whole.
+        """
+        record = {**record, "size": len(data), "checksum": checksum(data)}
+        try:
+            if self._journal is None:
+                self._journal = Journal(self.path / f"windows-{self.host:05}.jsonl")
+            write_whole(self.path / record["file"], data)
+            self._journal.append(record)
+            self._journal.sync()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return record
+
+    def finish(self) -> None:
+        """Writes all shards into the manifest."""
+        records = list(self.windows().values())
+        manifest = read_manifest(self.path)
+        self._write_manifest({**manifest, "complete": True, **totals(records), "shards": records})
+
+    def close(self) -> None:
+        """Closes the journal."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _write_manifest(self, told: dict[str, Any]) -> None:
+        own = {
+            "kind": _KIND,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {name: version(name) for name in _VERSIONS},
+        }
+        try:
+            write_whole(self.path / MANIFEST, json.dumps({**own, **told}, indent=1).encode())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is that of a run of ``windrow score``."""
+    try:
+        return bool(read_manifest(Path(path)))
+    except (OSError, ValueError):
+        return False
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest in a folder.
+
+    Raises:
+        OSError: There is none.
+        ValueError: It is not that of a corpus run.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path / MANIFEST} is not JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
+        raise ValueError(f"{path / MANIFEST} was not written by windrow score")
+    return manifest
+
+
+def read_windows_done(path: Path) -> dict[Place, dict[str, Any]]:
+    """The record of every window that is done, by its place, in input order."""
+    found = {}
+    for journal in sorted(path.glob("windows-*.jsonl")):
+        for record in read_journal(journal):
+            found[record["lot"], record["window"]] = record
+    return dict(sorted(found.items()))
+
+
+def ended_lots(records: Iterable[dict[str, Any]]) -> set[int]:
+    """The lots of which every window is done."""
+    seen: dict[int, set[int]] = {}
+    last: dict[int, int] = {}
+    for record in records:
+        seen.setdefault(record["lot"], set()).add(record["window"])
+        if record["is_last"]:
+            last[record["lot"]] = record["window"]
+    return {lot for lot, end in last.items() if len(seen[lot]) == end + 1}
+
+
+def totals(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The sums over windows: documents, tokens, bytes, words, log-likelihood, and skipped documents."""
+    sums: dict[str, Any] = dict.fromkeys(("documents", "tokens", "bytes", "words"), 0)
+    sums |= {"log_likelihood": 0.0, "skipped": 0}
+    for record in records:
+        for name in sums:
+            sums[name] += len(record[name]) if name == "skipped" else record[name]
+    return sums
+
+
+def _refusal(path: Path, made: dict[str, Any], own: Fingerprint) -> str:
+    names = differing(made, own)
+    names += [name for name in made if name not in own]
+    if not names:
+        return ""
+    told = [_told(name, made.get(name), own.get(name)) for name in names[:3]]
+    more = f", and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f"{path} holds the scores of another run (different {'; '.join(told)}{more}); choose another folder, "
+        "or delete this one"
+    )
+
+
+def _told(name: str, then: Any, now: Any) -> str:
+    short = all(each is None or (isinstance(each, str) and len(each) < 60) for each in (then, now))
+    return f"{name}: {then or 'nothing'} then, {now or 'nothing'} now" if short else name
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    reason = error.strerror or str(error)
+    if not path.parent.exists() or (error.errno == 2 and not path.exists()):
+        reason = "the folder is gone"
+    return OSError(
+        f"{path} cannot be written: {reason}; windows that were written stay, and the same command goes on "
+        "after them"
+    )

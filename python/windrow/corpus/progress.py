@@ -1,0 +1,175 @@
+"""How far a run is: a bar for people, a JSON line a minute for machines, and the report of a folder."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import exp, log
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from windrow.corpus.folder import read_manifest, read_windows_done, totals
+
+EVERY_SECONDS = 60
+
+
+class Progress:
+    """Counts the windows of this host.
+
+    Args:
+        folder: The run's folder.
+        host: This host's number.
+        shows: Whether to show a bar on standard error.
+    """
+
+    def __init__(self, folder: Path, host: int, shows: bool) -> None:
+        self._path = folder / f"progress-{host:05}.jsonl"
+        self._begin = self._written = monotonic()
+        self._documents = self._tokens = self._windows = 0
+        self._first: tuple[float, float] | None = None
+        self._part: float | None = None
+        self._bar = tqdm(desc="Scoring", unit=" documents", unit_scale=True, disable=not shows)
+
+    def add(self, record: dict[str, Any], part: float | None) -> None:
+        """Counts a window.
+
+        Args:
+            record: The window's record.
+            part: Which part of the input has been read now, if that is known.
+        """
+        if self._first is None and part is not None:
+            self._first = monotonic(), part
+        self._part = part
+        self._windows += 1
+        self._documents += record["documents"]
+        self._tokens += record["tokens"]
+        told = self.told()
+        left = told["seconds_left"]
+        ending = "" if left is None else f", {timedelta(seconds=round(left))} left"
+        self._bar.set_postfix_str(f"{told['tokens_per_second']:,.0f} tokens/s{ending}", refresh=False)
+        self._bar.update(record["documents"])
+        if monotonic() - self._written >= EVERY_SECONDS:
+            self.write()
+
+    def told(self) -> dict[str, Any]:
+        """The figures of this host since it started."""
+        seconds = monotonic() - self._begin
+        left, part = None, self._part
+        if self._first is not None and part is not None and part > self._first[1]:
+            left = (monotonic() - self._first[0]) * (1 - part) / (part - self._first[1])
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "windows": self._windows,
+            "documents": self._documents,
+            "tokens": self._tokens,
+            "tokens_per_second": round(self._tokens / max(seconds, 1e-9), 1),
+            "part": None if part is None else round(part, 6),
+            "seconds_left": None if left is None else round(left, 1),
+        }
+
+    def write(self) -> None:
+        """Adds a line to the host's progress file, if it can be written: scores matter more."""
+        self._written = monotonic()
+        with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(self.told()) + "\n")
+
+    def close(self) -> None:
+        """Ends the bar and writes the last line."""
+        self._bar.close()
+        if self._windows:
+            self.write()
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What a run's folder holds.
+
+    Attributes:
+        folder: The folder.
+        is_complete: Whether every document has been scored.
+        documents: How many documents have been scored or skipped.
+        skipped: How many of them were skipped.
+        tokens: Scored tokens.
+        bytes: The bytes of the scored texts.
+        words: Their words, counted as lm_eval counts them.
+        log_likelihood: The sum of all log-likelihoods in nats.
+        hosts: The last progress line of each host, by its number.
+    """
+
+    folder: Path
+    is_complete: bool
+    documents: int
+    skipped: int
+    tokens: int
+    bytes: int
+    words: int
+    log_likelihood: float
+    hosts: dict[int, dict[str, Any]]
+
+    @property
+    def perplexities(self) -> dict[str, float]:
+        """Perplexity by token, byte and word, and bits per byte, as far as each is defined."""
+        by = {"token": self.tokens, "byte": self.bytes, "word": self.words}
+        found = {
+            f"{name}_perplexity": _exp(-self.log_likelihood / count) for name, count in by.items() if count
+        }
+        return found | ({"bits_per_byte": -self.log_likelihood / self.bytes / log(2)} if self.bytes else {})
+
+    def skipped_documents(self) -> Iterator[tuple[str, str]]:
+        """The id of each skipped document, and why."""
+        for record in read_windows_done(self.folder).values():
+            yield from ((each["id"], each["reason"]) for each in record["skipped"])
+
+    def __str__(self) -> str:
+        """A few lines."""
+        lines = [
+            f"windrow     {self.folder}, {'complete' if self.is_complete else 'not complete'}",
+            f"documents   {self.documents:,}, of which {self.skipped:,} skipped",
+            f"tokens      {self.tokens:,} scored, in {self.bytes:,} bytes and {self.words:,} words",
+        ]
+        if self.perplexities:
+            told = (
+                f"{name.replace('_perplexity', '').replace('_', ' ')} {value:,.6g}"
+                for name, value in self.perplexities.items()
+            )
+            lines.append("perplexity  by " + ", ".join(told))
+        for host, line in self.hosts.items():
+            left = line["seconds_left"]
+            ending = "" if left is None or self.is_complete else f", {timedelta(seconds=round(left))} left"
+            lines.append(
+                f"host {host:<6} {line['tokens_per_second']:,.0f} tokens/s over {line['seconds']:,.0f} s, "
+                f"last heard of {line['time']}{ending}"
+            )
+        for name, reason in list(self.skipped_documents())[:3]:
+            lines.append(f"skipped     {name}: {reason}")
+        return "\n".join(lines)
+
+
+def read_report(path: Path) -> CorpusReport:
+    """The report of a run's folder, finished or not.
+
+    Raises:
+        OSError, ValueError: It is not the folder of a run.
+    """
+    manifest = read_manifest(path)
+    sums = totals(read_windows_done(path).values())
+    hosts = {}
+    for file in sorted(path.glob("progress-*.jsonl")):
+        lines = [
+            line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1:] == "\n"
+        ]
+        if lines:
+            hosts[int(file.stem.partition("-")[2])] = json.loads(lines[-1])
+    return CorpusReport(folder=path, is_complete=manifest["complete"], hosts=hosts, **sums)
+
+
+def _exp(value: float) -> float:
+    try:
+        return exp(value)
+    except OverflowError:
+        return float("inf")

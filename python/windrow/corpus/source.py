@@ -1,0 +1,361 @@
+"""Where documents come from: files that globs name, standard input, or a Python object.
+
+A source is cut into *lots* and each lot into windows. A lot is a file, or several small files in a row.
+Which rows a window has depends only on the source and the window's size, so any number of hosts can share
+the windows, and a restarted run finds the same ones.
+
+```text
+files     a.jsonl.gz   b.parquet   c.parquet      (the last two are small)
+lots      0            1 ─────────────────────
+windows   0 1 2 3 …    0 1 2 …                    of, say, 10,000 rows; a lot's last one has fewer
+```
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from glob import glob, has_magic
+from hashlib import blake2b
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from windrow.corpus.rows import (
+    Elements,
+    Lines,
+    Rows,
+    Stream,
+    folder_rows,
+    parquet_rows,
+    record_rows,
+)
+
+LOT_BYTES = 64 << 20
+"""Files in a row make one lot until it has this many bytes."""
+
+STDIN = "-"
+
+Open = Callable[[str, Sequence[str]], Rows]
+
+FORMATS: dict[str, Open] = {
+    ".jsonl": lambda path, _: Lines(path),
+    ".ndjson": lambda path, _: Lines(path),
+    ".json": lambda path, _: Lines(path),
+    ".parquet": parquet_rows,
+    ".arrayrecord": lambda path, _: record_rows(path),
+    ".array_record": lambda path, _: record_rows(path),
+}
+"""How files are opened, by what their names end in."""
+
+COMPRESSED = (".gz", ".zst", ".zstd")
+"""What may follow the name of a file of JSON lines."""
+
+KNOWN = "JSON lines (.jsonl, .ndjson, .json, also .gz or .zst), Parquet (.parquet), ArrayRecord " + (
+    "(.arrayrecord, .array_record), and folders of datasets.save_to_disk"
+)
+
+Placed = tuple[list[str], list[Any]]
+"""For each row the name of its place, such as ``"a.jsonl:17"``, and the row."""
+
+
+class LotRows:
+    """The rows of a lot, file after file."""
+
+    def __init__(self, parts: Sequence[tuple[str, Callable[[], Rows]]]) -> None:
+        self._parts, self._index, self._row = parts, 0, 0
+        self._rows: Rows | None = parts[0][1]()
+        self._next: Placed = [], []
+
+    def take(self, count: int) -> Placed:
+        """The next rows and their places, fewer at the end."""
+        (places, rows), self._next = self._next, ([], [])
+        while len(rows) < count and self._rows is not None:
+            found = self._rows.take(count - len(rows))
+            name = self._parts[self._index][0]
+            places += [f"{name}:{self._row + at}" for at in range(len(found))]
+            rows += found
+            self._advance(len(found), len(rows) < count)
+        return places, rows
+
+    def skip(self, count: int) -> int:
+        """Passes over rows, fewer at the end; returns how many."""
+        passed, self._next = len(self._next[1]), ([], [])
+        while passed < count and self._rows is not None:
+            skipped = self._rows.skip(count - passed)
+            passed += skipped
+            self._advance(skipped, passed < count)
+        return passed
+
+    def has_more(self) -> bool:
+        """Whether there is another row."""
+        if not self._next[1]:
+            self._next = self.take(1)
+        return bool(self._next[1])
+
+    def part(self) -> float | None:
+        """Which part of the lot has been read."""
+        if self._rows is None:
+            return 1.0
+        own = self._rows.part()
+        return None if own is None else (self._index + own) / len(self._parts)
+
+    def close(self) -> None:
+        """Closes the file that is open."""
+        if self._rows is not None:
+            self._rows.close()
+
+    def _advance(self, rows: int, ended: bool) -> None:
+        self._row += rows
+        if ended:
+            self.close()
+            self._index, self._row = self._index + 1, 0
+            more = self._index < len(self._parts)
+            self._rows = self._parts[self._index][1]() if more else None
+
+
+class Source(Protocol):
+    """Documents in lots.
+
+    Attributes:
+        name: What it is, for errors.
+        sizes: The size of each lot in bytes; ``None`` if it is unknown.
+        is_one_time: Whether it can be read only once, as standard input.
+    """
+
+    name: str
+    sizes: list[int] | None
+    is_one_time: bool
+
+    def __len__(self) -> int: ...
+
+    def open(self, lot: int) -> LotRows:
+        """The rows of a lot, from its beginning."""
+
+    def sample(self, count: int) -> Placed:
+        """The first rows of the first lot."""
+
+    def identity(self) -> dict[str, str]:
+        """What must not change between a run and its continuation, by name."""
+
+
+class FileSource:
+    """Files and folders that patterns name, in the order of their paths.
+
+    Args:
+        patterns: Paths, globs or folders.
+        columns: The columns that are needed.
+
+    Raises:
+        FileNotFoundError: A pattern names nothing.
+        ValueError: A file has no known format; the message names those there are.
+    """
+
+    def __init__(self, patterns: Sequence[str], columns: Sequence[str]) -> None:
+        self.name, self.is_one_time = " ".join(patterns), False
+        paths = list(dict.fromkeys(chain.from_iterable(_matching(pattern) for pattern in patterns)))
+        self._columns = list(columns)
+        self._openers = {path: _opener(path) for path in paths}
+        top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+        self._names = {path: os.path.relpath(os.path.abspath(path), top) for path in paths}
+        self._stored = {path: _stored(path) for path in paths}
+        self._lots = _lots(paths, {path: size for path, (size, _) in self._stored.items()})
+        self.sizes: list[int] | None = [sum(self._stored[path][0] for path in lot) for lot in self._lots]
+
+    def __len__(self) -> int:
+        """The number of lots."""
+        return len(self._lots)
+
+    def open(self, lot: int) -> LotRows:
+        """The rows of a lot, from its beginning."""
+        return LotRows([(self._names[path], self._opening(path)) for path in self._lots[lot]])
+
+    def sample(self, count: int) -> Placed:
+        """The first rows; of the first lot that has any."""
+        for lot in range(len(self)):
+            with closing(self.open(lot)) as rows:
+                placed = rows.take(count)
+            if placed[1]:
+                return placed
+        return [], []
+
+    def identity(self) -> dict[str, str]:
+        """Each file's size and the time of its last change."""
+        return {
+            self._names[path]: f"{size:,} bytes, changed at {changed}"
+            for path, (size, changed) in self._stored.items()
+        }
+
+    def _opening(self, path: str) -> Callable[[], Rows]:
+        return lambda: self._openers[path](path, self._columns)
+
+
+class ObjectSource:
+    """A sequence, a data source, a Grain dataset or any other iterable, as one lot.
+
+    Args:
+        elements: Texts, pairs of texts, or mappings of columns.
+        name: What it is, for errors and places.
+    """
+
+    def __init__(self, elements: Any, name: str) -> None:
+        self.name = name
+        self.sizes: list[int] | None = None
+        self._elements = elements
+        self._indexed = _is_indexed(elements)
+        self.is_one_time = not self._indexed and hasattr(type(elements), "__next__")
+        self._head: list[Any] = []
+
+    def __len__(self) -> int:
+        """One lot."""
+        return 1
+
+    def open(self, lot: int) -> LotRows:  # noqa: ARG002  there is one
+        """The rows, from the beginning."""
+        return LotRows([(self.name, self._rows)])
+
+    def sample(self, count: int) -> Placed:
+        """The first rows. An iterator gives them again when it is opened."""
+        if not self.is_one_time:
+            return self.open(0).take(count)
+        self._head += islice(self._elements, max(0, count - len(self._head)))
+        return LotRows([(self.name, lambda: Stream(self._head[:count]))]).take(count)
+
+    def identity(self) -> dict[str, str]:
+        """Its first rows; its length, where it has one."""
+        _, rows = self.sample(64)
+        digest = blake2b(repr(rows).encode(errors="replace"), digest_size=8).hexdigest()
+        length = f"{len(self._elements):,} rows, " if self._indexed else ""
+        return {self.name: f"{length}first rows {digest}"}
+
+    def _rows(self) -> Rows:
+        if self._indexed:
+            return Elements(self._elements)
+        return Stream(chain(self._head, self._elements) if self.is_one_time else self._elements)
+
+
+def source_of(requests: Any, columns: Sequence[str]) -> Source:
+    """The source that requests name or are.
+
+    Raises:
+        TypeError: They are neither paths nor elements.
+        FileNotFoundError, ValueError: See `FileSource`.
+    """
+    if isinstance(requests, os.PathLike | str):
+        requests = Paths([str(requests)])
+    if isinstance(requests, Paths):
+        if STDIN not in requests:
+            return FileSource(requests, columns)
+        if len(requests) > 1:
+            raise ValueError("standard input (-) cannot be combined with files; give one of them")
+        return ObjectSource(_stdin(), "stdin")
+    readable = _is_indexed(requests) or hasattr(type(requests), "__iter__")
+    if isinstance(requests, Mapping | bytes) or not readable:
+        raise TypeError(
+            "requests must be a path or glob, a sequence, a Grain dataset or an iterable of documents, not "
+            f"a {type(requests).__name__}"
+        )
+    return ObjectSource(requests, "documents")
+
+
+class Paths(list[str]):
+    """Paths and globs; a plain list of strings would be texts."""
+
+
+def _is_indexed(elements: Any) -> bool:
+    return hasattr(type(elements), "__len__") and hasattr(type(elements), "__getitem__")
+
+
+def _stdin() -> Iterator[Any]:
+    lines = Lines(STDIN)
+    while rows := lines.take(1):
+        yield rows[0]
+
+
+def _matching(pattern: str) -> list[str]:
+    found = sorted(glob(pattern, recursive=True)) if has_magic(pattern) else [pattern]
+    if not has_magic(pattern) and not os.path.exists(pattern):
+        raise FileNotFoundError(f"--input {pattern!r} does not exist")
+    paths = []
+    for path in found:
+        if os.path.isdir(path) and not _is_dataset(path):
+            paths += sorted(str(file) for file in Path(path).rglob("*") if _format(str(file)))
+        elif os.path.isfile(path) or not has_magic(pattern) or _is_dataset(path):
+            paths.append(path)
+    if not paths:
+        raise FileNotFoundError(f"--input {pattern!r} matches no file that can be read; these are: {KNOWN}")
+    return paths
+
+
+def _is_dataset(path: str) -> bool:
+    return os.path.isdir(path) and any(
+        os.path.exists(os.path.join(path, name)) for name in ("state.json", "dataset_dict.json")
+    )
+
+
+def _format(path: str) -> str | None:
+    """What a file's name ends in, without compression; ``None`` if no such format is known."""
+    name = path
+    compressed = next((ending for ending in COMPRESSED if name.endswith(ending)), "")
+    name = name.removesuffix(compressed)
+    found = next((ending for ending in FORMATS if name.lower().endswith(ending)), None)
+    return found if not compressed or found in (".jsonl", ".ndjson", ".json") else None
+
+
+def _opener(path: str) -> Open:
+    if _is_dataset(path):
+        return folder_rows
+    found = _format(path)
+    if found is None:
+        raise ValueError(f"--input {path!r} has an unknown format; known are {KNOWN}")
+    return FORMATS[found]
+
+
+def _stored(path: str) -> tuple[int, int]:
+    """The size of a file, or of the files in a folder, in bytes; when it was last changed, in nanoseconds."""
+    files = (
+        [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [Path(path)]
+    )
+    told = [file.stat() for file in files]
+    return sum(each.st_size for each in told), max((each.st_mtime_ns for each in told), default=0)
+
+
+def _lots(paths: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]]:
+    """Files in a row, in lots of at least :data:`LOT_BYTES`."""
+    lots: list[list[str]] = []
+    room = 0
+    for path in paths:
+        if room <= 0:
+            lots.append([])
+            room = LOT_BYTES
+        lots[-1].append(path)
+        room -= sizes[path]
+    return lots
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which windows this host scores: those of every ``parts``-th lot, or every ``parts``-th window.
+
+    Attributes:
+        lots: The number of lots. Hosts share lots if there are many for each, else windows.
+        part: This host, from 0.
+        parts: The number of hosts.
+    """
+
+    lots: int
+    part: int = 0
+    parts: int = 1
+
+    def has(self, lot: int, window: int) -> bool:
+        """Whether a window is this host's.
+
+        >>> [Share(2, 1, 3).has(0, window) for window in range(6)]
+        [False, True, False, False, True, False]
+        """
+        by_lots = self.lots >= 8 * self.parts
+        return (lot if by_lots else lot + window) % self.parts == self.part
+
+    def may_have(self, lot: int) -> bool:
+        """Whether any window of a lot can be this host's."""
+        return self.lots < 8 * self.parts or lot % self.parts == self.part

@@ -1,0 +1,316 @@
+"""Scoring a corpus of any size: windows of documents in, shards of scores out, through any interruption."""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from time import sleep
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windrow.bad_requests import BadRequestsError
+from windrow.corpus.documents import Columns
+from windrow.corpus.fixed import FixedShapes, limit_of
+from windrow.corpus.folder import Folder, ended_lots
+from windrow.corpus.progress import CorpusReport, Progress, read_report
+from windrow.corpus.shards import ShardFormat
+from windrow.corpus.source import Share, Source, source_of
+from windrow.corpus.windows import Preparation, Window, documents_of, one_ahead, read_windows
+from windrow.fingerprint import Fingerprint
+from windrow.model import LanguageModel
+from windrow.policy import BatchPolicy
+from windrow.scoring import NOT_A_NUMBER, Clock, CorpusScores, Scorer, Scores, by_request
+from windrow.sharding import (
+    RowSharding,
+    check_agreement,
+    host_count,
+    host_number,
+    own_mesh,
+    share_from_first_host,
+)
+from windrow.tokens import Segments, Tokenizer, load_tokenizer
+
+SAMPLE = 4096
+"""How many documents decide the shapes of all batches, at most a window."""
+
+WINDOW = 10_000
+"""How many documents a window has by default."""
+
+LOOK_SECONDS = 1.0
+"""How often a host that is done looks whether the others are."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same during a run."""
+
+    source: Source
+    folder: Folder
+    columns: Columns
+    form: ShardFormat
+    window: int
+    on_bad_request: str
+    share: Share
+
+
+def score_stream(
+    model: LanguageModel,
+    tokenizer: Any,
+    requests: Any,
+    output: str | os.PathLike[str],
+    *,
+    text_column: str | None = None,
+    context_column: str | None = None,
+    continuation_column: str | None = None,
+    tokens_column: str | None = None,
+    id_column: str | None = None,
+    window: int = WINDOW,
+    format: str = "parquet",
+    token_logprobs: bool = False,
+    worst_tokens: int = 0,
+    policy: BatchPolicy | None = None,
+    sharding: Any = None,
+    on_bad_request: str = "skip",
+    chunk_length: int | None = None,
+    max_length: int | None = None,
+    progress: bool = True,
+) -> CorpusReport:
+    """Scores a corpus of any size to files, and goes on where it stopped when called again.
+
+    Documents are read, encoded and planned a window at a time, while the window before runs. All batches
+    have the shapes that the first documents decide, so nothing compiles after the first window. Each
+    window's scores are a file in ``output/scores``, written under a temporary name and renamed; a killed run
+    loses at most the window that it was in. The same call goes on after the last whole window, with any
+    number of devices and processes.
+
+    A shard has a row for each document, in input order: ``id``; ``log_likelihood``, in nats, the sum over
+    the scored tokens; ``tokens``, how many were scored; ``bytes`` and ``words`` of the scored text, counted
+    as lm_eval counts them; ``greedy``, whether greedy decoding would produce every scored token. A document
+    that cannot be scored has no log-likelihood (null); the manifest says why.
+
+    Every process must make the same call. Each scores its own files or rows on its own devices. With a
+    sharding over the devices of several processes, all of them score each window together.
+
+    Args:
+        model: The model.
+        tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes; ``None`` with ``tokens_column``.
+        requests: A path, glob or folder, or :class:`~windrow.corpus.Paths` of several: JSON lines (also
+            gzip or zstd), Parquet, ArrayRecord, a folder of ``datasets.save_to_disk``, or ``"-"`` for JSON
+            lines on standard input. Or documents: a sequence, a data source, a Grain dataset or another
+            iterable of texts, pairs ``(context, continuation)``, arrays of tokens, or mappings of columns.
+        output: The folder for the scores; it must be new, or that of the same run.
+        text_column: The column of texts, scored whole (in disjoint windows if they are longer than the
+            model's limit); ``"text"`` unless other columns are given.
+        context_column: The column of contexts, with ``continuation_column``.
+        continuation_column: The column of continuations, which are scored.
+        tokens_column: The column of lists of token ids; the first token of each is only read.
+        id_column: The column of ids; by default a document's id is its file and row, ``"a.jsonl:17"``.
+        window: How many documents are read, planned and written together.
+        format: ``"parquet"`` or ``"jsonl"``.
+        token_logprobs: Whether shards have a column ``token_logprobs``, a list for each document.
+        worst_tokens: If above 0, shards have a column ``worst_tokens`` with this many of each document's
+            least likely tokens: their ``position`` among the scored tokens, ``token`` and ``logprob``.
+        policy: How requests are batched; see :class:`~windrow.BatchPolicy`.
+        sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes rows are split. By
+            default all devices of each process (one of several CPU devices, where there are several processes).
+        on_bad_request: ``"skip"``, or ``"raise"`` to stop at a document that cannot be scored.
+        chunk_length: See :class:`~windrow.JaxLM`.
+        max_length: The most tokens that the model may see at once, at most its own limit. A model without
+            a limit gets rows of twice the longest of the first documents; longer documents are skipped.
+        progress: Whether to show a progress bar on standard error.
+
+    Returns:
+        What the folder holds; see :class:`~windrow.corpus.CorpusReport`.
+
+    Raises:
+        TypeError, ValueError: An argument is invalid, a file or column does not exist or cannot be read, a
+            shard is damaged, or the folder is that of another run; the message says what differs.
+        OSError: The folder cannot be written. Windows that were written stay.
+
+    >>> windrow.score_stream(model, tokenizer, "corpus/*.jsonl.gz", "scores")  # doctest: +SKIP
+    """
+    columns = Columns(text_column, context_column, continuation_column, tokens_column, id_column)
+    form = ShardFormat(format, token_logprobs, worst_tokens)
+    _check(window, on_bad_request)
+    source = source_of(requests, columns.needed)
+    model = _limited(model, max_length)
+    rows, share = _placed(model, sharding, source)
+    folder = Folder(output, host_number())
+    run = _Run(source, folder, columns, form, window, on_bad_request, share)
+    encoder = None if tokenizer is None else load_tokenizer(tokenizer)
+    if encoder is None and columns.kind != "tokens":
+        raise ValueError(f"tokenizer is missing; only tokens_column works without one, not {columns.kind}s")
+    scorer = Scorer(model, rows, Clock(), chunk_length, policy)
+    prepare = _preparation(run, scorer, encoder, policy or BatchPolicy())
+    _begin(run, _fingerprint(run, scorer, encoder))
+    bar = Progress(folder.path, host_number(), progress and host_number() == 0)
+    try:
+        _score(run, scorer, prepare, bar)
+    finally:
+        bar.close()
+        folder.close()
+    return _finish(run)
+
+
+def check_places(requests: Any, output: str | os.PathLike[str]) -> None:
+    """Looks for the documents and tries the folder, before a model is loaded.
+
+    Raises:
+        OSError, ValueError: See :func:`windrow.score_stream`.
+    """
+    source_of(requests, [])
+    Folder(output, host_number())
+
+
+def _check(window: int, on_bad_request: str) -> None:
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ValueError(f"window must be a whole number of at least 1, not {window!r}")
+    if on_bad_request not in ("raise", "skip"):
+        raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
+
+
+def _limited(model: LanguageModel, max_length: int | None) -> LanguageModel:
+    if max_length is None:
+        return model
+    if model.max_length is not None and max_length > model.max_length:
+        raise ValueError(f"max_length={max_length} exceeds the model's limit of {model.max_length} tokens")
+    return replace(model, max_length=max_length)
+
+
+def _placed(model: LanguageModel, sharding: Any, source: Source) -> tuple[RowSharding, Share]:
+    """Where rows run, and which windows are this host's."""
+    if sharding is None and host_count() > 1:
+        sharding = own_mesh()
+    rows = RowSharding.over(sharding, model.params)
+    if rows.is_local and host_count() > 1:
+        if source.is_one_time:
+            raise ValueError(f"{source.name} can only be read once, by a single process; give files")
+        return rows, Share(len(source), host_number(), host_count())
+    return rows, Share(len(source))
+
+
+def _fingerprint(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None) -> Fingerprint:
+    """Whatever must be the same when a run goes on."""
+    settings = {
+        "max_length": str(scorer.model.max_length),
+        "columns": json.dumps({name: value for name, value in vars(run.columns).items() if value}),
+        "window": str(run.window),
+        "format": run.form.kind,
+        "token_logprobs": str(run.form.token_logprobs),
+        "worst_tokens": str(run.form.worst_tokens),
+        "on_bad_request": run.on_bad_request,
+    }
+    tokens = "" if tokenizer is None else tokenizer.fingerprint
+    files = {f"input {name}": told for name, told in run.source.identity().items()}
+    return {**scorer.identity, "tokenizer": tokens, **settings, **files}
+
+
+def _begin(run: _Run, fingerprint: Fingerprint) -> None:
+    """Makes sure that this run may write to the folder; the same error on every host."""
+    check_agreement([], {name: str(value) for name, value in fingerprint.items() if isinstance(value, str)})
+    complaint = run.folder.begin(fingerprint) if host_number() == 0 else ""
+    if complaint := share_from_first_host(complaint.encode()).decode():
+        raise ValueError(complaint)
+
+
+def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> None:
+    """Scores this host's windows that are not done yet."""
+    records = run.folder.windows()
+    own = [record for place, record in records.items() if run.share.has(*place)]
+    done = records.keys() - run.folder.check(own)
+    ends = ended_lots(records[place] for place in done)
+    if len(ends) == len(run.source):
+        return
+    read = read_windows(run.source, run.window, run.share, done, ends)
+    with scorer.same_shapes(prepare.fixed.shapes), one_ahead(map(prepare, read)) as windows:
+        for window in windows:
+            record = _written(run, window, _scores(scorer, window))
+            bar.add(record, window.read.part)
+
+
+def _preparation(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None, policy: BatchPolicy) -> Preparation:
+    """How windows are prepared, with the shapes that a sample decides.
+
+    Raises:
+        ValueError: No document of the sample can be scored.
+    """
+    limit, placed = scorer.model.max_length, run.source.sample(min(SAMPLE, run.window))
+    documents, segments = documents_of(placed, run.columns, tokenizer, limit, scorer.vocabulary)
+    if len(documents) and not len(segments):
+        first = next(iter(documents.skipped))
+        raise ValueError(
+            f"none of the first {len(documents):,} documents of {run.source.name} can be scored; "
+            f"{documents.ids[first]}: {documents.skipped[first]}"
+        )
+    tokens = policy.tokens_per_batch
+    most = tokens // scorer.sharding.groups if isinstance(tokens, int) else None
+    fixed = FixedShapes.chosen(scorer, policy, segments, limit_of(segments, limit, most))
+    return Preparation(run.columns, tokenizer, limit, scorer.vocabulary, fixed)
+
+
+def _scores(scorer: Scorer, window: Window) -> CorpusScores:
+    """The scores of a window's documents."""
+    whole = Scores.unknown(window.segments)
+    for part in window.parts:
+        scores = scorer.run(part.plan, part.segments, like=part.shape)
+        positions = whole.positions(part.which)
+        whole.token_logprobs[positions] = scores.token_logprobs
+        whole.token_greedy[positions] = scores.token_greedy
+    return by_request(window.segments, whole)
+
+
+def _written(run: _Run, window: Window, scores: CorpusScores) -> dict[str, Any]:
+    """Writes a window's shard; returns its record.
+
+    Raises:
+        BadRequestsError: A document cannot be scored, and such documents are not to be skipped.
+    """
+    documents, read = window.documents, window.read
+    for index in np.flatnonzero(np.isnan(scores.log_likelihoods)).tolist():
+        documents.skip(index, NOT_A_NUMBER)
+    if documents.skipped and run.on_bad_request == "raise":
+        raise BadRequestsError(documents.skipped, name=lambda index: f"document {documents.ids[index]}")
+    skipped = np.array(sorted(documents.skipped), np.int64)
+    scores = replace(scores, skipped=skipped)
+    good = np.ones(len(documents), np.bool_)
+    good[skipped] = False
+    sizes = None if run.columns.kind == "tokens" else (window.byte_counts, window.word_counts)
+    lot, number = read.place
+    record = {
+        "lot": lot,
+        "window": number,
+        "first": number * run.window,
+        "documents": len(documents),
+        "is_last": read.is_last,
+        "file": f"scores/{lot:05}-{number:06}.{run.form.kind}",
+        "tokens": int(scores.token_counts[good].sum()),
+        "bytes": int(window.byte_counts[good].sum()),
+        "words": int(window.word_counts[good].sum()) if sizes else 0,
+        "log_likelihood": float(scores.log_likelihoods[good].sum()),
+        "skipped": [{"id": documents.ids[at], "reason": documents.skipped[at]} for at in skipped.tolist()],
+    }
+    targets = _targets(window.segments)
+    data = run.form.encoded(run.form.columns(documents.ids, scores, targets, sizes))
+    return run.folder.add(record, data) if _writes(run) else record
+
+
+def _targets(segments: Segments) -> NDArray[np.int32]:
+    """The scored tokens, segment after segment."""
+    lengths = np.diff(segments.offsets)
+    place = np.arange(len(segments.tokens)) - np.repeat(segments.offsets[:-1], lengths)
+    return segments.tokens[place >= np.repeat(segments.score_starts, lengths)]
+
+
+def _writes(run: _Run) -> bool:
+    """Whether this host writes: where all score each window together, the first one does."""
+    return run.share.parts > 1 or host_number() == 0
+
+
+def _finish(run: _Run) -> CorpusReport:
+    """Waits until every host's windows are written; the first host completes the manifest."""
+    while _writes(run) and len(ended_lots(run.folder.windows().values())) < len(run.source):
+        sleep(LOOK_SECONDS)
+    if _writes(run) and host_number() == 0:
+        run.folder.finish()
+    return read_report(run.folder.path)

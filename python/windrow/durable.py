@@ -1,0 +1,129 @@
+"""Files that survive a crash: whole or absent, and a journal that loses at most its last records.
+
+A file is written under a temporary name, flushed to the disk and renamed. A journal is appended to: each
+line is one record with its checksum, so a torn or damaged line is recognized and left out.
+
+```text
+5d7a3c1f {"window": 0, "documents": 10000}
+9be01822 {"window": 1, "documents": 10000}
+41c6a0    <- torn when the machine went down; cut off when the journal is opened again
+```
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+
+def checksum(data: bytes) -> str:
+    """A hash of a file's bytes, as 32 hexadecimal digits."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file that is complete and on the disk once it has its name.
+
+    Raises:
+        OSError: It cannot be written; nothing is left behind.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):  # of a folder that is gone or read-only; the first error says so
+            partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a folder's list of names to the disk, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_journal(path: Path) -> Iterator[Any]:
+    """The whole records of a journal, in order; torn and damaged lines are left out."""
+    if path.exists():
+        for line in path.read_bytes().splitlines(keepends=True):
+            if (record := _read(line)) is not None:
+                yield record[0]
+
+
+class Journal:
+    """A file of records that is only appended to. Opening it cuts off a torn end.
+
+    Args:
+        path: The file; created if it does not exist.
+
+    Attributes:
+        damaged: How many lines inside the journal have a wrong checksum.
+
+    Raises:
+        OSError: The file cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.damaged = path, 0
+        new = not path.exists()
+        self._file = path.open("ab+", buffering=0)  # what was appended outlives this process
+        self._cut()
+        if new:
+            sync_folder(path.parent)
+
+    def records(self) -> Iterator[Any]:
+        """The records so far, in order."""
+        return read_journal(self.path)
+
+    def append(self, record: Any) -> None:
+        """Adds a record, JSON. It outlives this process at once, and the machine after :meth:`sync`."""
+        told = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
+        self._file.write(b"%08x %b\n" % (crc32(told), told))
+
+    def sync(self) -> None:
+        """Flushes all records to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file. Only what was synced is sure to be on the disk."""
+        with suppress(OSError):
+            self._file.close()
+
+    def _cut(self) -> None:
+        """Cuts the file after its last whole record, and counts the damaged ones before that."""
+        self._file.seek(0)
+        end = whole = bad = 0
+        for line in self._file:
+            end += len(line)
+            if _read(line) is None:
+                bad += 1
+            else:
+                whole, self.damaged = end, bad
+        if whole < end:
+            self._file.truncate(whole)
+            self.sync()
+
+
+def _read(line: bytes) -> tuple[Any] | None:
+    """A line's record; ``None`` if the line is torn or damaged."""
+    told = line[9:-1]
+    if line[-1:] != b"\n" or line[:9] != b"%08x " % crc32(told):
+        return None
+    try:
+        return (json.loads(told.decode(errors="surrogatepass")),)
+    except ValueError:
+        return None

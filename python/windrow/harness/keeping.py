@@ -1,0 +1,147 @@
+"""Results that survive a crash: a journal in a folder, from which the same run goes on.
+
+Each result is a line with a checksum, appended as soon as it is known and flushed to the disk every second.
+It is keyed by what was asked: the type of request, its arguments, and how many equal requests came before it,
+so that repeated samples stay apart. The first line is the fingerprint of model, tokenizer and settings; a
+journal with another one is refused.
+
+```text
+7c01a5f3 {"fingerprint": {"tokenizer": "9d0c…", …}}
+1f99e0b2 {"key": "5e1f…", "result": [-3.25, true]}
+```
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from windrow.durable import Journal
+from windrow.fingerprint import Fingerprint, differing
+from windrow.sharding import is_first_host, share_from_first_host
+
+NAME = "results.jsonl"
+
+SYNC_SECONDS = 1.0
+"""How often results are flushed to the disk. A crash of this process alone loses none of them."""
+
+
+class Keeper:
+    """Keeps results in a folder, and finds those of an earlier run. Process 0 alone reads and writes it.
+
+    Args:
+        folder: The folder; ``None`` to keep nothing.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        self.folder = folder
+        self._journal: Journal | None = None
+        self._found: dict[str, Any] = {}
+        self._began = False
+        if folder is not None and is_first_host():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._journal = Journal(Path(folder) / NAME)
+        self._synced = monotonic()
+
+    def call(
+        self, kind: str, arguments: Sequence[Any], fingerprint: Callable[[], Fingerprint]
+    ) -> "KeptResults":
+        """The results of a call that are known already. Every host must call it.
+
+        Args:
+            kind: The type of request.
+            arguments: Each request's arguments.
+            fingerprint: Returns the fingerprint of this run; called once.
+
+        Raises:
+            ValueError: The folder holds results of another model or other settings.
+        """
+        if self.folder is None:
+            return KeptResults(self)
+        self._begin(fingerprint)
+        keys = _keys(kind, arguments) if is_first_host() else []
+        known = {request: self._found[key] for request, key in enumerate(keys) if key in self._found}
+        told = json.loads(share_from_first_host(json.dumps(known).encode()))
+        if told and is_first_host():
+            print(
+                f"{len(told):,} of {len(arguments):,} {kind} requests are in {self.folder}", file=sys.stderr
+            )
+        return KeptResults(self, keys, {int(request): result for request, result in told.items()})
+
+    def add(self, key: str, result: Any) -> None:
+        """Appends a result."""
+        assert self._journal is not None
+        self._journal.append({"key": key, "result": result})
+        if monotonic() - self._synced >= SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Flushes all results to the disk."""
+        if self._journal is not None:
+            self._journal.sync()
+        self._synced = monotonic()
+
+    def _begin(self, fingerprint: Callable[[], Fingerprint]) -> None:
+        if self._began:
+            return
+        own = fingerprint()
+        complaint = "" if self._journal is None else self._read(self._journal, own)
+        if complaint := share_from_first_host(complaint.encode()).decode():
+            raise ValueError(complaint)
+        self._began = True
+
+    def _read(self, journal: Journal, own: Fingerprint) -> str:
+        """Reads all results; returns what keeps this run from using them, empty if nothing does."""
+        records = list(journal.records())
+        made = next((record["fingerprint"] for record in records if "fingerprint" in record), None)
+        if made is None and records:
+            return f"{journal.path} does not record which model made it; choose another folder"
+        if made is None:
+            journal.append({"fingerprint": dict(own)})
+            self.sync()
+        elif names := differing(made, own):
+            different = ", ".join(names)
+            return f"{journal.path} does not match this run (different {different}); choose another folder"
+        if journal.damaged:
+            print(f"{journal.path}: {journal.damaged} damaged results are computed again", file=sys.stderr)
+        self._found = {record["key"]: record["result"] for record in records if "key" in record}
+        return ""
+
+
+@dataclass
+class KeptResults:
+    """The results of one call.
+
+    Attributes:
+        keeper: Keeps them.
+        keys: The key of each request, on process 0.
+        known: The results of an earlier run, by request.
+    """
+
+    keeper: Keeper
+    keys: list[str] = field(default_factory=list)
+    known: dict[int, Any] = field(default_factory=dict)
+
+    def add(self, request: int, result: Any) -> None:
+        """Keeps a request's result."""
+        if self.keys:
+            self.keeper.add(self.keys[request], result)
+
+
+def _keys(kind: str, arguments: Sequence[Any]) -> list[str]:
+    seen: Counter[bytes] = Counter()
+    keys = []
+    for each in arguments:
+        told = json.dumps([kind, each], sort_keys=True, default=str).encode()
+        keys.append(blake2b(b"%d %b" % (seen[told], told), digest_size=16).hexdigest())
+        seen[told] += 1
+    return keys

@@ -1,0 +1,61 @@
+"""One process of a run over a small corpus, which tests kill.
+
+python corpus_worker.py FOLDER INPUT [--devices N] [--coordinator ... --process-count ... --process-id ...]
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import jax
+
+from small_model import head, hidden, prefix_model
+from small_tokenizer import write_tokenizer
+from windrow import BatchPolicy
+from windrow.corpus import score_stream, stream
+from windrow.sharding.launch import Launch, leaving_at_once
+
+WINDOW = 20
+POLICY = BatchPolicy(tokens_per_batch=256, max_shapes=2, share="equal", pack=False)
+
+
+def model():
+    return prefix_model(258, hidden=hidden, head=head, max_length=32)
+
+
+def tell_of_windows(folder):
+    """Adds a byte to a file for each window that has been computed."""
+    computed = stream._scores
+
+    def scores(*arguments):
+        found = computed(*arguments)
+        with (folder / f"computed-{os.getpid()}").open("ab", buffering=0) as file:
+            file.write(b".")
+        return found
+
+    stream._scores = scores
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("input")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--process-count", type=int)
+    parser.add_argument("--process-id", type=int)
+    parser.add_argument("--heartbeat-timeout", type=int, default=60)
+    options = parser.parse_args()
+    tell_of_windows(options.folder.parent)
+    tokenizer = write_tokenizer(options.folder.parent / f"tokenizer-{os.getpid()}")
+    launch = Launch(options.coordinator, options.process_count, options.process_id, options.heartbeat_timeout)
+    with leaving_at_once():
+        launch.start()
+        print(f"{jax.local_device_count()} devices", flush=True)
+        score_stream(
+            model(), tokenizer, options.input, options.folder, window=WINDOW, policy=POLICY, progress=False
+        )
+    print("complete", flush=True)
+
+
+if __name__ == "__main__":
+    main()

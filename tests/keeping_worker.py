@@ -1,0 +1,91 @@
+"""Requests of three types, with results kept in a folder; tests kill it.
+
+python keeping_worker.py FOLDER [--coordinator ... --process-count ... --process-id ...]
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from lm_eval.api.instance import Instance
+
+from small_model import head, hidden, prefix_model
+from small_tokenizer import write_tokenizer
+from windrow.harness import JaxLM
+from windrow.sharding.launch import Launch, leaving_at_once
+
+ROWS = 12
+COUNT = 120
+
+
+def requests():
+    """Choices, texts, and prompts of which some are sampled three times."""
+    numbers = np.random.default_rng(3)
+    texts = [
+        numbers.integers(97, 123, 4 + number % 9, np.uint8).tobytes().decode() for number in range(COUNT)
+    ]
+    kinds = {
+        "loglikelihood": [(text, end) for text in texts for end in (" a", " bc")],
+        "loglikelihood_rolling": [(text * 7,) for text in texts],
+        "generate_until": [
+            (text, {"until": ["z"], "max_gen_toks": 4, **options})
+            for text in texts[:30]
+            for options in [{}, *[{"do_sample": True, "temperature": 1.0}] * 3]
+        ],
+    }
+    return {
+        kind: [Instance(kind, {}, each, index) for index, each in enumerate(arguments)]
+        for kind, arguments in kinds.items()
+    }
+
+
+def make_lm(folder, devices=None, seen=None, **arguments):
+    """A small model; ``seen`` is a file that gets a byte for each batch of rows that is computed."""
+
+    def slow(params, tokens, positions, segment_ids):
+        if seen is not None:
+            jax.debug.callback(lambda _: tell(seen), tokens[0, 0])
+        return hidden(params, tokens, positions, segment_ids)
+
+    model = prefix_model(258, max_length=32, hidden=slow, head=head)
+    mesh = Mesh(np.array(devices or jax.devices()), ("data",))
+    options = {"batch_size": ROWS, "max_shapes": 1, "share": "equal", "pack": False, "mesh": mesh, "seed": 5}
+    return JaxLM(model, write_tokenizer(folder), **options | arguments)
+
+
+def tell(seen):
+    with seen.open("ab", buffering=0) as file:
+        file.write(b".")
+    time.sleep(0.01)
+
+
+def results_of(lm):
+    return {kind: getattr(lm, kind)(instances) for kind, instances in requests().items()}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--coordinator")
+    parser.add_argument("--process-count", type=int)
+    parser.add_argument("--process-id", type=int)
+    parser.add_argument("--heartbeat-timeout", type=int, default=60)
+    options = parser.parse_args()
+    with leaving_at_once():
+        Launch(
+            options.coordinator, options.process_count, options.process_id, options.heartbeat_timeout
+        ).start()
+        lm = make_lm(options.folder / f"tokenizer-{os.getpid()}", seen=options.folder / "seen")
+        lm.keep_results(options.folder / "kept")
+        results = results_of(lm)
+        if jax.process_index() == 0:
+            (options.folder / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
