@@ -316,7 +316,7 @@ def free_model():
 def test_a_document_of_ten_megabytes(tokenizer, tmp_path):
     long = "ab cd\n" * (10_000_000 // 6)
     path = write_lines(tmp_path / "long.jsonl", [{"text": "short"}, {"text": long}, {"text": "last"}])
-    policy = windrow.BatchPolicy(tokens_per_batch=1 << 17, max_shapes=1, pack=False)
+    policy = windrow.BatchPolicy(tokens_per_batch=1 << 14, max_shapes=1, pack=False)
     score_stream(free_model(), tokenizer, path, tmp_path / "out", policy=policy, progress=False)
     table = read(tmp_path / "out")
     assert table["tokens"].to_pylist() == [5, len(long), 4]

@@ -113,7 +113,7 @@ def score_stream(
             least likely tokens: their ``position`` among the scored tokens, ``token`` and ``logprob``.
         policy: How requests are batched; see :class:`~windrow.BatchPolicy`.
         sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes rows are split. By
-            default all devices of each process; on CPUs, one device of each of several processes.
+            default all devices of each process.
         on_bad_request: ``"skip"``, or ``"raise"`` to stop at a document that cannot be scored.
         chunk_length: See :class:`~windrow.JaxLM`.
         max_length: The most tokens that the model may see at once, at most its own limit. A model without

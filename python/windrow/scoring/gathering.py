@@ -1,7 +1,7 @@
 """Brings the outputs of batches from the devices back to every host.
 
-If one process holds all devices, it copies each batch's outputs. With several
-processes, each collects what its own devices hold, and many batches are gathered
+If this process holds all devices of a mesh, it copies each batch's outputs. Otherwise
+each process collects what its own devices hold, and many batches are gathered
 at once, every few seconds. Gathered results reach the cache, so a killed run keeps
 them. Each gathering takes three collectives.
 
@@ -45,7 +45,8 @@ class Gatherer:
     def __init__(self, sharding: RowSharding) -> None:
         self.sharding = sharding
         self.holders = _group_holders(sharding)
-        self._spread = any(len(groups) < sharding.groups for groups in self.holders.values())
+        incomplete = any(len(groups) < sharding.groups for groups in self.holders.values())
+        self._spread = incomplete and not sharding.is_local
         self._most = max(map(len, self.holders.values()))
         self._waiting: list[Fetched] = []
         self._gathered, self._next, self._since = -1, 0, perf_counter()

@@ -143,15 +143,8 @@ def automatic(mesh: Any) -> Mesh:
 
 
 def own_mesh() -> Mesh:
-    """A mesh of this process's own devices, with one axis.
-
-    Of several processes on CPUs each gets one device: XLA uses all cores for it, and among the CPU devices of
-    one of several processes collectives run over Gloo, where they hang now and then (jaxlib 0.10.2).
-    """
-    devices = jax.local_devices()
-    if jax.process_count() > 1 and devices[0].platform == "cpu":
-        devices = devices[:1]
-    return Mesh(np.array(devices), ("data",))
+    """A mesh of this process's own devices, with one axis."""
+    return Mesh(np.array(jax.local_devices()), ("data",))
 
 
 def device_order(mesh: Any) -> list[Any]:
