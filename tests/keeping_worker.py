@@ -35,7 +35,7 @@ def requests():
         "generate_until": [
             (text, {"until": ["z"], "max_gen_toks": 4, **options})
             for text in texts[:30]
-            for options in [{}, *[{"do_sample": True, "temperature": 1.0}] * 3]
+            for options in [{}, *[{"do_sample": True, "temperature": 5.0}] * 3]
         ],
     }
     return {

@@ -17,6 +17,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 from zlib import crc32
 
 
@@ -80,7 +81,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path, self.damaged = path, 0
         new = not path.exists()
-        self._file = path.open("ab+", buffering=0)  # what was appended outlives this process
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._closing = finalize(self, os.close, self._handle)
         self._cut()
         if new:
             sync_folder(path.parent)
@@ -92,29 +94,29 @@ class Journal:
     def append(self, record: Any) -> None:
         """Adds a record, JSON. It outlives this process at once, and the machine after :meth:`sync`."""
         told = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
-        self._file.write(b"%08x %b\n" % (crc32(told), told))
+        line = b"%08x %b\n" % (crc32(told), told)
+        while line:
+            line = line[os.write(self._handle, line) :]
 
     def sync(self) -> None:
         """Flushes all records to the disk."""
-        os.fsync(self._file.fileno())
+        os.fsync(self._handle)
 
     def close(self) -> None:
         """Closes the file. Only what was synced is sure to be on the disk."""
-        with suppress(OSError):
-            self._file.close()
+        self._closing()
 
     def _cut(self) -> None:
         """Cuts the file after its last whole record, and counts the damaged ones before that."""
-        self._file.seek(0)
         end = whole = bad = 0
-        for line in self._file:
+        for line in self.path.read_bytes().splitlines(keepends=True):
             end += len(line)
             if _read(line) is None:
                 bad += 1
             else:
                 whole, self.damaged = end, bad
         if whole < end:
-            self._file.truncate(whole)
+            os.truncate(self._handle, whole)
             self.sync()
 
 
