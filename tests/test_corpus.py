@@ -316,8 +316,9 @@ def free_model():
 def test_a_document_of_ten_megabytes(tokenizer, tmp_path):
     long = "ab cd\n" * (10_000_000 // 6)
     path = write_lines(tmp_path / "long.jsonl", [{"text": "short"}, {"text": long}, {"text": "last"}])
-    policy = windrow.BatchPolicy(tokens_per_batch=1 << 14, max_shapes=1, pack=False)
-    score_stream(free_model(), tokenizer, path, tmp_path / "out", policy=policy, progress=False)
+    policy = windrow.BatchPolicy(tokens_per_batch=1 << 15, max_shapes=1, share=False, pack=False)
+    options = {"policy": policy, "sharding": Mesh(np.array(jax.devices()[:1]), ("data",)), "progress": False}
+    score_stream(free_model(), tokenizer, path, tmp_path / "out", **options)
     table = read(tmp_path / "out")
     assert table["tokens"].to_pylist() == [5, len(long), 4]
     assert column(table, "log_likelihood") == pytest.approx(-np.log(258) * column(table, "tokens"))
