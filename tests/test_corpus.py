@@ -246,7 +246,7 @@ def test_recurrent_models_without_a_limit_skip_what_no_row_holds(tmp_path, token
     documents = ["short", "and short", "c", "d" * 200, "last"]
     report = score_stream(unlimited, tokenizer, documents, tmp_path / "out", policy=POLICY, progress=False)
     assert list(report.skipped_documents()) == [
-        ("documents:3", "longer than 32 tokens, the longest row; give max_length to cut it into windows")
+        ("documents:3", "longer than 32 tokens, the longest row; set max_length to split it into windows")
     ]
     cut = score_stream(
         unlimited, tokenizer, documents, tmp_path / "cut", policy=POLICY, progress=False, max_length=32
@@ -339,7 +339,7 @@ def test_a_damaged_shard_is_named(run, tmp_path):
     with pytest.raises(ValueError, match=r"00000-000001.parquet is damaged.*delete it"):
         run(path)
     shard.write_bytes(whole[:-9])
-    with pytest.raises(ValueError, match=rf"it has {len(whole) - 9:,} bytes, not the {len(whole):,}"):
+    with pytest.raises(ValueError, match=rf"it has {len(whole) - 9:,} bytes, {len(whole):,} were written"):
         run(path)
     shard.unlink()
     assert run(path).table.num_rows == COUNT
@@ -423,7 +423,7 @@ def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch, trouble):
     monkeypatch.setattr(os, "fsync", fsync)
     told = {"full": "No space left", "gone": "the folder is gone", "read-only": "Read-only file system"}
     with pytest.raises(
-        OSError, match=rf"out cannot be written: {told[trouble]}.*windows that were written stay"
+        OSError, match=rf"out cannot be written: {told[trouble]}.*windows already written are kept"
     ):
         run(path)
     monkeypatch.undo()
@@ -436,8 +436,11 @@ def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch, trouble):
 def test_what_does_not_exist_is_named(run, tmp_path):
     cases = [
         (lambda: run(tmp_path / "none.jsonl"), r"none.jsonl' does not exist"),
-        (lambda: run(str(tmp_path / "*.jsonl")), r"matches no file that can be read; these are: JSON lines"),
-        (lambda: run(write_lines(tmp_path / "a.csv")), r"a.csv' has an unknown format; known are JSON lines"),
+        (lambda: run(str(tmp_path / "*.jsonl")), r"matches no file of a supported format: JSON lines"),
+        (
+            lambda: run(write_lines(tmp_path / "a.csv")),
+            r"a.csv' has an unknown format; supported are JSON lines",
+        ),
         (
             lambda: run(write_parquet(tmp_path / "a.parquet"), text_column="txt"),
             r"a.parquet has no column 'txt', only text, id; did you mean 'text'",
@@ -496,7 +499,7 @@ def test_the_command_and_its_report(tmp_path, monkeypatch, capsys):
     lines = (tmp_path / "out" / "progress-00000.jsonl").read_text().splitlines()
     assert {"documents", "tokens", "tokens_per_second", "seconds_left"} <= json.loads(lines[-1]).keys()
     assert main([*words, "--format", "jsonl"]) == 2
-    assert "different format: parquet then, jsonl now" in capsys.readouterr().err
+    assert "different format: was parquet, is now jsonl" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["llama", "mamba"])

@@ -84,7 +84,7 @@ def test_a_damaged_result_is_computed_again(tmp_path, tokenizer, expected, capsy
     again.keep_results(tmp_path)
     same(results_of(again), expected)
     assert again.report()["requests"] == 1
-    assert "1 damaged results are computed again" in capsys.readouterr().err
+    assert "recomputing damaged results (1)" in capsys.readouterr().err
 
 
 OTHERS = {

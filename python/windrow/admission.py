@@ -1,4 +1,4 @@
-"""Checks what callers give, before anything runs: request collections, whole numbers, sizes, names.
+"""Checks arguments before anything runs: request collections, whole numbers, sizes, names.
 
 Numbers and sizes may also come from a command line, as strings.
 """
@@ -11,8 +11,8 @@ from numbers import Integral
 from typing import Any
 
 ENDLESS = 1 << 48
-"""Lengths from here on count as endless: ``repeat()`` has length ``sys.maxsize``, and a slice or batch of it
-some fraction of that."""
+"""Lengths of at least this count as endless: ``repeat()`` has length ``sys.maxsize``, and a slice or batch of
+it some fraction of that."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{letter}I": 1 << 10 * power for power, letter in enumerate("KMGT", 1)}
@@ -47,7 +47,7 @@ def is_endless(dataset: Any) -> bool:
 
 
 def is_whole(value: Any, least: int = 1) -> bool:
-    """Whether a value is an integer of at least ``least``; NumPy's integers are, booleans are not.
+    """Whether a value is an integer of at least ``least``; NumPy integers count, booleans do not.
 
     >>> is_whole(3), is_whole(0), is_whole(0, least=0), is_whole(True), is_whole(3.0)
     (True, False, True, False, False)
@@ -65,7 +65,7 @@ def admit_whole(name: str, value: Any, least: int = 1, also: str = "") -> int:
         also: What else the argument may be, for the error, such as ``", or None"``.
 
     Raises:
-        ValueError: It is no integer, or less than ``least``.
+        ValueError: It is not an integer, or less than ``least``.
 
     >>> admit_whole("max_length", 0, also=", or None")
     Traceback (most recent call last):
@@ -97,7 +97,7 @@ def read_whole(name: str, value: int | str | None, least: int = 1, also: str = "
 
 
 def admit_count(name: str, value: Any, least: int = 1) -> int:
-    """``value`` as an ``int``, with a ``TypeError`` of its own for what is no integer, as in Grain.
+    """``value`` as an ``int``, with a separate ``TypeError`` if it is not an integer, as in Grain.
 
     >>> admit_count("batch_size", 8)
     8

@@ -1,12 +1,12 @@
-"""Files that survive a crash: whole or absent, and a journal that loses at most its last records.
+"""Files that survive a crash: complete or absent, and a journal that loses at most its last records.
 
-A file is written under a temporary name, flushed to the disk and renamed. A journal is appended to: each
-line is one record with its checksum, so a torn or damaged line is recognized and left out.
+A file is written under a temporary name, flushed to disk and renamed. A journal is append-only: each line is
+one record with its checksum, so torn and damaged lines are detected and skipped.
 
 ```text
 5d7a3c1f {"window": 0, "documents": 10000}
 9be01822 {"window": 1, "documents": 10000}
-41c6a0    <- torn when the machine went down; cut off when the journal is opened again
+41c6a0    <- torn by a crash; truncated when the journal is opened again
 ```
 """
 
@@ -27,7 +27,7 @@ def checksum(data: bytes) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is complete and on the disk once it has its name.
+    """Writes a file atomically: once it has its name, it is complete and on disk.
 
     Raises:
         OSError: It cannot be written; nothing is left behind.
@@ -40,14 +40,14 @@ def write_whole(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError:
-        with suppress(OSError):  # of a folder that is gone or read-only; the first error says so
+        with suppress(OSError):  # fails too if the folder is gone or read-only; the first error says so
             partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes a folder's list of names to the disk, where the system can."""
+    """Flushes a folder's entries to disk, if the system can."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -58,7 +58,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def read_journal(path: Path) -> Iterator[Any]:
-    """The whole records of a journal, in order; torn and damaged lines are left out."""
+    """The intact records of a journal, in order; torn and damaged lines are skipped."""
     if path.exists():
         for line in path.read_bytes().splitlines(keepends=True):
             if (record := _read(line)) is not None:
@@ -66,7 +66,7 @@ def read_journal(path: Path) -> Iterator[Any]:
 
 
 class Journal:
-    """A file of records that is only appended to. Opening it cuts off a torn end.
+    """An append-only file of records. Opening it truncates a torn end.
 
     Args:
         path: The file; created if it does not exist.
@@ -92,22 +92,22 @@ class Journal:
         return read_journal(self.path)
 
     def append(self, record: Any) -> None:
-        """Adds a record, JSON. It outlives this process at once, and the machine after :meth:`sync`."""
+        """Appends a record as JSON. It survives a crash of the process and, once synced, of the machine."""
         told = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
         line = b"%08x %b\n" % (crc32(told), told)
         while line:
             line = line[os.write(self._handle, line) :]
 
     def sync(self) -> None:
-        """Flushes all records to the disk."""
+        """Flushes all records to disk."""
         os.fsync(self._handle)
 
     def close(self) -> None:
-        """Closes the file. Only what was synced is sure to be on the disk."""
+        """Closes the file. Only synced records are certain to be on disk."""
         self._closing()
 
     def _cut(self) -> None:
-        """Cuts the file after its last whole record, and counts the damaged ones before that."""
+        """Truncates the file after its last intact record, and counts the damaged lines before it."""
         end = whole = bad = 0
         for line in self.path.read_bytes().splitlines(keepends=True):
             end += len(line)

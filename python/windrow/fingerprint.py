@@ -1,4 +1,4 @@
-"""Fingerprints: whatever affects results, by name, so that kept results are only used by runs like theirs."""
+"""Fingerprints: everything that affects results, by name, so that only matching runs reuse kept results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 Fingerprint = Mapping[str, str | list[float]]
-"""By name: strings that must match, and numbers that must match closely."""
+"""By name: strings that must match exactly, and numbers that must match closely."""
 
 
 def differing(made: Mapping[str, Any], own: Fingerprint) -> list[str]:
-    """The names of what differs between the fingerprint of kept results and that of this run.
+    """The names of the entries that differ between the fingerprint of kept results and that of this run.
 
     >>> differing({"tokenizer": "a", "numbers": [1.0]}, {"tokenizer": "b", "numbers": [1.001]})
     ['tokenizer']
@@ -20,7 +20,7 @@ def differing(made: Mapping[str, Any], own: Fingerprint) -> list[str]:
 
 def _agree(name: str, made: Any, own: str | list[float]) -> bool:
     if name == "on_bad_request" and made == "raise":
-        return True  # such results hold no failures
+        return True  # such results contain no failures
     if isinstance(own, str) or not isinstance(made, list) or len(made) != len(own):
         return bool(made == own)
     return bool(np.allclose(made, own, rtol=0.01, atol=0.1, equal_nan=True))

@@ -13,8 +13,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "place",
         metavar="RESULT_DIR",
-        help="the --output_path of windrow run, or a windrow_report_*.json; uses the newest. Or the "
-        "--output of windrow score, also while it runs",
+        help="the --output_path of windrow run (the newest report is used) or a windrow_report_*.json; or "
+        "the --output of windrow score, even while it is running",
     )
     parser.add_argument(
         "--plot",

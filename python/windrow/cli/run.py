@@ -1,7 +1,7 @@
 """``windrow run``: lm_eval's own command line with the model type ``windrow``.
 
 :mod:`windrow.cli.repairs` changes some of its defaults. If several processes were
-launched, they are joined first.
+launched, they connect to each other first.
 """
 
 import argparse
@@ -22,7 +22,7 @@ HELP = "evaluate a model: lm_eval's command with the model type windrow"
 
 
 def execute(arguments: list[str], ending: Ending) -> int:
-    """Runs one process: joins the others if there are any, and exits immediately on an error."""
+    """Runs one process: connects to the others if there are any, and exits immediately on an error."""
     begin = perf_counter()
     given, arguments = _own_options().parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
@@ -65,7 +65,7 @@ def _evaluate(
     settings: dict[str, Any], arguments: list[str], resume: str | None, ending: Ending, begin: float
 ) -> None:
     """Runs lm_eval's command line with windrow's defaults; then prints the run's report."""
-    import lm_eval.models  # noqa: F401  before windrow's harness, else lm_eval's own models get lost
+    import lm_eval.models  # noqa: F401  before windrow's harness, so that lm_eval's own models register
     from lm_eval.__main__ import cli_evaluate
 
     from windrow.cli.output import Output
@@ -168,8 +168,8 @@ def _own_options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         metavar="FOLDER",
-        help="keep results in FOLDER as they are known; the same command goes on from there, on any number "
-        "of devices and processes",
+        help="save results to FOLDER as soon as they are known; the same command resumes from there, on any "
+        "number of devices and processes",
     )
     add_hosts(parser)
     return parser

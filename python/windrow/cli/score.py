@@ -1,10 +1,10 @@
-"""``windrow score``: scores a corpus of any size to files, and goes on after an interruption."""
+"""``windrow score``: scores a corpus of any size into files, and resumes after an interruption."""
 
 import argparse
 from dataclasses import replace
 from typing import Any
 
-HELP = "score a corpus to files; the same command goes on after an interruption"
+HELP = "score a corpus into files; after an interruption, the same command resumes"
 
 EXAMPLES = """\
 examples:
@@ -20,9 +20,10 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "score",
         help=HELP,
-        description="Score documents: JSON lines (also .gz and .zst), Parquet, ArrayRecord, or folders of "
-        "datasets.save_to_disk. Each window of documents becomes a file of log-likelihoods, token, byte "
-        "and word counts. Run the same command again to go on after an interruption.",
+        description="Score documents from JSON lines (also .gz and .zst), Parquet or ArrayRecord files, or "
+        "from folders written by datasets.save_to_disk. Each window of documents becomes one file with their "
+        "log-likelihoods and their token, byte and word counts. After an interruption, run the same command "
+        "again to resume.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -57,7 +58,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         "--on_bad_request",
         choices=("skip", "raise"),
         default="skip",
-        help="whether to skip documents that cannot be scored, or to stop (default: skip)",
+        help="skip documents that cannot be scored, or stop with an error (default: skip)",
     )
 
 
@@ -83,7 +84,7 @@ def _add_hosts(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Scores the corpus, and prints what the folder holds."""
+    """Scores the corpus, and prints a summary of the folder."""
     from windrow.sharding.launch import Launch, leaving_at_once
 
     launch = Launch(
@@ -129,7 +130,7 @@ def _score(options: argparse.Namespace) -> None:
 
 def _model(words: str) -> Any:
     """The model, on this process's own devices, with batches as large as fit unless a size is given."""
-    import lm_eval.models  # noqa: F401  before windrow's harness, else lm_eval's own models get lost
+    import lm_eval.models  # noqa: F401  before windrow's harness, so that lm_eval's own models register
 
     from windrow.cli.repairs import model_arguments
     from windrow.cli.run import import_from_here

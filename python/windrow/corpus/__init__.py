@@ -1,4 +1,4 @@
-"""Scoring corpora of any size: from files to files, window by window."""
+"""Scores corpora of any size, window by window: reads documents from files and writes scores to files."""
 
 from windrow.corpus.folder import is_run as is_run
 from windrow.corpus.progress import CorpusReport as CorpusReport

@@ -1,4 +1,4 @@
-"""From rows to documents, and from documents to segments."""
+"""Turns rows into documents, and documents into segments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Columns:
         id: The column of ids; without it a document is named by its file and row.
 
     Raises:
-        ValueError: The columns are of several kinds, or a context lacks its continuation.
+        ValueError: Columns of more than one kind are given, or a context without a continuation.
     """
 
     text: str | None = None
@@ -37,7 +37,7 @@ class Columns:
     id: str | None = None
 
     def __post_init__(self) -> None:
-        """Rejects several kinds at once."""
+        """Rejects columns of more than one kind."""
         if (self.context is None) != (self.continuation is None):
             raise ValueError("context_column and continuation_column belong together: give both or neither")
         given = [self.text, self.context, self.tokens]
@@ -50,12 +50,12 @@ class Columns:
 
     @property
     def kind(self) -> Kind:
-        """What documents are."""
+        """What each document is."""
         return "tokens" if self.tokens is not None else "pair" if self.context is not None else "text"
 
     @property
     def needed(self) -> list[str]:
-        """All columns that are read, without repetition."""
+        """All columns that are read, without duplicates."""
         named = (self.text, self.context, self.continuation, self.tokens, self.id)
         return list(dict.fromkeys(name for name in named if name is not None))
 
@@ -65,9 +65,9 @@ class Documents:
     """The documents of a window.
 
     Attributes:
-        ids: What each is called.
-        contents: A text, a pair of texts, or ``int32`` tokens each; empty if the document is skipped.
-        skipped: Documents that are not scored, and why.
+        ids: Each one's id.
+        contents: Each one's text, pair of texts, or ``int32`` tokens; empty if the document is skipped.
+        skipped: The documents that are not scored, and why.
     """
 
     ids: list[str]
@@ -105,11 +105,11 @@ def word_count(text: str) -> int:
 
 
 def read_documents(columns: Columns, places: Sequence[str], rows: Sequence[Any]) -> Documents:
-    """The documents of rows; rows that hold none are skipped.
+    """Reads documents from rows; rows without a valid document are skipped.
 
     Args:
         columns: Which columns hold what.
-        places: The name of each row's place, the id of a document without one.
+        places: Each row's place, which is its document's id if there is no id column.
         rows: The rows.
     """
     kind = columns.kind
@@ -142,7 +142,7 @@ def segments_of(
 
 
 def token_segments(sequences: Sequence[NDArray[np.int32]], max_length: int | None) -> Segments:
-    """The segments of token sequences: the windows of `rolling_segments`, after each one's first token.
+    """The segments of token sequences: windows as in `rolling_segments`, after each one's first token.
 
     Args:
         sequences: ``n`` arrays ``int32[k]``; one without a second token has no segment.
@@ -179,7 +179,7 @@ def _spans(length: int, most: int | None) -> list[tuple[int, int, int]]:
 
 
 class _NoDocumentError(Exception):
-    """What is wrong with a row."""
+    """A row without a valid document; the message says why."""
 
 
 _EMPTY: dict[Kind, Any] = {"text": "", "pair": ("", ""), "tokens": np.zeros(0, np.int32)}
@@ -189,7 +189,7 @@ def _value(row: Any, name: str) -> Any:
     if isinstance(row, BadRow):
         raise _NoDocumentError(row.reason)
     if not hasattr(row, "keys"):
-        raise _NoDocumentError(f"column {name!r} is needed, but this is a {type(row).__name__}")
+        raise _NoDocumentError(f"column {name!r} is needed, but the document is a {type(row).__name__}")
     if name not in row:
         raise _NoDocumentError(f"no column {name!r}, only {', '.join(map(str, row)) or 'an empty object'}")
     return row[name]
@@ -228,7 +228,7 @@ def _tokens(value: Any) -> NDArray[np.int32]:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise _NoDocumentError("tokens must be a list of whole numbers")
     if len(array) < 2:
-        raise _NoDocumentError("fewer than two tokens, so none is scored: the first one is only read")
+        raise _NoDocumentError("fewer than two tokens, and the first one is context only: nothing to score")
     if array.min() < 0 or array.max() > _MOST:
         raise _NoDocumentError(f"token {array.min() if array.min() < 0 else array.max()} is not a token id")
     return array.astype(np.int32, copy=False)

@@ -1,13 +1,14 @@
-"""Shapes that are chosen once: every window's batches have them, so nothing compiles after the first.
+"""Batch shapes that are chosen once and used by every window, so nothing compiles after the first window.
 
-A first sample is planned like any other requests: the model, the policy and device memory decide how inputs
-are put into rows, how long rows are and how many tokens a batch has. Windows are then planned in these
-shapes alone. A batch has room to score every one of its tokens, which costs nothing where fewer are scored.
+A sample of the first documents is planned like any other requests: the model, the policy and device memory
+decide how inputs are put into rows, how long rows are and how many tokens a batch has. All windows are then
+planned in these shapes. A batch has room to score every one of its tokens, which costs nothing if fewer are
+scored.
 
 ```text
-sample          12 texts and one of the longest length  ->  one input a row, lengths 64, 256 and 1024
-tokens a batch  8192                                    ->  128 x 64, 32 x 256, 8 x 1024
-a window        256 texts of up to 64 tokens, 31 of up to 256, 1 of 900    ->  2, 1 and 1 batches
+sample            12 texts and one of the longest length  ->  one input per row, lengths 64, 256 and 1024
+tokens per batch  8192                                    ->  128 x 64, 32 x 256, 8 x 1024
+a window          256 texts of up to 64 tokens, 31 of up to 256, 1 of 900    ->  2, 1 and 1 batches
 ```
 """
 
@@ -24,7 +25,7 @@ from windrow.scoring import BatchShape, ForkPlan, Scorer, layout_of
 from windrow.tokens import Segments
 
 LEAST_LIMIT = 2048
-"""A model without a limit gets rows for documents of at least this many tokens."""
+"""If a model has no limit, its longest row has at least this many tokens."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Part:
     Attributes:
         plan: The plan of ``segments``.
         segments: The segments.
-        which: ``int64[n]``, their numbers among the window's segments.
+        which: ``int64[n]``, their indices among the window's segments.
         shape: The shape of all batches.
     """
 
@@ -69,14 +70,14 @@ class FixedShapes:
             longest: The longest input that any row must hold, in tokens.
         """
         if policy.share == "forks":
-            raise ValueError("share='forks' is not possible here: forked states have no fixed shapes")
+            raise ValueError("share='forks' cannot be used in fixed shapes; use share='auto' or 'equal'")
         plan = scorer.plan(policy, _with_longest(sample, longest))
         if isinstance(plan, ForkPlan):
             plan = scorer.plan(replace(policy, share="equal"), _with_longest(sample, longest))
         groups = scorer.sharding.groups
         lengths, tokens = plan.batch_shapes[:, 1].astype(np.int64), plan.batch_shapes.prod(axis=1)
         layout = layout_of(plan)
-        if layout != "rows":  # all inputs fit rows of any of these lengths; most stand in the best one
+        if layout != "rows":  # any of these lengths holds all inputs; the largest batch has the best one
             lengths = lengths[[int(tokens.argmax())]]
         most = scorer.choice.get("tokens_per_batch") or policy.tokens_per_batch
         most = most if isinstance(most, int) else max(DEFAULT_TOKENS_PER_BATCH, longest * groups)
@@ -93,7 +94,7 @@ class FixedShapes:
         return self.shapes[-1].length
 
     def parts(self, segments: Segments) -> Iterator[Part]:
-        """A window's segments in plans of these shapes, the longest first."""
+        """Plans of a window's segments in these shapes, longest first."""
         lengths = np.array([shape.length for shape in self.shapes], np.int32)
         buckets = bucket_ids(segments.input_lengths, lengths)
         for bucket in range(len(lengths) - 1, -1, -1):
@@ -108,7 +109,7 @@ class FixedShapes:
         if reads <= shape.reads:
             yield Part(plan, own, which, shape)
             return
-        # Very many segments read the same rows. Half of them read half as often.
+        # So many segments share rows that a batch lacks room for their reads. Half of them need half as much.
         for half in np.array_split(which, 2):
             yield from self._planned(segments, half, shape)
 
@@ -126,7 +127,7 @@ class FixedShapes:
 
 
 def limit_of(sample: Segments, max_length: int | None, most: int | None) -> int:
-    """The longest input that rows must hold: the model's limit, or twice what a sample has.
+    """The longest input that rows must hold: the model's limit, or twice the longest of a sample.
 
     Args:
         sample: The segments of the first documents.
@@ -141,13 +142,13 @@ def limit_of(sample: Segments, max_length: int | None, most: int | None) -> int:
 
 
 def too_long(segments: Segments, longest: int) -> Sequence[int]:
-    """The requests with an input that no row holds."""
+    """The requests with an input that is too long for any row."""
     found: list[int] = np.unique(segments.requests[segments.input_lengths > longest]).tolist()
     return found
 
 
 def _with_longest(sample: Segments, longest: int) -> Segments:
-    """The sample and one more segment, of the longest length; it is planned, but never run."""
+    """The sample and one more segment, of the longest length, which is planned but never run."""
     return replace(
         sample,
         tokens=np.concatenate([sample.tokens, np.zeros(longest + 1, np.int32)]),

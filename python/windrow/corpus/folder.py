@@ -2,13 +2,13 @@
 
 ```text
 manifest.json         model, tokenizer, input and settings, with versions; at the end also every shard
-windows-00000.jsonl   host 0's journal: a line for each window that is on the disk, with its checksum
-progress-00000.jsonl  a line a minute
+windows-00000.jsonl   host 0's journal: one line per window on disk, with its checksum
+progress-00000.jsonl  one line per minute
 scores/00000-000003.parquet   lot 0, window 3
 ```
 
-A window counts once its journal line is on the disk, after its shard. A run that was killed in between
-scores that window again.
+A window is done once its journal line is on disk, which is written after its shard. If a run is killed in
+between, that window is scored again.
 """
 
 import json
@@ -33,7 +33,7 @@ class Folder:
     """A run's folder, on one host.
 
     Args:
-        path: The folder; made if it does not exist.
+        path: The folder; created if it does not exist.
         host: This host's number, from 0.
 
     Raises:
@@ -56,7 +56,7 @@ class Folder:
         self._journal: Journal | None = None
 
     def begin(self, fingerprint: Fingerprint) -> str:
-        """What keeps this run from continuing the folder's; empty if nothing does.
+        """Why this run cannot continue the one in the folder; empty if it can.
 
         Writes the manifest of a new folder.
         """
@@ -71,10 +71,10 @@ class Folder:
         return read_windows_done(self.path)
 
     def check(self, records: Iterable[dict[str, Any]]) -> set[Place]:
-        """The windows whose shards are gone.
+        """The windows whose shards are missing.
 
         Raises:
-            ValueError: A shard's bytes are not those that were written.
+            ValueError: A shard's bytes differ from those that were written.
         """
         gone = set()
         for record in records:
@@ -85,16 +85,17 @@ class Folder:
             data = path.read_bytes()
             if checksum(data) != record["checksum"]:
                 raise ValueError(
-                    f"{path} is damaged: it has {len(data):,} bytes, not the {record['size']:,} that were "
-                    "written, or others; delete it, and the same command scores its documents again"
+                    f"{path} is damaged: its checksum is wrong (it has {len(data):,} bytes, "
+                    f"{record['size']:,} were written); delete it, and the same command scores its documents "
+                    "again"
                 )
         return gone
 
     def add(self, record: dict[str, Any], data: bytes) -> dict[str, Any]:
-        """Writes a window's shard, then its record; both are on the disk on return.
+        """Writes a window's shard, then its record; both are on disk on return.
 
         Raises:
-            OSError: They cannot be written; the windows before are whole.
+            OSError: They cannot be written; earlier windows are intact.
         """
         record = {**record, "size": len(data), "checksum": checksum(data)}
         try:
@@ -108,7 +109,7 @@ class Folder:
         return record
 
     def finish(self) -> None:
-        """Writes all shards into the manifest."""
+        """Completes the manifest, which then lists all shards."""
         records = list(self.windows().values())
         manifest = read_manifest(self.path)
         self._write_manifest({**manifest, "complete": True, **totals(records), "shards": records})
@@ -131,7 +132,7 @@ class Folder:
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is that of a run of ``windrow score``."""
+    """Whether a folder holds a run of ``windrow score``."""
     try:
         return bool(read_manifest(Path(path)))
     except (OSError, ValueError):
@@ -143,7 +144,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: There is none.
-        ValueError: It is not that of a corpus run.
+        ValueError: It was not written by ``windrow score``.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
@@ -164,7 +165,7 @@ def read_windows_done(path: Path) -> dict[Place, dict[str, Any]]:
 
 
 def ended_lots(records: Iterable[dict[str, Any]]) -> set[int]:
-    """The lots of which every window is done."""
+    """The lots whose windows are all done."""
     seen: dict[int, set[int]] = {}
     last: dict[int, int] = {}
     for record in records:
@@ -199,7 +200,7 @@ def _refusal(path: Path, made: dict[str, Any], own: Fingerprint) -> str:
 
 def _told(name: str, then: Any, now: Any) -> str:
     short = all(each is None or (isinstance(each, str) and len(each) < 60) for each in (then, now))
-    return f"{name}: {then or 'nothing'} then, {now or 'nothing'} now" if short else name
+    return f"{name}: was {then or 'nothing'}, is now {now or 'nothing'}" if short else name
 
 
 def _unwritable(path: Path, error: OSError) -> OSError:
@@ -207,6 +208,6 @@ def _unwritable(path: Path, error: OSError) -> OSError:
     if not path.parent.exists() or (error.errno == 2 and not path.exists()):
         reason = "the folder is gone"
     return OSError(
-        f"{path} cannot be written: {reason}; windows that were written stay, and the same command goes on "
+        f"{path} cannot be written: {reason}; windows already written are kept, and the same command resumes "
         "after them"
     )

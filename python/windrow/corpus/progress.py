@@ -1,4 +1,4 @@
-"""How far a run is: a bar for people, a JSON line a minute for machines, and the report of a folder."""
+"""Progress of a run: a bar for people, a JSON line every minute for machines, and the report of a folder."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Progress:
 
         Args:
             record: The window's record.
-            part: Which part of the input has been read now, if that is known.
+            part: The fraction of the input that has been read, if it is known.
         """
         if self._first is None and part is not None:
             self._first = monotonic(), part
@@ -73,13 +73,13 @@ class Progress:
         }
 
     def write(self) -> None:
-        """Adds a line to the host's progress file, if it can be written: scores matter more."""
+        """Appends a line to the host's progress file. A failure is ignored, because scores matter more."""
         self._written = monotonic()
         with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.told()) + "\n")
 
     def close(self) -> None:
-        """Ends the bar and writes the last line."""
+        """Closes the bar and writes the last line."""
         self._bar.close()
         if self._windows:
             self.write()
@@ -87,7 +87,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What a run's folder holds.
+    """A summary of a run's folder.
 
     Attributes:
         folder: The folder.
@@ -126,9 +126,9 @@ class CorpusReport:
             yield from ((each["id"], each["reason"]) for each in record["skipped"])
 
     def __str__(self) -> str:
-        """A few lines."""
+        """The report as a few lines of text."""
         lines = [
-            f"windrow     {self.folder}, {'complete' if self.is_complete else 'not complete'}",
+            f"windrow     {self.folder}, {'complete' if self.is_complete else 'incomplete'}",
             f"documents   {self.documents:,}, of which {self.skipped:,} skipped",
             f"tokens      {self.tokens:,} scored, in {self.bytes:,} bytes and {self.words:,} words",
         ]
@@ -143,7 +143,7 @@ class CorpusReport:
             ending = "" if left is None or self.is_complete else f", {timedelta(seconds=round(left))} left"
             lines.append(
                 f"host {host:<6} {line['tokens_per_second']:,.0f} tokens/s over {line['seconds']:,.0f} s, "
-                f"last heard of {line['time']}{ending}"
+                f"last update {line['time']}{ending}"
             )
         for name, reason in list(self.skipped_documents())[:3]:
             lines.append(f"skipped     {name}: {reason}")
@@ -154,7 +154,7 @@ def read_report(path: Path) -> CorpusReport:
     """The report of a run's folder, finished or not.
 
     Raises:
-        OSError, ValueError: It is not the folder of a run.
+        OSError, ValueError: The folder does not hold a run.
     """
     manifest = read_manifest(path)
     sums = totals(read_windows_done(path).values())

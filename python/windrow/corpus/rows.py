@@ -1,8 +1,8 @@
-"""Reads one input's rows, forward, a window at a time: every format behind the same two methods.
+"""Reads the rows of one input in order, a window at a time, with the same two methods for every format.
 
-``take`` returns the next rows, fewer at the end; ``skip`` passes over rows, at no cost where a format knows
-how many rows it has, else at the cost of finding line ends. A row that cannot be read alone is a `BadRow`;
-a file that cannot be read any further is an error that names it.
+``take`` returns the next rows, fewer at the end. ``skip`` skips rows, which is free if the format knows how
+many rows it has; otherwise line ends have to be found. A single row that cannot be read is a `BadRow`. If the
+rest of a file cannot be read, an error names the file.
 """
 
 import gzip
@@ -32,11 +32,11 @@ class BadRow:
 
 
 class UnreadableError(ValueError):
-    """A file that cannot be read, or read any further. The message names it."""
+    """A file that cannot be read, or not to its end. The message names it."""
 
 
 class Rows(Protocol):
-    """The rows of one input, from where reading stands.
+    """The remaining rows of one input.
 
     A row is a mapping of columns, a text, a pair of texts, or a `BadRow`.
     """
@@ -45,17 +45,17 @@ class Rows(Protocol):
         """The next ``count`` rows, fewer at the end."""
 
     def skip(self, count: int) -> int:
-        """Passes over ``count`` rows, fewer at the end; returns how many."""
+        """Skips ``count`` rows, fewer at the end; returns how many."""
 
     def part(self) -> float | None:
-        """Which part of the input has been read, from 0 to 1; ``None`` if unknown."""
+        """The fraction of the input that has been read, from 0 to 1; ``None`` if unknown."""
 
     def close(self) -> None:
         """Closes the file."""
 
 
 class Lines:
-    """JSON lines: a JSON object a line, UTF-8, possibly compressed. Blank lines are no rows.
+    """JSON lines: one JSON object per line, in UTF-8, possibly compressed. Blank lines are ignored.
 
     Args:
         path: The file; ``"-"`` is standard input.
@@ -73,11 +73,11 @@ class Lines:
         return [_row(line) for line in islice(self._lines(), count)]
 
     def skip(self, count: int) -> int:
-        """Passes over rows."""
+        """Skips rows."""
         return sum(1 for _ in islice(self._lines(), count))
 
     def part(self) -> float | None:
-        """The part of the stored bytes that has been read."""
+        """The fraction of the stored bytes that has been read."""
         return None if self._whole is None else min(1.0, self._stored.tell() / self._whole)
 
     def close(self) -> None:
@@ -117,13 +117,13 @@ class Arrow:
         return rows
 
     def skip(self, count: int) -> int:
-        """Passes over rows."""
+        """Skips rows."""
         skipped = min(count, self._count - self._at)
         self._at += skipped
         return skipped
 
     def part(self) -> float:
-        """The part of the rows that has been read."""
+        """The fraction of the rows that has been read."""
         return self._at / max(1, self._count)
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class Elements:
     """The elements of anything with a length and indexing: a list, a data source, a Grain ``MapDataset``.
 
     Args:
-        elements: The elements; ``None`` is left out.
+        elements: The elements; ``None`` is skipped.
         read: Turns an element into a row.
     """
 
@@ -162,13 +162,13 @@ class Elements:
         return [BadRow("the element was filtered out") if row is None else self._read(row) for row in found]
 
     def skip(self, count: int) -> int:
-        """Passes over rows."""
+        """Skips rows."""
         skipped = min(count, len(self._elements) - self._at)
         self._at += skipped
         return skipped
 
     def part(self) -> float:
-        """The part of the elements that has been read."""
+        """The fraction of the elements that has been read."""
         return self._at / max(1, len(self._elements))
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ class Stream:
         return list(islice(self._elements, count))
 
     def skip(self, count: int) -> int:
-        """Passes over rows."""
+        """Skips rows."""
         return sum(1 for _ in islice(self._elements, count))
 
     def part(self) -> None:
@@ -294,7 +294,7 @@ class _Folder:
 
 
 def record_rows(path: str) -> Elements:
-    """The rows of an ArrayRecord file: JSON objects, or else UTF-8 texts, as the first record is."""
+    """The rows of an ArrayRecord file: JSON objects or UTF-8 texts, whichever the first record is."""
     from windrow.datasets import array_records
 
     with _readable(path, "opened"):
@@ -307,7 +307,7 @@ def require_columns(path: str, needed: Iterable[str], names: Sequence[str]) -> N
     """Rejects a file without a needed column.
 
     Raises:
-        ValueError: Names the column, and those that there are.
+        ValueError: A column is missing; the message names it and lists the columns of the file.
     """
     for name in needed:
         if name not in names:
@@ -328,7 +328,7 @@ def _decompressed(path: str, stored: Any) -> Any:
 
 @contextmanager
 def _readable(name: str, what: str) -> Iterator[None]:
-    """Names the input in errors about its contents; damaged files make libraries raise anything."""
+    """Names the input in errors about its contents; libraries raise all kinds of errors for damaged files."""
     try:
         yield
     except UnreadableError:
@@ -344,7 +344,7 @@ def _row(line: bytes) -> Any:
         return BadRow(f"invalid UTF-8 at byte {error.start}")
     except (ValueError, RecursionError) as error:
         return BadRow(f"not JSON: {error}")
-    return row if isinstance(row, dict) else BadRow(f"a JSON object is needed, not {type(row).__name__}")
+    return row if isinstance(row, dict) else BadRow(f"must be a JSON object, not {type(row).__name__}")
 
 
 def _text(record: bytes) -> Any:

@@ -19,7 +19,7 @@ class ShardFormat:
     Attributes:
         kind: ``"parquet"`` or ``"jsonl"``.
         token_logprobs: Whether to keep each token's log-probability.
-        worst_tokens: How many of the least likely tokens to keep of each document.
+        worst_tokens: How many of the least likely tokens to keep for each document.
 
     Raises:
         ValueError: There is no such format, or the number is below 0.
@@ -66,7 +66,7 @@ class ShardFormat:
         Args:
             ids: The documents' ids.
             scores: Their scores.
-            targets: ``int32[m]``, the scored tokens, document after document.
+            targets: ``int32[m]``, the scored tokens, in document order.
             sizes: The bytes and words of each scored text; ``None`` if documents are tokens.
         """
         missing = np.zeros(len(ids), np.bool_)

@@ -1,8 +1,8 @@
-"""Where documents come from: files that globs name, standard input, or a Python object.
+"""Where documents come from: files that match globs, standard input, or a Python object.
 
-A source is cut into *lots* and each lot into windows. A lot is a file, or several small files in a row.
-Which rows a window has depends only on the source and the window's size, so any number of hosts can share
-the windows, and a restarted run finds the same ones.
+A source is divided into *lots* and each lot into windows. A lot is one file, or several consecutive small
+files. The rows of a window depend only on the source and the window size, so any number of hosts can divide
+the windows among them, and a restarted run finds the same ones.
 
 ```text
 files     a.jsonl.gz   b.parquet   c.parquet      (the last two are small)
@@ -32,7 +32,7 @@ from windrow.corpus.rows import (
 )
 
 LOT_BYTES = 64 << 20
-"""Files in a row make one lot until it has this many bytes."""
+"""Consecutive files go into one lot until it has this many bytes."""
 
 STDIN = "-"
 
@@ -46,21 +46,21 @@ FORMATS: dict[str, Open] = {
     ".arrayrecord": lambda path, _: record_rows(path),
     ".array_record": lambda path, _: record_rows(path),
 }
-"""How files are opened, by what their names end in."""
+"""How files are opened, by file name extension."""
 
 COMPRESSED = (".gz", ".zst", ".zstd")
-"""What may follow the name of a file of JSON lines."""
+"""Extensions of compressed JSON lines, after their own."""
 
 KNOWN = "JSON lines (.jsonl, .ndjson, .json, also .gz or .zst), Parquet (.parquet), ArrayRecord " + (
-    "(.arrayrecord, .array_record), and folders of datasets.save_to_disk"
+    "(.arrayrecord, .array_record), and folders written by datasets.save_to_disk"
 )
 
 Placed = tuple[list[str], list[Any]]
-"""For each row the name of its place, such as ``"a.jsonl:17"``, and the row."""
+"""The place of each row, such as ``"a.jsonl:17"``, and the rows."""
 
 
 class LotRows:
-    """The rows of a lot, file after file."""
+    """The rows of a lot, file by file."""
 
     def __init__(self, parts: Sequence[tuple[str, Callable[[], Rows]]]) -> None:
         self._parts, self._index, self._row = parts, 0, 0
@@ -79,7 +79,7 @@ class LotRows:
         return places, rows
 
     def skip(self, count: int) -> int:
-        """Passes over rows, fewer at the end; returns how many."""
+        """Skips rows, fewer at the end; returns how many."""
         passed, self._next = len(self._next[1]), ([], [])
         while passed < count and self._rows is not None:
             skipped = self._rows.skip(count - passed)
@@ -94,7 +94,7 @@ class LotRows:
         return bool(self._next[1])
 
     def part(self) -> float | None:
-        """Which part of the lot has been read."""
+        """The fraction of the lot that has been read."""
         if self._rows is None:
             return 1.0
         own = self._rows.part()
@@ -120,7 +120,7 @@ class Source(Protocol):
     Attributes:
         name: What it is, for errors.
         sizes: The size of each lot in bytes; ``None`` if it is unknown.
-        is_one_time: Whether it can be read only once, as standard input.
+        is_one_time: Whether it can be read only once, like standard input.
     """
 
     name: str
@@ -136,19 +136,19 @@ class Source(Protocol):
         """The first rows of the first lot."""
 
     def identity(self) -> dict[str, str]:
-        """What must not change between a run and its continuation, by name."""
+        """What must not change before a run is resumed, by name."""
 
 
 class FileSource:
-    """Files and folders that patterns name, in the order of their paths.
+    """Files and folders that match patterns, in the order of their paths.
 
     Args:
         patterns: Paths, globs or folders.
         columns: The columns that are needed.
 
     Raises:
-        FileNotFoundError: A pattern names nothing.
-        ValueError: A file has no known format; the message names those there are.
+        FileNotFoundError: A pattern matches nothing.
+        ValueError: A file has an unknown format; the message lists the supported ones.
     """
 
     def __init__(self, patterns: Sequence[str], columns: Sequence[str]) -> None:
@@ -171,7 +171,7 @@ class FileSource:
         return LotRows([(self._names[path], self._opening(path)) for path in self._lots[lot]])
 
     def sample(self, count: int) -> Placed:
-        """The first rows; of the first lot that has any."""
+        """The first rows of the first lot that has any."""
         for lot in range(len(self)):
             with closing(self.open(lot)) as rows:
                 placed = rows.take(count)
@@ -215,14 +215,14 @@ class ObjectSource:
         return LotRows([(self.name, self._rows)])
 
     def sample(self, count: int) -> Placed:
-        """The first rows. An iterator gives them again when it is opened."""
+        """The first rows. An iterator yields them again when it is opened."""
         if not self.is_one_time:
             return self.open(0).take(count)
         self._head += islice(self._elements, max(0, count - len(self._head)))
         return LotRows([(self.name, lambda: Stream(self._head[:count]))]).take(count)
 
     def identity(self) -> dict[str, str]:
-        """Its first rows; its length, where it has one."""
+        """A hash of its first rows, and its length if it has one."""
         _, rows = self.sample(64)
         digest = blake2b(repr(rows).encode(errors="replace"), digest_size=8).hexdigest()
         length = f"{len(self._elements):,} rows, " if self._indexed else ""
@@ -235,10 +235,10 @@ class ObjectSource:
 
 
 def source_of(requests: Any, columns: Sequence[str]) -> Source:
-    """The source that requests name or are.
+    """The source of requests, which are paths or the documents themselves.
 
     Raises:
-        TypeError: They are neither paths nor elements.
+        TypeError: They are neither.
         FileNotFoundError, ValueError: See `FileSource`.
     """
     if isinstance(requests, os.PathLike | str):
@@ -283,7 +283,7 @@ def _matching(pattern: str) -> list[str]:
         elif os.path.isfile(path) or not has_magic(pattern) or _is_dataset(path):
             paths.append(path)
     if not paths:
-        raise FileNotFoundError(f"--input {pattern!r} matches no file that can be read; these are: {KNOWN}")
+        raise FileNotFoundError(f"--input {pattern!r} matches no file of a supported format: {KNOWN}")
     return paths
 
 
@@ -294,7 +294,7 @@ def _is_dataset(path: str) -> bool:
 
 
 def _format(path: str) -> str | None:
-    """What a file's name ends in, without compression; ``None`` if no such format is known."""
+    """A file's extension without that of its compression; ``None`` if it is unknown."""
     name = path
     compressed = next((ending for ending in COMPRESSED if name.endswith(ending)), "")
     name = name.removesuffix(compressed)
@@ -307,7 +307,7 @@ def _opener(path: str) -> Open:
         return folder_rows
     found = _format(path)
     if found is None:
-        raise ValueError(f"--input {path!r} has an unknown format; known are {KNOWN}")
+        raise ValueError(f"--input {path!r} has an unknown format; supported are {KNOWN}")
     return FORMATS[found]
 
 
@@ -321,7 +321,7 @@ def _stored(path: str) -> tuple[int, int]:
 
 
 def _lots(paths: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]]:
-    """Files in a row, in lots of at least :data:`LOT_BYTES`."""
+    """Consecutive files, in lots of at least :data:`LOT_BYTES`."""
     lots: list[list[str]] = []
     room = 0
     for path in paths:
@@ -338,7 +338,7 @@ class Share:
     """Which windows this host scores: those of every ``parts``-th lot, or every ``parts``-th window.
 
     Attributes:
-        lots: The number of lots. Hosts share lots if there are many for each, else windows.
+        lots: The number of lots. Hosts divide the lots if there are many per host, else the windows.
         part: This host, from 0.
         parts: The number of hosts.
     """

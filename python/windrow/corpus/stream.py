@@ -1,4 +1,4 @@
-"""Scoring a corpus of any size: windows of documents in, shards of scores out, through any interruption."""
+"""Scores a corpus of any size: windows of documents in, shards of scores out, resumable at any time."""
 
 import json
 import os
@@ -32,13 +32,13 @@ from windrow.sharding import (
 from windrow.tokens import Segments, Tokenizer, load_tokenizer
 
 SAMPLE = 4096
-"""How many documents decide the shapes of all batches, at most a window."""
+"""How many documents determine the shapes of all batches; at most one window."""
 
 WINDOW = 10_000
 """How many documents a window has by default."""
 
 LOOK_SECONDS = 1.0
-"""How often a host that is done looks whether the others are."""
+"""How often a host that is done checks whether the others are."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def score_stream(
     max_length: int | None = None,
     progress: bool = True,
 ) -> CorpusReport:
-    """Scores a corpus of any size to files, and goes on where it stopped when called again.
+    """Scores a corpus of any size into files; when called again, resumes where it stopped.
 
-    Documents are read, encoded and planned a window at a time, while the window before runs. All batches
-    have the shapes that the first documents decide, so nothing compiles after the first window. Each
-    window's scores are a file in ``output/scores``, written under a temporary name and renamed; a killed run
-    loses at most the window that it was in. The same call goes on after the last whole window, with any
-    number of devices and processes.
+    Documents are read, encoded and planned a window at a time, while the previous window runs. The first
+    documents determine the shapes of all batches, so nothing compiles after the first window. Each window's
+    scores are one file in ``output/scores``, written under a temporary name and renamed; a killed run loses
+    at most the window it was working on. The same call resumes after the last complete window, on any number
+    of devices and processes.
 
     A shard has a row for each document, in input order: ``id``; ``log_likelihood``, in nats, the sum over
     the scored tokens; ``tokens``, how many were scored; ``bytes`` and ``words`` of the scored text, counted
@@ -99,12 +99,12 @@ def score_stream(
             gzip or zstd), Parquet, ArrayRecord, a folder of ``datasets.save_to_disk``, or ``"-"`` for JSON
             lines on standard input. Or documents: a sequence, a data source, a Grain dataset or another
             iterable of texts, pairs ``(context, continuation)``, arrays of tokens, or mappings of columns.
-        output: The folder for the scores; it must be new, or that of the same run.
+        output: The folder for the scores, which must be new or hold the same run.
         text_column: The column of texts, scored whole (in disjoint windows if they are longer than the
             model's limit); ``"text"`` unless other columns are given.
         context_column: The column of contexts, with ``continuation_column``.
         continuation_column: The column of continuations, which are scored.
-        tokens_column: The column of lists of token ids; the first token of each is only read.
+        tokens_column: The column of lists of token ids; the first token of each is context only.
         id_column: The column of ids; by default a document's id is its file and row, ``"a.jsonl:17"``.
         window: How many documents are read, planned and written together.
         format: ``"parquet"`` or ``"jsonl"``.
@@ -121,12 +121,12 @@ def score_stream(
         progress: Whether to show a progress bar on standard error.
 
     Returns:
-        What the folder holds; see :class:`~windrow.corpus.CorpusReport`.
+        A summary of the folder; see :class:`~windrow.corpus.CorpusReport`.
 
     Raises:
         TypeError, ValueError: An argument is invalid, a file or column does not exist or cannot be read, a
-            shard is damaged, or the folder is that of another run; the message says what differs.
-        OSError: The folder cannot be written. Windows that were written stay.
+            shard is damaged, or the folder holds another run; the message says what differs.
+        OSError: The folder cannot be written. Windows already written are kept.
 
     >>> windrow.score_stream(model, tokenizer, "corpus/*.jsonl.gz", "scores")  # doctest: +SKIP
     """
@@ -154,7 +154,7 @@ def score_stream(
 
 
 def check_places(requests: Any, output: str | os.PathLike[str]) -> None:
-    """Looks for the documents and tries the folder, before a model is loaded.
+    """Checks that documents can be found and the folder can be written, before a model is loaded.
 
     Raises:
         OSError, ValueError: See :func:`windrow.score_stream`.
@@ -185,13 +185,13 @@ def _placed(model: LanguageModel, sharding: Any, source: Source) -> tuple[RowSha
     rows = RowSharding.over(sharding, model.params)
     if rows.is_local and host_count() > 1:
         if source.is_one_time:
-            raise ValueError(f"{source.name} can only be read once, by a single process; give files")
+            raise ValueError(f"{source.name} can only be read by a single process; use files for several")
         return rows, Share(len(source), host_number(), host_count())
     return rows, Share(len(source))
 
 
 def _fingerprint(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None) -> Fingerprint:
-    """Whatever must be the same when a run goes on."""
+    """Everything that must be the same when a run resumes."""
     settings = {
         "max_length": str(scorer.model.max_length),
         "columns": json.dumps({name: value for name, value in vars(run.columns).items() if value}),
@@ -207,7 +207,7 @@ def _fingerprint(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None) -> Fing
 
 
 def _begin(run: _Run, fingerprint: Fingerprint) -> None:
-    """Makes sure that this run may write to the folder; the same error on every host."""
+    """Makes sure that this run may write to the folder; if not, every host raises the same error."""
     check_agreement([], {name: str(value) for name, value in fingerprint.items() if isinstance(value, str)})
     complaint = run.folder.begin(fingerprint) if host_number() == 0 else ""
     if complaint := share_from_first_host(complaint.encode()).decode():
@@ -230,7 +230,7 @@ def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> No
 
 
 def _preparation(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None, policy: BatchPolicy) -> Preparation:
-    """How windows are prepared, with the shapes that a sample decides.
+    """How windows are prepared, in shapes determined by a sample.
 
     Raises:
         ValueError: No document of the sample can be scored.
@@ -264,7 +264,7 @@ def _written(run: _Run, window: Window, scores: CorpusScores) -> dict[str, Any]:
     """Writes a window's shard; returns its record.
 
     Raises:
-        BadRequestsError: A document cannot be scored, and such documents are not to be skipped.
+        BadRequestsError: A document cannot be scored, and ``on_bad_request`` is ``"raise"``.
     """
     documents, read = window.documents, window.read
     for index in np.flatnonzero(np.isnan(scores.log_likelihoods)).tolist():
@@ -296,14 +296,14 @@ def _written(run: _Run, window: Window, scores: CorpusScores) -> dict[str, Any]:
 
 
 def _targets(segments: Segments) -> NDArray[np.int32]:
-    """The scored tokens, segment after segment."""
+    """The scored tokens, in segment order."""
     lengths = np.diff(segments.offsets)
     place = np.arange(len(segments.tokens)) - np.repeat(segments.offsets[:-1], lengths)
     return segments.tokens[place >= np.repeat(segments.score_starts, lengths)]
 
 
 def _writes(run: _Run) -> bool:
-    """Whether this host writes: where all score each window together, the first one does."""
+    """Whether this host writes; if all hosts score each window together, only the first one does."""
     return run.share.parts > 1 or host_number() == 0
 
 

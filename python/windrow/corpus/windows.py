@@ -1,4 +1,4 @@
-"""Windows: rows become documents, segments and plans while the window before runs."""
+"""Windows: rows become documents, segments and plans while the previous window runs."""
 
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ class Read:
         place: The lot and the window's number in it.
         placed: The rows.
         is_last: Whether the lot ends here.
-        part: Which part of the whole source has been read, if that is known.
+        part: The fraction of the whole source that has been read, if it is known.
     """
 
     place: Place
@@ -63,14 +63,14 @@ class Window:
 def read_windows(
     source: Source, size: int, share: Share, done: Collection[Place], ends: Collection[int]
 ) -> Iterator[Read]:
-    """This host's windows that are not done, in order.
+    """This host's windows that are not done yet, in order.
 
     Args:
         source: Where rows come from.
-        size: Rows of a window.
+        size: Rows per window.
         share: Which windows are this host's.
         done: The windows that have been scored.
-        ends: The lots of which every window has been scored.
+        ends: The lots whose windows have all been scored.
     """
     for lot in range(len(source)):
         if lot in ends or not share.may_have(lot):
@@ -85,7 +85,7 @@ def _is_wanted(lot: int, share: Share, done: Collection[Place], number: int) -> 
 
 
 def _part(source: Source, lot: int, own: float | None) -> float | None:
-    """Which part of a source has been read, if a part of a lot has."""
+    """The fraction of a source that has been read, given that of a lot."""
     if own is None or source.sizes is None:
         return own
     return (sum(source.sizes[:lot]) + own * source.sizes[lot]) / max(1, sum(source.sizes))
@@ -110,7 +110,7 @@ def _of_lot(rows: LotRows, size: int, wanted: Callable[[int], bool]) -> Iterator
 
 @dataclass(frozen=True)
 class Preparation:
-    """Makes windows of rows.
+    """Turns rows into windows.
 
     Attributes:
         columns: Which columns hold what.
@@ -134,7 +134,7 @@ class Preparation:
         longest = self.fixed.longest
         if long := too_long(segments, longest):
             reason = (
-                f"longer than {longest:,} tokens, the longest row; give max_length to cut it into windows"
+                f"longer than {longest:,} tokens, the longest row; set max_length to split it into windows"
             )
             segments = segments.without(dict.fromkeys(long, reason))
             for index in long:
@@ -157,7 +157,7 @@ def documents_of(
 
 @contextmanager
 def one_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """The same items; each is made in a thread while the one before is in use."""
+    """The same items; each is made in a thread while the previous one is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="windrow-corpus") as pool:
         nothing = object()
 

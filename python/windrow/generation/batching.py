@@ -43,7 +43,7 @@ class Batching:
         order: ``int64[n]``, the order in which requests enter: wave by wave if prefixes are shared, then
             longest padded length first, then largest limit of new tokens first.
         inserted: ``int64[n]``, which of ``inserts`` reads each prompt.
-        depths: ``int32[n]``, how many first tokens of each prompt are read as a shared prefix.
+        depths: ``int32[n]``, how many leading tokens of each prompt are read as a shared prefix.
         prefixes: How shared prefixes are read, if there are any.
     """
 
@@ -149,7 +149,7 @@ class Batcher:
     def _padded(
         self, lengths: NDArray[np.int32], slots: int, room: int | None
     ) -> tuple[Prefixes | None, NDArray[np.int32], int, NDArray[np.int32]]:
-        """The prefixes, the length of each prompt's rest, rows that enter at once, and padded lengths."""
+        """The prefixes, the length of each prompt's rest, how many rows enter at once, and padded lengths."""
         prefixes = self.prefixes
         while True:
             rest = lengths if prefixes is None else lengths - prefixes.depths

@@ -1,9 +1,9 @@
-"""Prefixes that prompts share: read once, and copied to every row whose prompt begins with them.
+"""Prefixes that prompts share: each is read once, and its state copied to every row that begins with it.
 
 Prompts are read in waves, as in :mod:`windrow.scoring.forks`: first the shared prefixes of a wave, level by
 level, into a store on the devices, then the rest of each prompt, from the state of its longest shared prefix.
-A prompt enters whatever slot is free, so every group of slots has all prefixes of the wave. Equal prompts
-share everything but their last token, with which decoding begins.
+A prompt enters whichever slot is free, so every group of slots has all prefixes of the wave. Equal prompts
+share everything except their last token, with which decoding begins.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Prefixes:
 
     @classmethod
     def of(cls, prompts: Segments) -> "Prefixes":
-        """Those of some prompts, without the prompts' last tokens."""
+        """The prefixes of these prompts; a prompt's last token is never part of one."""
         lengths, (order, shared) = prompts.input_lengths, prompts.input_order
         depth, parent, segment, stem = prefix_stems(
             lengths, order, shared, lengths.copy(), LEAST_SAVED, apart=True
@@ -51,7 +51,7 @@ class Prefixes:
 
     @property
     def saved(self) -> int:
-        """How many tokens need not be read."""
+        """How many tokens do not have to be read."""
         return int(self.depths.sum()) - int((self.stems.depth - self.stems.begins).sum())
 
     def shapes(self, policy: BatchPolicy) -> Shapes:
@@ -59,7 +59,7 @@ class Prefixes:
         return shapes_of(policy, self.stems.depth - self.stems.begins, 1, STEM_SHAPES, SHAPE_PRICE)
 
     def within(self, policy: BatchPolicy, padded: NDArray[np.int32], room: int | None) -> "Prefixes":
-        """Without those that, padded or followed by a padded rest, would not fit into ``room`` tokens.
+        """The prefixes that fit into ``room`` tokens, both padded and followed by a padded rest.
 
         Args:
             policy: Decides how batches of prefixes are padded.

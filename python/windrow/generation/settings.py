@@ -71,9 +71,9 @@ class Settings:
         sound = _number(self.temperature) and 0 <= self.temperature < float("inf")
         _check("temperature", self.temperature, sound, "a number of at least 0")
         sound = is_whole(self.top_k, least=0)
-        _check("top_k", self.top_k, sound, "a whole number of at least 0, which is no limit")
+        _check("top_k", self.top_k, sound, "a whole number of at least 0 (0 for no limit)")
         sound = _number(self.top_p) and 0 < self.top_p <= 1
-        _check("top_p", self.top_p, sound, "a number above 0 and at most 1, which is no limit")
+        _check("top_p", self.top_p, sound, "a number above 0 and at most 1 (1 for no limit)")
 
     @property
     def room(self) -> int:

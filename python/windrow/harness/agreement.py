@@ -12,7 +12,7 @@ def agreed(requests: Requests, settings: Mapping[str, str], from_first_host: boo
 
     Args:
         requests: The requests on this host.
-        settings: By name, whatever else affects the run.
+        settings: Everything else that affects the run, by name.
         from_first_host: Whether process 0's requests replace those of the other hosts.
 
     Raises:

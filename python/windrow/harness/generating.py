@@ -61,7 +61,7 @@ class TextRequests:
 
         Args:
             finished: Called with each request's index and text as it finishes.
-            known: Requests that are left out; samples of the others are the same as with them.
+            known: Requests to leave out; this does not change the samples of the others.
         """
         start, tokens = perf_counter(), 0
         left = np.flatnonzero(~np.isin(self._requests, list(known)))

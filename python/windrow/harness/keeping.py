@@ -1,9 +1,9 @@
-"""Results that survive a crash: a journal in a folder, from which the same run goes on.
+"""Results that survive a crash: a journal in a folder, from which the same run resumes.
 
-Each result is a line with a checksum, appended as soon as it is known and flushed to the disk every second.
-It is keyed by what was asked: the type of request, its arguments, and how many equal requests came before it,
-so that repeated samples stay apart. The first line is the fingerprint of model, tokenizer and settings; a
-journal with another one is refused.
+Each result is a line with a checksum, appended as soon as it is known and flushed to disk every second. Its
+key is a hash of the request: the type, the arguments, and how many equal requests came before it, so that
+repeated samples are stored separately. The first line is the fingerprint of model, tokenizer and settings; a
+journal with a different one is rejected.
 
 ```text
 7c01a5f3 {"fingerprint": {"tokenizer": "9d0c…", …}}
@@ -29,7 +29,7 @@ from windrow.sharding import is_first_host, share_from_first_host
 NAME = "results.jsonl"
 
 SYNC_SECONDS = 1.0
-"""How often results are flushed to the disk. A crash of this process alone loses none of them."""
+"""How often results are flushed to disk. A crash of this process alone loses none of them."""
 
 
 class Keeper:
@@ -55,7 +55,7 @@ class Keeper:
     def call(
         self, kind: str, arguments: Sequence[Any], fingerprint: Callable[[], Fingerprint]
     ) -> "KeptResults":
-        """The results of a call that are known already. Every host must call it.
+        """The results of a call that are already known. Every host must call it.
 
         Args:
             kind: The type of request.
@@ -85,7 +85,7 @@ class Keeper:
             self.sync()
 
     def sync(self) -> None:
-        """Flushes all results to the disk."""
+        """Flushes all results to disk."""
         if self._journal is not None:
             self._journal.sync()
         self._synced = monotonic()
@@ -100,7 +100,7 @@ class Keeper:
         self._began = True
 
     def _read(self, journal: Journal, own: Fingerprint) -> str:
-        """Reads all results; returns what keeps this run from using them, empty if nothing does."""
+        """Reads all results; returns why this run cannot use them, empty if it can."""
         records = list(journal.records())
         made = next((record["fingerprint"] for record in records if "fingerprint" in record), None)
         if made is None and records:
@@ -112,7 +112,7 @@ class Keeper:
             different = ", ".join(names)
             return f"{journal.path} does not match this run (different {different}); choose another folder"
         if journal.damaged:
-            print(f"{journal.path}: {journal.damaged} damaged results are computed again", file=sys.stderr)
+            print(f"{journal.path}: recomputing damaged results ({journal.damaged})", file=sys.stderr)
         self._found = {record["key"]: record["result"] for record in records if "key" in record}
         return ""
 

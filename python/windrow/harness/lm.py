@@ -362,18 +362,19 @@ class JaxLM(Records):
         return results
 
     def keep_results(self, folder: str | os.PathLike[str]) -> None:
-        """Keeps results in a folder as they are known, and uses those that are there.
+        """Saves each result to a folder as soon as it is known, and reuses those that are already there.
 
-        A killed run loses what was in flight; the same run goes on from the rest, with any number of devices
-        and processes. Samples are those of an uninterrupted run. Process 0 alone reads and writes the folder.
+        A killed run loses only what was in flight; the same run resumes from the rest, on any number of
+        devices and processes. Samples match those of an uninterrupted run. Process 0 alone reads and writes
+        the folder.
 
         Args:
-            folder: The folder; made if it does not exist.
+            folder: The folder; created if it does not exist.
 
         Raises:
             OSError: The folder cannot be written.
-            ValueError: With the first requests: the folder holds results of another model, tokenizer or
-                settings; the message says what differs.
+            ValueError: Raised with the first requests: the folder holds results of another model, tokenizer
+                or settings; the message says what differs.
         """
         self._keeper = Keeper(folder)
 
@@ -416,13 +417,13 @@ class JaxLM(Records):
         """Uses lm_eval's cache. Process 0's entries replace those of the other hosts.
 
         Raises:
-            ValueError: The cache belongs to another model, or to settings with other results.
+            ValueError: The cache belongs to another model, or to settings that give other results.
         """
         take_cache(cache_hook, self._fingerprint)
         super().set_cache_hook(cache_hook)
 
     def _fingerprint(self) -> Fingerprint:
-        """Whatever affects results, by name."""
+        """Everything that affects results, by name."""
         return {
             **self._scorer.identity,
             "tokenizer": self.tokenizer.fingerprint,

@@ -51,7 +51,7 @@ class ScoringJob:
     def run(self, scorer: Scorer, plan: ScoringPlan, on_bad_request: str, finished: Finished) -> set[int]:
         """Scores all segments and reports each request's total.
 
-        A request whose log-likelihood is NaN fails alone: the others are still scored and reported.
+        If a request's log-likelihood is NaN, only that request fails; all others are scored and reported.
 
         Args:
             scorer: Runs the model.

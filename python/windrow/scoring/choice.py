@@ -104,7 +104,7 @@ def _operations(
         model: The model.
         params: Its parameters.
         shape: Rows and length.
-        room: If given, of ``step`` from a state that has room for this many tokens.
+        room: If given, the cost is that of ``step`` from a state with room for this many tokens.
     """
     batch: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
     function: Any = partial(run_forward, model.forward)
@@ -122,7 +122,7 @@ def _operations(
 
 
 def shape_price(parameters: int, platform: str) -> int:
-    """The price of compiling a shape for a model with so many parameters, in tokens of a short row.
+    """The price of compiling a shape for a model with this many parameters, in tokens of a short row.
 
     A token takes about two operations per parameter.
 
@@ -214,7 +214,7 @@ def choose_plan(
     Args:
         policy: A policy with a batch size.
         segments: The segments to plan.
-        row_multiple: Rows of a batch are a multiple of this.
+        row_multiple: The number of rows of a batch is a multiple of this.
         layouts: The layouts to consider.
         price: The price of the model's rows.
         longest: The maximum length of packed rows, unless an input is longer.

@@ -131,7 +131,7 @@ class ForkFeed:
         return None
 
     def arrays(self, batch: int) -> list[Any]:
-        """A batch's arrays but the store; this host fills the parts that its devices hold."""
+        """A batch's arrays except the store; this host fills the parts that its devices hold."""
         shape, groups = self.shapes[batch], self.sharding.groups
         fills: list[Callable[[int, int], NDArray[np.int32]]] = [
             partial(self._tokens, batch), partial(self._layout, batch)

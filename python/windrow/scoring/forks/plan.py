@@ -1,12 +1,12 @@
-"""Puts stems and branches into batches, in an order in which few states are alive at a time.
+"""Puts stems and branches into batches, ordered so that few states are alive at a time.
 
 Each group of rows has its own stems, so a state never moves between devices; a stem whose branches are in
-several groups runs in each. Work is cut into *waves*: in each wave, stems run level by level and then all
-branches of those stems, longest first. A stem with branches in later waves stays in its slot; the others'
-slots are free again. How many slots there are bounds the memory.
+several groups runs in each of them. Work is divided into *waves*: in each wave, stems run level by level,
+then all branches of those stems, longest first. A stem that later waves need keeps its slot; the slots of the
+other stems become free. The number of slots limits the memory.
 
-    wave 0      stems 0 1 2 3, their branches        stem 0 has more stems: it stays
-    wave 1      stems 4 5 6, their branches          slots of 1 2 3 are used again
+    wave 0      stems 0 1 2 3, their branches        later stems begin with stem 0: it stays
+    wave 1      stems 4 5 6, their branches          in the slots of 1 2 3
 """
 
 from collections.abc import Iterator
@@ -137,7 +137,7 @@ def shapes_of(
 class ForkPlan:
     """Batches of stems and branches, in the order in which they run.
 
-    It has what a run needs of a :class:`windrow.Plan`.
+    It has the members of :class:`windrow.Plan` that a run needs.
 
     Attributes:
         slots: The number of states in each group's store.
@@ -230,7 +230,7 @@ class ForkPlan:
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The slots that some pieces start from, and those that their states are stored in.
 
-        The slot after the last holds the empty state; the one after that is nowhere.
+        The slot after the last holds the empty state; the one after that stands for nowhere.
         """
         nowhere = np.int32(self.slots + 1)
         if self.is_stem_batch(batch):

@@ -14,7 +14,7 @@ STORE_BYTES = 1 << 28
 """The most bytes of each group's store if batches are not sized to memory."""
 
 STORE_SHARE = 4
-"""If they are, the store may take this part of the memory: 1 / 4."""
+"""If they are, the store may take this fraction of the memory: 1 / 4."""
 
 
 def most_slots(

@@ -1,4 +1,4 @@
-"""A trial of forked states: random inputs that share stems, to be compared with the same inputs alone.
+"""A trial of forked states: random inputs that share stems, for comparison with the same inputs run alone.
 
     stems       s s s s        and        p p p p … p
                  └ a a a                   └ r r … r

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from windrow.scoring.forks.pieces import Branches, Stems
 
 SPLIT = 4
-"""Branches that start from one stem are dealt out to all groups if there are this many for each."""
+"""Branches that start from one stem are spread over all groups if there are this many per group."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def waves_of(stems: Stems, branches: Branches, groups: int, most_slots: int, lea
         stems: The stems, depth first.
         branches: The branches.
         groups: The number of groups that rows are split into.
-        most_slots: The most slots in each group's store; at least as many as there are levels are used.
-        least_slots: The fewest.
+        most_slots: The most slots in each group's store, unless the stems have more levels.
+        least_slots: The fewest slots.
     """
     of_branch = _groups_of(branches, groups)
     nodes = _nodes(stems, branches.stem, of_branch, groups)  # sorted by group, then stem
@@ -79,7 +79,7 @@ def waves_of(stems: Stems, branches: Branches, groups: int, most_slots: int, lea
 
 
 def _groups_of(branches: Branches, groups: int) -> NDArray[np.int64]:
-    """The group of each branch: those of one stem stay together, unless they are many."""
+    """The group of each branch: those of one stem stay together, unless there are many."""
     count = len(branches.length)
     if groups == 1:
         return np.zeros(count, np.int64)
@@ -120,7 +120,7 @@ def _slots(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The slot and the wave of each node, taken depth first.
 
-    A new wave begins when no slot is free. Then all slots are, but those of the nodes that the next one
+    A new wave begins when no slot is free. That frees all slots except those of the nodes that the next node
     begins with.
     """
     slot, wave = np.zeros(len(parents), np.int32), np.zeros(len(parents), np.int64)
