@@ -42,7 +42,7 @@ QUICK_TESTS := $(wildcard $(foreach room,admission docstrings plan batch dataset
   tokens_classes tokens_quick tokens_rebuilt tokens_source,tests/test_$(room)*)) \
   tests/test_harness.py::test_recorded_results_of_the_reference_backend
 
-test-quick: setup test-rust ## Run the tests that take little: before each commit
+test-quick: setup test-rust ## Run the fast tests, before each commit
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(QUICK_TESTS)
 
 test-rust:

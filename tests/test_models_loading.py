@@ -232,7 +232,7 @@ ALL = r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*Mamb
         ({"model_type": None}, f"model_type None.*{ALL}"),
         (
             {"rope_scaling": {"rope_type": "axial", "factor": 4.0}},
-            r"rope_type\) is 'axial'; known: default, linear, dynamic, .*, llama3.* Else .*factory=",
+            r"rope_type\) is 'axial'; known: default, linear, dynamic, .*, llama3.* Otherwise .*factory=",
         ),
         ({"rope_scaling": {"type": "dynamic"}}, r"rope kind 'dynamic' needs 'factor', a number above 0"),
         (

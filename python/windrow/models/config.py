@@ -112,7 +112,7 @@ class Fields:
         value = self.take(name, default)
         if value not in known:
             listed = ", ".join(str(each) for each in known)
-            raise ValueError(f"{self.path}: {name!r} is {value!r}; known: {listed}. Else {WAY_OUT}")
+            raise ValueError(f"{self.path}: {name!r} is {value!r}; known: {listed}. Otherwise {WAY_OUT}")
         return value
 
     def refuse_unknown_changes(self) -> None:

@@ -193,5 +193,7 @@ def read_kinds(fields: Fields, layers: int) -> list[str] | None:
     for each in kinds:
         if each not in (FULL, SLIDING):
             known = f"{FULL}, {SLIDING}"
-            raise ValueError(f"{fields.path}: 'layer_types' has {each!r}; known: {known}. Else {WAY_OUT}")
+            raise ValueError(
+                f"{fields.path}: 'layer_types' has {each!r}; known: {known}. Otherwise {WAY_OUT}"
+            )
     return kinds

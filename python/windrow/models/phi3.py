@@ -51,7 +51,7 @@ def read_config(fields: Fields) -> Config:
     if kind not in ("default", *_LONG):
         raise ValueError(
             f"{fields.path}: the rope scaling kind (rope_type) is {kind!r}; known for Phi-3: default, "
-            f"longrope. Else {WAY_OUT}"
+            f"longrope. Otherwise {WAY_OUT}"
         )
     settings["rope_type"] = "longrope" if kind in _LONG else kind
     if fields.take("original_max_position_embeddings", None) is None:

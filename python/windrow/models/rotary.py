@@ -134,7 +134,7 @@ def read_rope(
     if kind not in _KINDS:
         raise ValueError(
             f"{fields.path}: the rope scaling kind (rope_type) is {kind!r}; known: "
-            f"{', '.join(_KINDS)}. Else {WAY_OUT}"
+            f"{', '.join(_KINDS)}. Otherwise {WAY_OUT}"
         )
     part = given.get("partial_rotary_factor")
     part = fields.take("partial_rotary_factor", 1.0) if part is None and not nested else part or 1.0

@@ -132,7 +132,7 @@ class ModelCheck:
             if check.name == name:
                 return check
         raise KeyError(
-            f"no check is named {name!r}; there are {', '.join(each.name for each in self.checks)}"
+            f"no check is named {name!r}; the checks are {', '.join(each.name for each in self.checks)}"
         )
 
     def __repr__(self) -> str:
