@@ -46,7 +46,7 @@ class BatchShape:
 
 def layout_of(plan: Any) -> Layout:
     """How a plan, or a plan of forked states, puts inputs into rows."""
-    if hasattr(plan, "stems"):
+    if not isinstance(plan, Plan):
         return "forks"
     if plan.trees:
         return "trees"
