@@ -9,11 +9,12 @@ from pathlib import Path
 
 import jax
 
+import joining
 from small_model import head, hidden, prefix_model
 from small_tokenizer import write_tokenizer
 from windrow import BatchPolicy
 from windrow.corpus import score_stream, stream
-from windrow.sharding.launch import Launch, leaving_at_once
+from windrow.sharding.launch import leaving_at_once
 
 WINDOW = 20
 POLICY = BatchPolicy(tokens_per_batch=256, max_shapes=2, share="equal", pack=False)
@@ -40,16 +41,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("input")
-    parser.add_argument("--coordinator")
-    parser.add_argument("--process-count", type=int)
-    parser.add_argument("--process-id", type=int)
-    parser.add_argument("--heartbeat-timeout", type=int, default=60)
-    options = parser.parse_args()
+    options = joining.parse(parser)
     tell_of_windows(options.folder.parent)
     tokenizer = write_tokenizer(options.folder.parent / f"tokenizer-{os.getpid()}")
-    launch = Launch(options.coordinator, options.process_count, options.process_id, options.heartbeat_timeout)
     with leaving_at_once():
-        launch.start()
+        options.launch.start()
         print(f"{jax.local_device_count()} devices", flush=True)
         score_stream(
             model(), tokenizer, options.input, options.folder, window=WINDOW, policy=POLICY, progress=False

@@ -22,6 +22,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
 
+import joining
 from small_model import head, hidden, init_state, prefix_model, step
 from small_tokenizer import write_tokenizer
 from windrow import JaxLM, LanguageModel
@@ -29,7 +30,6 @@ from windrow.scoring import Scorer
 from windrow.scoring.feed import Feed
 from windrow.scoring.gathering import Gatherer
 from windrow.sharding import HostsDifferError, leaving_at_once, memory
-from windrow.sharding.launch import Launch
 from windrow.tokens import loglikelihood_segments
 
 
@@ -345,12 +345,8 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--what")
     parser.add_argument("--evals", type=Path)
-    parser.add_argument("--coordinator")
-    parser.add_argument("--process-count", type=int)
-    parser.add_argument("--process-id", type=int)
-    parser.add_argument("--heartbeat-timeout", type=int, default=60)
-    given = parser.parse_args()
+    given = joining.parse(parser)
     with leaving_at_once():
-        Launch(given.coordinator, given.process_count, given.process_id, given.heartbeat_timeout).start()
+        given.launch.start()
         globals()[given.task](given)
     sys.stdout.flush()

@@ -14,10 +14,11 @@ import numpy as np
 from jax.sharding import Mesh
 from lm_eval.api.instance import Instance
 
+import joining
 from small_model import head, hidden, prefix_model
 from small_tokenizer import write_tokenizer
 from windrow.harness import JaxLM
-from windrow.sharding.launch import Launch, leaving_at_once
+from windrow.sharding.launch import leaving_at_once
 
 ROWS = 12
 COUNT = 120
@@ -71,15 +72,9 @@ def results_of(lm):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--coordinator")
-    parser.add_argument("--process-count", type=int)
-    parser.add_argument("--process-id", type=int)
-    parser.add_argument("--heartbeat-timeout", type=int, default=60)
-    options = parser.parse_args()
+    options = joining.parse(parser)
     with leaving_at_once():
-        Launch(
-            options.coordinator, options.process_count, options.process_id, options.heartbeat_timeout
-        ).start()
+        options.launch.start()
         lm = make_lm(options.folder / f"tokenizer-{os.getpid()}", seen=options.folder / "seen")
         lm.keep_results(options.folder / "kept")
         results = results_of(lm)

@@ -11,11 +11,11 @@ import pytest
 from jax.sharding import Mesh
 from lm_eval.api.instance import Instance
 
+import joining
 from parity import recorded
 from processes import Hosts, finish, launch_options
 from windrow import JaxLM
 from windrow.sharding import leaving_at_once
-from windrow.sharding.launch import Launch
 
 EXAMPLES = " ".join(f"Question {n}: how many sheaves? Answer: {3 * n}." for n in range(8))
 PROMPTS = [f"{EXAMPLES} Question {n}: and now?" for n in range(9)] + [EXAMPLES] * 5
@@ -59,12 +59,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("evals", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--coordinator")
-    parser.add_argument("--process-count", type=int)
-    parser.add_argument("--process-id", type=int)
-    parser.add_argument("--heartbeat-timeout", type=int)
-    given = parser.parse_args()
+    given = joining.parse(parser)
     with leaving_at_once():
-        Launch(given.coordinator, given.process_count, given.process_id, given.heartbeat_timeout).start()
+        given.launch.start()
         answer(given.evals, given.folder)
     sys.stdout.flush()

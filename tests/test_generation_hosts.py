@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 from lm_eval.api.instance import Instance
 
+import joining
 from processes import Hosts, finish, launch_options
 from windrow import JaxLM
 from windrow.sharding import leaving_at_once
-from windrow.sharding.launch import Launch
 
 
 def recorded(evals):
@@ -47,12 +47,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("evals", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--coordinator")
-    parser.add_argument("--process-count", type=int)
-    parser.add_argument("--process-id", type=int)
-    parser.add_argument("--heartbeat-timeout", type=int)
-    given = parser.parse_args()
+    given = joining.parse(parser)
     with leaving_at_once():
-        Launch(given.coordinator, given.process_count, given.process_id, given.heartbeat_timeout).start()
+        given.launch.start()
         answer(given.evals, given.folder)
     sys.stdout.flush()

@@ -1,0 +1,16 @@
+"""The options by which scripts that tests start as several processes find each other."""
+
+import argparse
+
+from windrow.sharding.launch import Launch
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of this process; its ``launch`` joins the others once it is started."""
+    parser.add_argument("--coordinator")
+    parser.add_argument("--process-count", type=int)
+    parser.add_argument("--process-id", type=int)
+    parser.add_argument("--heartbeat-timeout", type=int, default=60)
+    given = parser.parse_args()
+    given.launch = Launch(given.coordinator, given.process_count, given.process_id, given.heartbeat_timeout)
+    return given
