@@ -18,6 +18,22 @@ def differing(made: Mapping[str, Any], own: Fingerprint) -> list[str]:
     return [name for name in own if not _agree(name, made.get(name), own[name])]
 
 
+def mismatch(place: str, made: Mapping[str, Any] | None, own: Fingerprint, remedy: str) -> str:
+    """Why kept results cannot be used; empty if they can.
+
+    Args:
+        place: Where they are kept.
+        made: The fingerprint kept with them, if there is one.
+        own: The fingerprint of this run.
+        remedy: What to do.
+    """
+    if made is None:
+        return f"{place} does not record which model made it; {remedy}"
+    if names := differing(made, own):
+        return f"{place} does not match this run (different {', '.join(names)}); {remedy}"
+    return ""
+
+
 def _agree(name: str, made: Any, own: str | list[float]) -> bool:
     if name == "on_bad_request" and made == "raise":
         return True  # such results contain no failures

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.corpus.rows import BadRow
-from windrow.tokens import Segments, Tokenizer, TokenReport, loglikelihood_segments, rolling_segments
+from windrow.tokens import Segments, Tokenizer, loglikelihood_segments, rolling_segments
 
 Kind = Literal["text", "pair", "tokens"]
 
@@ -129,15 +129,13 @@ def segments_of(
 ) -> Segments:
     """The segments of documents; a text longer than ``max_length`` tokens has several.
 
-    Documents that cannot be scored are skipped, with the reason.
+    Its report says which documents cannot be scored, and why.
     """
     contents = documents.contents
     if kind == "tokens" or tokenizer is None:
         return token_segments(contents, max_length)
     make: Any = rolling_segments if kind == "text" else loglikelihood_segments
     segments: Segments = make(tokenizer, contents, max_length=max_length, on_bad_request="skip")
-    for index, reason in segments.report.skipped.items():
-        documents.skip(index, reason)
     return segments
 
 
@@ -154,17 +152,8 @@ def token_segments(sequences: Sequence[NDArray[np.int32]], max_length: int | Non
     """
     spans = [(at, *span) for at, one in enumerate(sequences) for span in _spans(len(one), max_length)]
     parts = [sequences[at][begin:end] for at, begin, end, _ in spans]
-    lengths = np.array([len(part) for part in parts], np.int64)
-    tokens = np.concatenate(parts).astype(np.int32, copy=False) if parts else np.zeros(0, np.int32)
-    return Segments(
-        tokens,
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.array([start for *_, start in spans], np.int32),
-        np.array([at for at, *_ in spans], np.int64),
-        len(sequences),
-        np.zeros(0, np.int64),
-        TokenReport(len(sequences), len(spans), len(tokens), 0, 0),
-    )
+    starts, requests = [start for *_, start in spans], [at for at, *_ in spans]
+    return Segments.of(parts, starts, requests, len(sequences))
 
 
 def _spans(length: int, most: int | None) -> list[tuple[int, int, int]]:

@@ -24,10 +24,10 @@ from windrow.scoring import NOT_A_NUMBER, Clock, CorpusScores, Scorer, Scores, b
 from windrow.sharding import (
     RowSharding,
     check_agreement,
+    check_first_host,
     host_count,
     host_number,
     own_mesh,
-    share_from_first_host,
 )
 from windrow.tokens import Segments, Tokenizer, load_tokenizer
 
@@ -210,8 +210,7 @@ def _begin(run: _Run, fingerprint: Fingerprint) -> None:
     """Makes sure that this run may write to the folder; if not, every host raises the same error."""
     check_agreement([], {name: str(value) for name, value in fingerprint.items() if isinstance(value, str)})
     complaint = run.folder.begin(fingerprint) if host_number() == 0 else ""
-    if complaint := share_from_first_host(complaint.encode()).decode():
-        raise ValueError(complaint)
+    check_first_host(complaint)
 
 
 def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> None:

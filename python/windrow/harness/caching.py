@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlitedict import SqliteDict
 
-from windrow.fingerprint import Fingerprint, differing
-from windrow.sharding import host_count, is_first_host, share_from_first_host
+from windrow.fingerprint import Fingerprint, mismatch
+from windrow.sharding import check_first_host, host_count, is_first_host, share_from_first_host
 
 _TABLE = "windrow"
 
@@ -35,8 +35,7 @@ def take_cache(cache_hook: Any, fingerprint: Callable[[], Fingerprint]) -> None:
         return
     own = fingerprint()
     complaint = _complaint(store, own) if is_first_host() else ""
-    if complaint := share_from_first_host(complaint.encode()).decode():
-        raise ValueError(complaint)
+    check_first_host(complaint)
     _write(store, own)
     if host_count() > 1:
         _share(store)
@@ -46,11 +45,9 @@ def _complaint(store: SqliteDict, own: Fingerprint) -> str:
     """What is wrong with a cache; empty if nothing is."""
     remedy = "choose another with use_cache, or delete this one"
     made = _read(store)
-    if made is None:
-        return f"the cache {store.filename} does not record which model made it; {remedy}" if store else ""
-    if others := differing(made, own):
-        return f"the cache {store.filename} does not match this run (different {', '.join(others)}); {remedy}"
-    return ""
+    if made is None and not store:
+        return ""
+    return mismatch(f"the cache {store.filename}", made, own, remedy)
 
 
 def _read(store: SqliteDict) -> dict[str, Any] | None:

@@ -23,8 +23,8 @@ from time import monotonic
 from typing import Any
 
 from windrow.durable import Journal
-from windrow.fingerprint import Fingerprint, differing
-from windrow.sharding import is_first_host, share_from_first_host
+from windrow.fingerprint import Fingerprint, mismatch
+from windrow.sharding import check_first_host, is_first_host, share_from_first_host
 
 NAME = "results.jsonl"
 
@@ -95,22 +95,18 @@ class Keeper:
             return
         own = fingerprint()
         complaint = "" if self._journal is None else self._read(self._journal, own)
-        if complaint := share_from_first_host(complaint.encode()).decode():
-            raise ValueError(complaint)
+        check_first_host(complaint)
         self._began = True
 
     def _read(self, journal: Journal, own: Fingerprint) -> str:
         """Reads all results; returns why this run cannot use them, empty if it can."""
         records = list(journal.records())
         made = next((record["fingerprint"] for record in records if "fingerprint" in record), None)
-        if made is None and records:
-            return f"{journal.path} does not record which model made it; choose another folder"
-        if made is None:
+        if not records:
             journal.append({"fingerprint": dict(own)})
             self.sync()
-        elif names := differing(made, own):
-            different = ", ".join(names)
-            return f"{journal.path} does not match this run (different {different}); choose another folder"
+        elif complaint := mismatch(str(journal.path), made, own, "choose another folder"):
+            return complaint
         if journal.damaged:
             print(f"{journal.path}: recomputing damaged results ({journal.damaged})", file=sys.stderr)
         self._found = {record["key"]: record["result"] for record in records if "key" in record}

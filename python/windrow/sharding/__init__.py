@@ -4,6 +4,7 @@ from jax.sharding import Mesh as Mesh
 
 from windrow.sharding.agreement import HostsDifferError as HostsDifferError
 from windrow.sharding.agreement import check_agreement as check_agreement
+from windrow.sharding.agreement import check_first_host as check_first_host
 from windrow.sharding.agreement import gather_from_hosts as gather_from_hosts
 from windrow.sharding.agreement import host_count as host_count
 from windrow.sharding.agreement import host_number as host_number
@@ -32,6 +33,7 @@ __all__ = [
     "RowSharding",
     "check_agreement",
     "check_alive",
+    "check_first_host",
     "from_host",
     "gather_from_hosts",
     "host_count",

@@ -93,6 +93,19 @@ def share_from_first_host(data: bytes) -> bytes:
     return _from_first_host(room).tobytes()
 
 
+def check_first_host(complaint: str) -> None:
+    """Raises process 0's complaint on every host; the other hosts' are ignored. Every host must call it.
+
+    Args:
+        complaint: What is wrong; empty if nothing is.
+
+    Raises:
+        ValueError: Process 0 complains.
+    """
+    if complaint := share_from_first_host(complaint.encode()).decode():
+        raise ValueError(complaint)
+
+
 def gather_from_hosts(array: NDArray[Any]) -> NDArray[Any]:
     """Every host's array, ``[hosts, ...]``, on every host; shapes must match. Every host must call it."""
     return _between_hosts(array, _unchanged)
