@@ -87,7 +87,7 @@ class LanguageModel:
         >>> LanguageModel(jnp.zeros((10, 10)), lambda params, tokens, *_: params[tokens], max_length=512)
         LanguageModel(100 parameters, max_length=512, apply)
         """
-        size = sum(getattr(leaf, "size", 1) for leaf in jax.tree.leaves(self.params))
+        size = parameter_count(self.params)
         names = ("apply", "hidden", "head", "init_state", "step")
         has = [name for name in names if getattr(self, name) is not None]
         return f"LanguageModel({size:,} parameters, max_length={self.max_length}, {', '.join(has)})"
@@ -127,6 +127,11 @@ class LanguageModel:
     def state_takes_length(self) -> bool:
         """Whether ``init_state`` has a parameter ``length``."""
         return self.init_state is not None and "length" in inspect.signature(self.init_state).parameters
+
+
+def parameter_count(params: Params) -> int:
+    """The number of elements of all leaves."""
+    return sum(getattr(leaf, "size", 1) for leaf in jax.tree.leaves(params))
 
 
 def run_forward(

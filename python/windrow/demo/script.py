@@ -14,6 +14,7 @@ from windrow.demo.report import arguments_of, batches, chances
 from windrow.demo.text import stories
 from windrow.demo.training import BEGIN, Stream, token_stream, train, train_tokenizer
 from windrow.harness import JaxLM
+from windrow.model import parameter_count
 from windrow.report.rivals import Cost
 from windrow.report.rivals import arrival_order as arrival_cost
 from windrow.tokens import loglikelihood_segments, rolling_segments
@@ -91,7 +92,7 @@ def trained(stream: Stream, tokenizer: Tokenizer) -> Params:
 
     say(f"\nTrain     a transformer on {jax.devices()[0].platform}, vocabulary {tokenizer.get_vocab_size()}")
     params = train(stream, tokenizer.get_vocab_size(), steps=STEPS, told=told)
-    say(f"          {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
+    say(f"          {parameter_count(params):,} parameters")
     return params
 
 

@@ -32,7 +32,7 @@ from windrow.generation.programs import Insert, Program, Programs, Read
 from windrow.generation.schedule import FREE, Entry, Schedule
 from windrow.generation.settings import Settings
 from windrow.generation.sizing import DEFAULT_SLOTS, fit_slots
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, parameter_count
 from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, DeviceWatch
 from windrow.scoring.axes import tried
@@ -200,8 +200,7 @@ class Generator:
         if self.model.step is None or self.policy.share not in ("auto", "forks") or rules.table is not None:
             return None
         prefixes = Prefixes.of(prompts)
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.params))
-        price = shape_price(parameters, self.memory.platform)
+        price = shape_price(parameter_count(self.params), self.memory.platform)
         least = 1 if self.policy.share == "forks" else MORE_PROGRAMS * price
         return prefixes if prefixes.saved >= least else None
 
