@@ -14,9 +14,17 @@ from numpy.typing import NDArray
 
 from windrow.planning import prefix_stems
 from windrow.policy import SHAPE_PRICE, BatchPolicy
+from windrow.scoring.forks.feed import layout_rows, token_rows
 from windrow.scoring.forks.pieces import LEAST_SAVED, Branches, Stems
-from windrow.scoring.forks.plan import NO_LIMIT, STEM_SHAPES, Batch, Shapes, shapes_of, stem_batches
-from windrow.scoring.forks.program import LAYOUT
+from windrow.scoring.forks.plan import (
+    NO_LIMIT,
+    STEM_SHAPES,
+    Batch,
+    Shapes,
+    shapes_of,
+    stem_batches,
+    stem_tokens,
+)
 from windrow.scoring.forks.waves import Waves, waves_of
 from windrow.tokens import Segments
 
@@ -47,16 +55,16 @@ class Prefixes:
     @cached_property
     def depths(self) -> NDArray[np.int32]:
         """``int32[n]``: how many tokens of each prompt are in its prefix."""
-        return np.append(self.stems.depth, np.int32(0))[self.stem]
+        return self.stems.depth_of(self.stem)
 
     @property
     def saved(self) -> int:
         """How many tokens do not have to be read."""
-        return int(self.depths.sum()) - int((self.stems.depth - self.stems.begins).sum())
+        return int(self.depths.sum()) - int(self.stems.lengths.sum())
 
     def shapes(self, policy: BatchPolicy) -> Shapes:
         """The shapes of batches of prefixes, for one group."""
-        return shapes_of(policy, self.stems.depth - self.stems.begins, 1, STEM_SHAPES, SHAPE_PRICE)
+        return shapes_of(policy, self.stems.lengths, 1, STEM_SHAPES, SHAPE_PRICE)
 
     def within(self, policy: BatchPolicy, padded: NDArray[np.int32], room: int | None) -> "Prefixes":
         """The prefixes that fit into ``room`` tokens, both padded and followed by a padded rest.
@@ -69,8 +77,7 @@ class Prefixes:
         limit = NO_LIMIT if room is None else room
         rest = np.diff(self.prompts.offsets) - self.depths
         beyond = (self.depths + padded[np.searchsorted(padded, rest)] > limit) & (self.stem >= 0)
-        begins = self.stems.begins
-        too_long = begins + self.shapes(policy).padded(self.stems.depth - begins) > limit
+        too_long = self.shapes(policy).ends(self.stems.begins, self.stems.lengths) > limit
         if not beyond.any() and not too_long.any():
             return self
         return Prefixes(self.prompts, *self.stems.without(too_long, np.where(beyond, -1, self.stem)))
@@ -96,7 +103,7 @@ class PrefixPlan:
     def __init__(
         self, prefixes: Prefixes, policy: BatchPolicy, groups: int, most_slots: int, room: int | None
     ) -> None:
-        self._prefixes, self._groups = prefixes, groups
+        self._prompts, self._groups = prefixes.prompts, groups
         stems, stem = prefixes.stems, prefixes.stem
         none = np.zeros(len(stem), np.int32)
         each = np.arange(len(stem))
@@ -104,11 +111,11 @@ class PrefixPlan:
         self._waves: Waves = waves
         self.slots, self.wave = waves.slots, waves.branch_wave
         self.from_slot = waves.from_slot(waves.branch_node)
-        lengths = (stems.depth - stems.begins)[waves.node_stem]
+        lengths = stems.lengths[waves.node_stem]
         shapes = prefixes.shapes(policy).spread(lengths, waves.count)
         limit = NO_LIMIT if room is None else room
         self.batches: list[list[Batch]] = [
-            list(stem_batches(stems, waves, wave, shapes, limit, 1)) for wave in range(waves.count)
+            list(stem_batches(waves, wave, shapes, limit, 1)) for wave in range(waves.count)
         ]
 
     @property
@@ -118,18 +125,16 @@ class PrefixPlan:
         return sorted(found, key=lambda shape: -shape[1])
 
     def arrays(self, batch: Batch) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Tokens, ``int32[rows, length]``, and layout, ``int32[rows, 4]``; see :data:`LAYOUT`."""
-        stems, waves, prompts = self._prefixes.stems, self._waves, self._prefixes.prompts
+        """Tokens, ``int32[rows, length]``, and layout, ``int32[rows, 4]``.
+
+        The layout's columns are those of :data:`windrow.scoring.forks.program.LAYOUT`.
+        """
+        waves, prompts = self._waves, self._prompts
         nodes, places = batch.filled()
-        rows, length = batch.shape
-        tokens = np.zeros((rows, length), np.int32)
-        layout = np.zeros((rows, len(LAYOUT)), np.int32)
-        layout[:, 2:] = self.slots, self.slots + 1
-        from_slots = waves.from_slot(waves.node_parent[nodes])
-        for node, place, from_slot in zip(nodes.tolist(), places.tolist(), from_slots.tolist(), strict=True):
-            stem = int(waves.node_stem[node])
-            begin, depth = int(stems.begins[stem]), int(stems.depth[stem])
-            first = int(prompts.offsets[stems.segment[stem]])
-            tokens[place, : depth - begin] = prompts.tokens[first + begin : first + depth]
-            layout[place] = depth - begin, begin, from_slot, waves.node_slot[node]
+        which = waves.node_stem[nodes]
+        begins, lengths = stem_tokens(prompts, waves.stems, which)
+        tokens = token_rows(batch.shape, places, prompts.tokens, begins, lengths)
+        slots = waves.from_slot(waves.node_parent[nodes]), waves.node_slot[nodes]
+        depths = waves.stems.begins[which]
+        layout = layout_rows(batch.shape[0], places, self.slots, lengths, depths, *slots)
         return np.tile(tokens, (self._groups, 1)), np.tile(layout, (self._groups, 1))

@@ -21,6 +21,7 @@ slot of its own group, so its memory never moves between devices.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -29,8 +30,8 @@ import jax.numpy as jnp
 from windrow.generation.logits import Ruled, RuleTable, apply_rules
 from windrow.generation.sampling import Choice, choose_tokens
 from windrow.model import LanguageModel, run_forward
-from windrow.scoring.chunks import through_chunks
-from windrow.scoring.forks.program import stored_states
+from windrow.scoring.chunks import state_alone, through_chunks
+from windrow.scoring.forks.program import store_states, stored_states
 from windrow.scoring.program import row_layout
 
 WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key", "depth", "from_slot")
@@ -107,14 +108,10 @@ class Stepping:
         self, params: Any, state: Any, tokens: jax.Array, lengths: jax.Array, depths: jax.Array
     ) -> Any:
         """The same for prompts of which ``depths`` tokens, ``int32[rows]``, are in the state already."""
-        step = self.model.step
-        assert step is not None
+        assert self.model.step is not None
         positions, segment_ids = row_layout(lengths - 1, tokens.shape[1])
         batch = (tokens, positions + depths[:, None], segment_ids)
-
-        def read(state: Any, *chunk: jax.Array) -> tuple[Any, None]:
-            return step(params, state, *chunk)[0], None
-
+        read = state_alone(partial(self.model.step, params))
         room = self.model.room(self.capacity or tokens.shape[1])
         return through_chunks(read, state, batch, room, self.chunk_length)[0]
 
@@ -208,13 +205,7 @@ def insert_rows(
         top_p=fractions[:, 1],
         ruled=None if slots.ruled is None else Ruled(_fitted(tokens, slots.ruled.history), whole[:, 4]),
     )
-    where = whole[:, 1].reshape(groups, -1)
-
-    def put(old: jax.Array, new: jax.Array) -> jax.Array:
-        held, rows = (_grouped(part, groups) for part in (old, new.astype(old.dtype)))
-        return jax.vmap(_put)(held, rows, where).reshape(old.shape)
-
-    placed: Slots = jax.tree.map(put, slots, entering)
+    placed: Slots = store_states(slots, entering, whole[:, 1], groups)
     return placed
 
 
@@ -237,12 +228,7 @@ def move_rows(groups: int, params: Any, slots: Slots, which: jax.Array) -> Slots
         which: ``int32[fewer]``, for each new slot the old slot whose row it takes,
             numbered within its group; one beyond the last leaves it empty.
     """
-
-    def take(old: jax.Array) -> jax.Array:
-        taken = jax.vmap(_take)(_grouped(old, groups), which.reshape(groups, -1))
-        return taken.reshape(len(which), *old.shape[1:])
-
-    moved: Slots = jax.tree.map(take, slots)
+    moved: Slots = stored_states(slots, which, groups)
     filled = which < len(slots.left) // groups
     return moved._replace(left=jnp.where(filled, moved.left, 0))
 
@@ -313,16 +299,3 @@ def _noted(history: jax.Array, at: jax.Array, tokens: jax.Array, active: jax.Arr
     """The history with one token appended to each active row."""
     place = jnp.where(active, at, history.shape[1])
     return history.at[jnp.arange(len(at)), place].set(tokens, mode="drop")
-
-
-def _grouped(array: jax.Array, groups: int) -> jax.Array:
-    """An array of rows, reshaped to ``[groups, rows / groups, …]``."""
-    return array.reshape(groups, len(array) // groups, *array.shape[1:])
-
-
-def _take(held: jax.Array, which: jax.Array) -> jax.Array:
-    return held.at[which].get(mode="clip")
-
-
-def _put(held: jax.Array, rows: jax.Array, where: jax.Array) -> jax.Array:
-    return held.at[where].set(rows, mode="drop")

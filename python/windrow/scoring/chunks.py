@@ -63,6 +63,15 @@ def through_chunks(
     return state, jax.tree.map(whole, *outputs)
 
 
+def state_alone(step: Step) -> Step:
+    """``step`` without its outputs, which are then not computed."""
+
+    def run(state: Any, *batch: jax.Array) -> tuple[Any, None]:
+        return step(state, *batch)[0], None
+
+    return run
+
+
 def _end_to_end(chunks: jax.Array) -> jax.Array:
     """``[chunks, rows, size, ...]`` as ``[rows, chunks * size, ...]``."""
     count, rows, size, *others = chunks.shape

@@ -7,7 +7,7 @@ lengths replace positions and segment ids.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import jax
@@ -127,17 +127,24 @@ class Feed:
         return arrays
 
     def _reads(self, batch: int) -> list[Callable[[int, int], NDArray[np.int32]]]:
-        """Fill functions for the three read arrays; each range of groups is computed once."""
+        """Fill functions for the three read arrays."""
         shape, segments = self.shapes[batch], self.segments
         rows = shape.rows // self.sharding.groups
-        made: dict[tuple[int, int], tuple[NDArray[np.int32], ...]] = {}
 
-        def fill(which: int, first: int, last: int) -> NDArray[np.int32]:
-            if (first, last) not in made:
-                made[first, last] = self.plan.reads(
-                    batch, segments.tokens, segments.offsets, segments.score_starts,
-                    self.sharding.groups, shape.picks, shape.reads, first * rows, last * rows,
-                )  # fmt: skip
-            return made[first, last][which]
+        def compute(first: int, last: int) -> tuple[NDArray[np.int32], ...]:
+            return self.plan.reads(
+                batch, segments.tokens, segments.offsets, segments.score_starts,
+                self.sharding.groups, shape.picks, shape.reads, first * rows, last * rows,
+            )  # fmt: skip
 
-        return [lambda first, last, which=which: fill(which, first, last) for which in range(3)]  # type: ignore[misc]
+        return fills_of(3, compute)
+
+
+Fill = Callable[[int, int], NDArray[np.int32]]
+"""Fills a range of an array's leading axis."""
+
+
+def fills_of(count: int, compute: Callable[[int, int], tuple[NDArray[np.int32], ...]]) -> list[Fill]:
+    """Fill functions for ``count`` arrays that are computed together; each range is computed once."""
+    computed = cache(compute)
+    return [lambda first, last, which=which: computed(first, last)[which] for which in range(count)]  # type: ignore[misc]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from windrow.sharding import RowSharding
-from windrow.tokens import Segments, TokenReport
+from windrow.tokens import Segments
 
 _SALTS = (0x9E3779B9, 0x85EBCA6B)
 _LENGTH = 16
@@ -44,15 +44,7 @@ def probe(vocabulary: int, max_length: int | None) -> Segments:
     """
     length = min(_LENGTH, max_length or _LENGTH) + 1
     tokens = np.array([(place * 0x9E3779B1 + 1) % vocabulary for place in range(length)], np.int32)
-    return Segments(
-        tokens,
-        offsets=np.array([0, length]),
-        score_starts=np.ones(1, np.int32),
-        requests=np.zeros(1, np.int64),
-        request_count=1,
-        skipped=np.zeros(0, np.int64),
-        report=TokenReport(requests=1, segments=1, tokens=length, texts=1, encoded_texts=1),
-    )
+    return Segments.of([tokens], [1])
 
 
 def _sums(leaves: list[jax.Array]) -> jax.Array:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, parameter_count
 from windrow.planning import Plan
 from windrow.policy import BatchPolicy
 from windrow.scoring.axes import tried
@@ -108,7 +108,7 @@ class Scorer:
         """How many parameters the model has, and their dtypes."""
         leaves = jax.tree.leaves(self.params)
         types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
-        return {"model_num_parameters": sum(leaf.size for leaf in leaves), "model_dtype": types}
+        return {"model_num_parameters": parameter_count(self.params), "model_dtype": types}
 
     @cached_property
     def identity(self) -> dict[str, str | list[float]]:
@@ -148,8 +148,10 @@ class Scorer:
         policy = policy.split(self.sharding.length_multiple)
         check_share(policy.share, self.model, self.chunk_length)
         layouts = candidates(policy, self.model, self.chunk_length)
-        if layouts == ["forks"] and (reason := self._refused_state(policy, segments)):
-            raise ValueError(f"share='forks' does not work with this model: {reason}")
+        if "forks" in layouts and (reason := self._refused_state(policy, segments)):
+            if layouts == ["forks"]:
+                raise ValueError(f"share='forks' does not work with this model: {reason}")
+            layouts.remove("forks")
         if len(layouts) == 1:
             plan = self._planned(policy, segments, layouts, memory)
             if not self._is_sound(plan, segments):
@@ -158,8 +160,6 @@ class Scorer:
             return plan
         if "packed" in layouts and not self._tells_segments_apart:
             layouts.remove("packed")
-        if "forks" in layouts and self._refused_state(policy, segments):
-            layouts.remove("forks")
         while True:
             layouts = [layout for layout in layouts if self._trials.get(layout, SOUND).is_sound]
             plan = self._planned(policy, segments, layouts, memory)
@@ -233,11 +233,12 @@ class Scorer:
     def _row_price(self, policy: BatchPolicy) -> RowPrice:
         """The price of rows of each length; rows that run in chunks are priced by their tokens."""
         if self._price is None:
-            parameters = sum(leaf.size for leaf in jax.tree.leaves(self.params))
-            shape = shape_price(parameters, self.sharding.mesh.devices.flat[0].platform)
-            rows, _ = policy.sample_shape(self.sharding.groups, self.model.max_length)
+            platform = self.sharding.mesh.devices.flat[0].platform
+            shape = shape_price(parameter_count(self.params), platform)
             if self.chunk_length is not None:
-                return RowPrice(shape=shape)
+                self._price = RowPrice(shape=shape)
+                return self._price
+            rows, _ = policy.sample_shape(self.sharding.groups, self.model.max_length)
             with jax.set_mesh(self.sharding.mesh):
                 multiple = policy.padding_multiple
                 self._price = RowPrice.of(self.functions, self.params, rows, multiple, shape)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from windrow.planning import Plan
 from windrow.scoring.feed import Layout
-from windrow.tokens import Segments, TokenReport
+from windrow.tokens import Segments
 
 _STEM = 4
 _SHARED = (0, 7, 7, 4)
@@ -77,16 +77,7 @@ def trial(
     rows, length = shape
     inputs = _packed_inputs(vocabulary, length) if layout == "packed" else _tree_inputs(vocabulary) * 2
     starts = [1, 1, length - len(inputs[0]) + 1] if layout == "packed" else [_STEM] * len(inputs)
-    ends = np.cumsum([len(tokens) for tokens in inputs])
-    segments = Segments(
-        np.concatenate(inputs),
-        np.concatenate([[0], ends]).astype(np.int64),
-        np.array(starts, np.int32),
-        np.arange(len(inputs)),
-        len(inputs),
-        np.zeros(0, np.int64),
-        TokenReport(len(inputs), len(inputs), int(ends[-1]), 0, 0),
-    )
+    segments = Segments.of(inputs, starts)
     shared = np.array([*_SHARED, *[0] * len(_SHARED)], np.int32)
     how = {"pack": True} if layout == "packed" else {"prefixes": (np.arange(len(inputs)), shared)}
     lengths = segments.input_lengths

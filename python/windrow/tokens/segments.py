@@ -55,6 +55,39 @@ class Segments:
     skipped: NDArray[np.int64]
     report: TokenReport
 
+    @classmethod
+    def of(
+        cls,
+        sequences: Sequence[NDArray[np.int32]],
+        score_starts: Sequence[int],
+        requests: Sequence[int] | None = None,
+        request_count: int | None = None,
+    ) -> "Segments":
+        """Segments of token sequences that come from no text.
+
+        Args:
+            sequences: ``n`` arrays, ``int32[k]`` each.
+            score_starts: The index of the first scored token in each.
+            requests: The request of each, ascending; by default each is a request of its own.
+            request_count: The number of requests; by default ``n``.
+
+        >>> made = Segments.of([np.array([5, 6, 7]), np.array([8, 9])], [1, 1])
+        >>> made.tokens, made.offsets
+        (array([5, 6, 7, 8, 9], dtype=int32), array([0, 3, 5]))
+        """
+        count = len(sequences)
+        request_count = count if request_count is None else request_count
+        tokens = np.concatenate(sequences) if count else np.zeros(0, np.int32)
+        return cls(
+            tokens.astype(np.int32, copy=False),
+            np.cumsum([0, *map(len, sequences)], dtype=np.int64),
+            np.asarray(score_starts, np.int32),
+            np.arange(count) if requests is None else np.asarray(requests, np.int64),
+            request_count,
+            np.zeros(0, np.int64),
+            TokenReport(request_count, count, len(tokens), 0, 0),
+        )
+
     def __len__(self) -> int:
         """The number of segments."""
         return len(self.requests)

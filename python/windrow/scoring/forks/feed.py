@@ -1,6 +1,5 @@
 """From a plan of forked states to device arrays, and the store between its batches."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from windrow.model import LanguageModel
 from windrow.scoring.compiler import Compiler, jitted
-from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape
+from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Fill, fills_of
 from windrow.scoring.forks.plan import ForkPlan
 from windrow.scoring.forks.program import LAYOUT, empty_store, run_branches, run_stems
 from windrow.sharding import RowSharding, place
@@ -132,19 +131,10 @@ class ForkFeed:
 
     def arrays(self, batch: int) -> list[Any]:
         """A batch's arrays except the store; this host fills the parts that its devices hold."""
-        shape, groups = self.shapes[batch], self.sharding.groups
-        fills: list[Callable[[int, int], NDArray[np.int32]]] = [
-            partial(self._tokens, batch), partial(self._layout, batch)
-        ]  # fmt: skip
+        shape = self.shapes[batch]
+        fills: list[Fill] = [partial(self._tokens, batch), partial(self._layout, batch)]
         if shape.reads:
-            made: dict[tuple[int, int], tuple[NDArray[np.int32], ...]] = {}
-
-            def fill(which: int, first: int, last: int) -> NDArray[np.int32]:
-                if (first, last) not in made:
-                    made[first, last] = self._reads(batch, first, last, shape.rows // groups)
-                return made[first, last][which]
-
-            fills += [partial(fill, which) for which in range(3)]
+            fills += fills_of(3, partial(self._reads, batch, shape.rows // self.sharding.groups))
         return [
             place(struct.shape, struct.sharding, fill)
             for struct, fill in zip(self.structs(shape)[1:], fills, strict=True)
@@ -152,26 +142,22 @@ class ForkFeed:
 
     def _tokens(self, batch: int, first: int, last: int) -> NDArray[np.int32]:
         pieces = self.plan.pieces(batch)[first:last]
-        tokens = np.zeros((last - first, self.shapes[batch].length), np.int32)
         filled = np.flatnonzero(pieces >= 0)
-        begins, lengths = self.plan.tokens(batch, pieces[filled])
-        here = np.arange(tokens.shape[1]) < lengths[:, None]
-        at = begins[:, None] + np.arange(tokens.shape[1])
-        tokens[filled] = np.where(here, self.segments.tokens[np.where(here, at, 0)], 0)
-        return tokens
+        spans = self.plan.tokens(batch, pieces[filled])
+        return token_rows((last - first, self.shapes[batch].length), filled, self.segments.tokens, *spans)
 
     def _layout(self, batch: int, first: int, last: int) -> NDArray[np.int32]:
         pieces = self.plan.pieces(batch)[first:last]
-        layout = np.zeros((last - first, len(LAYOUT)), np.int32)
-        layout[:, 2:] = self.plan.slots, self.plan.slots + 1
         filled = np.flatnonzero(pieces >= 0)
         which = pieces[filled]
-        layout[filled, 0] = self.plan.tokens(batch, which)[1]
-        layout[filled, 1] = self.plan.depths(batch, which)
-        layout[filled, 2], layout[filled, 3] = self.plan.state_slots(batch, which)
-        return layout
+        columns = (
+            self.plan.tokens(batch, which)[1],
+            self.plan.depths(batch, which),
+            *self.plan.state_slots(batch, which),
+        )
+        return layout_rows(last - first, filled, self.plan.slots, *columns)
 
-    def _reads(self, batch: int, first: int, last: int, each: int) -> tuple[NDArray[np.int32], ...]:
+    def _reads(self, batch: int, each: int, first: int, last: int) -> tuple[NDArray[np.int32], ...]:
         """The three read arrays of the groups ``first`` to ``last - 1``, of ``each`` rows."""
         shape, plan, segments = self.shapes[batch], self.plan, self.segments
         picks = np.zeros((last - first, shape.picks), np.int32)
@@ -192,6 +178,36 @@ class ForkFeed:
             read_pick[index, : (ends - begins).sum()] = _ranges(at, ends - begins)
             read_target[index, : (ends - begins).sum()] = segments.tokens[_ranges(begins, ends - begins)]
         return picks, read_pick, read_target
+
+
+def token_rows(
+    shape: tuple[int, int],
+    places: NDArray[np.int64],
+    tokens: NDArray[np.int32],
+    begins: NDArray[np.int64],
+    lengths: NDArray[np.int32],
+) -> NDArray[np.int32]:
+    """``int32[rows, length]``: row ``places[i]`` holds ``lengths[i]`` tokens from ``begins[i]`` on; else 0.
+
+    >>> token_rows((2, 3), np.array([1]), np.array([7, 8, 9], np.int32), np.array([1]), np.array([2]))
+    array([[0, 0, 0],
+           [8, 9, 0]], dtype=int32)
+    """
+    rows = np.zeros(shape, np.int32)
+    columns = np.arange(shape[1])
+    here = columns < lengths[:, None]
+    rows[places] = np.where(here, tokens[np.where(here, begins[:, None] + columns, 0)], 0)
+    return rows
+
+
+def layout_rows(
+    rows: int, places: NDArray[np.int64], slots: int, *columns: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """A batch's layout, ``int32[rows, 4]``: the columns of :data:`LAYOUT` in ``places``, filler elsewhere."""
+    layout = np.zeros((rows, len(LAYOUT)), np.int32)
+    layout[:, 2:] = slots, slots + 1
+    layout[places] = np.stack(columns, axis=1)
+    return layout
 
 
 def _ranges(starts: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.int64]:

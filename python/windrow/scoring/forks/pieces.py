@@ -5,6 +5,7 @@ ends before the first read of every input that begins with it. Equal inputs shar
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,6 @@ class Stems:
         depth: ``int32[s]``, the number of tokens.
         parent: ``int64[s]``, the longest stem that each begins with; -1 if there is none.
         segment: ``int64[s]``, a segment that begins with it.
-        level: ``int64[s]``, the number of stems that each begins with.
     """
 
     depth: NDArray[np.int32]
@@ -38,7 +38,7 @@ class Stems:
         """The number of stems."""
         return len(self.depth)
 
-    @property
+    @cached_property
     def level(self) -> NDArray[np.int64]:
         """``int64[s]``: how many stems each begins with, itself not counted."""
         levels = np.zeros(len(self), np.int64)
@@ -48,10 +48,19 @@ class Stems:
             above[deeper] = self.parent[above[deeper]]
         return levels
 
-    @property
+    @cached_property
     def begins(self) -> NDArray[np.int32]:
         """``int32[s]``: the depth of each one's parent, where its own tokens begin."""
-        return _depth(self, self.parent)
+        return self.depth_of(self.parent)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """``int32[s]``: how many tokens each adds to its parent."""
+        return self.depth - self.begins
+
+    def depth_of(self, which: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The depth of some stems; 0 for -1."""
+        return np.append(self.depth, np.int32(0))[which]
 
     def without(
         self, dropped: NDArray[np.bool_], stem: NDArray[np.int64]
@@ -64,11 +73,6 @@ class Stems:
             number[each] = number[self.parent[each]]
         parent = number[self.parent[kept]]
         return Stems(self.depth[kept], parent, self.segment[kept]), number[stem]
-
-
-def _depth(stems: Stems, which: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The depth of some stems; 0 for -1."""
-    return np.append(stems.depth, np.int32(0))[which]
 
 
 @dataclass(frozen=True)
@@ -110,14 +114,13 @@ def saved(stems: Stems, stem: NDArray[np.int64], equal: NDArray[np.int64]) -> ND
     """How many tokens each stem saves: its own, for all but one of the rows that start from it."""
     distinct = np.unique(equal)
     starting = np.bincount(np.append(stem[distinct], stems.parent) + 1, minlength=len(stems) + 1)[1:]
-    own = (stems.depth - stems.begins).astype(np.int64)
-    return own * (starting - 1)
+    return stems.lengths.astype(np.int64) * (starting - 1)
 
 
 def branch(segments: Segments, stems: Stems, stem: NDArray[np.int64]) -> Branches:
     """The rows that remain, given the stem of each segment."""
     distinct, of = np.unique(segments.equal_inputs, return_inverse=True)
-    depth = _depth(stems, stem[distinct])
+    depth = stems.depth_of(stem[distinct])
     first = np.full(len(distinct), np.iinfo(np.int32).max, np.int32)
     np.minimum.at(first, of, segments.score_starts - 1)
     first = np.maximum(first, depth) - depth

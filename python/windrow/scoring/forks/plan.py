@@ -70,19 +70,19 @@ class Forking:
         """The same, given the stems and the stem of each segment."""
         while True:
             branches = branch(segments, stems, stem)
-            of_stems = shapes_of(policy, stems.depth - stems.begins, groups, STEM_SHAPES, shape_price)
+            of_stems = shapes_of(policy, stems.lengths, groups, STEM_SHAPES, shape_price)
             of_branches = shapes_of(policy, branches.length, groups, policy.max_shapes, shape_price)
-            too_long = stems.begins + of_stems.padded(stems.depth - stems.begins) > self._longest
-            beyond = branches.depth + of_branches.padded(branches.length) > self._longest
+            too_long = of_stems.ends(stems.begins, stems.lengths) > self._longest
+            beyond = of_branches.ends(branches.depth, branches.length) > self._longest
             beyond &= branches.stem >= 0
             if not too_long.any() and not beyond.any():
                 break
             stem = np.where(beyond[branches.of], -1, stem)
             stems, stem = stems.without(too_long | _unused(stems, stem), stem)
         waves = waves_of(stems, branches, groups, self.most_slots)
-        of_stems = of_stems.spread((stems.depth - stems.begins)[waves.node_stem], waves.count * groups)
+        of_stems = of_stems.spread(stems.lengths[waves.node_stem], waves.count * groups)
         of_branches = of_branches.spread(branches.length, waves.count * groups)
-        return ForkPlan(segments, groups, stems, branches, waves, of_stems, of_branches, self._longest)
+        return ForkPlan(segments, groups, branches, waves, of_stems, of_branches, self._longest)
 
     @property
     def _longest(self) -> int:
@@ -106,6 +106,10 @@ class Shapes:
 
     lengths: NDArray[np.int32]
     rows: NDArray[np.int64]
+
+    def ends(self, depths: NDArray[np.int32], lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Where rows that begin at these depths end, padding included."""
+        return depths + self.padded(lengths)
 
     def padded(self, lengths: NDArray[np.int32]) -> NDArray[np.int32]:
         """The padded length of each of these lengths."""
@@ -156,19 +160,18 @@ class ForkPlan:
         self,
         segments: Segments,
         groups: int,
-        stems: Stems,
         branches: Branches,
         waves: Waves,
         of_stems: Shapes,
         of_branches: Shapes,
         longest: int,
     ) -> None:
-        self.groups, self.stems, self.branches = groups, stems, branches
+        self.groups, self.stems, self.branches = groups, waves.stems, branches
         self.slots, self.longest = waves.slots, longest
         self._segments, self._waves = segments, waves
         batches: list[Batch] = []
         for wave in range(waves.count):
-            batches += stem_batches(stems, waves, wave, of_stems, longest, groups)
+            batches += stem_batches(waves, wave, of_stems, longest, groups)
             here = np.flatnonzero(waves.branch_wave == wave)
             sizes = Sizes(here, branches.length[here], branches.depth[here])
             batches += _batches(sizes, waves.branch_group[here], of_branches, longest, groups, is_stem=False)
@@ -207,23 +210,17 @@ class ForkPlan:
 
     def depths(self, batch: int, pieces: NDArray[np.int64]) -> NDArray[np.int32]:
         """How many tokens come before some pieces of a batch."""
-        if self.is_stem_batch(batch):
+        if self.is_stem[batch]:
             return self.stems.begins[self._waves.node_stem[pieces]]
         return self.branches.depth[pieces]
 
-    def is_stem_batch(self, batch: int) -> bool:
-        """Whether a batch runs stems."""
-        return self._batches[batch].is_stem
-
     def tokens(self, batch: int, pieces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Where the tokens of some pieces begin in the segments' tokens, and how many there are."""
-        offsets = self._segments.offsets
-        if self.is_stem_batch(batch):
-            which = self._waves.node_stem[pieces]
-            begins = self.stems.begins[which]
-            return offsets[self.stems.segment[which]] + begins, self.stems.depth[which] - begins
+        if self.is_stem[batch]:
+            return stem_tokens(self._segments, self.stems, self._waves.node_stem[pieces])
         depth = self.branches.depth[pieces]
-        return offsets[self.branches.segment[pieces]] + depth, self.branches.length[pieces]
+        begins = self._segments.offsets[self.branches.segment[pieces]] + depth
+        return begins, self.branches.length[pieces]
 
     def state_slots(
         self, batch: int, pieces: NDArray[np.int64]
@@ -233,7 +230,7 @@ class ForkPlan:
         The slot after the last holds the empty state; the one after that stands for nowhere.
         """
         nowhere = np.int32(self.slots + 1)
-        if self.is_stem_batch(batch):
+        if self.is_stem[batch]:
             return self._waves.from_slot(self._waves.node_parent[pieces]), self._waves.node_slot[pieces]
         return self._waves.from_slot(self._waves.branch_node[pieces]), np.full(len(pieces), nowhere)
 
@@ -246,8 +243,7 @@ class ForkPlan:
     @cached_property
     def statistics(self) -> dict[str, Any]:
         """Counts as in :attr:`windrow.Plan.statistics`, and those of ``stems`` and ``waves``."""
-        stem_tokens = int((self.stems.depth - self.stems.begins)[self._waves.node_stem].sum())
-        row_tokens = stem_tokens + int(self.branches.length.sum())
+        row_tokens = int(self.stems.lengths[self._waves.node_stem].sum()) + int(self.branches.length.sum())
         rows = len(self._waves.node_stem) + len(self.branches.length)
         device = int(self.batch_shapes.astype(np.int64).prod(axis=1).sum())
         real = int(self._segments.input_lengths.sum())
@@ -308,14 +304,19 @@ class Batch:
         return self.pieces[places], places
 
 
-def stem_batches(
-    stems: Stems, waves: Waves, wave: int, shapes: Shapes, longest: int, groups: int
-) -> Iterator[Batch]:
+def stem_tokens(
+    segments: Segments, stems: Stems, which: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Where the own tokens of some stems begin in the segments' tokens, and how many there are."""
+    return segments.offsets[stems.segment[which]] + stems.begins[which], stems.lengths[which]
+
+
+def stem_batches(waves: Waves, wave: int, shapes: Shapes, longest: int, groups: int) -> Iterator[Batch]:
     """The batches of a wave's stems, level by level."""
-    begins = stems.begins
-    for nodes in waves.levels(wave, stems):
+    stems = waves.stems
+    for nodes in waves.levels(wave):
         which = waves.node_stem[nodes]
-        sizes = Sizes(nodes, stems.depth[which] - begins[which], begins[which])
+        sizes = Sizes(nodes, stems.lengths[which], stems.begins[which])
         yield from _batches(sizes, waves.node_group[nodes], shapes, longest, groups, is_stem=True)
 
 

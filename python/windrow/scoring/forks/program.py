@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.model import LanguageModel
-from windrow.scoring.chunks import through_chunks
+from windrow.scoring.chunks import state_alone, through_chunks
 from windrow.scoring.program import read_scores
 
 LAYOUT = ("length", "depth", "from_slot", "to_slot")
@@ -43,20 +43,10 @@ def run_stems(
         tokens: ``int32[rows, length]``.
         layout: ``int32[rows, 4]``, see :data:`LAYOUT`; slots are numbered within the row's group.
     """
-    step = model.step
-    assert step is not None
-
-    def run(state: Any, *chunk: jax.Array) -> tuple[Any, None]:
-        return step(params, state, *chunk)[0], None
-
+    assert model.step is not None
+    run = state_alone(partial(model.step, params))
     after, _ = _through(run, model, groups, chunk_length, store, tokens, layout)
-    where = layout[:, 3].reshape(groups, -1)
-
-    def put(old: jax.Array, new: jax.Array) -> jax.Array:
-        held, rows = (_grouped(part, groups) for part in (old, new.astype(old.dtype)))
-        return jax.vmap(_put)(held, rows, where).reshape(old.shape)
-
-    return jax.tree.map(put, store, after)
+    return store_states(store, after, layout[:, 3], groups)
 
 
 def run_branches(
@@ -107,6 +97,17 @@ def stored_states(store: Any, slots: jax.Array, groups: int) -> Any:
         return jax.vmap(_take)(_grouped(held, groups), where).reshape(len(slots), *held.shape[1:])
 
     return jax.tree.map(take, store)
+
+
+def store_states(store: Any, states: Any, slots: jax.Array, groups: int) -> Any:
+    """The store with the states of some rows in their ``slots``; a slot beyond the last is nowhere."""
+    where = slots.reshape(groups, -1)
+
+    def put(old: jax.Array, new: jax.Array) -> jax.Array:
+        held, rows = (_grouped(part, groups) for part in (old, new.astype(old.dtype)))
+        return jax.vmap(_put)(held, rows, where).reshape(old.shape)
+
+    return jax.tree.map(put, store, states)
 
 
 def _grouped(array: jax.Array, groups: int) -> jax.Array:

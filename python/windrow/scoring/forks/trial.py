@@ -10,12 +10,11 @@ The last input is as long as the plan's shapes allow, so a state without room fo
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from windrow.scoring.forks.pieces import Stems, branch
 from windrow.scoring.forks.plan import NO_LIMIT, ForkPlan, Shapes
 from windrow.scoring.forks.waves import waves_of
-from windrow.tokens import Segments, TokenReport
+from windrow.tokens import Segments
 
 _STEM, _A, _B, _C, _D = 4, 3, 3, 2, 4
 """Numbers of tokens."""
@@ -41,13 +40,13 @@ def fork_trial(plan: ForkPlan, vocabulary: int) -> tuple[ForkPlan, Segments]:
     paths = [(s, a), (s, a, b), (s, a, c), (s, d), (prefix, rest)]
     depths = [first, first + second, first + second, first, long[0]]
     inputs = [np.concatenate([*path, target]) for path, target in zip(paths, targets, strict=True)]
-    segments = _segments(inputs, depths)
+    segments = Segments.of(inputs, [depth + 1 for depth in depths])
     found = Stems(
         np.array([first, first + second, long[0]], np.int32), np.array([-1, 0, -1]), np.array([0, 1, 4])
     )
     made = branch(segments, found, np.array([0, 1, 1, 0, 2]))
     waves = waves_of(found, made, plan.groups, max(plan.slots, 3), least_slots=plan.slots)
-    tried = ForkPlan(segments, plan.groups, found, made, waves, stems, branches, NO_LIMIT)
+    tried = ForkPlan(segments, plan.groups, made, waves, stems, branches, NO_LIMIT)
     tried.room = max(tried.room, plan.room)
     return tried, segments
 
@@ -62,21 +61,6 @@ def _longest_path(plan: ForkPlan, longest_stem: int) -> tuple[int, int]:
     ends = np.where(branches.stem >= 0, branches.depth + padded, 0)
     deepest = int(np.argmax(ends))
     return min(int(branches.depth[deepest]), longest_stem), int(padded[deepest])
-
-
-def _segments(inputs: list[NDArray[np.int32]], depths: list[int]) -> Segments:
-    """Inputs with their targets as segments that are scored after their stems."""
-    count = len(inputs)
-    ends = np.cumsum([len(tokens) for tokens in inputs])
-    return Segments(
-        np.concatenate(inputs),
-        np.concatenate([[0], ends]).astype(np.int64),
-        np.array(depths, np.int32) + 1,
-        np.arange(count),
-        count,
-        np.zeros(0, np.int64),
-        TokenReport(count, count, int(ends[-1]), 0, 0),
-    )
 
 
 def _shapes(plan: ForkPlan, is_stem: bool) -> Shapes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ class Waves:
     """Stems by group, called nodes, and branches, in waves.
 
     Attributes:
+        stems: The stems.
         count: The number of waves.
         slots: The number of slots in each group's store.
         node_stem: ``int64[m]``, the stem of each node.
@@ -29,6 +31,7 @@ class Waves:
         branch_wave: ``int64[b]``, the wave in which it runs.
     """
 
+    stems: Stems
     count: int
     slots: int
     node_stem: NDArray[np.int64]
@@ -40,16 +43,20 @@ class Waves:
     branch_node: NDArray[np.int64]
     branch_wave: NDArray[np.int64]
 
-    def levels(self, wave: int, stems: Stems) -> Iterator[NDArray[np.int64]]:
+    def levels(self, wave: int) -> Iterator[NDArray[np.int64]]:
         """The nodes of a wave, parents before their children, one level at a time."""
         here = np.flatnonzero(self.node_wave == wave)
-        levels = stems.level[self.node_stem[here]]
+        levels = self.stems.level[self.node_stem[here]]
         for level in np.unique(levels):
             yield here[levels == level]
 
     def from_slot(self, nodes: NDArray[np.int64]) -> NDArray[np.int32]:
         """The slots of some nodes; for -1, the slot of the empty state."""
-        return np.append(self.node_slot, np.int32(self.slots))[nodes]
+        return self._slots_from[nodes]
+
+    @cached_property
+    def _slots_from(self) -> NDArray[np.int32]:
+        return np.append(self.node_slot, np.int32(self.slots))
 
 
 def waves_of(stems: Stems, branches: Branches, groups: int, most_slots: int, least_slots: int = 1) -> Waves:
@@ -73,8 +80,8 @@ def waves_of(stems: Stems, branches: Branches, groups: int, most_slots: int, lea
     node_slot, node_wave = _slots(node_group, node_parent, slots)
     branch_wave = np.append(node_wave, 0)[branch_node]
     return Waves(
-        int(node_wave.max(initial=0)) + 1, slots, node_stem, node_group, node_parent, node_slot, node_wave,
-        of_branch, branch_node, branch_wave,
+        stems, int(node_wave.max(initial=0)) + 1, slots, node_stem, node_group, node_parent, node_slot,
+        node_wave, of_branch, branch_node, branch_wave,
     )  # fmt: skip
 
 
