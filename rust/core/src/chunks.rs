@@ -48,6 +48,13 @@ pub(crate) fn on_threads<P: Send, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// The parts of `elements` in ranges that follow each other from 0 on.
+pub(crate) fn split<'a, T>(elements: &'a mut [T], ranges: &[Range<usize>]) -> Vec<&'a mut [T]> {
+    let mut rest = elements;
+    let mut part = |range: &Range<usize>| rest.split_off_mut(..range.len()).expect("the ranges end with it");
+    ranges.iter().map(&mut part).collect()
+}
+
 /// Has `fill` write every chunk of `output`, given the chunk's range of indices;
 /// returns the error of the first chunk that fails.
 pub(crate) fn fill_chunks<T: Send>(
@@ -56,12 +63,8 @@ pub(crate) fn fill_chunks<T: Send>(
 ) -> Result<()> {
     let threads = threads_for(output.len());
     let chunks = if threads == 1 { 1 } else { threads * CHUNKS_PER_THREAD };
-    let mut rest = output;
-    let mut parts = Vec::with_capacity(chunks);
-    for range in ranges(rest.len(), chunks) {
-        let (slots, after) = rest.split_at_mut(range.len());
-        rest = after;
-        parts.push((range, slots));
-    }
+    let ranges = ranges(output.len(), chunks);
+    let parts = split(output, &ranges);
+    let parts = ranges.into_iter().zip(parts).collect();
     on_threads(threads, parts, |(range, slots)| fill(range, slots)).into_iter().collect()
 }

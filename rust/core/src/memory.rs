@@ -1,14 +1,16 @@
 //! Working memory.
 
-/// Memory is advised in pieces of this size: a huge page on most machines.
+/// Less memory than this has no huge pages: on most machines, one takes as much.
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 1 << 21;
+#[cfg(target_os = "linux")]
+const PAGE: usize = 1 << 12;
 
 /// `count` zeros, in huge pages where the system has them: large memory that is
 /// used once costs more for its page faults than for its use, and access here and
 /// there misses the table of pages. Memory that is never touched costs nothing.
-pub(crate) fn zeroed(count: usize) -> Vec<u64> {
-    let memory = vec![0u64; count];
+pub(crate) fn zeroed<T: Copy + Default>(count: usize) -> Vec<T> {
+    let memory = vec![T::default(); count];
     ask_for_huge_pages(&memory);
     memory
 }
@@ -31,10 +33,11 @@ fn ask_for_huge_pages<T>(memory: &Vec<T>) {
     #[cfg(target_os = "linux")]
     {
         let begin = memory.as_ptr() as usize;
-        let end = begin + memory.capacity() * size_of::<T>();
-        let (first, last) = (begin.next_multiple_of(HUGE_PAGE), end / HUGE_PAGE * HUGE_PAGE);
-        if first < last {
-            // SAFETY: whole pages of an allocation; advice does not change what they hold.
+        let size = memory.capacity() * size_of::<T>();
+        if size >= HUGE_PAGE {
+            // Pages at the borders included, so that a huge page may reach from one vector into the next.
+            let (first, last) = (begin / PAGE * PAGE, (begin + size).next_multiple_of(PAGE));
+            // SAFETY: pages that are all or partly an allocation's; advice does not change what they hold.
             // A refusal does no harm.
             unsafe { libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_HUGEPAGE) };
         }

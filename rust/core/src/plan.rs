@@ -43,7 +43,8 @@
 //! # Cost
 //!
 //! Planning takes time linear in the segments, besides the choice of lengths
-//! (see `bucket`), and keeps 24 bytes a segment, or 28 where rows are shared.
+//! (see `bucket`), and keeps 24 bytes a segment, 28 where rows are shared, or 40 where
+//! they hold trees. The fingerprint is taken when it is first asked for.
 
 mod bytes;
 mod layout;
@@ -51,10 +52,12 @@ mod policy;
 mod shapes;
 mod sharing;
 mod statistics;
+mod tree_lengths;
 mod trees;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
@@ -79,7 +82,8 @@ pub struct Plan {
     /// Longest first, whichever way the batches run.
     stretches: Vec<Stretch>,
     statistics: Statistics,
-    fingerprint: u64,
+    /// Taken when it is first asked for.
+    fingerprint: OnceLock<u64>,
 }
 
 /// One batch of a plan.
@@ -100,12 +104,12 @@ impl Plan {
     /// nothing is shared.
     pub fn new(lengths: &[i32], identities: Option<&[i64]>, policy: Policy) -> Result<Self> {
         policy.check()?;
-        let lengths = sharing::admit_lengths(lengths)?;
+        let (lengths, longest) = sharing::admit_lengths(lengths)?;
         let firsts = match identities {
             Some(identities) => sharing::admit_identities(identities, &lengths)?,
             None => None,
         };
-        layout::check_longest(&policy, &lengths)?;
+        layout::check_longest(&policy, &lengths, longest)?;
         let distinct = sharing::distinct(&lengths, firsts.as_deref());
         let mut statistics = Statistics::of_segments(&lengths, &distinct);
         let layout::Rows { filled, packed } = layout::rows(&policy, distinct)?;
@@ -117,19 +121,19 @@ impl Plan {
         let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
         let starts = layout::starts(rows.len(), firsts.as_deref(), packed);
         let members = layout::members(&rows, row_count, starts, 0..lengths.len() as u32);
+        let (batches, rows) = layout::batches(&stretches, row_count, rows, policy.longest_first);
         Ok(Plan {
             policy,
             lengths,
             firsts,
             trees: None,
-            batches: Vec::new(),
-            rows: Vec::new(),
+            batches,
+            rows,
             members,
             stretches,
             statistics,
-            fingerprint: 0,
-        }
-        .finish(rows))
+            fingerprint: OnceLock::new(),
+        })
     }
 
     /// Plans segments of these lengths whose shared beginnings stand once in each row.
@@ -138,37 +142,21 @@ impl Plan {
     /// the longest segment, rounded up.
     pub fn of_trees(lengths: &[i32], prefixes: Prefixes, policy: Policy) -> Result<Self> {
         policy.check()?;
-        let lengths = sharing::admit_lengths(lengths)?;
-        layout::check_longest(&policy, &lengths)?;
-        let laid = trees::lay(&policy, &lengths, prefixes)?;
-        let (statistics, stretches, position) = (laid.statistics, laid.stretches, laid.position);
-        let rows: Vec<u32> = laid.rows.into_iter().map(|row| position[row as usize]).collect();
-        let members = layout::members(&rows, statistics.rows, laid.starts, laid.trees.order.iter().copied());
-        let (firsts, trees) = (None, Some(laid.trees));
+        let (lengths, longest) = sharing::admit_lengths(lengths)?;
+        layout::check_longest(&policy, &lengths, longest)?;
+        let laid = trees::lay(&policy, &lengths, longest, prefixes)?;
         Ok(Plan {
             policy,
             lengths,
-            firsts,
-            trees,
-            batches: Vec::new(),
-            rows: Vec::new(),
-            members,
-            stretches,
-            statistics,
-            fingerprint: 0,
-        }
-        .finish(rows))
-    }
-
-    /// With the batches of these sorted rows, and the fingerprint.
-    fn finish(mut self, rows: Vec<u32>) -> Self {
-        let row_count = self.statistics.rows;
-        (self.batches, self.rows) =
-            layout::batches(&self.stretches, row_count, rows, self.policy.longest_first);
-        let places = [&self.batches, &self.rows, &self.members.starts].map(Vec::as_slice);
-        self.fingerprint =
-            bytes::fingerprint(&self.policy, &self.lengths, self.shared(), &self.stretches, places);
-        self
+            firsts: None,
+            trees: Some(laid.trees),
+            batches: laid.batches,
+            rows: laid.rows,
+            members: laid.members,
+            stretches: laid.stretches,
+            statistics: laid.statistics,
+            fingerprint: OnceLock::new(),
+        })
     }
 
     /// Who shares with whom.
@@ -238,7 +226,10 @@ impl Plan {
     /// A number that is the same for every plan of the same segments under the
     /// same policy, on every platform, and differs otherwise.
     pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
+        *self.fingerprint.get_or_init(|| {
+            let places = [&self.batches, &self.rows, &self.members.starts].map(Vec::as_slice);
+            bytes::fingerprint(&self.policy, &self.lengths, self.shared(), &self.stretches, places)
+        })
     }
 
     /// Whether rows hold trees, in which segments share beginnings.
@@ -297,7 +288,7 @@ impl Plan {
 
     /// A few bytes from which [`Plan::from_bytes`] makes the same plan.
     pub fn to_bytes(&self) -> Vec<u8> {
-        bytes::write(&self.policy, &self.lengths, self.shared(), self.fingerprint)
+        bytes::write(&self.policy, &self.lengths, self.shared(), self.fingerprint())
     }
 
     /// The plan that was stored as these bytes.
@@ -311,7 +302,7 @@ impl Plan {
                 Plan::of_trees(lengths, Prefixes { order, shared, choice }, policy)?
             }
         };
-        if plan.fingerprint != fingerprint {
+        if plan.fingerprint() != fingerprint {
             return Err(bytes::foreign(bytes));
         }
         Ok(plan)
@@ -320,7 +311,7 @@ impl Plan {
 
 impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint
+        self.fingerprint() == other.fingerprint()
     }
 }
 

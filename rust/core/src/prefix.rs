@@ -19,6 +19,7 @@
 //! parent      [2, −1, −1, 2, −1]        whose
 //! ```
 
+mod branches;
 mod entry;
 mod few;
 mod order;
@@ -26,7 +27,8 @@ mod rows;
 mod sort;
 mod stems;
 
+pub(crate) use branches::{Branch, branches};
 pub use order::prefix_order;
-pub(crate) use rows::{Branch, Packed, Places, branches};
+pub(crate) use rows::{Packed, Place, Places};
 pub use rows::{TreeRows, tree_rows};
 pub use stems::{Stems, prefix_stems};

@@ -69,8 +69,8 @@ pub(super) fn write(policy: &Policy, lengths: &[i32], shared: Shared, fingerprin
             }
         }
         Shared::Trees(trees) => {
-            trees.order.iter().for_each(|&segment| push(&mut bytes, segment.into()));
-            trees.shared.iter().for_each(|&shared| push(&mut bytes, shared as u64));
+            trees.branches.iter().for_each(|branch| push(&mut bytes, branch.segment.into()));
+            trees.branches.iter().for_each(|branch| push(&mut bytes, branch.shared as u64));
             trees.choice.words().into_iter().for_each(|word| push(&mut bytes, zigzag(word)));
         }
     }
@@ -135,8 +135,8 @@ pub(super) fn fingerprint(
         Shared::Nothing => {}
         Shared::Firsts(firsts) => mixer.add_pairs(firsts, |first| first),
         Shared::Trees(trees) => {
-            mixer.add_pairs(&trees.order, |segment| segment);
-            mixer.add_pairs(&trees.shared, |shared| shared as u32);
+            mixer.add_pairs(&trees.branches, |branch| branch.segment);
+            mixer.add_pairs(&trees.branches, |branch| branch.shared as u32);
             trees.choice.words().into_iter().for_each(|word| mixer.add(word as u64));
             mixer.add_pairs(&trees.own, |own| own as u32);
             mixer.add_pairs(&trees.parents, |parent| parent as u32);

@@ -60,8 +60,8 @@ fn pack(policy: &Policy, lengths: &[i32], max_segments: Option<i64>) -> Result<R
     Ok(Rows { filled, packed: Some(Packed { row, start }) })
 }
 
-/// Refuses segments that no padded length holds.
-pub(super) fn check_longest(policy: &Policy, lengths: &[i32]) -> Result<()> {
+/// Refuses segments, the longest of which has `longest` tokens, that no padded length holds.
+pub(super) fn check_longest(policy: &Policy, lengths: &[i32], longest: i32) -> Result<()> {
     let (limit, because) = match &policy.padded_lengths {
         PaddedLengths::Given(given) => (
             i64::from(*given.last().expect("checked: not empty")),
@@ -72,7 +72,8 @@ pub(super) fn check_longest(policy: &Policy, lengths: &[i32]) -> Result<()> {
             "the last multiple of padding_multiple within int32",
         ),
     };
-    match lengths.iter().position(|&length| i64::from(length) > limit) {
+    let too_long = |&length: &i32| i64::from(length) > limit;
+    match Some(longest).filter(too_long).and_then(|_| lengths.iter().position(too_long)) {
         None => Ok(()),
         Some(index) => Err(Error::Bound {
             argument: "lengths",
@@ -200,38 +201,52 @@ pub(super) fn members(
         *slot += 1;
     }
     ends.pop();
-    for borders in ends.windows(2) {
-        let (begin, end) = (borders[0] as usize, borders[1] as usize);
-        let later = segments.get(begin + AHEAD..segments.len().min(end + AHEAD)).unwrap_or_default();
-        later.iter().for_each(|&segment| prefetch(&starts, segment as usize));
-        let segments = &mut segments[begin..end];
-        let place = |&segment: &u32| (starts[segment as usize], segment);
-        if !segments.is_sorted_by_key(place) {
-            segments.sort_unstable_by_key(place);
-        }
-    }
-    Members { starts, segments, ends }
+    let mut members = Members { starts, segments, ends };
+    members.sort();
+    members
 }
 
-/// The batch of every segment, counted longest first, and its row there; `rows` are sorted rows.
-pub(super) fn batches(
-    stretches: &[Stretch],
-    row_count: usize,
-    rows: Vec<u32>,
-    longest_first: bool,
-) -> (Vec<i32>, Vec<i32>) {
+impl Members {
+    /// Sorts the segments of every row by start and number.
+    pub(super) fn sort(&mut self) {
+        let Members { starts, segments, ends } = self;
+        for borders in ends.windows(2) {
+            let (begin, end) = (borders[0] as usize, borders[1] as usize);
+            let later = segments.get(begin + AHEAD..segments.len().min(end + AHEAD)).unwrap_or_default();
+            later.iter().for_each(|&segment| prefetch(starts, segment as usize));
+            let segments = &mut segments[begin..end];
+            let place = |&segment: &u32| (starts[segment as usize], segment);
+            if !segments.is_sorted_by_key(place) {
+                segments.sort_unstable_by_key(place);
+            }
+        }
+    }
+}
+
+/// The batch of a sorted row, and its row there.
+pub(super) fn batch_of(stretches: &[Stretch], longest_first: bool) -> impl Fn(u32) -> (i32, i32) {
     let last = stretches.last().map_or(0, |last| last.first_batch + last.batches - 1);
-    let place = |row: u32| {
+    move |row: u32| {
         let row = row as usize;
         let stretch = &stretches[stretches.partition_point(|stretch| stretch.first_row <= row) - 1];
         let past = (row - stretch.first_row) as u32;
         let batch = stretch.first_batch + (past / stretch.rows as u32) as usize;
         let batch = if longest_first { batch } else { last - batch };
         (batch as i32, (past % stretch.rows as u32) as i32)
-    };
+    }
+}
+
+/// The batch of every segment, and its row there; `rows` are sorted rows.
+pub(super) fn batches(
+    stretches: &[Stretch],
+    row_count: usize,
+    rows: Vec<u32>,
+    longest_first: bool,
+) -> (Vec<i32>, Vec<i32>) {
+    let place = batch_of(stretches, longest_first);
     // Where rows have many segments, each row is looked up once.
     let many = rows.len() / 4 >= row_count;
-    let places: Vec<(i32, i32)> = (0..row_count as u32).filter(|_| many).map(place).collect();
+    let places: Vec<(i32, i32)> = (0..row_count as u32).filter(|_| many).map(&place).collect();
     let mut within = room_for(rows.len());
     let batch = |row: u32| {
         let (batch, row) = places.get(row as usize).copied().unwrap_or_else(|| place(row));

@@ -1,13 +1,14 @@
 //! The segments as they are given: copied once, checked once, and never read again.
 
 use crate::error::{Error, Result};
-use crate::memory::collected;
+use crate::lengths::extremes;
+use crate::memory::room_for;
 
 /// Segments are numbered in `u32` within a plan, and in `i32` outside it.
 const MOST_SEGMENTS: usize = i32::MAX as usize;
 
-/// Copies the lengths, refusing negative ones and more than can be numbered.
-pub(super) fn admit_lengths(lengths: &[i32]) -> Result<Vec<i32>> {
+/// Copies the lengths, refusing negative ones and more than can be numbered; tells the longest, too.
+pub(super) fn admit_lengths(lengths: &[i32]) -> Result<(Vec<i32>, i32)> {
     if lengths.len() > MOST_SEGMENTS {
         return Err(Error::Size {
             argument: "lengths",
@@ -16,16 +17,10 @@ pub(super) fn admit_lengths(lengths: &[i32]) -> Result<Vec<i32>> {
             because: "at the most, so that int32 can number the segments",
         });
     }
-    let copy = collected(lengths.iter().copied());
-    match copy.iter().position(|&length| length < 0) {
-        None => Ok(copy),
-        Some(index) => Err(Error::Element {
-            argument: "lengths",
-            index,
-            value: copy[index].into(),
-            expected: "at least 0",
-        }),
-    }
+    let mut copy = room_for(lengths.len());
+    copy.extend_from_slice(lengths);
+    let longest = extremes(&copy)?.map_or(0, |(_, longest)| longest);
+    Ok((copy, longest))
 }
 
 /// Copies which segment each one shares its row with; nothing if none shares.

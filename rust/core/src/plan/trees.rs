@@ -1,26 +1,17 @@
-//! Plans whose rows hold prefix trees, and the lengths of such rows.
+//! Plans whose rows hold prefix trees.
 //!
-//! Rows are laid as `tree_rows` lays them. Where there is a choice of lengths, the
-//! order is cut where next to nothing is shared, and each of these *groves* goes
-//! into rows of the length at which its tokens cost least. Which lengths there are
-//! is tried out: every one alone, every two, and more while the total falls. The
-//! total is what all batches cost, filler included, and a price for each shape
-//! after the first.
+//! Rows are laid as `tree_rows` lays them. How many segments a row gets, and where it stands among the
+//! sorted rows, is known before; so each segment's place is written once, with its batch and its row there.
 
-use crate::error::{Error, Result};
-use crate::memory::collected;
-use crate::prefix::{Branch, Packed, Places, branches};
+use crate::error::Result;
+use crate::memory::{collected, prefetch, zeroed};
+use crate::prefix::{Branch, Packed, Place, Places, branches};
 
-use super::layout;
-use super::policy::{PaddedLengths, Policy, SHAPE_PRICE};
-use super::shapes::{Stretch, choose_stretches};
+use super::layout::{self, Members};
+use super::policy::{Policy, SHAPE_PRICE};
+use super::shapes::Stretch;
 use super::statistics::{Statistics, TreeTokens};
-
-/// Neighbours that share no more than this may go into rows of different lengths.
-const LITTLE: i32 = 16;
-
-/// A row costs no more than this, so that no sum of prices overflows.
-const LARGEST_PRICE: i64 = 1 << 56;
+use super::tree_lengths::Shop;
 
 /// The prefix tree of a plan's segments, and what rows of trees cost.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +68,7 @@ impl Choice {
 /// What a plan keeps of its trees.
 #[derive(Clone, Debug)]
 pub(super) struct Trees {
-    pub order: Vec<u32>,
-    pub shared: Vec<i32>,
+    pub branches: Vec<Branch>,
     pub choice: Choice,
     /// How many of each segment's first tokens stand as its parent's.
     pub own: Vec<i32>,
@@ -86,65 +76,57 @@ pub(super) struct Trees {
     pub parents: Vec<i32>,
 }
 
-/// Rows of trees before they are sorted.
-pub(super) struct TreeRows {
+/// Rows of trees in batches.
+pub(super) struct Laid {
     pub trees: Trees,
-    /// The row of each segment, and where its own tokens begin.
-    pub rows: Vec<u32>,
-    pub starts: Vec<i32>,
+    pub members: Members,
+    /// The batch of each segment, and its row there.
+    pub batches: Vec<i32>,
+    pub rows: Vec<i32>,
     pub stretches: Vec<Stretch>,
-    /// Where each row stands, longest first.
-    pub position: Vec<u32>,
     pub statistics: Statistics,
 }
 
-/// Lays the segments into rows of the lengths that cost least.
-pub(super) fn lay(policy: &Policy, lengths: &[i32], prefixes: Prefixes) -> Result<TreeRows> {
+/// Lays the segments, the longest of which has `longest` tokens, into rows of the lengths that cost least.
+pub(super) fn lay(policy: &Policy, lengths: &[i32], longest: i32, prefixes: Prefixes) -> Result<Laid> {
     let branches = branches(lengths, prefixes.order, prefixes.shared)?;
     let mut statistics = statistics(lengths, &branches);
-    let order = collected(branches.iter().map(|branch| branch.segment));
-    let shared = collected(branches.iter().map(|branch| branch.shared));
-    let shop = Shop::new(policy, lengths, prefixes.choice)?;
+    let shop = Shop::new(policy, longest, prefixes.choice)?;
     let chosen = shop.choose(&branches)?;
-    let mut packed = Vec::with_capacity(chosen.len());
-    for (branches, &length) in shop.split(branches, &chosen).into_iter().zip(&chosen) {
-        packed.push(Packed::new(branches, shop.lengths[length])?);
-    }
+    let parts = shop.split(&branches, &chosen);
+    let packed = shop.pack(&parts, &chosen)?;
     // As the lengths were chosen: what pieces in one row share does not count.
     let filled: Vec<i32> = packed.iter().flat_map(|packed| packed.filled.iter().copied()).collect();
     let (stretches, position) = shop.batches(&chosen, &filled)?;
-    let mut places = Places::new(lengths.len());
-    let mut first_row = 0;
-    for packed in packed {
-        let filled = packed.lay(first_row, &mut places);
-        first_row += filled.len() as u32;
-        statistics.row_tokens += filled.into_iter().map(|filled| filled as u64).sum::<u64>();
-    }
     statistics.add_batches(filled.len(), &stretches);
-    let trees = Trees {
-        order,
-        shared,
-        choice: prefixes.choice.clone(),
-        own: collected(places.0.iter().map(|place| place.own)),
-        parents: collected(places.0.iter().map(|place| place.parent as i32)), // none is −1
-    };
-    let rows = collected(places.0.iter().map(|place| place.row));
-    let starts = collected(places.0.iter().map(|place| place.start));
-    Ok(TreeRows { trees, rows, starts, stretches, position, statistics })
+    let mut seats = Seats::new(&packed, position, layout::batch_of(&stretches, policy.longest_first));
+    let mut first_row = 0;
+    for packed in &packed {
+        statistics.row_tokens += packed.lay(first_row, &mut seats);
+        first_row += packed.filled.len() as u32;
+    }
+    drop(packed);
+    drop(parts);
+    let Seats { own, parents, batches, rows, mut members, untidy, .. } = seats;
+    if untidy {
+        members.sort();
+    }
+    let trees = Trees { branches, choice: prefixes.choice.clone(), own, parents };
+    Ok(Laid { trees, members, batches, rows, stretches, statistics })
 }
 
 /// What is known of the segments before they have rows.
 fn statistics(lengths: &[i32], branches: &[Branch]) -> Statistics {
     let mut tree = TreeTokens::default();
     let mut shared_segments = 0;
-    for (index, branch) in branches.iter().enumerate() {
+    for branch in branches {
+        let repeated = branch.shared == branch.length;
         tree.least += (branch.length - branch.shared) as u64;
-        if index > 0 && branch.shared == branch.length {
-            shared_segments += 1;
-        } else {
-            tree.distinct += branch.length as u64;
-        }
+        tree.distinct += if repeated { 0 } else { branch.length as u64 };
+        shared_segments += usize::from(repeated);
     }
+    // The first shares nothing; if it has no tokens, that is all of them.
+    shared_segments -= usize::from(branches.first().is_some_and(|first| first.length == 0));
     Statistics {
         segments: lengths.len(),
         shared_segments,
@@ -154,194 +136,81 @@ fn statistics(lengths: &[i32], branches: &[Branch]) -> Statistics {
     }
 }
 
-/// The lengths there are to choose from, ascending, and what rows of them cost.
-struct Shop<'a> {
-    policy: &'a Policy,
-    choice: &'a Choice,
-    lengths: Vec<i32>,
-    prices: Vec<i64>,
-    /// The first of the lengths that holds all segments.
-    longest: usize,
+/// Where segments come to lie, written while rows are laid.
+struct Seats {
+    own: Vec<i32>,
+    parents: Vec<i32>,
+    batches: Vec<i32>,
+    rows: Vec<i32>,
+    members: Members,
+    tables: Vec<Table>,
+    /// Whether some segment follows one of a higher number that starts at the same token.
+    untidy: bool,
 }
 
-impl<'a> Shop<'a> {
-    fn new(policy: &'a Policy, lengths: &[i32], choice: &'a Choice) -> Result<Self> {
-        check(policy, choice)?;
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let lengths = match &policy.padded_lengths {
-            PaddedLengths::Given(lengths) => lengths.clone(),
-            _ => vec![layout::padded(longest, policy.multiple()) as i32],
+/// A row before rows are sorted: where its next member is noted, its batch, and its row there.
+struct Table {
+    next: u32,
+    batch: i32,
+    row: i32,
+}
+
+impl Seats {
+    /// For packed rows, each of which comes to stand at a position among all, which is in some batch.
+    fn new(packed: &[Packed], position: Vec<u32>, batch_of: impl Fn(u32) -> (i32, i32)) -> Self {
+        let mut ends = vec![0u32; position.len() + 1];
+        let mut first_row = 0;
+        for packed in packed {
+            for (row, segments) in packed.segments() {
+                ends[position[first_row + row as usize] as usize + 1] += segments;
+            }
+            first_row += packed.filled.len();
+        }
+        let mut count = 0;
+        for end in &mut ends {
+            count += *end;
+            *end = count;
+        }
+        let table = |position: u32| {
+            let (batch, row) = batch_of(position);
+            Table { next: ends[position as usize], batch, row }
         };
-        let prices = match &choice.row_prices {
-            Some(prices) => prices.clone(),
-            None => lengths.iter().map(|&length| length.into()).collect(),
-        };
-        let longest = lengths.partition_point(|&length| length < longest);
-        Ok(Shop { policy, choice, lengths, prices, longest })
-    }
-
-    /// The lengths whose total is the least found, ascending; the last holds all segments.
-    fn choose(&self, branches: &[Branch]) -> Result<Vec<usize>> {
-        let all = 0..self.lengths.len();
-        let mut best = (i128::MAX, Vec::new());
-        for longest in self.longest..self.lengths.len() {
-            self.try_lengths(vec![longest], branches, &mut best)?;
+        let tables = collected(position.into_iter().map(table));
+        let count = count as usize;
+        Seats {
+            own: zeroed(count),
+            parents: zeroed(count),
+            batches: zeroed(count),
+            rows: zeroed(count),
+            members: Members { starts: zeroed(count), segments: zeroed(count), ends },
+            tables,
+            untidy: false,
         }
-        if self.choice.max_shapes > 1 && all.len() > 1 {
-            for longest in self.longest..self.lengths.len() {
-                for shorter in 0..longest {
-                    self.try_lengths(vec![shorter, longest], branches, &mut best)?;
-                }
-            }
-        }
-        while best.1.len() > 1 && (best.1.len() as i64) < self.choice.max_shapes {
-            let before = best.1.clone();
-            for more in all.clone().filter(|length| !before.contains(length)) {
-                let mut lengths = before.clone();
-                lengths.push(more);
-                lengths.sort_unstable();
-                self.try_lengths(lengths, branches, &mut best)?;
-            }
-            if best.1 == before {
-                break;
-            }
-        }
-        Ok(best.1)
-    }
-
-    /// Keeps these lengths if they cost less than the best so far.
-    fn try_lengths(
-        &self,
-        lengths: Vec<usize>,
-        branches: &[Branch],
-        best: &mut (i128, Vec<usize>),
-    ) -> Result<()> {
-        if self.lengths.len() == 1 {
-            *best = (0, lengths); // nothing to compare it with
-            return Ok(());
-        }
-        let mut filled = Vec::new();
-        for (branches, &length) in self.split(branches.to_vec(), &lengths).into_iter().zip(&lengths) {
-            filled.append(&mut Packed::new(branches, self.lengths[length])?.filled);
-        }
-        let (stretches, _) = self.batches(&lengths, &filled)?;
-        let total = self.total(&stretches);
-        if total < best.0 {
-            *best = (total, lengths);
-        }
-        Ok(())
-    }
-
-    /// What these batches and their shapes cost.
-    fn total(&self, stretches: &[Stretch]) -> i128 {
-        let batches = stretches.iter().map(|stretch| {
-            let at = self.lengths.partition_point(|&length| (length as usize) < stretch.length);
-            (stretch.rows * stretch.batches) as i128 * i128::from(self.prices[at])
-        });
-        let shapes = stretches.len().saturating_sub(1) as i128;
-        batches.sum::<i128>() + shapes * i128::from(self.choice.shape_price)
-    }
-
-    /// The batches of rows that are filled so far, and where each row stands among them.
-    fn batches(&self, chosen: &[usize], filled: &[i32]) -> Result<(Vec<Stretch>, Vec<u32>)> {
-        let lengths = chosen.iter().map(|&length| self.lengths[length]).collect();
-        let policy = Policy { padded_lengths: PaddedLengths::Given(lengths), ..self.policy.clone() };
-        let sorted = layout::sort(filled, 1)?;
-        Ok((choose_stretches(&policy, &sorted.runs, filled.len())?, sorted.position))
-    }
-
-    /// The segments that go into rows of each of the chosen lengths, in their order.
-    fn split(&self, branches: Vec<Branch>, chosen: &[usize]) -> Vec<Vec<Branch>> {
-        if chosen.len() == 1 {
-            return vec![branches];
-        }
-        let mut parts: Vec<Part> = chosen.iter().map(|_| Part::default()).collect();
-        let groves = branches.chunk_by(|_, next| next.shared > LITTLE || next.shared == next.length);
-        for grove in groves {
-            let at = self.cheapest(grove, chosen);
-            for (index, part) in parts.iter_mut().enumerate() {
-                if index == at { part.take(grove) } else { part.pass(grove) }
-            }
-        }
-        parts.into_iter().map(|part| part.branches).collect()
-    }
-
-    /// Which of the chosen lengths a grove costs the least at; the longest of equal ones.
-    fn cheapest(&self, grove: &[Branch], chosen: &[usize]) -> usize {
-        let longest = grove.iter().map(|branch| branch.length).max().unwrap_or(0);
-        let cost = |&at: &usize| {
-            let length = self.lengths[chosen[at]];
-            let for_each_token = ((self.prices[chosen[at]] as u128) << 20) / length as u128;
-            u128::from(tokens(grove, length)).saturating_mul(for_each_token)
-        };
-        let holding = (0..chosen.len()).rev().filter(|&at| self.lengths[chosen[at]] >= longest);
-        holding.min_by_key(cost).expect("the last chosen length holds all segments")
     }
 }
 
-/// How many tokens a grove takes in rows of `length`.
-fn tokens(grove: &[Branch], length: i32) -> u64 {
-    let (mut total, mut filled) = (0, 0);
-    for (index, branch) in grove.iter().enumerate() {
-        let new = branch.length - branch.shared;
-        if index > 0 && new <= length - filled {
-            filled += new;
-        } else {
-            total += filled as u64;
-            filled = branch.length;
+impl Places for Seats {
+    fn foresee(&self, segment: u32) {
+        for numbers in [&self.own, &self.parents, &self.members.starts, &self.batches, &self.rows] {
+            prefetch(numbers, segment as usize);
         }
     }
-    total + filled as u64
-}
 
-/// The segments that go into rows of one length.
-#[derive(Default)]
-struct Part {
-    branches: Vec<Branch>,
-    /// The least that neighbours passed over since the last one taken share.
-    least: i32,
-}
-
-impl Part {
-    fn take(&mut self, grove: &[Branch]) {
-        let first = Branch { shared: grove[0].shared.min(self.least), ..grove[0] };
-        self.branches.push(first);
-        self.branches.extend_from_slice(&grove[1..]);
-        self.least = i32::MAX;
+    fn put(&mut self, segment: u32, place: Place, tied: bool) {
+        let table = &mut self.tables[place.row as usize];
+        let at = table.next as usize;
+        table.next += 1;
+        self.untidy |= tied && at > 0 && self.members.segments[at - 1] > segment;
+        self.members.segments[at] = segment;
+        let segment = segment as usize;
+        self.own[segment] = place.own;
+        self.parents[segment] = place.parent as i32; // none is −1
+        self.members.starts[segment] = place.start;
+        self.batches[segment] = table.batch;
+        self.rows[segment] = table.row;
     }
 
-    fn pass(&mut self, grove: &[Branch]) {
-        self.least = grove.iter().map(|branch| branch.shared).fold(self.least, i32::min);
-    }
-}
-
-fn check(policy: &Policy, choice: &Choice) -> Result<()> {
-    let refuse = |argument, value, expected| Err(Error::Value { argument, value, expected });
-    if policy.packing.is_some() {
-        return refuse("pack", 1, "off where there are prefixes, since rows of trees are packed as it is");
-    }
-    if choice.max_shapes < 1 {
-        return refuse("max_shapes", choice.max_shapes, "at least 1");
-    }
-    if !(0..=LARGEST_PRICE).contains(&choice.shape_price) {
-        return refuse("shape_price", choice.shape_price, "at least 0 and at most 2**56");
-    }
-    let Some(prices) = &choice.row_prices else { return Ok(()) };
-    let expected = match &policy.padded_lengths {
-        PaddedLengths::Given(lengths) => lengths.len(),
-        _ => 0,
-    };
-    if prices.len() != expected {
-        let because = "one for each of padded_lengths, which must be given";
-        return Err(Error::Size { argument: "row_prices", size: prices.len(), expected, because });
-    }
-    match prices.iter().position(|price| !(1..=LARGEST_PRICE).contains(price)) {
-        None => Ok(()),
-        Some(index) => Err(Error::Element {
-            argument: "row_prices",
-            index,
-            value: prices[index],
-            expected: "at least 1 and at most 2**56",
-        }),
+    unsafe fn own_and_parent(&self, segment: u32) -> (i32, u32) {
+        (self.own[segment as usize], self.parents[segment as usize] as u32)
     }
 }

@@ -8,19 +8,22 @@
 //! order, where pieces of one tree that came into one row share again. So no row
 //! holds the same beginning twice.
 //!
-//! The cost is a few steps and 32 bytes of memory for each segment.
+//! The cost is a few steps and at most 32 bytes of memory for each segment.
 
 use std::mem::MaybeUninit;
 
+use super::branches::{AHEAD, Branch, branches, check_size};
+use crate::chunks::{on_threads, ranges, split};
 use crate::error::{Error, Result};
-use crate::memory::{prefetch, room_for};
+use crate::memory::prefetch;
 use crate::pack::pack_each;
+use crate::parallel::threads_for;
 
 /// A piece ends where the next segment shares no more than this part of what the piece holds.
 const LITTLE: i64 = 64;
 
-/// How far ahead memory is asked for what the order names anywhere.
-const AHEAD: usize = 32;
+/// How far ahead memory is asked for what is known of a piece's row.
+const PIECES_AHEAD: usize = 8;
 
 /// No parent.
 const NONE: u32 = u32::MAX;
@@ -53,7 +56,7 @@ pub fn tree_rows(
     order: &[i64],
     shared: &[i32],
     capacity: i32,
-    out: TreeRows,
+    mut out: TreeRows,
 ) -> Result<usize> {
     let sizes = [out.row.len(), out.start.len(), out.own.len(), out.parent.len()];
     for (argument, size) in ["row", "start", "own", "parent"].into_iter().zip(sizes) {
@@ -62,95 +65,22 @@ pub fn tree_rows(
     if capacity < 0 {
         return Err(Error::Value { argument: "capacity", value: capacity.into(), expected: "at least 0" });
     }
-    if let Some((index, &length)) = lengths.iter().enumerate().find(|(_, length)| **length > capacity) {
+    if lengths.iter().copied().max().is_some_and(|longest| longest > capacity)
+        && let Some((index, &length)) = lengths.iter().enumerate().find(|(_, length)| **length > capacity)
+    {
         let (value, at_most) = (length.into(), capacity.into());
         return Err(Error::Limit { argument: "lengths", index, value, limit: "capacity", at_most });
     }
     let branches = branches(lengths, order, shared)?;
-    let packed = Packed::new(branches, capacity)?;
-    let mut places = Places::new(lengths.len());
-    let rows = packed.lay(0, &mut places).len();
-    let parent = |parent: u32| if parent == NONE { -1 } else { parent.into() };
-    for (segment, place) in places.0.iter().enumerate() {
-        out.row[segment].write(place.row.into());
-        out.start[segment].write(place.start);
-        out.own[segment].write(place.own);
-        out.parent[segment].write(parent(place.parent));
-    }
-    Ok(rows)
-}
-
-pub(crate) fn check_size(argument: &'static str, size: usize, expected: usize) -> Result<()> {
-    if size == expected {
-        Ok(())
-    } else {
-        Err(Error::Size { argument, size, expected, because: "one for each length" })
-    }
-}
-
-/// A segment in its place in the order.
-#[derive(Clone, Copy)]
-pub(crate) struct Branch {
-    pub segment: u32,
-    pub length: i32,
-    /// How many tokens it shares with the one before.
-    pub shared: i32,
-}
-
-/// The segments in their order, each argument read once and checked.
-pub(crate) fn branches(lengths: &[i32], order: &[i64], shared: &[i32]) -> Result<Vec<Branch>> {
-    check_size("order", order.len(), lengths.len())?;
-    check_size("shared", shared.len(), lengths.len())?;
-    if lengths.len() >= NONE as usize {
-        let value = lengths.len() as i64;
-        return Err(Error::Value { argument: "the number of lengths", value, expected: "below 4294967295" });
-    }
-    let mut seen = vec![0u64; lengths.len().div_ceil(64)]; // a bit for each segment
-    let mut branches: Vec<Branch> = room_for(lengths.len());
-    let mut before = 0;
-    for (index, (&value, &shared)) in order.iter().zip(shared).enumerate() {
-        if let Some(&later) = order.get(index + AHEAD) {
-            prefetch(lengths, later as usize);
-        }
-        let refused = |expected| Error::Element { argument: "order", index, value, expected };
-        let segment = value as usize; // negative ones become too large
-        let Some(&length) = lengths.get(segment) else {
-            return Err(refused("at least 0 and below the number of elements"));
-        };
-        let bit = 1 << (segment % 64);
-        if seen[segment / 64] & bit != 0 {
-            return Err(refused("a segment that has not come before: an order has each segment once"));
-        }
-        seen[segment / 64] |= bit;
-        if length < 0 {
-            let (argument, index, value) = ("lengths", segment, length.into());
-            return Err(Error::Element { argument, index, value, expected: "at least 0" });
-        }
-        if shared < 0 || shared > length.min(before) || (shared == length && length < before) {
-            return Err(refused_shared(index, shared, length, before));
-        }
-        branches.push(Branch { segment: segment as u32, length, shared });
-        before = length;
-    }
-    Ok(branches)
-}
-
-/// Why a segment of `length` tokens cannot share so many with one of `before`.
-fn refused_shared(index: usize, shared: i32, length: i32, before: i32) -> Error {
-    let (limit, because) = match () {
-        () if index == 0 => (0, "since no segment stands before it"),
-        () if before < length => (before, "the length of the segment before it in order"),
-        () if length < before && shared == length => {
-            (length - 1, "since a segment stands before those that begin with all of it")
-        }
-        () => (length, "its own length"),
-    };
-    let (argument, index, value) = ("shared", Some(index), shared.into());
-    Error::Bound { argument, index, value, relation: "at least 0 and at most", limit: limit.into(), because }
+    let packed = Packed::new(&branches, capacity)?;
+    packed.lay(0, &mut out);
+    // SAFETY: each segment is in the order, and has been put.
+    unsafe { out.unpack() };
+    Ok(packed.filled.len())
 }
 
 /// Where a segment lies.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub row: u32,
     pub start: i32,
@@ -159,49 +89,111 @@ pub(crate) struct Place {
     pub parent: u32,
 }
 
-/// Where each segment lies.
-pub(crate) struct Places(pub Vec<Place>);
+/// What takes every segment's place, in the order in which they are laid.
+pub(crate) trait Places {
+    /// Asks memory for what a segment's place will be written to.
+    fn foresee(&self, segment: u32);
 
-impl Places {
-    pub(crate) fn new(count: usize) -> Self {
-        let mut places = room_for(count);
-        places.resize(count, Place::default());
-        Places(places)
+    /// Takes a segment's place. It is `tied` where others start there, too.
+    fn put(&mut self, segment: u32, place: Place, tied: bool);
+
+    /// How many tokens of a segment are its parent's, and the parent.
+    ///
+    /// # Safety
+    ///
+    /// The segment must have been put.
+    unsafe fn own_and_parent(&self, segment: u32) -> (i32, u32);
+}
+
+/// Places in the memory that rows and parents will be written to, two numbers in each element,
+/// so that little memory is touched as long as segments come in any order.
+impl Places for TreeRows<'_> {
+    fn foresee(&self, segment: u32) {
+        prefetch(self.row, segment as usize);
+        prefetch(self.parent, segment as usize);
     }
 
-    /// The nearest of a segment and its parents that has the token at `depth` as its own.
-    fn holder(&self, mut segment: u32, depth: i32) -> u32 {
-        while segment != NONE && self.0[segment as usize].own > depth {
-            segment = self.0[segment as usize].parent;
-        }
-        segment
+    fn put(&mut self, segment: u32, place: Place, _tied: bool) {
+        self.row[segment as usize].write(pair(place.row, place.start as u32));
+        self.parent[segment as usize].write(pair(place.parent, place.own as u32));
+    }
+
+    unsafe fn own_and_parent(&self, segment: u32) -> (i32, u32) {
+        // SAFETY: as the caller promises.
+        let [parent, own] = halves(unsafe { self.parent[segment as usize].assume_init() });
+        (own as i32, parent)
     }
 }
 
-/// Neighbours that lie in one row.
-struct Piece {
-    /// The first one's place in the order.
-    begin: u32,
-    /// Tokens, the first segment's all of them.
-    size: i32,
-    /// The least that two neighbours in it share.
-    least: i32,
+impl TreeRows<'_> {
+    /// Writes the four numbers of each segment.
+    ///
+    /// # Safety
+    ///
+    /// All segments must have been put.
+    unsafe fn unpack(self) {
+        let threads = threads_for(self.row.len());
+        let ranges = ranges(self.row.len(), threads);
+        let ones = split(self.row, &ranges).into_iter().zip(split(self.start, &ranges));
+        let others = split(self.own, &ranges).into_iter().zip(split(self.parent, &ranges));
+        let parts =
+            ones.zip(others).map(|((row, start), (own, parent))| TreeRows { row, start, own, parent });
+        // SAFETY: as the caller promises.
+        on_threads(threads, parts.collect(), |part: TreeRows| unsafe { part.unpack_alone() });
+    }
+
+    /// As [`TreeRows::unpack`], and as unsafe.
+    unsafe fn unpack_alone(self) {
+        let slots = self.row.iter_mut().zip(self.start).zip(self.own.iter_mut().zip(self.parent));
+        for ((row, start), (own, parent)) in slots {
+            // SAFETY: as the caller promises.
+            let (place, above) = unsafe { (halves(row.assume_init()), halves(parent.assume_init())) };
+            row.write(place[0].into());
+            start.write(place[1] as i32);
+            own.write(above[1] as i32);
+            parent.write(if above[0] == NONE { -1 } else { above[0].into() });
+        }
+    }
+}
+
+fn pair(one: u32, other: u32) -> i64 {
+    (u64::from(one) << 32 | u64::from(other)) as i64
+}
+
+fn halves(pair: i64) -> [u32; 2] {
+    [(pair as u64 >> 32) as u32, pair as u32]
+}
+
+/// Neighbours that lie in one row, one after another.
+struct Pieces {
+    /// The place in the order of each piece's first segment, and one more at the end.
+    begins: Vec<u32>,
+    /// The least that two neighbours in each piece share.
+    leasts: Vec<i32>,
 }
 
 /// Some segments, cut into pieces that rows hold, and the row of each piece.
-pub(crate) struct Packed {
-    branches: Vec<Branch>,
-    pieces: Vec<Piece>,
+pub(crate) struct Packed<'a> {
+    branches: &'a [Branch],
+    pieces: Pieces,
     rows: Vec<u32>,
     /// How many tokens the pieces in each row have, before those in one row share.
     pub filled: Vec<i32>,
 }
 
-impl Packed {
+/// What lies in a row so far.
+#[derive(Clone, Copy)]
+struct Laid {
+    filled: i32,
+    /// The last piece, and the last segment that has tokens of its own; [`NONE`] if there is none yet.
+    piece: u32,
+    segment: u32,
+}
+
+impl<'a> Packed<'a> {
     /// Packs segments, none of which is longer than `capacity`.
-    pub(crate) fn new(branches: Vec<Branch>, capacity: i32) -> Result<Self> {
-        let pieces = pieces(&branches, capacity);
-        let sizes: Vec<i32> = pieces.iter().map(|piece| piece.size).collect();
+    pub(crate) fn new(branches: &'a [Branch], capacity: i32) -> Result<Self> {
+        let (pieces, sizes) = Pieces::cut(branches, capacity);
         let mut rows = Vec::with_capacity(sizes.len());
         let count = pack_each(&sizes, capacity, i64::MAX, |row, _| rows.push(row))?;
         let mut filled = vec![0; count];
@@ -209,86 +201,112 @@ impl Packed {
         Ok(Packed { branches, pieces, rows, filled })
     }
 
-    /// Writes where each segment lies, rows counted from `first_row`, and how much of each row is filled.
-    pub(crate) fn lay(mut self, first_row: u32, places: &mut Places) -> Vec<i32> {
-        let mut last: Vec<Option<(u32, u32)>> = vec![None; self.filled.len()];
-        self.filled.fill(0);
+    /// The row of each piece, and how many segments the piece has.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, u32)> {
+        let counts = self.pieces.begins.windows(2).map(|ends| ends[1] - ends[0]);
+        self.rows.iter().copied().zip(counts)
+    }
+
+    /// Tells `places` where each segment lies, rows counted from `first_row`; returns how many
+    /// tokens there are in all rows.
+    pub(crate) fn lay(&self, first_row: u32, places: &mut impl Places) -> u64 {
+        let mut rows = vec![Laid { filled: 0, piece: NONE, segment: NONE }; self.filled.len()];
         let mut valley = Valley::default();
-        for (index, (piece, &row)) in self.pieces.iter().zip(&self.rows).enumerate() {
-            let end = self.pieces.get(index + 1).map_or(self.branches.len(), |next| next.begin as usize);
-            let branches = &self.branches[piece.begin as usize..end];
-            for later in self.branches.get(piece.begin as usize + AHEAD..end + AHEAD).unwrap_or_default() {
-                prefetch(&places.0, later.segment as usize);
-            }
-            let index = index as u32;
+        for (index, (&row, ends)) in (0..).zip(self.rows.iter().zip(self.pieces.begins.windows(2))) {
+            let (begin, end) = (ends[0] as usize, ends[1] as usize);
+            let branches = &self.branches[begin..end];
+            let later = self.branches.get(begin + AHEAD..self.branches.len().min(end + AHEAD));
+            later.unwrap_or_default().iter().for_each(|later| places.foresee(later.segment));
             valley.push(2 * u64::from(index), branches[0].shared);
-            let (filled, last) = (&mut self.filled[row as usize], &mut last[row as usize]);
+            self.rows.get(index as usize + PIECES_AHEAD).inspect(|&&row| prefetch(&rows, row as usize));
+            let laid = &mut rows[row as usize];
             // Pieces of one tree may have come into one row: then they share there, too.
-            let (shared, before) = last.map_or((0, NONE), |(piece, segment)| {
-                (valley.least_after(2 * u64::from(piece) + 1), segment)
-            });
+            let shared = match laid.piece {
+                NONE => 0,
+                _ if branches[0].shared == 0 => 0,
+                piece => valley.least_after(2 * u64::from(piece) + 1),
+            };
             // Only now: what the first segment shares does not depend on those behind it.
-            valley.push(2 * u64::from(index) + 1, piece.least);
-            if piece.size == 0 {
-                continue; // its place is behind all others
+            valley.push(2 * u64::from(index) + 1, self.pieces.leasts[index as usize]);
+            if branches[0].length > 0 {
+                laid.piece = index;
+                laid.add(branches, shared, first_row + row, places);
             }
-            *last = Some((index, lay_piece(branches, shared, before, first_row + row, filled, places)));
         }
-        // Segments without tokens are the first in the order, all of them in one piece.
+        // Segments without tokens are the first in the order, all of them in one piece. They lie behind all others.
         for branch in self.branches.iter().take_while(|branch| branch.length == 0) {
             let row = self.rows[0];
-            let start = self.filled[row as usize];
-            places.0[branch.segment as usize] = Place { row: first_row + row, start, own: 0, parent: NONE };
+            let start = rows[row as usize].filled;
+            places.put(branch.segment, Place { row: first_row + row, start, own: 0, parent: NONE }, true);
         }
-        self.filled
+        rows.iter().map(|laid| laid.filled as u64).sum()
     }
 }
 
-/// Cuts the order into pieces that rows of `capacity` hold.
-fn pieces(branches: &[Branch], capacity: i32) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
-    for (begin, branch) in (0..).zip(branches) {
-        let new = branch.length - branch.shared;
-        match pieces.last_mut() {
-            Some(piece) if new == 0 || continues(piece, branch, capacity) => {
-                piece.size += new;
-                piece.least = piece.least.min(branch.shared);
+impl Laid {
+    /// Puts a piece behind what the row holds. Its first segment shares `shared` tokens with the last one there.
+    fn add(&mut self, branches: &[Branch], shared: i32, row: u32, places: &mut impl Places) {
+        let mut place = Place { row, start: self.filled, own: shared, parent: NONE };
+        for (index, branch) in branches.iter().enumerate() {
+            let own = if index == 0 { shared } else { branch.shared };
+            let new = branch.length - own;
+            if new > 0 {
+                place = Place { row, start: self.filled, own, parent: self.parent(own, places) };
+                self.filled += new;
+                self.segment = branch.segment;
             }
-            _ => pieces.push(Piece { begin, size: branch.length, least: i32::MAX }),
+            places.put(branch.segment, place, new == 0); // equal inputs have one place
         }
     }
-    pieces.shrink_to_fit();
-    pieces
-}
 
-/// Whether a segment goes on with a piece: what is new in it fits, and more than little is shared.
-fn continues(piece: &Piece, branch: &Branch, capacity: i32) -> bool {
-    branch.length - branch.shared <= capacity - piece.size
-        && i64::from(branch.shared) * LITTLE > piece.size.into()
-}
-
-/// Puts a piece behind what its row holds, of which its first segment shares `shared` tokens with the
-/// one `before` it. Returns the last segment that has tokens of its own.
-fn lay_piece(
-    branches: &[Branch],
-    shared: i32,
-    mut before: u32,
-    row: u32,
-    filled: &mut i32,
-    places: &mut Places,
-) -> u32 {
-    for (index, branch) in branches.iter().enumerate() {
-        let own = if index == 0 { shared } else { branch.shared };
-        if own == branch.length {
-            places.0[branch.segment as usize] = places.0[before as usize]; // equal inputs
-            continue;
+    /// The nearest of the last segment and its parents that has the last of `shared` tokens as its own.
+    fn parent(&self, shared: i32, places: &impl Places) -> u32 {
+        if shared == 0 {
+            return NONE;
         }
-        let parent = if own == 0 { NONE } else { places.holder(before, own - 1) };
-        places.0[branch.segment as usize] = Place { row, start: *filled, own, parent };
-        *filled += branch.length - own;
-        before = branch.segment;
+        let mut holder = self.segment;
+        loop {
+            // SAFETY: the row's last segment has been put, and the parents of what has been put are before it.
+            let (own, parent) = unsafe { places.own_and_parent(holder) };
+            if own < shared {
+                return holder;
+            }
+            holder = parent;
+        }
     }
-    before
+}
+
+impl Pieces {
+    /// Cuts the order into pieces that rows of `capacity` hold; tells how many tokens each has, too,
+    /// its first segment's all of them.
+    fn cut(branches: &[Branch], capacity: i32) -> (Self, Vec<i32>) {
+        let (mut begins, mut leasts, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut size, mut least) = (0, i32::MAX);
+        for (begin, branch) in (0..).zip(branches) {
+            let new = branch.length - branch.shared;
+            // It goes on where what is new fits, and more than little is shared.
+            let fits = new <= capacity - size && i64::from(branch.shared) * LITTLE > size.into();
+            if begin > 0 && (new == 0 || fits) {
+                size += new;
+                least = least.min(branch.shared);
+                continue;
+            }
+            if begin > 0 {
+                leasts.push(least);
+                sizes.push(size);
+            }
+            begins.push(begin);
+            (size, least) = (branch.length, i32::MAX);
+        }
+        if !branches.is_empty() {
+            leasts.push(least);
+            sizes.push(size);
+        }
+        begins.push(branches.len() as u32);
+        begins.shrink_to_fit();
+        leasts.shrink_to_fit();
+        (Pieces { begins, leasts }, sizes)
+    }
 }
 
 /// The least of numbers that stand behind some place, for places asked for while numbers come.

@@ -15,7 +15,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory::room_for;
-use crate::prefix::rows::{branches, check_size};
+use crate::prefix::branches::{branches, check_size};
 
 /// The stems of a set of segments, in depth-first order, and the stem of each segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
