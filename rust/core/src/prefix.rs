@@ -23,6 +23,7 @@ mod branches;
 mod entry;
 mod few;
 mod order;
+mod rest;
 mod rows;
 mod sort;
 mod stems;
