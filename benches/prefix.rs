@@ -1,6 +1,8 @@
 //! Speed of prefix trees, beside one pass that sums the tokens, and packing of as many segments.
+//! The ratios are printed beside what they should be.
 
 mod random;
+mod ratio;
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
@@ -43,12 +45,12 @@ fn orders(criterion: &mut Criterion) {
         let long = values(&shared).into_iter().filter(|&shared| shared as usize >= head).count();
         assert_eq!(long, count - count / together);
         group.throughput(Throughput::Bytes(size_of_val(&tokens[..]) as u64));
-        group.bench_function(BenchmarkId::new("sum of the tokens", name), |bencher| {
-            bencher.iter(|| black_box(&tokens).iter().map(|&token| i64::from(token)).sum::<i64>());
-        });
-        group.bench_function(BenchmarkId::new("order", name), |bencher| {
-            bencher.iter(|| prefix_order(&tokens, &offsets, &mut order, &mut shared).unwrap());
-        });
+        let sum = || black_box(&tokens).iter().map(|&token| i64::from(token)).sum::<i64>();
+        let mut sort = || prefix_order(&tokens, &offsets, &mut order, &mut shared).unwrap();
+        group.bench_function(BenchmarkId::new("sum of the tokens", name), |bencher| bencher.iter(sum));
+        group.bench_function(BenchmarkId::new("order", name), |bencher| bencher.iter(&mut sort));
+        let what = format!("prefix_order, {name}, beside a sum of the tokens");
+        ratio::show(&what, 6.0, &mut || _ = black_box(sum()), &mut sort);
     }
     group.finish();
 }
@@ -68,6 +70,7 @@ fn rows(criterion: &mut Criterion) {
     let mut parent = row.clone();
     let mut start = vec![MaybeUninit::uninit(); COUNT];
     let mut own = start.clone();
+    let mut rows = (row.clone(), start.clone());
     let choice = Choice::default();
     let policy = Policy { padded_lengths: PaddedLengths::Given(vec![CAPACITY]), ..Policy::fixed(8) };
     let plan = || {
@@ -79,16 +82,18 @@ fn rows(criterion: &mut Criterion) {
     assert!(statistics.padding_tokens() < statistics.row_tokens / 100);
     let mut group = criterion.benchmark_group("1 million segments");
     group.throughput(Throughput::Elements(COUNT as u64)).sample_size(10);
-    group.bench_function("pack_rows", |bencher| {
-        bencher.iter(|| pack_rows(&lengths, CAPACITY, i64::MAX, &mut row, &mut start).unwrap());
-    });
-    group.bench_function("tree_rows", |bencher| {
-        bencher.iter(|| {
-            let out = TreeRows { row: &mut row, start: &mut start, own: &mut own, parent: &mut parent };
-            tree_rows(&lengths, &order, &shared, CAPACITY, out).unwrap()
-        });
-    });
+    let mut pack = || _ = pack_rows(&lengths, CAPACITY, i64::MAX, &mut row, &mut start).unwrap();
+    let mut lay = || {
+        let out = TreeRows { row: &mut rows.0, start: &mut rows.1, own: &mut own, parent: &mut parent };
+        tree_rows(&lengths, &order, &shared, CAPACITY, out).unwrap();
+    };
+    group.bench_function("pack_rows", |bencher| bencher.iter(&mut pack));
+    group.bench_function("tree_rows", |bencher| bencher.iter(&mut lay));
     group.bench_function("plan of trees", |bencher| bencher.iter(plan));
+    ratio::show("tree_rows beside pack_rows", 3.0, &mut pack, &mut lay);
+    ratio::show("plan of trees beside pack_rows", 3.0, &mut pack, &mut || drop(plan()));
+    let mut with_fingerprint = || _ = black_box(plan().fingerprint());
+    ratio::show("plan of trees and its fingerprint beside pack_rows", 3.0, &mut pack, &mut with_fingerprint);
     group.finish();
 }
 

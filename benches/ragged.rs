@@ -1,7 +1,9 @@
 //! Speed of ragged tokens: bytes read per second.
 
 mod random;
+mod ratio;
 
+use std::hint::black_box;
 use std::mem::MaybeUninit;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -32,7 +34,7 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 
     let mut group = criterion.benchmark_group("group_identical");
-    for size in [5, 100, 1000] {
+    for (size, at_most) in [(5, 4.0), (100, 1.2), (1000, 1.2)] {
         let (tokens, offsets) = segments(size);
         let mut first = vec![MaybeUninit::uninit(); offsets.len() - 1];
         group_identical(&tokens, &offsets, &mut first).unwrap();
@@ -44,9 +46,13 @@ fn bench(criterion: &mut Criterion) {
             assert!(named <= segment && (named < segment) == copied, "{segment} {named}");
         }
         group.throughput(Throughput::Bytes((size_of_val(&tokens[..]) + size_of_val(&offsets[..])) as u64));
+        let mut identify = || group_identical(&tokens, &offsets, &mut first).unwrap();
         group.bench_function(BenchmarkId::new("4 million tokens, segments of", size), |bencher| {
-            bencher.iter(|| group_identical(&tokens, &offsets, &mut first).unwrap());
+            bencher.iter(&mut identify);
         });
+        let what = format!("group_identical, segments of {size}, beside a sum of the tokens");
+        let sum = || black_box(&tokens).iter().map(|&token| i64::from(token)).sum::<i64>();
+        ratio::show(&what, at_most, &mut || _ = black_box(sum()), &mut identify);
     }
     group.finish();
 }

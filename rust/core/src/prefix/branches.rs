@@ -29,8 +29,8 @@ impl Branch {
     /// Whether it can follow a segment of length `before` in lexicographic order.
     fn follows(self, before: i32) -> bool {
         // A segment stands before those that begin with all of it.
-        let most = if self.length < before { self.length - 1 } else { before };
-        (0..=most).contains(&self.shared) && self.length >= 0
+        let ends_early = self.length < before && self.shared == self.length;
+        (0..=self.length.min(before)).contains(&self.shared) && !ends_early
     }
 }
 
