@@ -23,7 +23,6 @@ mod branches;
 mod entry;
 mod few;
 mod order;
-mod rest;
 mod rows;
 mod sort;
 mod stems;

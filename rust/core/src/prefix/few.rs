@@ -5,7 +5,7 @@
 //! it stands; tokens are compared only where both lengths are equal, and only from
 //! there on. No insertion reads a token of the new segment twice.
 
-use super::rest::Rest;
+use super::entry::common;
 
 /// At most so many segments are sorted in this way.
 pub(super) const FEW: usize = 16;
@@ -16,11 +16,11 @@ pub(super) struct Placed<'a> {
     pub segment: u32,
     /// How many first tokens it has in common with the one before it; the first has 0.
     pub shared: u32,
-    tokens: Rest<'a>,
+    tokens: &'a [i32],
 }
 
 /// Sorts at most [`FEW`] segments by their tokens, equal ones by number.
-pub(super) fn sort_few<'a>(segments: impl Iterator<Item = (u32, Rest<'a>)>, sorted: &mut [Placed<'a>; FEW]) {
+pub(super) fn sort_few<'a>(segments: impl Iterator<Item = (u32, &'a [i32])>, sorted: &mut [Placed<'a>; FEW]) {
     for (count, (segment, tokens)) in segments.enumerate() {
         let (at, shared, after) = find((segment, tokens), &sorted[..count]);
         let mut next = Placed { segment, shared, tokens };
@@ -35,7 +35,7 @@ pub(super) fn sort_few<'a>(segments: impl Iterator<Item = (u32, Rest<'a>)>, sort
 
 /// Where to insert a segment, and how many first tokens it shares with the one before
 /// and the one after.
-fn find((segment, tokens): (u32, Rest), sorted: &[Placed]) -> (usize, u32, u32) {
+fn find((segment, tokens): (u32, &[i32]), sorted: &[Placed]) -> (usize, u32, u32) {
     let mut shared = 0;
     for (at, other) in sorted.iter().enumerate() {
         if other.shared < shared {
@@ -43,7 +43,7 @@ fn find((segment, tokens): (u32, Rest), sorted: &[Placed]) -> (usize, u32, u32) 
         }
         if other.shared == shared {
             let known = shared as usize;
-            let more = known + tokens.after(known).common(other.tokens.after(known));
+            let more = known + common(&tokens[known..], &other.tokens[known..]);
             if (tokens.get(more), segment) < (other.tokens.get(more), other.segment) {
                 return (at, shared, more as u32);
             }

@@ -1,9 +1,9 @@
 //! The lexicographic order of segments, and what neighbours share.
 //!
 //! A *group* is a range of segments that begin with the same `depth` tokens. It is
-//! sorted by the four tokens that follow, which splits it into smaller groups. Where
+//! sorted by the two tokens that follow, which splits it into smaller groups. Where
 //! most of a group stays together, these segments have a longer beginning in common,
-//! and four tokens at a time would be slow: the group is compared with one of its
+//! and two tokens at a time would be slow: the group is compared with one of its
 //! segments, the *pivot*, instead. How many tokens a segment shares with the pivot,
 //! on which side of it the segment stands, and the next two tokens are its key, and
 //! segments with equal keys are the next groups. Groups of a few segments are
@@ -19,7 +19,7 @@
 //! shared      0         3           2       0
 //! ```
 //!
-//! A split by four tokens either halves every group or is followed by one with a
+//! A split by two tokens either halves every group or is followed by one with a
 //! pivot, which is chosen at random, but the same for the same segments. So a segment
 //! takes part in O(log n) rounds, and in far fewer where tokens differ much. Memory
 //! is 16 bytes a segment and 16 for each group that waits.
@@ -35,7 +35,6 @@ use crate::ragged::{Segments, refused_offset};
 
 use super::entry::{EQUAL, Entry};
 use super::few::{FEW, Placed, sort_few};
-use super::rest::Rest;
 use super::sort::sort;
 
 /// Reading this many tokens takes as long as anything else that a round does with a segment.
@@ -157,8 +156,7 @@ impl Sorter<'_> {
         shared: &mut [MaybeUninit<i32>],
         threads: usize,
     ) -> Vec<Group> {
-        let (most, few) =
-            if threads == 1 { (entries.len(), FEW) } else { (entries.len() / (2 * threads), 1) };
+        let most = if threads == 1 { entries.len() } else { entries.len() / (2 * threads) };
         let mut large = vec![Group { begin: 0, end: entries.len() as u32, depth: 0, alike: false }];
         let mut small = Vec::new();
         while let Some(group) = large.pop() {
@@ -166,7 +164,7 @@ impl Sorter<'_> {
                 small.push(group);
                 continue;
             }
-            self.split(group, entries, shared, (threads, few), |group| {
+            self.split(group, entries, shared, threads, |group| {
                 if group.range().len() <= most { small.push(group) } else { large.push(group) }
             });
         }
@@ -178,46 +176,39 @@ impl Sorter<'_> {
     fn sort(self, part: Part) {
         let mut waiting = part.groups;
         while let Some(group) = waiting.pop() {
-            if group.range().len() > FEW {
-                self.split(group, part.entries, part.shared, (1, FEW), |group| waiting.push(group));
-            } else if group.range().len() > 1 {
-                let (entries, shared) = (&mut part.entries[group.range()], &mut part.shared[group.range()]);
-                self.finish(group.depth, entries, &mut shared[1..]);
-            }
+            self.split(group, part.entries, part.shared, 1, |group| waiting.push(group));
         }
     }
 
     /// Sorts a group by its next tokens or its pivot, writes what those with different keys share,
-    /// finishes at most `few` that have the same key, and calls `push` where these are more.
+    /// finishes the few that have the same key, and calls `push` where these are more.
     #[inline]
     fn split(
         self,
         group: Group,
         entries: &mut [Entry],
         shared: &mut [MaybeUninit<i32>],
-        (threads, few): (usize, usize),
+        threads: usize,
         mut push: impl FnMut(Group),
     ) {
         let (entries, shared) = (&mut entries[group.range()], &mut shared[group.range()]);
         let pivot = group.alike.then(|| pick(entries, group.depth));
-        let length = pivot.map_or(0, |pivot| self.tokens(pivot, group.depth).tokens().len() as u32);
+        let length = pivot.map_or(0, |pivot| self.tokens(pivot, group.depth).len() as u32);
         self.compare(entries, pivot, group.depth, threads);
         sort(entries, threads);
         let mut begin = 0;
         while let Some(&first) = entries.get(begin) {
             let end = begin + entries[begin..].iter().take_while(|entry| entry.key() == first.key()).count();
-            let depth = group.depth + if pivot.is_some() { first.known(length) } else { first.known_first() };
+            let depth = group.depth + first.known(length);
             (begin..end).for_each(|at| self.foresee(entries, at, depth));
             if let Some(next) = entries.get(end) {
-                let more =
-                    if pivot.is_some() { next.shared(first, length) } else { next.shared_first(first) };
-                shared[end].write((group.depth + more) as i32);
+                shared[end].write((group.depth + next.shared(first, length)) as i32);
             }
             let (run, shared) = (&mut entries[begin..end], &mut shared[begin + 1..end]);
-            if pivot.is_some() && first.class() == EQUAL {
+            if first.class() == EQUAL {
                 run.sort_unstable_by_key(|entry| entry.segment());
                 shared.fill(MaybeUninit::new(depth as i32));
-            } else if run.len() > few {
+            } else if run.len() > FEW {
                 let alike = pivot.is_none() && run.len() > group.range().len() / 2;
                 push(Group {
                     begin: group.begin + begin as u32,
@@ -280,13 +271,9 @@ impl Sorter<'_> {
     }
 
     /// A segment's tokens from `depth` on; none where there are none.
-    fn tokens(&self, segment: usize, depth: u32) -> Rest<'_> {
+    fn tokens(&self, segment: usize, depth: u32) -> &[i32] {
         let (begin, end) = self.segments.ends(segment);
-        let (begin, end) = (begin + i64::from(depth), end.min(self.segments.tokens.len() as i64));
-        match self.segments.tokens.get(begin as usize..) {
-            Some(memory) if begin <= end => Rest::new(memory, (end - begin) as usize),
-            _ => Rest::default(),
-        }
+        self.segments.between((begin + i64::from(depth), end)).unwrap_or_default()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::chunks::on_threads;
 use super::entry::Entry;
 
 /// Smaller slices are not worth sorting on several threads.
-const SORTED_ALONE: usize = 1 << 14;
+const SORTED_ALONE: usize = 1 << 16;
 
 /// Sorts by key on several threads; entries with equal keys end up in any order.
 pub(super) fn sort(entries: &mut [Entry], threads: usize) {
