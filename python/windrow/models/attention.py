@@ -92,13 +92,22 @@ class Sight(NamedTuple):
         Slots filled before this chunk are visible to tokens of the segment that the chunk begins with; all
         other segments begin within the chunk.
         """
-        first = jnp.argmax(self.segment_ids > 0, axis=1, keepdims=True)
-        begun, filled = (
-            jnp.take_along_axis(part, first, axis=1) for part in (self.segment_ids, self.positions)
-        )
+        begun, filled = self._begun()
         before = jnp.where(self.segment_ids[:, queries] == begun, filled, 0)[:, :, None]
         slot = jnp.arange(slots, dtype=jnp.int32)[None, None, :]
         return jnp.where(slot < before, self.positions[:, queries, None] - slot, -1)
+
+    def continues(self) -> jax.Array:
+        """Whether any row continues a segment that earlier chunks began, a scalar."""
+        return jnp.any(self._begun()[1] > 0)
+
+    def _begun(self) -> tuple[jax.Array, jax.Array]:
+        """The segment that each row begins with, and how many of its slots are filled; ``int32[rows, 1]``."""
+        first = jnp.argmax(self.segment_ids > 0, axis=1, keepdims=True)
+        segment, filled = (
+            jnp.take_along_axis(part, first, axis=1) for part in (self.segment_ids, self.positions)
+        )
+        return segment, jnp.where(segment > 0, filled, 0)
 
     def blocks_seen(self, block: int) -> jax.Array:
         """``bool[blocks, blocks]``: which blocks of queries see which earlier blocks of keys, in any row."""
@@ -137,13 +146,14 @@ def attend(
     scale: float | jax.Array,
     window: jax.Array | None = None,
     cap: float | None = None,
-    cached: tuple[jax.Array, jax.Array] | None = None,
+    cached: Callable[[], tuple[jax.Array, jax.Array]] | None = None,
 ) -> jax.Array:
     """Softmax attention, with the softmax in float32.
 
     Long rows are processed in blocks of queries, each with the keys up to its end, so
     the full score matrix is not in memory at once, and about half of it is not computed.
-    In tree rows, blocks of keys that no query of the block sees are skipped.
+    In tree rows, blocks of keys that no query of the block sees are skipped, as is the cache
+    if all rows begin anew.
 
     Args:
         queries: ``[rows, heads, length, head_dim]``.
@@ -153,7 +163,7 @@ def attend(
         scale: The factor for scores.
         window: How many positions a token sees, including itself; ``None`` for all.
         cap: If given, scores are ``cap * tanh(score / cap)``.
-        cached: One layer's keys and values of the cache, ``[rows, key_heads, slots, head_dim]``.
+        cached: Gives one layer's keys and values of the cache, ``[rows, key_heads, slots, head_dim]``.
 
     Returns:
         ``[rows, heads, length, head_dim]``.
@@ -169,7 +179,9 @@ def attend(
         from_here = partial(_look_back, look, keys, values, sight, here)
         mix = from_here(slice(0 if seen is None else start, start + block))
         if cached is not None:
-            mix = mix.and_also(look(*cached, sight.slot_gaps(here, cached[0].shape[2])))
+            at_cache = partial(_look_at_cache, look, cached, sight, here)
+            # A single token nearly always continues something.
+            mix = _mixed_if(sight.continues(), mix, at_cache) if length > 1 else mix.and_also(at_cache())
         if seen is not None:
             for earlier in range(0, start, block):
                 more = partial(from_here, slice(earlier, earlier + block))
@@ -228,6 +240,14 @@ def _look_back(
 ) -> Mix:
     """The partial softmax over one block of keys."""
     return look(keys[:, :, there], values[:, :, there], sight.gaps(here, there))
+
+
+def _look_at_cache(
+    look: Callable[..., Mix], cached: Callable[[], tuple[jax.Array, jax.Array]], sight: Sight, here: slice
+) -> Mix:
+    """The partial softmax over the cache."""
+    keys, values = cached()
+    return look(keys, values, sight.slot_gaps(here, keys.shape[2]))
 
 
 def _mixed_if(seen: jax.Array, mix: Mix, more: Callable[[], Mix]) -> Mix:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from windrow.model import LanguageModel
 from windrow.models.attention import Cache, Sight, attend, empty_cache, remember
-from windrow.models.layers import contract, linear, rms_norm
+from windrow.models.layers import by_weight, linear, rms_norm
 from windrow.models.rotary import Rope, rotate, rotation
 
 Weights = Mapping[str, Any]
@@ -114,7 +114,7 @@ class Decoder(ABC):
 
     def logits(self, params: Weights, picked: jax.Array) -> jax.Array:
         """Logits, ``float32[..., vocab]``, for ``[..., width]``."""
-        return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
+        return by_weight("...w,vw->...v", picked, params.get("head", params["embedding"]))
 
     def per_layer(self) -> dict[str, jax.Array]:
         """Numbers that differ by layer, ``[layers]`` each; each layer gets its own with its weights."""
@@ -219,7 +219,7 @@ def _run(
                 )
                 q, k = rotate(q, turn), rotate(k, turn)
             made.append((k, v))
-            cached = None if state is None else state.layer(at)
+            cached = None if state is None else partial(state.layer, at)
             scale, window = weights.get("scale", config.scale), weights.get("window")
             return attend(q, k, v, sight, scale=scale, window=window, cap=config.cap, cached=cached)
 

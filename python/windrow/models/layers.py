@@ -1,7 +1,9 @@
 """Building blocks shared by several models."""
 
+import re
 from collections.abc import Callable
 from functools import partial
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +43,40 @@ def contract(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.einsum(formula, x, weight, precision=precision, preferred_element_type=jnp.float32)
 
 
+FEW_ROWS = 1024
+"""With fewer rows than this, CPUs multiply the weight by the inputs; see :func:`by_weight`."""
+
+
+def by_weight(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """``contract`` for inputs and a weight, with the operands in the faster order.
+
+    Checkpoints store weights as ``[outputs, inputs]``. On CPUs, XLA computes ``x @ weight.T`` for a few rows
+    many times slower than ``weight @ x.T`` (16 rows by 3,072 × 768: 7 and 38 GFLOP/s).
+
+    >>> by_weight("ij,kj->ik", jnp.ones((2, 3)), jnp.ones((4, 3))).shape
+    (2, 4)
+    """
+    first, second, result = re.split(",|->", formula)
+    shared = set(first) & set(second)
+    rows = x.size // prod(size for name, size in zip(second, weight.shape, strict=True) if name in shared)
+    if second[-1] not in shared or rows >= FEW_ROWS:
+        return contract(formula, x, weight)
+    outputs, inputs = (re.sub(f"[{''.join(shared)}]", "", part) for part in (second, first))
+
+    def swapped(x: jax.Array, weight: jax.Array) -> jax.Array:
+        product = contract(f"{second},{first}->{outputs}{inputs}", weight, x)
+        # Without the barrier, XLA swaps the operands back.
+        return jnp.einsum(f"{outputs}{inputs}->{result}", jax.lax.optimization_barrier(product))
+
+    product: jax.Array = jax.lax.platform_dependent(
+        x, weight, cpu=swapped, default=partial(contract, formula)
+    )
+    return product
+
+
 def linear(formula: str, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """A linear map with an optional bias, in the dtype of ``x``."""
-    y = contract(formula, x, weight)
+    y = by_weight(formula, x, weight)
     return (y if bias is None else y + along(bias, y).astype(y.dtype)).astype(x.dtype)
 
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.model import LanguageModel
-from windrow.models.layers import contract, rms_norm
+from windrow.models.layers import by_weight, rms_norm
 
 Weights = Mapping[str, Any]
 
@@ -62,7 +62,7 @@ class Recurrent(ABC):
 
     def logits(self, params: Weights, picked: jax.Array) -> jax.Array:
         """Logits, ``float32[..., vocab]``, for ``[..., width]``."""
-        return contract("...w,vw->...v", picked, params.get("head", params["embedding"]))
+        return by_weight("...w,vw->...v", picked, params.get("head", params["embedding"]))
 
     def language_model(self, params: Weights, max_length: int | None) -> LanguageModel:
         """The functions; ``max_length`` is optional."""

@@ -149,8 +149,26 @@ def _logits_as_they_are(picked: jax.Array) -> jax.Array:
 
 def _read(logits: jax.Array, pick: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
     logits = logits.astype(jnp.float32)
-    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    normalizer, best = jax.lax.platform_dependent(logits, cpu=_by_columns, default=_by_rows)
     # A logit of plus infinity makes probabilities undefined. Minus infinity is a masked token.
     normalizer = jnp.where(normalizer == jnp.inf, jnp.nan, normalizer)
-    best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     return logits[pick, target] - normalizer[pick], best[pick] == target
+
+
+def _by_rows(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Each row's log-sum-exp and arg-max."""
+    return jax.nn.logsumexp(logits, axis=-1), jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def _by_columns(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same with rows side by side, in half the time on CPUs.
+
+    There XLA reduces a leading axis with vector instructions, and the last axis one number at a time.
+    """
+    columns = logits.T
+    highest = jnp.max(columns, axis=0, keepdims=True)
+    finite = jnp.where(jnp.isfinite(highest), highest, 0)
+    sums = jnp.sum(jnp.exp(columns - finite), axis=0)
+    tokens = jax.lax.broadcasted_iota(jnp.int32, columns.shape, 0)
+    best = jnp.min(jnp.where(columns == highest, tokens, len(columns)), axis=0)
+    return jnp.log(sums) + finite[0], best
