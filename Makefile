@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
-.PHONY: help setup demo test test-quick test-rust test-python test-oldest test-newest parity bench docs lint format wheel sdist clean
+.PHONY: help setup demo test test-quick test-exhaustive test-rust test-python test-oldest test-newest parity bench docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -35,7 +35,7 @@ setup: $(VENV)/.installed ## Create the virtual environment and install the pack
 demo: $(VENV)/.package ## Train a tiny model, evaluate it, show the tables
 	$(BIN)/windrow demo
 
-test: $(if $(ARGS),,test-rust) test-python ## Run all tests, or some: make test ARGS=tests/test_plan.py
+test: $(if $(ARGS),,test-rust) test-python ## Run all but the exhaustive tests, or some: make test ARGS=tests/test_plan.py
 
 # The core, planning, tokens and datasets, and one model whose scores are those of the reference backend.
 QUICK_TESTS := $(wildcard $(foreach room,admission docstrings plan batch datasets transforms scoring.py \
@@ -49,7 +49,10 @@ test-rust:
 	cargo test --workspace --exclude windrow-py --quiet
 
 test-python: setup
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile -m 'not exhaustive')
+
+test-exhaustive: setup ## Run the slow tests that 'make test' leaves out: every model, mesh and real task
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m exhaustive
 
 # The lowest versions that pyproject.toml allows, and the latest ones.
 RESOLUTION_oldest := lowest-direct

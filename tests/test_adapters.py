@@ -66,6 +66,7 @@ def rewind(cache, index):
     return {**cache, "index": index}
 
 
+@pytest.mark.exhaustive
 def test_a_cache_with_one_write_index():
     parts = adapters.cached(empty, call, rewind)
     model = replace(cached_model(VOCAB, MOST), **parts)
@@ -79,6 +80,7 @@ def test_a_cache_with_one_write_index():
     assert texts[0] == texts[1] == texts[2]
 
 
+@pytest.mark.exhaustive
 def test_an_nnx_module_that_writes_while_it_runs():
     nnx = pytest.importorskip("flax.nnx")
 

@@ -17,9 +17,12 @@ import pytest
 from processes import TESTS
 from windrow.sharding.memory import CPU_SHARE
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="reads a process's peak memory as Linux tells it"
-)
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(
+        not Path("/proc/self/clear_refs").exists(), reason="reads a process's peak memory as Linux tells it"
+    ),
+]
 
 MIB = 1 << 20
 

@@ -145,6 +145,7 @@ def parts_of(model):
     return model.apply, model.max_length, None, None, model.init_state, model.step
 
 
+@pytest.mark.exhaustive
 def test_models_of_the_examples_pass(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "examples"))
     key, tokenizer = jax.random.key(0), import_module("sayings").byte_tokenizer()

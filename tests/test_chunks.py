@@ -16,7 +16,7 @@ from windrow.models import load
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding
 
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.exhaustive]
 
 CHUNKS = [7, 16, 60, 64, 100]
 VOCAB = 61

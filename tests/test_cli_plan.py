@@ -241,6 +241,7 @@ def test_it_needs_no_jax(tmp_path, evals):
     assert "at most 256 tokens per row (from " in result.stdout
 
 
+@pytest.mark.exhaustive
 def test_it_plans_what_a_run_does(evals, tmp_path):
     """The same tasks, planned and then run in plain rows: shapes, batches and tokens agree."""
     model = evals / "parity" / "tiny-llama"

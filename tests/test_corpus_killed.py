@@ -18,6 +18,8 @@ from small_tokenizer import write_tokenizer
 from windrow.corpus import read_report
 from windrow.durable import read_journal
 
+pytestmark = pytest.mark.exhaustive
+
 KILLS = int(os.environ.get("WINDROW_KILLS", "8"))
 """How many kills in all; the whole test makes 100."""
 

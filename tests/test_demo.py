@@ -180,6 +180,7 @@ def test_adamw_takes_the_steps_of_its_formula():
     np.testing.assert_allclose(params["w"], parameter, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_steps_in_one_call_are_the_steps_one_by_one(tokenizer):
     stream = training.token_stream(tokenizer, text.stories(100, seed=1))
     runs = [
@@ -259,6 +260,7 @@ def test_quiet_says_nothing_unless_what_it_hides_fails(capfd):
 # The whole
 
 
+@pytest.mark.exhaustive
 def test_the_demo_ends_with_scores_far_above_chance_and_batches_far_below_arrival_order(capfd, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the demo reached for the network")

@@ -149,6 +149,7 @@ def test_batches_are_put_elsewhere_and_taken_apart(tokenizer):
         assert np.array_equal(borders, host.get_document_borders())
 
 
+@pytest.mark.exhaustive
 def test_borders_on_a_mesh_are_those_of_the_whole(tokenizer):
     """Without borders of its own a batch has them from its segments, in pieces as in one."""
     for kind in MESHES:

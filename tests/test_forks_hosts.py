@@ -17,6 +17,8 @@ from processes import Hosts, finish, launch_options
 from windrow import JaxLM
 from windrow.sharding import leaving_at_once
 
+pytestmark = pytest.mark.exhaustive
+
 EXAMPLES = " ".join(f"Question {n}: how many sheaves? Answer: {3 * n}." for n in range(8))
 PROMPTS = [f"{EXAMPLES} Question {n}: and now?" for n in range(9)] + [EXAMPLES] * 5
 SETTINGS = {"temperature": 0.8, "max_gen_toks": 6}

@@ -82,6 +82,7 @@ def tokens_of(made):
     return [made.tokens[a:b].tolist() for a, b in pairwise(made.offsets)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(
     ("name", "stepping", "rows", "devices"),

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import jax
+import pytest
 from lm_eval.api.instance import Instance
 
 import joining
 from processes import Hosts, finish, launch_options
 from windrow import JaxLM
 from windrow.sharding import leaving_at_once
+
+pytestmark = pytest.mark.exhaustive
 
 
 def recorded(evals):

@@ -27,6 +27,7 @@ def generated(folder, prompts=PROMPTS, temperature=0.0, devices=1, new=8, **poli
     )  # fmt: skip
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["tiny-mamba", "tiny-llama"])
 def test_texts_are_the_same(evals, name):
     folder = str(evals / "parity" / name)
@@ -69,6 +70,7 @@ def test_prompts_as_long_as_the_model_can_see(evals):
     assert together.texts == apart.texts
 
 
+@pytest.mark.exhaustive
 def test_slots_are_sized_with_the_states_that_are_kept(evals):
     folder = str(evals / "parity" / "tiny-llama")
     policy = {"tokens_per_batch": "auto", "memory_budget": "48MiB"}

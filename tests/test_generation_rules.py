@@ -74,6 +74,7 @@ def folder_with(evals, model, config, folder):
     return folder
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "stepping", "rows", "devices"),
     [

@@ -41,6 +41,7 @@ def cut(path, records, more=b""):
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:records]) + more)
 
 
+@pytest.mark.exhaustive
 def test_a_run_goes_on_with_other_devices(tmp_path, tokenizer, expected):
     samples = expected["generate_until"][1:4]
     assert len(set(samples)) > 1  # repeated samples differ
@@ -112,6 +113,7 @@ def test_another_model_or_setting_is_refused(tmp_path, tokenizer, what):
     assert again.loglikelihood(one) == first
 
 
+@pytest.mark.exhaustive
 def test_killed_runs_go_on(tmp_path, expected):
     """Two processes or one, with one to three devices each; at most what was in flight is lost."""
     chance, kept = random.Random(1), tmp_path / "kept" / "results.jsonl"

@@ -55,6 +55,7 @@ def assert_same_work(runs):
                 assert [flag for _, flag in scores] == [flag for _, flag in reference]
 
 
+@pytest.mark.exhaustive
 def test_batches_and_scores_are_the_same_on_any_number_of_processes(tmp_path):
     runs = {count: results(tmp_path / str(count), "work", count) for count in COUNTS}
     assert_same_work(runs)
@@ -63,6 +64,7 @@ def test_batches_and_scores_are_the_same_on_any_number_of_processes(tmp_path):
     assert all(len(r["digests"]["replicated"]["0"]) == 32 for r in runs[4])
 
 
+@pytest.mark.exhaustive
 def test_real_requests_on_a_trained_model(tmp_path, evals):
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
     pairs = []
@@ -134,6 +136,7 @@ def test_a_stopped_process_does_not_keep_another_from_feeding(tmp_path):
     assert all("scored" in host.output for host in hosts)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("what", ["raise", "kill", "stop"])
 def test_when_one_process_fails_the_others_end_and_say_so(tmp_path, what, victim):
@@ -157,6 +160,7 @@ def cached_results(path):
         return dict(known)
 
 
+@pytest.mark.exhaustive
 def test_command_line_with_a_half_filled_cache_of_process_0(tmp_path, evals):
     checkpoint, options = evals / "parity" / "tiny-llama", {"limit": 20, "bootstrap_iters": 0}
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)

@@ -11,6 +11,8 @@ from task_files import write_tasks
 from test_hosts import results
 from windrow.scoring.gathering import GATHER_SECONDS
 
+pytestmark = pytest.mark.exhaustive
+
 DOCUMENTS = 400
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from parity import assert_recorded_results, case_names, data_and_tensor, eight_devices, one_device
 
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.exhaustive]
 
 CASES = [
     ("llama", one_device, "hidden", {"batch_size": 32, "share": "equal", "pack": False}),

@@ -11,7 +11,7 @@ from parity import (
     one_device,
 )
 
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.exhaustive]
 
 CASES = [
     ("gpt_neox", one_device, "hidden", {"batch_size": 32, "share": "trees"}),

@@ -11,7 +11,7 @@ from parity import (
     one_device,
 )
 
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.exhaustive]
 
 CASES = [
     ("mamba2", data_and_tensor, "step", {"batch_size": 64, "chunk_length": 64}),

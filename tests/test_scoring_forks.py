@@ -25,6 +25,7 @@ PAIRS = [
 """Requests that begin alike at two levels."""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("devices", ["1", "8"])
 def test_few_shot_requests_score_as_recorded(evals, devices):
     """Requests that share beginnings at three levels, through a key-value cache."""

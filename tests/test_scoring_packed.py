@@ -105,6 +105,7 @@ def test_rows_are_no_longer_than_the_model_can_see():
     assert max(length for _, length in report["shapes"]) <= HONEST.max_length
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk_length", [None, 16])
 def test_a_recurrent_model(evals, chunk_length):
     """Mamba's state begins anew with each segment, in rows run whole and in chunks."""

@@ -54,6 +54,7 @@ def test_few_shot_requests_score_as_recorded(evals, devices):
     assert report["device_tokens"] < 0.4 * report["real_tokens"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize("kind", ["loglikelihood", "loglikelihood_rolling"])
 def test_every_request_scores_as_recorded(evals, name, kind):

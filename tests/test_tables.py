@@ -19,6 +19,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from windrow.harness import JaxLM
 from windrow.models import load
 
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("optimized")]
+
 ROWS = 32
 
 

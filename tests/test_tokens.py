@@ -105,6 +105,7 @@ def test_characters_that_unicode_added(kind):
     assert rows(ours.encode_batch(texts, add_special_tokens=False)) == expected
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("model", PARITY)
 def test_all_evaluation_texts(evals, model):
     theirs = tokenizers.Tokenizer.from_file(str(evals / "parity" / model / "tokenizer.json"))

@@ -113,6 +113,7 @@ def assert_as_lm_eval(segments, seen, max_length):
     assert segments.report.truncated == cut
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("model", ["tiny-gpt2", "tiny-llama"])
 def test_every_local_request_as_lm_eval_sees_it(evals, local_suite, model):
     recorder, tokenizer = parity(evals, model)

@@ -11,6 +11,8 @@ from small_model import head, hidden, init_state, prefix_model, step
 from test_harness import ByteTokenizer
 from uneven_worker import PAIRS, PROMPTS
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 def test_hosts_with_different_numbers_of_devices(tmp_path):
