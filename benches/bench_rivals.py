@@ -1,0 +1,178 @@
+"""Whole runs beside lm_eval's own Hugging Face backend: same requests, weights, float32 and cores.
+
+A run loads the model, tokenizes, compiles what it needs and computes every result; only imports are left out.
+Each is a process of its own with an empty compilation cache, and the sides take turns. lm_eval's backend runs
+at the best of three batch sizes. Results are compared before any time is printed.
+
+    make .venv-parity          # torch, transformers and lm_eval in an environment of their own
+    python benches/bench_rivals.py [suite] [mmlu] [wikitext] [gsm8k] [--model NAME] [--turns N]
+
+``NAME`` is a model of the evaluation material, or ``random-768``: a Llama with random weights, 12 layers and
+width 768, large enough for a forward pass to outweigh its dispatch.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from bench_scores import EVALS, SUBJECTS, instances
+
+ROOT = Path(__file__).resolve().parents[1]
+RIVAL = Path(os.environ.get("WINDROW_RIVAL_PYTHON", ROOT / ".venv-parity" / "bin" / "python"))
+BATCH_SIZES = (8, 32, 64)
+SUITES = {
+    "suite": (["local_suite"], 0, 400, 2),
+    "mmlu": ([f"local_mmlu_{subject}" for subject in SUBJECTS], 5, None, 6),
+    "wikitext": (["local_wikitext2"], 0, None, 1.3),
+    "gsm8k": (["local_gsm8k"], 5, 50, 4),
+}
+"""Tasks, examples, documents of each task, and how many times as fast windrow should be."""
+
+
+def child(job, out):
+    """One run, by lm_eval's backend if a batch size is given."""
+    job = json.loads(Path(job).read_text())
+    from lm_eval.api.instance import Instance
+
+    kind = job["kind"]
+    requests = [Instance(kind, {}, tuple(args), index) for index, args in enumerate(job["requests"])]
+    figures = {}
+    if job["batch_size"]:
+        from lm_eval.models.huggingface import HFLM
+
+        begin = perf_counter()
+        settings = {"device": "cpu", "dtype": "float32", "batch_size": job["batch_size"]}
+        lm = HFLM(pretrained=job["folder"], **settings)
+        results = getattr(lm, kind)(requests)
+        seconds = perf_counter() - begin
+    else:
+        import windrow
+
+        begin = perf_counter()
+        lm = windrow.JaxLM(pretrained=job["folder"])
+        results = getattr(lm, kind)(requests)
+        seconds = perf_counter() - begin
+        report = lm.report()
+        figures = {name: report.get(name) for name in ("seconds", "device_tokens", "real_tokens", "shapes")}
+    Path(out).write_text(json.dumps({"results": results, "seconds": seconds, "figures": figures}))
+
+
+def run(side, kind, requests, folder):
+    """Results, seconds and figures of one run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        job, out = Path(scratch) / "job.json", Path(scratch) / "out.json"
+        job.write_text(
+            json.dumps({"kind": kind, "requests": requests, "folder": str(folder), "batch_size": side})
+        )
+        environment = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
+        environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+        subprocess.run(
+            [RIVAL if side else sys.executable, __file__, "--child", job, out],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        return json.loads(out.read_text())
+
+
+def differing(kind, ours, theirs):
+    """How many results differ: texts and flags at all, values by more than 1e-3 + 1e-5 of them."""
+    if kind == "generate_until":
+        return sum(one != other for one, other in zip(ours, theirs, strict=True))
+    pairs = [
+        (one, other) if kind == "loglikelihood_rolling" else (one[0], other[0])
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    far = [abs(one - other) > 1e-3 + 1e-5 * abs(other) for one, other in pairs]
+    if kind == "loglikelihood":
+        far = [gap or one[1] != other[1] for gap, one, other in zip(far, ours, theirs, strict=True)]
+    return sum(far)
+
+
+def compare(name, folder, turns):
+    """Prints one suite's table for one model."""
+    tasks, examples, limit, asked = SUITES[name]
+    found = instances(tasks, examples, limit)
+    kind, requests = found[0].request_type, [instance.args for instance in found]
+    best = {size: run(size, kind, requests, folder) for size in BATCH_SIZES}
+    size = min(best, key=lambda size: best[size]["seconds"])
+    sides = {size: [best[size]], None: []}
+    for turn in range(turns):
+        sides[None].append(run(None, kind, requests, folder))
+        if turn + 1 < turns:
+            sides[size].append(run(size, kind, requests, folder))
+    theirs, ours = (min(runs, key=lambda each: each["seconds"]) for runs in sides.values())
+    differ = differing(kind, ours["results"], theirs["results"])
+    print(f"{name} on {folder.name}: {len(requests):,} requests, {differ} results differ")
+    sizes = ", ".join(f"{size}: {each['seconds']:.1f}" for size, each in best.items())
+    print(f"  lm_eval's backend {theirs['seconds']:7.1f} s  (by batch size, {sizes})")
+    print(f"  windrow           {ours['seconds']:7.1f} s  {ours['figures']}")
+    ratio = theirs["seconds"] / ours["seconds"]
+    print(f"  {ratio:.2f} times as fast (asked: at least {asked})", flush=True)
+
+
+def random_llama(folder):
+    """A Llama of 12 layers of width 768 with random weights, and the tokenizer of the small one."""
+    from safetensors.numpy import save_file
+
+    small, width, inner, layers = EVALS / "parity" / "tiny-llama_long", 768, 2048, 12
+    config = json.loads((small / "config.json").read_text())
+    config |= {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
+    config |= {"num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 64}
+    vocab, rng = config["vocab_size"], np.random.default_rng(0)
+    shapes = {"model.embed_tokens.weight": (vocab, width), "model.norm.weight": (width,)}
+    if not config.get("tie_word_embeddings"):
+        shapes["lm_head.weight"] = (vocab, width)
+    for layer in range(layers):
+        at = f"model.layers.{layer}."
+        shapes |= {at + f"self_attn.{name}_proj.weight": (width, width) for name in "qkvo"}
+        shapes |= {at + f"mlp.{name}_proj.weight": (inner, width) for name in ("gate", "up")}
+        shapes[at + "mlp.down_proj.weight"] = (width, inner)
+        shapes |= {at + f"{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
+    tensors = {
+        name: np.ones(shape, np.float32)
+        if len(shape) == 1
+        else (rng.standard_normal(shape, np.float32) * 0.02)
+        for name, shape in shapes.items()
+    }
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    for path in small.iterdir():
+        if "token" in path.name or path.name == "generation_config.json":
+            (folder / path.name).write_bytes(path.read_bytes())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def main():
+    if sys.argv[1:2] == ["--child"]:
+        return child(*sys.argv[2:])
+    if not EVALS.is_dir():
+        return print(f"skipped: needs the evaluation material in {EVALS}")
+    if not RIVAL.exists():
+        return print(
+            f"skipped: needs torch, transformers and lm_eval in {RIVAL.parents[1]}; run make .venv-parity"
+        )
+    parser = argparse.ArgumentParser()
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], default=list(SUITES))
+    parser.add_argument("--model", default="tiny-llama_long")
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        made = options.model == "random-768"
+        folder = random_llama(Path(scratch) / options.model) if made else EVALS / "parity" / options.model
+        for name in options.suites:
+            compare(name, folder, options.turns)
+    return None
+
+
+if __name__ == "__main__":
+    main()
