@@ -5,6 +5,7 @@ and their logits computed one chunk at a time, reduced to a log-sum-exp and an a
 in float32, and read at each scored token.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -107,6 +108,8 @@ def read_scores(
     vocab = jax.eval_shape(head, jax.ShapeDtypeStruct((groups, source.shape[-1]), source.dtype)).shape[-1]
     chunk = min(picks, MOST_PICKS, max(1, CHUNK_BYTES // (4 * vocab)))
     pick_index = jnp.pad(pick_index, ((0, 0), (0, -picks % chunk)))
+    # Columns of several devices' logits would first be copied side by side.
+    read = partial(_read, _by_columns if groups == 1 else _by_rows)
 
     def reduce_chunk(number: jax.Array, known: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         first = number * chunk
@@ -115,7 +118,7 @@ def read_scores(
         logits = head(picked.reshape(groups * chunk, -1)).reshape(groups, chunk, vocab)
         here = read_pick - first
         inside = (here >= 0) & (here < chunk)
-        logprobs, greedy = jax.vmap(_read)(logits, jnp.where(inside, here, 0), read_target)
+        logprobs, greedy = jax.vmap(read)(logits, jnp.where(inside, here, 0), read_target)
         return jnp.where(inside, logprobs, known[0]), jnp.where(inside, greedy, known[1])
 
     nothing = jnp.zeros(read_pick.shape, jnp.float32), jnp.zeros(read_pick.shape, jnp.bool_)
@@ -147,9 +150,14 @@ def _logits_as_they_are(picked: jax.Array) -> jax.Array:
     return picked
 
 
-def _read(logits: jax.Array, pick: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _read(
+    on_cpu: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    logits: jax.Array,
+    pick: jax.Array,
+    target: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
     logits = logits.astype(jnp.float32)
-    normalizer, best = jax.lax.platform_dependent(logits, cpu=_by_columns, default=_by_rows)
+    normalizer, best = jax.lax.platform_dependent(logits, cpu=on_cpu, default=_by_rows)
     # A logit of plus infinity makes probabilities undefined. Minus infinity is a masked token.
     normalizer = jnp.where(normalizer == jnp.inf, jnp.nan, normalizer)
     return logits[pick, target] - normalizer[pick], best[pick] == target
