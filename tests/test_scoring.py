@@ -186,6 +186,8 @@ CACHED = """
     from small_model import prefix_model
     from test_harness import ByteTokenizer
 
+    if sys.argv[1:] == ["keep"]:
+        windrow.scoring.keep_on_disk()
     events = []
     model = prefix_model(256)
     jax.monitoring.register_event_listener(lambda event, **_: events.append(event.rpartition("/")[2]))
@@ -194,20 +196,35 @@ CACHED = """
 """
 
 
+def cache_counts(settings, *arguments):
+    """How many programs a new process does not find in the cache, and how many it does."""
+    environment = {name: value for name, value in os.environ.items() if "_CACHE" not in name}
+    environment |= {"PYTHONPATH": str(Path(__file__).parent), **settings}
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(CACHED), *arguments]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [int(count) for count in run.stdout.split()]
+
+
 def test_jaxs_compilation_cache_is_used_where_it_is_set(tmp_path):
-    setting = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": str(Path(__file__).parent),
-    }
-    counts = []
-    for _ in range(2):
-        run = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", textwrap.dedent(CACHED)],
-            env={**os.environ, **setting}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        counts.append([int(count) for count in run.stdout.split()])
-    (first_misses, first_hits), (again_misses, again_hits) = counts
+    settings = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    misses, hits = cache_counts(settings)
     assert list(tmp_path.glob("jit_score_batch*"))
-    assert first_misses > 0
-    assert (again_misses, again_hits) == (0, first_misses + first_hits)
+    assert misses > 0
+    assert cache_counts(settings) == [0, misses + hits]
+
+
+def test_commands_keep_programs_in_the_users_cache_folder(tmp_path):
+    settings = {"XDG_CACHE_HOME": str(tmp_path / "home")}
+    misses, hits = cache_counts(settings, "keep")
+    assert list((tmp_path / "home" / "windrow" / "programs").glob("jit_score_batch*"))
+    assert misses > 0
+    assert cache_counts(settings, "keep") == [0, misses + hits]
+    # JAX's own settings win.
+    elsewhere = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "elsewhere")}
+    cache_counts({"XDG_CACHE_HOME": str(tmp_path / "unused"), **elsewhere}, "keep")
+    assert not (tmp_path / "unused").exists()
+
+
+def test_programs_are_not_kept_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    assert cache_counts({"XDG_CACHE_HOME": str(tmp_path / "file")}, "keep") == [0, 0]

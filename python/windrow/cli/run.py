@@ -35,8 +35,10 @@ def execute(arguments: list[str], ending: Ending) -> int:
         raise ValueError(
             "no tasks given; name them with --tasks, and the directory of your own with --include_path"
         )
+    from windrow.scoring import keep_on_disk
     from windrow.sharding.launch import Launch, leaving_at_once
 
+    keep_on_disk()
     resume = given.__dict__.pop("resume")
     launch = Launch(**vars(given))
     with leaving_at_once():

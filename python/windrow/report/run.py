@@ -86,10 +86,6 @@ def summary(report: dict[str, Any]) -> str:
         *figures(report, PHASES),
         f"            other is {OTHER}",
     ]
-    if seconds["compile"] > max(10.0, seconds["device"]):
-        lines.append(
-            "            set JAX_COMPILATION_CACHE_DIR=DIR to keep compiled programs for the next run"
-        )
     return "\n".join(lines)
 
 

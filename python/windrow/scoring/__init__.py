@@ -5,6 +5,7 @@ from windrow.scoring.checks import check_model as check_model
 from windrow.scoring.choice import ScoringPlan as ScoringPlan
 from windrow.scoring.clock import Clock as Clock
 from windrow.scoring.compiler import Compiler as Compiler
+from windrow.scoring.compiler import keep_on_disk as keep_on_disk
 from windrow.scoring.contract import known_tokens as known_tokens
 from windrow.scoring.corpus import CorpusScores as CorpusScores
 from windrow.scoring.corpus import by_request as by_request
@@ -31,6 +32,7 @@ __all__ = [
     "ScoringPlan",
     "by_request",
     "check_model",
+    "keep_on_disk",
     "known_tokens",
     "layout_of",
     "score",

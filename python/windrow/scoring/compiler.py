@@ -14,6 +14,7 @@ The cost is one trace and one lowering per shape and run, some hundredths of a s
 scans over its layers. This work overlaps with compilation and with the devices.
 """
 
+import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -21,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from threading import Lock, local
 from typing import Any
 
@@ -38,6 +40,31 @@ AT_ONCE = 2
 """How many programs are compiled at a time. XLA compiles a small program on one core."""
 
 _THREADS = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="windrow-compile")
+
+
+DISK_BYTES = 1 << 30
+"""The most that :func:`keep_on_disk` keeps; the least recently used programs are dropped first."""
+
+
+def keep_on_disk() -> None:
+    """Turns on JAX's persistent compilation cache, in the user's cache folder, if it has no setting yet.
+
+    Programs are kept in ``$XDG_CACHE_HOME/windrow/programs``, by default ``~/.cache/windrow/programs``, so
+    the same tasks and model compile nothing the next time. ``JAX_COMPILATION_CACHE_DIR`` chooses another
+    folder, and ``JAX_ENABLE_COMPILATION_CACHE=false`` turns the cache off. If the folder cannot be created,
+    nothing is kept.
+    """
+    config: Any = jax.config
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or config.jax_compilation_cache_dir is not None:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "windrow" / "programs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    config.update("jax_compilation_cache_dir", str(folder))
+    config.update("jax_compilation_cache_max_size", DISK_BYTES)
+    config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 class _Store:
