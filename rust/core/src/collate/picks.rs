@@ -47,12 +47,9 @@ pub(super) struct Picks {
 }
 
 impl Picks {
-    /// Begins anew, for rows of `length`. What earlier rows left behind is never taken for a later one's.
-    pub(super) fn begin(&mut self, length: usize) {
+    /// Begins anew. What earlier rows left behind is never taken for a later one's.
+    pub(super) fn begin(&mut self) {
         self.count = 0;
-        if self.of_position.len() < length {
-            self.of_position.resize(length, (0, 0));
-        }
     }
 
     /// Goes on to another row.
@@ -66,6 +63,9 @@ impl Picks {
         position: usize,
         picked: impl FnOnce() -> Result<(), E>,
     ) -> Result<i32, E> {
+        if self.of_position.len() <= position {
+            self.of_position.resize(position + 1, (0, 0));
+        }
         let (row, number) = &mut self.of_position[position];
         if *row != self.row {
             picked()?;

@@ -141,7 +141,7 @@ impl<'a> Scores<'a> {
 
     fn count_in_trees(&self, batch: Batch, rows: Range<usize>, picks: &mut Picks) -> Result<(usize, usize)> {
         let (mut path, mut reads) = (Path::default(), 0);
-        picks.begin(batch.length);
+        picks.begin();
         for row in rows {
             picks.next_row();
             for &segment in batch.segments(row..row + 1) {
@@ -260,7 +260,7 @@ impl Group<'_> {
         picks: &mut Picks,
     ) -> Result<()> {
         let mut path = Path::default();
-        picks.begin(batch.length);
+        picks.begin();
         for (local_row, row) in rows.enumerate() {
             picks.next_row();
             let first = local_row * batch.length;
