@@ -126,6 +126,13 @@ def test_recorded_strings_of_the_reference_backend(evals, name, stepping, rows, 
     assert generator.report()["programs"] <= 7
 
 
+@pytest.fixture
+def cheap_programs(monkeypatch):
+    """As for a large model: programs that save anything are worth compiling."""
+    monkeypatch.setattr("windrow.generation.generator.shape_price", lambda *_: 0)
+
+
+@pytest.mark.usefixtures("cheap_programs")
 @pytest.mark.parametrize(
     ("parts", "rows", "devices"),
     [
@@ -163,6 +170,7 @@ def test_last_rows_move_into_fewer_slots(letters, monkeypatch, rows, devices):
     model = letter_model(**with_step, **endless)
     prompts, _ = mixed_prompts(40)
     limits = [60, 60, *[3] * 38]
+    monkeypatch.setattr("windrow.generation.generator.shape_price", lambda *_: 500)
     runs = []
     for moves in (False, True):
         monkeypatch.setattr(Programs, "ready", lambda self, *programs, moves=moves: moves)
@@ -172,6 +180,13 @@ def test_last_rows_move_into_fewer_slots(letters, monkeypatch, rows, devices):
     assert tokens_of(runs[0]) == tokens_of(runs[1])
     assert [len(tokens) for tokens in tokens_of(runs[1])] == limits
     assert runs[1].report["slot_use"] > 1.5 * runs[0].report["slot_use"]
+
+
+def test_a_small_model_is_not_worth_more_programs(letters):
+    prompts, limits = mixed_prompts(40)
+    options = {"max_new_tokens": limits, "policy": BatchPolicy(batch_size=16)}
+    made = generate(letter_model(**with_step | with_head), letters, prompts, **options)
+    assert made.report["programs"] == 3
 
 
 def test_logits_of_step_without_head(letters):

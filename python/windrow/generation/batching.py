@@ -14,7 +14,7 @@ from windrow.generation.sampling import Choice
 from windrow.generation.settings import Settings
 from windrow.model import LanguageModel
 from windrow.planning import Plan, bucket_ids, choose_lengths
-from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
+from windrow.policy import DEFAULT_TOKENS_PER_BATCH, SHAPE_PRICE, BatchPolicy
 
 STEPS = 4
 """How many tokens a dispatch generates in every slot. A finished row keeps its slot until after the next
@@ -93,6 +93,7 @@ class Batcher:
         end_tokens: Tokens after which a row is idle.
         chunk_length: If given, prompts are read in chunks of this many tokens.
         rules: The shapes of the run's rules, if it has any.
+        shape_price: What compiling a program costs, in tokens.
         prefixes: The prefixes to read once, if there are any.
         most_prefixes: The most of them whose states a group may hold at a time.
     """
@@ -103,6 +104,7 @@ class Batcher:
     end_tokens: tuple[int, ...]
     chunk_length: int | None
     rules: RuleTable | None = None
+    shape_price: int = SHAPE_PRICE
     prefixes: Prefixes | None = None
     most_prefixes: int = 1
 
@@ -138,7 +140,9 @@ class Batcher:
             keep = Keep(memory, plan.slots)
         inserts = tuple(Insert(begin, rows, int(length), keep) for length in padded)
         fewer = Begin(memory, slots // FEWER // self.groups * self.groups, history)
-        pays = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE and len(lengths) > slots
+        idle = int(limits.max()) * (slots - fewer.slots)  # the most tokens that the last rows could waste
+        divides = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE
+        pays = divides and len(lengths) > slots and idle > self.shape_price
         last = (Move(begin, fewer), self._decode(fewer, memory, choice)) if pays else None
         inserted = bucket_ids(rest, padded).astype(np.int64)
         waves = np.zeros_like(inserted) if plan is None else plan.wave
@@ -160,6 +164,7 @@ class Batcher:
                 row_multiple=self.groups,
                 max_shapes=self.policy.max_shapes,
                 padding_multiple=self.policy.padding_multiple,
+                shape_price=self.shape_price,
             )
             padded = np.sort(plan.shapes[:, 1])
             if prefixes is None or prefixes is (fewer := prefixes.within(self._reading(rows), padded, room)):

@@ -173,7 +173,16 @@ class Generator:
         longest = int((lengths + [one.max_new_tokens for one in settings]).max())
         groups, policy = self.sharding.groups, self.policy
         ends, prefixes = self.defaults.end_tokens, self._shared_prefixes(prompts, rules)
-        batcher = Batcher(self._functions, policy, groups, ends, self.chunk_length, rules.shapes, prefixes)
+        batcher = Batcher(
+            self._functions,
+            policy,
+            groups,
+            ends,
+            self.chunk_length,
+            rules.shapes,
+            self._shape_price,
+            prefixes,
+        )
         if prefixes is not None:
             with jax.set_mesh(self.sharding.mesh):
                 memory = self.memory if policy.sizes_itself else None
@@ -192,6 +201,11 @@ class Generator:
             slots = policy.tokens_per_batch // longest // groups * groups
         return batcher.batching(lengths, settings, -(-max(1, min(slots, len(prompts))) // groups) * groups)
 
+    @property
+    def _shape_price(self) -> int:
+        """What compiling a program costs, in tokens."""
+        return shape_price(parameter_count(self.params), self.memory.platform)
+
     def _shared_prefixes(self, prompts: Segments, rules: RunRules) -> Prefixes | None:
         """The prefixes to read once, if that is allowed and saves more than it takes to compile.
 
@@ -200,8 +214,7 @@ class Generator:
         if self.model.step is None or self.policy.share not in ("auto", "forks") or rules.table is not None:
             return None
         prefixes = Prefixes.of(prompts)
-        price = shape_price(parameter_count(self.params), self.memory.platform)
-        least = 1 if self.policy.share == "forks" else MORE_PROGRAMS * price
+        least = 1 if self.policy.share == "forks" else MORE_PROGRAMS * self._shape_price
         return prefixes if prefixes.saved >= least else None
 
     def _need(self, programs: Sequence[Program]) -> int:
