@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
-.PHONY: help setup demo test test-quick test-exhaustive test-rust test-python test-oldest test-newest parity bench docs lint format wheel sdist clean
+.PHONY: help setup demo test test-quick test-exhaustive test-rust test-python test-oldest test-newest parity bench bench-rivals docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -69,9 +69,12 @@ test-oldest test-newest: test-%:
 
 PARITY := $(VENV)-parity
 
-parity: setup ## Record lm_eval's own results (with torch, in a separate environment) and compare
+$(PARITY)/.installed:
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install 'lm_eval[hf]==0.4.13'
+	@touch $@
+
+parity: setup $(PARITY)/.installed ## Record lm_eval's own results (with torch, in a separate environment) and compare
 	$(PARITY)/bin/python tests/recorded/record.py
 	$(PARITY)/bin/python tests/recorded/families.py
 	$(BIN)/python -m pytest tests/test_recorded.py tests/test_models_recorded.py
@@ -79,6 +82,9 @@ parity: setup ## Record lm_eval's own results (with torch, in a separate environ
 bench: setup ## Run all benchmarks
 	cargo bench
 	for bench in benches/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+bench-rivals: setup $(PARITY)/.installed ## Run lm_eval's own backend and windrow in turns
+	$(BIN)/python benches/bench_rivals.py
 
 docs: $(VENV)/.docs ## Build the guide into site/ (warnings are errors)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

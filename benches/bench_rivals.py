@@ -5,7 +5,7 @@ Each is a process of its own with an empty compilation cache, and the sides take
 programs compiled. lm_eval's backend runs at the best of three batch sizes. Results are compared before any
 time is printed.
 
-    make .venv-parity          # torch, transformers and lm_eval in an environment of their own
+    make bench-rivals   # installs torch, transformers and lm_eval in an environment of their own, runs all
     python benches/bench_rivals.py [suite] [mmlu] [wikitext] [gsm8k] [--model NAME] [--turns N]
 
 ``NAME`` is a model of the evaluation material, or ``random-768``: a Llama with random weights, 12 layers and
@@ -15,7 +15,6 @@ width 768, large enough for a forward pass to outweigh its dispatch.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +22,7 @@ from time import perf_counter
 
 import numpy as np
 
-from bench_scores import EVALS, SUBJECTS, instances
+from bench_scores import EVALS, SUBJECTS, in_process, instances
 
 ROOT = Path(__file__).resolve().parents[1]
 RIVAL = Path(os.environ.get("WINDROW_RIVAL_PYTHON", ROOT / ".venv-parity" / "bin" / "python"))
@@ -44,47 +43,29 @@ def child(job, out):
 
     kind = job["kind"]
     requests = [Instance(kind, {}, tuple(args), index) for index, args in enumerate(job["requests"])]
-    figures = {}
     if job["batch_size"]:
-        from lm_eval.models.huggingface import HFLM
+        from lm_eval.models.huggingface import HFLM as Model  # noqa: N811
 
-        begin = perf_counter()
         settings = {"device": "cpu", "dtype": "float32", "batch_size": job["batch_size"]}
-        lm = HFLM(pretrained=job["folder"], **settings)
-        results = getattr(lm, kind)(requests)
-        seconds = perf_counter() - begin
     else:
-        import windrow
+        from windrow import JaxLM as Model
 
-        begin = perf_counter()
-        lm = windrow.JaxLM(pretrained=job["folder"])
-        results = getattr(lm, kind)(requests)
-        seconds = perf_counter() - begin
+        settings = {}
+    begin = perf_counter()
+    lm = Model(pretrained=job["folder"], **settings)
+    results = getattr(lm, kind)(requests)
+    made = {"results": results, "seconds": perf_counter() - begin}
+    if not job["batch_size"]:
         report = lm.report()
-        figures = {name: report.get(name) for name in ("seconds", "device_tokens", "real_tokens", "shapes")}
-    Path(out).write_text(json.dumps({"results": results, "seconds": seconds, "figures": figures}))
+        made["figures"] = {name: report[name] for name in ("seconds", "device_tokens", "shapes")}
+    Path(out).write_text(json.dumps(made))
 
 
-def run(side, kind, requests, folder, cache=None):
-    """Results, seconds and figures of one run; compiled programs are kept in ``cache``, if given."""
-    with tempfile.TemporaryDirectory() as scratch:
-        job, out = Path(scratch) / "job.json", Path(scratch) / "out.json"
-        job.write_text(
-            json.dumps({"kind": kind, "requests": requests, "folder": str(folder), "batch_size": side})
-        )
-        environment = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
-        environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
-        if cache is not None:
-            settings = {"COMPILATION_CACHE_DIR": cache, "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-            environment |= {f"JAX_{name}": value for name, value in settings.items()}
-        subprocess.run(
-            [RIVAL if side else sys.executable, __file__, "--child", job, out],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-        return json.loads(out.read_text())
+def run(batch_size, kind, requests, folder, **variables):
+    """Results, seconds and figures of one run, windrow's if there is no batch size."""
+    job = {"kind": kind, "requests": requests, "folder": str(folder), "batch_size": batch_size}
+    variables |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    return in_process(__file__, job, RIVAL if batch_size else sys.executable, **variables)
 
 
 def differing(kind, ours, theirs):
@@ -114,19 +95,16 @@ def compare(name, folder, turns):
         if turn + 1 < turns:
             sides[size].append(run(size, kind, requests, folder))
     with tempfile.TemporaryDirectory() as cache:
-        warm = [run(None, kind, requests, folder, cache) for _ in range(2)][1]
+        keep = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        warm = [run(None, kind, requests, folder, **keep) for _ in range(2)][1]
     theirs, ours = (min(runs, key=lambda each: each["seconds"]) for runs in sides.values())
     differ = differing(kind, ours["results"], theirs["results"])
     print(f"{name} on {folder.name}: {len(requests):,} requests, {differ} results differ")
     sizes = ", ".join(f"{size}: {each['seconds']:.1f}" for size, each in best.items())
     print(f"  lm_eval's backend {theirs['seconds']:7.1f} s  (by batch size, {sizes})")
     print(f"  windrow           {ours['seconds']:7.1f} s  {ours['figures']}")
-    ratio = theirs["seconds"] / ours["seconds"]
-    print(
-        f"  {ratio:.2f} times as fast (asked: at least {asked}); with programs kept from an earlier run",
-        end=" ",
-    )
-    print(f"{theirs['seconds'] / warm['seconds']:.2f} ({warm['seconds']:.1f} s)", flush=True)
+    cold, kept = (theirs["seconds"] / each["seconds"] for each in (ours, warm))
+    print(f"  {cold:.2f} times as fast (asked: at least {asked}), {kept:.2f} with kept programs", flush=True)
 
 
 def random_llama(folder):
@@ -169,7 +147,7 @@ def main():
         return print(f"skipped: needs the evaluation material in {EVALS}")
     if not RIVAL.exists():
         return print(
-            f"skipped: needs torch, transformers and lm_eval in {RIVAL.parents[1]}; run make .venv-parity"
+            f"skipped: needs torch, transformers and lm_eval in {RIVAL.parents[1]}; run make bench-rivals"
         )
     parser = argparse.ArgumentParser()
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], default=list(SUITES))

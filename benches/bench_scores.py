@@ -150,26 +150,29 @@ def child(job, out):
 def measure(model, pairs, sides, repeats=REPEATS):
     """What each side gives: its results, and the figures of its quickest run; sides take turns."""
     found = {}
-    uncached = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(repeats):
-            for side, settings in sides.items():
-                job, out = Path(folder) / "job.json", Path(folder) / "out.json"
-                job.write_text(
-                    json.dumps(
-                        {"folder": str(EVALS / "parity" / model), "pairs": pairs, "settings": settings}
-                    )
-                )
-                subprocess.run(
-                    [sys.executable, __file__, "--child", str(job), str(out)],
-                    check=True,
-                    stderr=subprocess.DEVNULL,
-                    env=uncached,
-                )
-                made = json.loads(out.read_text())
-                if side not in found or made["figures"]["seconds"] < found[side]["figures"]["seconds"]:
-                    found[side] = made
+    for _ in range(repeats):
+        for side, settings in sides.items():
+            job = {"folder": str(EVALS / "parity" / model), "pairs": pairs, "settings": settings}
+            made = in_process(__file__, job)
+            if side not in found or made["figures"]["seconds"] < found[side]["figures"]["seconds"]:
+                found[side] = made
     return found
+
+
+def in_process(script, job, python=sys.executable, **variables):
+    """What a script's ``child`` writes for a job, in a process of its own with an empty compilation cache."""
+    environment = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "job.json", Path(folder) / "out.json"
+        files[0].write_text(json.dumps(job))
+        subprocess.run(
+            [python, script, "--child", *files],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment | variables,
+        )
+        return json.loads(files[1].read_text())
 
 
 def check_equal(sides, allowed=0):
