@@ -172,6 +172,8 @@ def attend(
     grouped = queries.reshape(rows, keys.shape[1], heads // keys.shape[1], length, head_dim)
     block = max(_BLOCK, -(-length // 8))
     seen = sight.blocks_seen(block) if sight.reach is not None and length > block else None
+    # A single token nearly always continues something.
+    continues = sight.continues() if cached is not None and length > 1 else None
     blocks = []
     for start in range(0, length, block):
         here = slice(start, start + block)
@@ -180,8 +182,7 @@ def attend(
         mix = from_here(slice(0 if seen is None else start, start + block))
         if cached is not None:
             at_cache = partial(_look_at_cache, look, cached, sight, here)
-            # A single token nearly always continues something.
-            mix = _mixed_if(sight.continues(), mix, at_cache) if length > 1 else mix.and_also(at_cache())
+            mix = mix.and_also(at_cache()) if continues is None else _mixed_if(continues, mix, at_cache)
         if seen is not None:
             for earlier in range(0, start, block):
                 more = partial(from_here, slice(earlier, earlier + block))
