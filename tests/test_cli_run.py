@@ -81,6 +81,17 @@ def test_tiny_llama_writes_what_the_tools_of_lm_eval_read(evals, tmp_path):
     assert str(report_path) in result.stdout
 
 
+def test_compiled_programs_are_kept(evals, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    result = windrow(
+        *("run", "--model_args", f"pretrained={evals}/parity/tiny-llama", "--limit", 2),
+        *("--include_path", evals / "tasks", "--tasks", "local_arc_easy"),
+        XDG_CACHE_HOME=str(tmp_path),
+    )
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "windrow" / "programs").glob("jit_score_batch*"))
+
+
 def test_the_report_adds_up(tmp_path):
     result = run(tmp_path, "--output_path", "out", tasks="own", model=BYTES + ",pack=False")
     report = read_report(find_reports(tmp_path / "out")[0])

@@ -213,7 +213,7 @@ def test_jaxs_compilation_cache_is_used_where_it_is_set(tmp_path):
     assert cache_counts(settings) == [0, misses + hits]
 
 
-def test_commands_keep_programs_in_the_users_cache_folder(tmp_path):
+def test_programs_are_kept_in_the_users_cache_folder(tmp_path):
     settings = {"XDG_CACHE_HOME": str(tmp_path / "home")}
     misses, hits = cache_counts(settings, "keep")
     assert list((tmp_path / "home" / "windrow" / "programs").glob("jit_score_batch*"))

@@ -55,7 +55,7 @@ def keep_on_disk() -> None:
     nothing is kept.
     """
     config: Any = jax.config
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or config.jax_compilation_cache_dir is not None:
+    if config.jax_compilation_cache_dir is not None:  # that of JAX_COMPILATION_CACHE_DIR, if it is set
         return
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "windrow" / "programs"
     try:
