@@ -129,7 +129,7 @@ def segments_of(
 ) -> Segments:
     """The segments of documents; a text longer than ``max_length`` tokens has several.
 
-    Its report says which documents cannot be scored, and why.
+    Their report says which documents cannot be scored, and why.
     """
     contents = documents.contents
     if kind == "tokens" or tokenizer is None:

@@ -14,7 +14,7 @@ from windrow.generation.sampling import Choice
 from windrow.generation.settings import Settings
 from windrow.model import LanguageModel
 from windrow.planning import Plan, bucket_ids, choose_lengths
-from windrow.policy import DEFAULT_TOKENS_PER_BATCH, SHAPE_PRICE, BatchPolicy
+from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 
 STEPS = 4
 """How many tokens a dispatch generates in every slot. A finished row keeps its slot until after the next
@@ -92,8 +92,8 @@ class Batcher:
         groups: The number of groups that slots and entering rows are split into.
         end_tokens: Tokens after which a row is idle.
         chunk_length: If given, prompts are read in chunks of this many tokens.
-        rules: The shapes of the run's rules, if it has any.
         shape_price: What compiling a program costs, in tokens.
+        rules: The shapes of the run's rules, if it has any.
         prefixes: The prefixes to read once, if there are any.
         most_prefixes: The most of them whose states a group may hold at a time.
     """
@@ -103,8 +103,8 @@ class Batcher:
     groups: int
     end_tokens: tuple[int, ...]
     chunk_length: int | None
+    shape_price: int
     rules: RuleTable | None = None
-    shape_price: int = SHAPE_PRICE
     prefixes: Prefixes | None = None
     most_prefixes: int = 1
 

@@ -174,14 +174,9 @@ class Generator:
         groups, policy = self.sharding.groups, self.policy
         ends, prefixes = self.defaults.end_tokens, self._shared_prefixes(prompts, rules)
         batcher = Batcher(
-            self._functions,
-            policy,
-            groups,
-            ends,
-            self.chunk_length,
-            rules.shapes,
-            self._shape_price,
-            prefixes,
+            *(self._functions, policy, groups, ends, self.chunk_length, self._shape_price),
+            rules=rules.shapes,
+            prefixes=prefixes,
         )
         if prefixes is not None:
             with jax.set_mesh(self.sharding.mesh):
