@@ -1,7 +1,7 @@
 //! Plans whose rows hold prefix trees.
 //!
-//! Rows are laid as `tree_rows` lays them. How many segments a row gets, and where it stands among the
-//! sorted rows, is known before; so each segment's place is written once, with its batch and its row there.
+//! Rows are laid as `tree_rows` lays them. Each row's number of segments, and its position among the
+//! sorted rows, is known beforehand, so each segment's place, batch and row are written once.
 
 use crate::error::Result;
 use crate::memory::{collected, prefetch, zeroed};
@@ -115,7 +115,7 @@ pub(super) fn lay(policy: &Policy, lengths: &[i32], longest: i32, prefixes: Pref
     Ok(Laid { trees, members, batches, rows, stretches, statistics })
 }
 
-/// What is known of the segments before they have rows.
+/// The statistics that do not depend on rows.
 fn statistics(lengths: &[i32], branches: &[Branch]) -> Statistics {
     let mut tree = TreeTokens::default();
     let mut shared_segments = 0;
@@ -136,7 +136,7 @@ fn statistics(lengths: &[i32], branches: &[Branch]) -> Statistics {
     }
 }
 
-/// Where segments come to lie, written while rows are laid.
+/// Each segment's place, batch and row, written while rows are laid.
 struct Seats {
     own: Vec<i32>,
     parents: Vec<i32>,
@@ -156,7 +156,7 @@ struct Table {
 }
 
 impl Seats {
-    /// For packed rows, each of which comes to stand at a position among all, which is in some batch.
+    /// For packed rows, given each row's position among the sorted rows and the batch of a position.
     fn new(packed: &[Packed], position: Vec<u32>, batch_of: impl Fn(u32) -> (i32, i32)) -> Self {
         let mut ends = vec![0u32; position.len() + 1];
         let mut first_row = 0;

@@ -1,7 +1,7 @@
-//! The prefix tree as arguments give it, checked.
+//! Reads and checks the prefix tree that the arguments describe.
 //!
-//! Each argument is read once. Where several threads read a part of the order each, every one marks the
-//! segments that it has seen; no two may have seen the same.
+//! Each argument is read once. Threads read a part of the order each and mark the segments they see;
+//! a segment that two threads mark occurs twice.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::memory::{prefetch, room_for};
 use crate::parallel::threads_for;
 
-/// How far ahead memory is asked for what the order names anywhere.
+/// How many segments ahead to prefetch, since the order visits memory at random.
 pub(super) const AHEAD: usize = 32;
 
 const TOO_MANY: usize = u32::MAX as usize;
@@ -75,8 +75,8 @@ pub(crate) fn branches(lengths: &[i32], order: &[i64], shared: &[i32]) -> Result
     if joined && once { Ok(branches) } else { Err(refusal(lengths, order, shared)) }
 }
 
-/// Reads a part of the order; returns a bit for each segment, set where it occurs. Nothing if some
-/// segment cannot follow the one before it in the part, or occurs twice.
+/// Reads a part of the order; returns a bit for each segment, set if it occurs. `None` if a segment
+/// cannot follow the one before it in the part, or occurs twice.
 fn read(
     lengths: &[i32],
     order: &[i64],
@@ -102,7 +102,7 @@ fn read(
     Some(seen)
 }
 
-/// Why these are no prefix tree.
+/// Why the arguments do not describe a prefix tree.
 fn refusal(lengths: &[i32], order: &[i64], shared: &[i32]) -> Error {
     let mut seen = vec![false; lengths.len()];
     let mut before = 0;
@@ -127,7 +127,7 @@ fn refusal(lengths: &[i32], order: &[i64], shared: &[i32]) -> Error {
     Error::Changed { argument: "order" }
 }
 
-/// Why a segment of `length` tokens cannot share so many with one of `before`.
+/// Why a segment of `length` tokens cannot share `shared` tokens with one of `before` tokens.
 fn refused_shared(index: usize, shared: i32, length: i32, before: i32) -> Error {
     let (limit, because) = match () {
         () if index == 0 => (0, "since no segment stands before it"),

@@ -22,7 +22,7 @@ use crate::parallel::threads_for;
 /// A piece ends where the next segment shares no more than this part of what the piece holds.
 const LITTLE: i64 = 64;
 
-/// How far ahead memory is asked for what is known of a piece's row.
+/// How many pieces ahead to prefetch their rows.
 const PIECES_AHEAD: usize = 8;
 
 /// No parent.
@@ -89,12 +89,12 @@ pub(crate) struct Place {
     pub parent: u32,
 }
 
-/// What takes every segment's place, in the order in which they are laid.
+/// Receives each segment's place, in the order in which segments are laid.
 pub(crate) trait Places {
-    /// Asks memory for what a segment's place will be written to.
+    /// Prefetches where a segment's place will be written.
     fn foresee(&self, segment: u32);
 
-    /// Takes a segment's place. It is `tied` where others start there, too.
+    /// Takes a segment's place. It is `tied` if others start there too.
     fn put(&mut self, segment: u32, place: Place, tied: bool);
 
     /// How many tokens of a segment are its parent's, and the parent.
@@ -105,8 +105,8 @@ pub(crate) trait Places {
     unsafe fn own_and_parent(&self, segment: u32) -> (i32, u32);
 }
 
-/// Places in the memory that rows and parents will be written to, two numbers in each element,
-/// so that little memory is touched as long as segments come in any order.
+/// While segments come in random order, places are packed two numbers to an element of `row` and of
+/// `parent`, so that each segment touches only two cache lines.
 impl Places for TreeRows<'_> {
     fn foresee(&self, segment: u32) {
         prefetch(self.row, segment as usize);
