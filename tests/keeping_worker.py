@@ -16,8 +16,10 @@ from lm_eval.api.instance import Instance
 
 import joining
 from small_model import head, hidden, prefix_model
-from small_tokenizer import write_tokenizer
+from small_tokenizer import BOS, write_tokenizer
+from windrow.generation.schedule import FREE, Schedule
 from windrow.harness import JaxLM
+from windrow.scoring import gathering
 from windrow.sharding.launch import leaving_at_once
 
 ROWS = 12
@@ -46,11 +48,11 @@ def requests():
 
 
 def make_lm(folder, devices=None, seen=None, **arguments):
-    """A small model; ``seen`` is a file that gets a byte for each batch of rows that is computed."""
+    """A small model; ``seen`` is a file that gets a line for each batch of rows as its computation begins."""
 
     def slow(params, tokens, positions, segment_ids):
         if seen is not None:
-            jax.debug.callback(lambda _: tell(seen), tokens[0, 0])
+            jax.debug.callback(lambda rows: tell_of_rows(seen, rows), tokens)
         return hidden(params, tokens, positions, segment_ids)
 
     model = prefix_model(258, max_length=32, hidden=slow, head=head)
@@ -59,10 +61,28 @@ def make_lm(folder, devices=None, seen=None, **arguments):
     return JaxLM(model, write_tokenizer(folder), **options | arguments)
 
 
-def tell(seen):
-    with seen.open("ab", buffering=0) as file:
-        file.write(b".")
+def tell_of_rows(seen, tokens):
+    """Records the text of each row that is computed; the devices are slower than the host."""
+    rows = ["".join(chr(token) for token in row if 0 < token < BOS) for row in tokens.tolist()]
+    tell(seen, {"rows": [row for row in rows if row]})
     time.sleep(0.01)
+
+
+def tell_of_generation(seen):
+    """Records the requests of each batch of tokens that is asked for."""
+    asked = Schedule.ask
+
+    def ask(schedule, tokens):
+        owners = asked(schedule, tokens)
+        tell(seen, {"generated": [owner for owner in owners if owner != FREE]})
+        return owners
+
+    Schedule.ask = ask
+
+
+def tell(seen, record):
+    with seen.open("ab", buffering=0) as file:
+        file.write(json.dumps(record).encode() + b"\n")
 
 
 def results_of(lm):
@@ -75,7 +95,10 @@ def main():
     options = joining.parse(parser)
     with leaving_at_once():
         options.launch.start()
-        lm = make_lm(options.folder / f"tokenizer-{os.getpid()}", seen=options.folder / "seen")
+        gathering.GATHER_SECONDS = 0  # after every batch; in several seconds all of these are computed
+        seen = options.folder / f"seen-{jax.process_index()}.jsonl"
+        tell_of_generation(seen)
+        lm = make_lm(options.folder / f"tokenizer-{os.getpid()}", seen=seen)
         lm.keep_results(options.folder / "kept")
         results = results_of(lm)
         if jax.process_index() == 0:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import sys
 from io import BytesIO
@@ -142,6 +143,7 @@ def test_every_format_gives_the_scores_of_score(run, expected, tmp_path, name):
     report = result.report
     assert (report.documents, report.skipped, report.is_complete) == (COUNT, 0, True)
     assert report.bytes == sum(len(text.encode()) for text in TEXTS)
+    assert result.table["words"].to_pylist() == [len(re.split(r"\s+", text)) for text in TEXTS]
     assert sorted(path.name for path in (result.folder / "scores").iterdir()) == [
         f"00000-{number:06}.parquet" for number in range(4)
     ]
@@ -395,11 +397,53 @@ def test_a_broken_row_group_is_named_and_what_was_scored_stays(run, tmp_path):
     assert read(tmp_path / "out").num_rows == WINDOW
 
 
-def test_a_torn_gzip_is_named(run, tmp_path):
-    path = write_gzip(tmp_path / "a.jsonl.gz")
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"a.jsonl.gz cannot be read after line \d+: "):
+TORN = {
+    "a.jsonl.gz": (write_gzip, r"a.jsonl.gz cannot be read after line \d+: "),
+    "a.jsonl.zst": (write_zstd, r"a.jsonl.zst cannot be read after line \d+: "),
+    "a.parquet": (write_parquet, r"a.parquet cannot be opened: "),
+    "a.arrayrecord": (write_records, r"a.arrayrecord cannot be opened: "),
+    "folder": (write_dataset, r"folder cannot be opened: "),
+}
+
+
+@pytest.mark.parametrize("name", TORN)
+def test_a_torn_file_is_named(run, tmp_path, name):
+    write, message = TORN[name]
+    path = write(tmp_path / name)
+    torn = next(path.glob("*.arrow")) if path.is_dir() else path
+    torn.write_bytes(torn.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=message):
         run(path)
+
+
+def test_a_damaged_record_is_named(run, tmp_path):
+    path = write_records(tmp_path / "a.arrayrecord")
+    flip(path, 11_022)
+    with pytest.raises(ValueError, match=r"a.arrayrecord cannot be read at record 79: "):
+        run(path)
+    assert read_report(tmp_path / "out").documents == 3 * WINDOW
+
+
+def test_a_damaged_journal_costs_its_own_window(run, expected, tmp_path):
+    path = write_lines(tmp_path / "a.jsonl")
+    folder = run(path).folder
+    flip(folder / "windows-00000.jsonl", 40)
+    assert read_report(folder).documents == COUNT - WINDOW
+    check(run(path).table, expected)
+    assert read_report(folder).documents == COUNT
+
+
+def test_a_damaged_manifest_is_named_and_a_damaged_progress_line_passed_over(run, tmp_path):
+    path = write_lines(tmp_path / "a.jsonl")
+    result = run(path)
+    with (result.folder / "progress-00000.jsonl").open("a") as file:
+        file.write("torn\n{")
+    assert read_report(result.folder) == result.report
+    manifest = result.folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"manifest.json is not JSON: .*; choose another folder"):
+        run(path)
+    assert read(result.folder).num_rows == COUNT
 
 
 @pytest.mark.parametrize("trouble", ["full", "gone", "read-only"])
@@ -452,6 +496,11 @@ def test_what_does_not_exist_is_named(run, tmp_path):
         (lambda: run(TEXTS, context_column="c"), "belong together"),
         (lambda: run(TEXTS, text_column="t", tokens_column="n"), "give one of text_column"),
         (lambda: run(TEXTS, window=0), "window must be a whole number of at least 1, not 0"),
+        (lambda: run(TEXTS, worst_tokens=-1), "worst_tokens must be a whole number of at least 0, not -1"),
+        (
+            lambda: run(TEXTS, max_length=True),
+            "max_length must be a whole number of at least 1, or None, not",
+        ),
         (lambda: run(TEXTS, format="csv"), "format must be 'parquet' or 'jsonl', not 'csv'"),
         (lambda: run(7), "requests must be a path or glob"),
     ]
@@ -464,6 +513,13 @@ def test_what_does_not_exist_is_named(run, tmp_path):
     with pytest.raises(ValueError, match=r"holds the splits train; give one, such as .*splits/train"):
         run(tmp_path / "splits")
     assert run(tmp_path / "splits" / "train").table.num_rows == COUNT
+
+
+def test_numbers_may_be_of_numpy(run, expected):
+    result = run(TEXTS, window=np.int64(WINDOW), worst_tokens=np.int32(1), max_length=np.int64(32))
+    check(result.table, expected)
+    assert len(result.table["worst_tokens"][0].as_py()) == 1
+    check(run(TEXTS, worst_tokens=1, max_length=32).table, expected)  # the same run
 
 
 def test_empty_inputs(run, tmp_path):
@@ -502,26 +558,46 @@ def test_the_command_and_its_report(tmp_path, monkeypatch, capsys):
     assert "different format: was parquet, is now jsonl" in capsys.readouterr().err
 
 
+COLUMNS = {
+    **dict.fromkeys(("arc_challenge", "arc_easy", "openbook_qa", "piqa", "siqa"), "query"),
+    **dict.fromkeys(("gsm8k", "mmlu"), "question"),
+    "boolq": "query",
+    "lambada_openai": "context",
+    "winogrande": "continuation",
+    "wikitext2": "page",
+}
+"""The column of whole texts in each file of real data."""
+
+
+def real_files(evals, folder, pages, rows):
+    """The first rows of each file, and their texts."""
+    texts = []
+    for name, key in COLUMNS.items():
+        found = (evals / "data" / f"{name}.jsonl").read_text().splitlines()
+        found = [json.loads(line)[key] for line in found[: pages if name == "wikitext2" else rows]]
+        write_lines(folder / f"{name}.jsonl", [{"text": text} for text in found])
+        texts += [(name, text) for text in found]
+    return [text for _, text in sorted(texts, key=lambda each: each[0])]
+
+
+@pytest.mark.parametrize(
+    ("pages", "rows"), [(2, 4), pytest.param(None, 40, marks=pytest.mark.exhaustive, id="all of WikiText-2")]
+)
 @pytest.mark.parametrize("name", ["llama", "mamba"])
-def test_real_texts_have_the_perplexity_of_rolling_requests(evals, tmp_path, name):
+def test_real_texts_have_the_perplexity_of_rolling_requests(evals, tmp_path, optimized, name, pages, rows):
     from lm_eval.api.instance import Instance
 
-    documents = [
-        text
-        for name, key, count in (("wikitext2", "page", 3), ("lambada_openai", "context", 9))
-        for line in (evals / "data" / f"{name}.jsonl").read_text().splitlines()[:count]
-        for text in [json.loads(line)[key][:4000]]
-    ]
+    (tmp_path / "in").mkdir()
+    texts = real_files(evals, tmp_path / "in", pages, rows)
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
-    options = {"tokens_per_batch": 2048, "max_shapes": 1, "share": "equal", "pack": False}
+    options = {"tokens_per_batch": 8192, "max_shapes": 2, "share": "equal", "pack": False}
     lm = windrow.JaxLM(pretrained=str(evals / "parity" / f"tiny-{name}"), mesh=mesh, **options)
-    rolling = lm.loglikelihood_rolling(
-        [Instance("loglikelihood_rolling", {}, (text,), 0) for text in documents]
-    )
-    size = sum(len(text.encode()) for text in documents)
+    rolling = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0) for text in texts])
+    size = sum(len(text.encode()) for text in texts)
     report = score_stream(
-        lm.model, lm.tokenizer, documents, tmp_path / "out", policy=lm.policy, progress=False, window=10,
-        max_length=lm.max_length, sharding=mesh,
+        lm.model, lm.tokenizer, tmp_path / "in", tmp_path / "out", policy=lm.policy, progress=False,
+        window=10, max_length=lm.max_length, sharding=mesh,
     )  # fmt: skip
     assert column(read(tmp_path / "out"), "log_likelihood") == pytest.approx(rolling, rel=1e-5, abs=1e-3)
-    assert report.perplexities["byte_perplexity"] == pytest.approx(np.exp(-sum(rolling) / size), rel=1e-5)
+    assert report.bytes == size
+    assert report.perplexities["byte_perplexity"] == pytest.approx(np.exp(-sum(rolling) / size), rel=1e-6)

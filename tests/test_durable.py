@@ -50,6 +50,15 @@ def test_a_flipped_bit_costs_its_own_record(tmp_path):
         opened.close()
 
 
+def test_a_journal_that_is_gone_is_not_synced(tmp_path):
+    opened = Journal(tmp_path / "journal")
+    opened.append(1)
+    opened.path.unlink()
+    with pytest.raises(FileNotFoundError, match="it has been deleted"):
+        opened.sync()
+    opened.close()
+
+
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_whole(path, b"before")

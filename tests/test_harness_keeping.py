@@ -3,20 +3,26 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
+from collections import Counter
+from errno import ENOENT, ENOSPC, EROFS
 
 import jax
 import numpy as np
 import pytest
 
-from keeping_worker import make_lm, requests, results_of
+from keeping_worker import ROWS, make_lm, requests, results_of
 from processes import TESTS, Hosts, launch_options
 from task_files import write_tasks
 from windrow.cli import main
 from windrow.durable import read_journal
+from windrow.harness import keeping
 
 KILLS = int(os.environ.get("WINDROW_KILLS", "4"))
+"""How many kills; the whole test makes 100."""
+
 COUNT = sum(map(len, requests().values()))
 
 
@@ -113,40 +119,122 @@ def test_another_model_or_setting_is_refused(tmp_path, tokenizer, what):
     assert again.loglikelihood(one) == first
 
 
+def start(folder, processes, devices):
+    launches = launch_options(processes) if processes > 1 else [[]]
+    commands = [[TESTS / "keeping_worker.py", folder, *launch] for launch in launches]
+    quick = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return Hosts(folder, commands, devices, [quick] * processes)
+
+
+def kept_by_kind(folder):
+    """How many results of each type are in the journal."""
+    results = [each["result"] for each in read_journal(folder / "kept" / "results.jsonl") if "key" in each]
+    kinds = {list: "loglikelihood", float: "loglikelihood_rolling", str: "generate_until"}
+    return Counter(kinds[type(result)] for result in results)
+
+
+def computed_by_kind(lines):
+    """How many requests of each type were computed before the last batch of that type began.
+
+    A row of ``loglikelihood`` is told by its text; a text of rolling requests is computed with its last
+    window. Generation asks for all tokens of a request at once.
+    """
+    asked = [line["generated"] for line in lines if "generated" in line]
+    first = next((at for at, line in enumerate(lines) if "generated" in line), len(lines))
+    rows = [row for line in [line for line in lines[:first] if "rows" in line][:-1] for row in line["rows"]]
+    given = {kind: [each.args for each in instances] for kind, instances in requests().items()}
+    inputs = {(context + continuation)[:-1] for context, continuation in given["loglikelihood"]}
+    texts = [text for (text,) in given["loglikelihood_rolling"]]
+    windows = Counter(text for row in rows if len(row) > 20 for text in texts if row in text)
+    begun = {request for each in asked[:-1] for request in each}
+    return Counter(
+        loglikelihood=sum(row in inputs for row in rows),
+        loglikelihood_rolling=sum(windows[text] == -(-len(text) // 32) for text in texts),
+        generate_until=len(begun.difference(*asked[-1:])),
+    )
+
+
+def kill_once(folder, processes, chance):
+    """Runs until a random batch begins, and kills all processes; false if the run is complete before.
+
+    At most one batch has been computed in vain, beside the one that was being computed.
+    """
+    seen, before = folder / "seen-0.jsonl", kept_by_kind(folder)
+    seen.unlink(missing_ok=True)
+    seen.touch()
+    lines, end = chance.randrange(60), time.monotonic() + 300
+    with start(folder, processes, chance.choice((1, 2, 3))) as hosts:
+        while seen.read_bytes().count(b"\n") < lines and any(host.status is None for host in hosts):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        time.sleep(chance.random() * 0.03)
+        if all(host.status is not None for host in hosts):
+            assert [host.status for host in hosts] == [0] * processes, hosts[0].output
+            return False
+        for host in hosts:
+            if host.status is None:
+                host.signal(signal.SIGKILL)
+        for host in hosts:
+            host.process.wait()
+    told = [json.loads(line) for line in seen.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"]
+    after, computed = kept_by_kind(folder), computed_by_kind(told)
+    assert all(computed[kind] - (after - before)[kind] <= ROWS for kind in computed), (
+        before,
+        after,
+        computed,
+    )
+    assert before <= after
+    return True
+
+
 @pytest.mark.exhaustive
 def test_killed_runs_go_on(tmp_path, expected):
-    """Two processes or one, with one to three devices each; at most what was in flight is lost."""
-    chance, kept = random.Random(1), tmp_path / "kept" / "results.jsonl"
-    quick = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    """Two processes or one, with one to three devices each."""
+    chance, kills, rounds = random.Random(1), 0, 0
+    while kills < KILLS:
+        folder = tmp_path / str(rounds)
+        folder.mkdir()
+        while kills < KILLS and kill_once(folder, 1 + kills % 2, chance):
+            kills += 1
+        with start(folder, 1, 2) as hosts:
+            assert hosts[0].process.wait(timeout=300) == 0, hosts[0].output
+        same(json.loads((folder / "results.json").read_text()), expected)
+        keys = [
+            record["key"] for record in read_journal(folder / "kept" / "results.jsonl") if "key" in record
+        ]
+        assert len(keys) == len(set(keys)) == COUNT
+        rounds += 1
 
-    def start(processes):
-        launches = launch_options(processes) if processes > 1 else [[]]
-        commands = [[TESTS / "keeping_worker.py", tmp_path, *launch] for launch in launches]
-        return Hosts(tmp_path, commands, chance.choice((1, 2, 3)), [quick] * processes)
 
-    lost = 0
-    for number in range(KILLS):
-        before = len(list(read_journal(kept)))
-        processes = 1 + number % 2
-        with start(processes) as hosts:
-            wanted = min(before + chance.randrange(20, 90), COUNT - 5)
-            end = time.monotonic() + 300
-            while len(list(read_journal(kept))) < wanted and any(host.status is None for host in hosts):
-                assert time.monotonic() < end
-                time.sleep(0.01)
-            assert all(host.status is None for host in hosts), hosts[0].output
-            for host in hosts:
-                host.signal(signal.SIGKILL)
-            for host in hosts:
-                host.process.wait()
-        assert len(list(read_journal(kept))) >= before
-        lost += processes
-    with start(1) as hosts:
-        assert hosts[0].process.wait(timeout=300) == 0, hosts[0].output
-    results = json.loads((tmp_path / "results.json").read_text())
-    same(results, expected)
-    keys = [record["key"] for record in read_journal(kept) if "key" in record]
-    assert len(keys) == len(set(keys)) == COUNT
+@pytest.mark.parametrize("trouble", ["full", "read-only", "gone"])
+def test_a_folder_that_cannot_be_written(tmp_path, tokenizer, expected, monkeypatch, trouble):
+    folder, real, written = tmp_path / "kept", os.write, []
+    journal, code = folder / "results.jsonl", {"full": ENOSPC, "read-only": EROFS, "gone": ENOENT}[trouble]
+
+    def write(handle, data):
+        if journal.exists() and os.path.samestat(os.fstat(handle), journal.stat()):
+            written.append(data)
+            if len(written) > 50 and trouble == "gone":
+                shutil.rmtree(folder)
+            elif len(written) > 50:
+                raise OSError(code, os.strerror(code))
+        return real(handle, data)
+
+    monkeypatch.setattr(keeping, "SYNC_SECONDS", 0)
+    monkeypatch.setattr(os, "write", write)
+    lm = make_lm(tokenizer, jax.devices()[:2])
+    lm.keep_results(folder)
+    reason = "it has been deleted" if trouble == "gone" else os.strerror(code)
+    message = rf"results.jsonl cannot be written: {reason}; results already written are kept"
+    with pytest.raises(OSError, match=message):
+        results_of(lm)
+    monkeypatch.undo()
+    kept = sum("key" in record for record in read_journal(journal))
+    assert kept == (0 if trouble == "gone" else 49)  # the first record is the fingerprint
+    again = make_lm(tokenizer, jax.devices()[:2])
+    again.keep_results(folder)
+    same(results_of(again), expected)
+    assert again.report()["requests"] == COUNT - kept
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")

@@ -21,7 +21,9 @@ __all__ = [
     "prefix_stems",
     "prompt_segments",
     "rolling_segments",
+    "rolling_windows",
     "round_up",
+    "text_sizes",
     "token_lengths",
     "tree_rows",
 ]
@@ -197,6 +199,9 @@ def rolling_segments(
     prefix_token_id: int | None,
     max_length: int | None,
 ) -> _Segments: ...
+def rolling_windows(
+    lengths: NDArray[np.int64], max_length: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]: ...
 def multihost_remap(size: int, global_batch_size: int, host_count: int) -> NDArray[np.int64]: ...
 def pack_rows(
     lengths: NDArray[np.int32], capacity: int, max_segments: int
@@ -208,6 +213,7 @@ def prefix_order(
     tokens: NDArray[np.int32], offsets: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]: ...
 def round_up(lengths: NDArray[np.int32], multiple: int) -> NDArray[np.int32]: ...
+def text_sizes(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def token_lengths(offsets: NDArray[np.int64]) -> NDArray[np.int32]: ...
 def tree_rows(
     lengths: NDArray[np.int32], order: NDArray[np.int64], shared: NDArray[np.int32], capacity: int

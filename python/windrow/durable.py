@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from errno import ENOENT
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,14 @@ class Journal:
             line = line[os.write(self._handle, line) :]
 
     def sync(self) -> None:
-        """Flushes all records to disk."""
+        """Flushes all records to disk.
+
+        Raises:
+            OSError: They cannot be written, or the file has been deleted.
+        """
         os.fsync(self._handle)
+        if not os.fstat(self._handle).st_nlink:
+            raise FileNotFoundError(ENOENT, "it has been deleted", str(self.path))
 
     def close(self) -> None:
         """Closes the file. Only synced records are certain to be on disk."""

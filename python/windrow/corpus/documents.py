@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow import _rust
 from windrow.corpus.rows import BadRow
 from windrow.tokens import Segments, Tokenizer, loglikelihood_segments, rolling_segments
 
@@ -86,22 +87,9 @@ class Documents:
         """Bytes and words of each scored text, ``int64[n]``, counted as lm_eval counts them."""
         if kind == "tokens":
             return np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
-        texts = [content[1] for content in self.contents] if kind == "pair" else self.contents
-        spans = (len(text) if text.isascii() else len(text.encode(errors="replace")) for text in texts)
-        return np.fromiter(spans, np.int64, len(self)), np.fromiter(
-            map(word_count, texts), np.int64, len(self)
+        return _rust.text_sizes(
+            [content[1] for content in self.contents] if kind == "pair" else self.contents
         )
-
-
-def word_count(text: str) -> int:
-    r"""How many parts ``re.split(r"\s+", text)`` has, which is how lm_eval counts words.
-
-    >>> [word_count(text) for text in ("", " ", "two words", " three parts")]
-    [1, 2, 2, 3]
-    """
-    if not text:
-        return 1
-    return len(text.split()) + text[0].isspace() + text[-1].isspace()
 
 
 def read_documents(columns: Columns, places: Sequence[str], rows: Sequence[Any]) -> Documents:
@@ -150,21 +138,11 @@ def token_segments(sequences: Sequence[NDArray[np.int32]], max_length: int | Non
     >>> [made.tokens[a:b].tolist() for a, b in zip(made.offsets, made.offsets[1:])], made.score_starts
     ([[0, 1, 2, 3], [3, 4, 5, 6], [4, 5, 6, 7]], array([1, 1, 3], dtype=int32))
     """
-    spans = [(at, *span) for at, one in enumerate(sequences) for span in _spans(len(one), max_length)]
-    parts = [sequences[at][begin:end] for at, begin, end, _ in spans]
-    starts, requests = [start for *_, start in spans], [at for at, *_ in spans]
-    return Segments.of(parts, starts, requests, len(sequences))
-
-
-def _spans(length: int, most: int | None) -> list[tuple[int, int, int]]:
-    """Begin, end and first scored token of each window of a sequence."""
-    scored, spans = length - 1, []
-    most = max(scored, 1) if most is None else most
-    for begin in range(0, scored, most):
-        end = min(begin + most, scored) + 1
-        first = max(0, end - 1 - most) if begin else 0
-        spans.append((first, end, begin + 1 - first))
-    return spans
+    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+    requests, begins, ends, score_starts = _rust.rolling_windows(lengths, max_length)
+    spans = zip(requests.tolist(), begins.tolist(), ends.tolist(), strict=True)
+    parts = [sequences[at][begin:end] for at, begin, end in spans]
+    return Segments.of(parts, score_starts, requests, len(sequences))
 
 
 class _NoDocumentError(Exception):

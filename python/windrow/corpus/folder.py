@@ -60,9 +60,11 @@ class Folder:
 
         Writes the manifest of a new folder.
         """
-        found = self.path / MANIFEST
-        if found.exists():
-            return _refusal(self.path, read_manifest(self.path)["fingerprint"], fingerprint)
+        if (self.path / MANIFEST).exists():
+            try:
+                return _refusal(self.path, read_manifest(self.path)["fingerprint"], fingerprint)
+            except ValueError as error:
+                return f"{error}; choose another folder, or delete this one"
         self._write_manifest({"fingerprint": dict(fingerprint), "complete": False})
         return ""
 
@@ -150,7 +152,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads((path / MANIFEST).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path / MANIFEST} is not JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
+    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND or "fingerprint" not in manifest:
         raise ValueError(f"{path / MANIFEST} was not written by windrow score")
     return manifest
 

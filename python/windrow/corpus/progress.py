@@ -16,6 +16,9 @@ from windrow.corpus.folder import read_manifest, read_windows_done, totals
 
 EVERY_SECONDS = 60
 
+_TOLD = {"time", "seconds", "tokens_per_second", "seconds_left"}
+"""What a report shows of a host."""
+
 
 class Progress:
     """Counts the windows of this host.
@@ -158,14 +161,19 @@ def read_report(path: Path) -> CorpusReport:
     """
     manifest = read_manifest(path)
     sums = totals(read_windows_done(path).values())
-    hosts = {}
-    for file in sorted(path.glob("progress-*.jsonl")):
-        lines = [
-            line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1:] == "\n"
-        ]
-        if lines:
-            hosts[int(file.stem.partition("-")[2])] = json.loads(lines[-1])
+    files = {int(file.stem.partition("-")[2]): file for file in sorted(path.glob("progress-*.jsonl"))}
+    hosts = {host: line for host, file in files.items() if (line := _last_line(file)) is not None}
     return CorpusReport(folder=path, is_complete=manifest["complete"], hosts=hosts, **sums)
+
+
+def _last_line(file: Path) -> dict[str, Any] | None:
+    """The last whole line of a progress file; torn and damaged ones are passed over."""
+    for line in reversed(file.read_bytes().splitlines()):
+        with suppress(ValueError):
+            told = json.loads(line)
+            if isinstance(told, dict) and told.keys() >= _TOLD:
+                return told
+    return None
 
 
 def _exp(value: float) -> float:

@@ -300,7 +300,22 @@ def record_rows(path: str) -> Elements:
     with _readable(path, "opened"):
         records = array_records(path)
         first = records[0] if len(records) else b""
-    return Elements(records, _row if first.lstrip()[:1] == b"{" else _text)
+    return Elements(_Records(path, records), _row if first.lstrip()[:1] == b"{" else _text)
+
+
+class _Records:
+    """The records of a file; errors name it."""
+
+    def __init__(self, path: str, records: Any) -> None:
+        self._path, self._records = path, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, at: int) -> bytes:
+        with _readable(self._path, f"read at record {at:,}"):
+            record: bytes = self._records[at]
+        return record
 
 
 def require_columns(path: str, needed: Iterable[str], names: Sequence[str]) -> None:

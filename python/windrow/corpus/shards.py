@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.admission import admit_whole
 from windrow.scoring import CorpusScores
 
 FORMATS = ("parquet", "jsonl")
@@ -30,22 +31,17 @@ class ShardFormat:
     worst_tokens: int = 0
 
     def __post_init__(self) -> None:
-        """Rejects unknown formats."""
+        """Rejects unknown formats and numbers below 0."""
         if self.kind not in FORMATS:
             raise ValueError(f"format must be {' or '.join(map(repr, FORMATS))}, not {self.kind!r}")
-        if (
-            isinstance(self.worst_tokens, bool)
-            or not isinstance(self.worst_tokens, int)
-            or self.worst_tokens < 0
-        ):
-            raise ValueError(f"worst_tokens must be a whole number of at least 0, not {self.worst_tokens!r}")
+        object.__setattr__(self, "worst_tokens", admit_whole("worst_tokens", self.worst_tokens, 0))
 
     def encoded(self, columns: dict[str, Any]) -> bytes:
         """A shard's bytes."""
         import pyarrow as pa
         from pyarrow import parquet
 
-        table = pa.table({name: _column(name, values) for name, values in columns.items()})
+        table = pa.Table.from_arrays([_column(values) for values in columns.values()], list(columns))
         if self.kind == "jsonl":
             lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
             return "".join(f"{line}\n" for line in lines).encode(errors="replace")
@@ -58,7 +54,7 @@ class ShardFormat:
         self,
         ids: list[str],
         scores: CorpusScores,
-        targets: NDArray[np.int32],
+        targets: NDArray[np.int32] | None,
         sizes: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
     ) -> dict[str, Any]:
         """The columns of a shard; a skipped document has neither a log-likelihood nor a greedy flag.
@@ -66,7 +62,7 @@ class ShardFormat:
         Args:
             ids: The documents' ids.
             scores: Their scores.
-            targets: ``int32[m]``, the scored tokens, in document order.
+            targets: ``int32[m]``, the scored tokens, in document order; needed for the worst tokens alone.
             sizes: The bytes and words of each scored text; ``None`` if documents are tokens.
         """
         missing = np.zeros(len(ids), np.bool_)
@@ -83,7 +79,7 @@ class ShardFormat:
         }
         if self.token_logprobs:
             columns["token_logprobs"] = scores.offsets, {"": scores.token_logprobs}
-        if self.worst_tokens:
+        if targets is not None:
             columns["worst_tokens"] = _worst(self.worst_tokens, scores, targets)
         return columns
 
@@ -103,15 +99,37 @@ def _worst(most: int, scores: CorpusScores, targets: NDArray[np.int32]) -> tuple
     }
 
 
-def _column(name: str, values: Any) -> Any:
+def _column(values: Any) -> Any:
+    """Ids, or an array and what is missing in it, or offsets and the arrays of a list's fields."""
     import pyarrow as pa
 
-    if name == "id":
-        return pa.array([each.encode(errors="replace").decode() for each in values], pa.string())
+    if isinstance(values, list):
+        return _strings(values)
     first, second = values
     if not isinstance(second, dict):
-        return pa.array(first, mask=second)
-    if list(second) == [""]:
-        return pa.ListArray.from_arrays(pa.array(first.astype(np.int32)), pa.array(second[""]))
-    fields = pa.StructArray.from_arrays([pa.array(array) for array in second.values()], list(second))
-    return pa.ListArray.from_arrays(pa.array(first.astype(np.int32)), fields)
+        return _array(first, second)
+    fields = [_array(array) for array in second.values()]
+    whole = fields[0] if list(second) == [""] else pa.StructArray.from_arrays(fields, list(second))
+    return pa.ListArray.from_arrays(_array(first.astype(np.int32)), whole)
+
+
+def _array(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> Any:
+    """An Arrow array over NumPy's memory; ``pyarrow.array`` would import pandas."""
+    import pyarrow as pa
+
+    def bits(flags: NDArray[np.bool_]) -> Any:
+        return pa.py_buffer(np.packbits(flags, bitorder="little"))
+
+    data = bits(values) if values.dtype == np.bool_ else pa.py_buffer(np.ascontiguousarray(values))
+    valid = None if missing is None else bits(~missing)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [valid, data])
+
+
+def _strings(texts: list[str]) -> Any:
+    """An Arrow array of texts; a lone surrogate becomes a question mark."""
+    import pyarrow as pa
+
+    encoded = [text.encode(errors="replace") for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers).cast(pa.string())

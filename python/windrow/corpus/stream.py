@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.admission import admit_whole
 from windrow.bad_requests import BadRequestsError
 from windrow.corpus.documents import Columns
 from windrow.corpus.fixed import FixedShapes, limit_of
@@ -132,7 +133,9 @@ def score_stream(
     """
     columns = Columns(text_column, context_column, continuation_column, tokens_column, id_column)
     form = ShardFormat(format, token_logprobs, worst_tokens)
-    _check(window, on_bad_request)
+    window = admit_whole("window", window)
+    if on_bad_request not in ("raise", "skip"):
+        raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
     source = source_of(requests, columns.needed)
     model = _limited(model, max_length)
     rows, share = _placed(model, sharding, source)
@@ -163,16 +166,10 @@ def check_places(requests: Any, output: str | os.PathLike[str]) -> None:
     Folder(output, host_number())
 
 
-def _check(window: int, on_bad_request: str) -> None:
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise ValueError(f"window must be a whole number of at least 1, not {window!r}")
-    if on_bad_request not in ("raise", "skip"):
-        raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
-
-
 def _limited(model: LanguageModel, max_length: int | None) -> LanguageModel:
     if max_length is None:
         return model
+    max_length = admit_whole("max_length", max_length, also=", or None")
     if model.max_length is not None and max_length > model.max_length:
         raise ValueError(f"max_length={max_length} exceeds the model's limit of {model.max_length} tokens")
     return replace(model, max_length=max_length)
@@ -289,7 +286,7 @@ def _written(run: _Run, window: Window, scores: CorpusScores) -> dict[str, Any]:
         "log_likelihood": float(scores.log_likelihoods[good].sum()),
         "skipped": [{"id": documents.ids[at], "reason": documents.skipped[at]} for at in skipped.tolist()],
     }
-    targets = _targets(window.segments)
+    targets = _targets(window.segments) if run.form.worst_tokens else None
     data = run.form.encoded(run.form.columns(documents.ids, scores, targets, sizes))
     return run.folder.add(record, data) if _writes(run) else record
 

@@ -15,7 +15,8 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -78,16 +79,26 @@ class Keeper:
         return KeptResults(self, keys, {int(request): result for request, result in told.items()})
 
     def add(self, key: str, result: Any) -> None:
-        """Appends a result."""
+        """Appends a result.
+
+        Raises:
+            OSError: It cannot be written; earlier results are intact.
+        """
         assert self._journal is not None
-        self._journal.append({"key": key, "result": result})
+        with _writing(self._journal):
+            self._journal.append({"key": key, "result": result})
         if monotonic() - self._synced >= SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
-        """Flushes all results to disk."""
+        """Flushes all results to disk.
+
+        Raises:
+            OSError: They cannot be written, or the folder is gone.
+        """
         if self._journal is not None:
-            self._journal.sync()
+            with _writing(self._journal):
+                self._journal.sync()
         self._synced = monotonic()
 
     def _begin(self, fingerprint: Callable[[], Fingerprint]) -> None:
@@ -131,6 +142,18 @@ class KeptResults:
         """Keeps a request's result."""
         if self.keys:
             self.keeper.add(self.keys[request], result)
+
+
+@contextmanager
+def _writing(journal: Journal) -> Iterator[None]:
+    """Says in errors which file cannot be written, and what becomes of the results."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{journal.path} cannot be written: {error.strerror or error}; results already written are kept, "
+            "and the same run resumes from them"
+        ) from error
 
 
 def _keys(kind: str, arguments: Sequence[Any]) -> list[str]:

@@ -364,9 +364,10 @@ class JaxLM(Records):
     def keep_results(self, folder: str | os.PathLike[str]) -> None:
         """Saves each result to a folder as soon as it is known, and reuses those that are already there.
 
-        A killed run loses only what was in flight; the same run resumes from the rest, on any number of
-        devices and processes. Samples match those of an uninterrupted run. Process 0 alone reads and writes
-        the folder.
+        A killed run loses at most the batch that was being computed and the one before; several processes
+        lose what they have not gathered, a few seconds of work. The same run resumes from the rest, on any
+        number of devices and processes. Samples match those of an uninterrupted run. Process 0 alone reads
+        and writes the folder.
 
         Args:
             folder: The folder; created if it does not exist.
@@ -377,6 +378,7 @@ class JaxLM(Records):
                 or settings; the message says what differs.
         """
         self._keeper = Keeper(folder)
+        self._scorer.in_flight = 1  # whatever is computed but not fetched is lost with the process
 
     @property
     def seed(self) -> int:

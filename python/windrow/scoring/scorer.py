@@ -47,7 +47,7 @@ from windrow.sharding import DeviceMemory, RowSharding, check_alive, put_params,
 from windrow.tokens import Segments
 
 IN_FLIGHT = 4
-"""How many batches may be in flight before the scores of the oldest are fetched."""
+"""How many batches may be in flight by default."""
 
 NOT_A_NUMBER = (
     "the model's log-probability is not a number (NaN); look for overflow in its parameters or activations"
@@ -77,6 +77,7 @@ class Scorer:
         layout: The values of ``share`` and ``pack`` that give the last plan's layout and, if
             windrow chose, the ``costs`` of the candidates, in tokens of a short row; see
             :func:`windrow.scoring.choice.choose_plan`.
+        in_flight: How many batches may be in flight before the scores of the oldest are fetched.
 
     Raises:
         TypeError, ValueError: The model does not meet the contract of `LanguageModel`.
@@ -103,6 +104,7 @@ class Scorer:
         self._price: RowPrice | None = None
         self._trials: dict[Layout, Difference] = {}
         self._compiler = Compiler(sharding.mesh)
+        self.in_flight = IN_FLIGHT
 
     def describe(self) -> dict[str, int | str]:
         """How many parameters the model has, and their dtypes."""
@@ -370,7 +372,7 @@ class Scorer:
                 watch.watch(outputs)
                 with self.clock.phase("compile"):
                     self._compiler.advance()
-                while len(pending) > (0 if gatherer.due(batch) else IN_FLIGHT):
+                while len(pending) > (0 if gatherer.due(batch) else self.in_flight):
                     fetch()
             while pending:
                 fetch()
@@ -388,13 +390,14 @@ class Scorer:
     ) -> None:
         """Copies the outputs of fetched batches into the scores of their segments."""
         for batch, logprobs, greedy in batches:
-            segments = plan.batch_segments(batch)
-            groups = len(logprobs)
-            group = plan.rows[segments] * groups // plan.batch_shapes[batch, 0]
-            counts = scores.offsets[segments + 1] - scores.offsets[segments]
-            filled = np.arange(logprobs.shape[1]) < np.bincount(group, counts, groups)[:, None]
+            segments, groups = plan.batch_segments(batch), len(logprobs)
             positions = scores.positions(segments)
-            scores.token_logprobs[positions] = logprobs[filled]
-            scores.token_greedy[positions] = greedy[filled]
+            filled: Any = np.s_[:1, : len(positions)]
+            if groups > 1:
+                group = plan.rows[segments] * groups // plan.batch_shapes[batch, 0]
+                counts = scores.offsets[segments + 1] - scores.offsets[segments]
+                filled = np.arange(logprobs.shape[1]) < np.bincount(group, counts, groups)[:, None]
+            scores.token_logprobs[positions] = logprobs[filled].reshape(-1)
+            scores.token_greedy[positions] = greedy[filled].reshape(-1)
             if known is not None:
                 known(segments, scores)

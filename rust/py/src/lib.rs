@@ -4,6 +4,7 @@
 mod arrays;
 mod bucket;
 mod collate;
+mod corpus;
 mod errors;
 mod numbers;
 mod order;
@@ -24,6 +25,8 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(bucket::choose_lengths, module)?)?;
     module.add_function(wrap_pyfunction!(bucket::round_up, module)?)?;
     module.add_function(wrap_pyfunction!(collate::pad_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(corpus::rolling_windows, module)?)?;
+    module.add_function(wrap_pyfunction!(corpus::text_sizes, module)?)?;
     module.add_function(wrap_pyfunction!(order::invert_order, module)?)?;
     module.add_function(wrap_pyfunction!(order::length_order, module)?)?;
     module.add_class::<tokens::Encoder>()?;

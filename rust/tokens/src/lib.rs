@@ -47,4 +47,4 @@ pub use encoder::Encoder;
 pub use error::{LoadError, Problem};
 pub use job::{Job, Jobs, Specials};
 pub use layout::{Layout, Stretch};
-pub use space::trim_end;
+pub use space::{split_count, trim_end};

@@ -10,6 +10,8 @@
 //! segments   [0 1 2 3], scored from 1;  [2 3 4 5], scored from 2
 //! ```
 
+use std::ops::Range;
+
 use crate::encoded::Encoded;
 use crate::error::Problem;
 use crate::job::{Job, Jobs, Specials};
@@ -52,17 +54,29 @@ impl<'t> Rolling<'t> {
                 layout.refuse(request, Problem::NoPrefix);
                 continue;
             };
-            let most = max_length.unwrap_or(tokens).max(1);
-            let mut done = 0;
-            while done < tokens {
-                let end = (done + most).min(tokens);
-                let (lead, start) = if done == 0 { (Some(prefix), 0) } else { (None, end - most - 1) };
-                let score_start = if done == 0 { 1 } else { done - start };
-                let window = Stretch { job, range: start..end };
-                layout.push(request, lead, [window, Stretch::nothing()], score_start, usize::MAX);
-                done = end;
+            for (window, score_start) in windows(tokens, max_length) {
+                let lead = (window.start == 0).then_some(prefix);
+                let range = window.start.saturating_sub(1)..window.end - 1;
+                let text = Stretch { job, range };
+                layout.push(request, lead, [text, Stretch::nothing()], score_start, usize::MAX);
             }
         }
         layout
     }
+}
+
+/// The windows of a text of `tokens` tokens, each as a range of the prefix token and the text,
+/// and where scoring starts in it. No window scores more than `max_length` tokens.
+///
+/// ```
+/// # use windrow_tokens::rolling::windows;
+/// assert!(windows(5, Some(3)).eq([(0..4, 1), (2..6, 2)]));
+/// ```
+pub fn windows(tokens: usize, max_length: Option<usize>) -> impl Iterator<Item = (Range<usize>, usize)> {
+    let most = max_length.unwrap_or(tokens).max(1);
+    (0..tokens).step_by(most).map(move |done| {
+        let end = (done + most).min(tokens);
+        let start = if done == 0 { 0 } else { end - most };
+        (start..end + 1, done + 1 - start)
+    })
 }

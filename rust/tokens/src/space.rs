@@ -1,4 +1,4 @@
-//! White space as Python's `str.rstrip` understands it.
+//! White space as Python's `str.rstrip` and `re` understand it.
 
 /// Whether Python's `str.isspace` holds for `c`: Unicode's white space and the
 /// four separators U+001C to U+001F, which Unicode counts as controls.
@@ -13,4 +13,24 @@ fn is_space(c: char) -> bool {
 /// ```
 pub fn trim_end(text: &str) -> &str {
     text.trim_end_matches(is_space)
+}
+
+/// How many parts Python's `re.split(r"\s+", text)` gives: one more than there are runs of white space.
+///
+/// ```
+/// assert_eq!(["", " ", "two words", "\u{1f} three\u{3000}parts"].map(windrow_tokens::split_count), [1, 2, 2, 3]);
+/// ```
+pub fn split_count(text: &str) -> usize {
+    if text.is_ascii() { 1 + runs(text.bytes().map(char::from)) } else { 1 + runs(text.chars()) }
+}
+
+/// How many runs of white space there are.
+fn runs(text: impl Iterator<Item = char>) -> usize {
+    let (mut runs, mut in_space) = (0, false);
+    for c in text {
+        let space = is_space(c);
+        runs += usize::from(space && !in_space);
+        in_space = space;
+    }
+    runs
 }

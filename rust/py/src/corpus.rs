@@ -1,0 +1,93 @@
+//! Binding of what the tokens crate has for corpora: windows of documents that are tokens already, and the
+//! sizes of texts.
+
+use numpy::PyArray1;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use windrow_tokens::rolling::windows;
+use windrow_tokens::split_count;
+
+use crate::arrays::{admit, elements};
+
+/// The document, first token, end and first scored token of each window.
+type Windows<'py> = (
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i32>>,
+);
+
+/// Cuts token sequences into windows as `rolling_segments` cuts texts. The first token of a sequence
+/// stands where a text has its prefix token.
+///
+/// Args:
+///     lengths: Token counts, `int64[n]`, each at least 0; a sequence without a second token has no window.
+///     max_length: The most tokens a window scores, at least 1; `None` makes one window of each sequence.
+///
+/// Returns:
+///     For each of `m` windows its sequence, its first token and its end in that sequence, `int64[m]` each,
+///     and the index of its first scored token, `int32[m]`.
+///
+/// Raises:
+///     TypeError: `lengths` is not a one-dimensional `int64` array.
+///     ValueError: A length is negative, `lengths` is not contiguous, or `max_length` is 0.
+///
+/// >>> rolling_windows(np.array([3, 1, 6]), 3)
+/// (array([0, 2, 2]), array([0, 0, 2]), array([3, 4, 6]), array([1, 1, 2], dtype=int32))
+#[pyfunction]
+pub fn rolling_windows<'py>(
+    py: Python<'py>,
+    lengths: &Bound<'py, PyAny>,
+    max_length: Option<usize>,
+) -> PyResult<Windows<'py>> {
+    let lengths = admit::<i64>("lengths", lengths)?;
+    let lengths = elements(&lengths);
+    if let Some(at) = lengths.iter().position(|&length| length < 0) {
+        return Err(PyValueError::new_err(format!(
+            "lengths[{at}] is {}; it must be at least 0",
+            lengths[at]
+        )));
+    }
+    if max_length == Some(0) {
+        return Err(PyValueError::new_err("max_length is 0; it must be at least 1"));
+    }
+    let made: Vec<_> = py.detach(|| {
+        let each = lengths.iter().zip(0..);
+        each.flat_map(|(&length, sequence)| {
+            windows((length as usize).saturating_sub(1), max_length).map(move |window| (sequence, window))
+        })
+        .collect()
+    });
+    Ok((
+        PyArray1::from_iter(py, made.iter().map(|(sequence, _)| *sequence)),
+        PyArray1::from_iter(py, made.iter().map(|(_, (window, _))| window.start as i64)),
+        PyArray1::from_iter(py, made.iter().map(|(_, (window, _))| window.end as i64)),
+        PyArray1::from_iter(py, made.iter().map(|(_, (_, score_start))| *score_start as i32)),
+    ))
+}
+
+/// The size of each text in UTF-8 bytes, and in words as lm_eval counts them: the parts of
+/// `re.split(r"\s+", text)`.
+///
+/// Args:
+///     texts: A list of `n` strings; a lone surrogate counts as the replacement characters of its bytes.
+///
+/// Returns:
+///     Bytes and words, `int64[n]` each.
+///
+/// Raises:
+///     TypeError: `texts` is not a list of strings.
+///
+/// >>> text_sizes(["two words", "", " é"])
+/// (array([9, 0, 3]), array([2, 1, 2]))
+#[pyfunction]
+pub fn text_sizes<'py>(
+    py: Python<'py>,
+    texts: Vec<Bound<'py, PyString>>,
+) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>)> {
+    let texts: Vec<_> = texts.iter().map(|text| text.to_string_lossy()).collect();
+    let words: Vec<_> = py.detach(|| texts.iter().map(|text| split_count(text) as i64).collect());
+    let bytes = texts.iter().map(|text| text.len() as i64);
+    Ok((PyArray1::from_iter(py, bytes), PyArray1::from_vec(py, words)))
+}
