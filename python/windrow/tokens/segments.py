@@ -59,8 +59,8 @@ class Segments:
     def of(
         cls,
         sequences: Sequence[NDArray[np.int32]],
-        score_starts: Sequence[int],
-        requests: Sequence[int] | None = None,
+        score_starts: Sequence[int] | NDArray[np.int32],
+        requests: Sequence[int] | NDArray[np.int64] | None = None,
         request_count: int | None = None,
     ) -> "Segments":
         """Segments of token sequences that come from no text.

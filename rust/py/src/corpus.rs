@@ -8,7 +8,7 @@ use pyo3::types::PyString;
 use windrow_tokens::rolling::windows;
 use windrow_tokens::split_count;
 
-use crate::arrays::{admit, elements};
+use crate::arrays::{Pair, admit, elements};
 
 /// The document, first token, end and first scored token of each window.
 type Windows<'py> = (
@@ -82,10 +82,7 @@ pub fn rolling_windows<'py>(
 /// >>> text_sizes(["two words", "", " é"])
 /// (array([9, 0, 3]), array([2, 1, 2]))
 #[pyfunction]
-pub fn text_sizes<'py>(
-    py: Python<'py>,
-    texts: Vec<Bound<'py, PyString>>,
-) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>)> {
+pub fn text_sizes<'py>(py: Python<'py>, texts: Vec<Bound<'py, PyString>>) -> PyResult<Pair<'py, i64, i64>> {
     let texts: Vec<_> = texts.iter().map(|text| text.to_string_lossy()).collect();
     let words: Vec<_> = py.detach(|| texts.iter().map(|text| split_count(text) as i64).collect());
     let bytes = texts.iter().map(|text| text.len() as i64);
