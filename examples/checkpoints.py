@@ -1,87 +1,89 @@
-"""Evaluates each checkpoint of a training run as it is saved, compiling only once.
+"""Evaluates a Flax NNX model while it trains, at each checkpoint, and compiles only for the first.
 
-Orbax saves and restores the parameters. ``JaxLM.with_params`` evaluates the same model
-with the parameters of the next checkpoint, without recompiling.
+The model is trained on a mesh of four CPU devices, with its weights split over two of them. Orbax saves and
+restores the parameters; ``JaxLM.with_params`` evaluates them where the training step keeps them.
 """
 
 import tempfile
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 import orbax.checkpoint as ocp
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import windrow
-from sayings import END, TEXTS, VOCABULARY, byte_tokenizer, evaluate
+from flax_nnx import Transformer, language_model, train_step, training_rows
+from sayings import END, byte_tokenizer, evaluate
 
-WIDTH, CONTEXT, LENGTH = 64, 8, 64
-STEPS, STEPS_EACH = 45, 15
-
-
-def initial(key):
-    """Embeddings of the last few bytes, one hidden layer, and a head."""
-    keys = jax.random.split(key, 3)
-    return {
-        "embedding": jax.random.normal(keys[0], (CONTEXT, VOCABULARY, WIDTH)) * 0.1,
-        "hidden": jax.random.normal(keys[1], (WIDTH, 4 * WIDTH)) * WIDTH**-0.5,
-        "head": jax.random.normal(keys[2], (4 * WIDTH, VOCABULARY)) * 0.05,
-    }
+jax.config.update("jax_num_cpu_devices", 4)
+STEPS, STEPS_EACH = 120, 20
+MESH = jax.make_mesh((2, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
 
 
-def apply(params, tokens, positions, segment_ids):
-    flow = 0.0
-    for back in range(CONTEXT):
-        earlier = jnp.pad(tokens, ((0, 0), (back, 0)))[:, : tokens.shape[1]]
-        flow += params["embedding"][back][jnp.where(positions >= back, earlier, END)]
-    return jax.nn.gelu(jnp.tanh(flow) @ params["hidden"]) @ params["head"]
+def sharding(leaf: jax.Array) -> NamedSharding:
+    """Matrices with an even number of columns are split over ``tensor``; all else is on every device."""
+    columns = "tensor" if leaf.ndim > 1 and leaf.shape[-1] % 2 == 0 else None
+    return NamedSharding(MESH, PartitionSpec(*[None] * (leaf.ndim - 1), *[columns] * (leaf.ndim > 0)))
 
 
-def training_rows(tokenizer):
-    rows = np.full((len(TEXTS), LENGTH), END, np.int32)
-    for row, text in zip(rows, TEXTS, strict=True):
-        tokens = [END, *tokenizer.encode(text).ids]
-        row[: len(tokens)] = tokens
-    return rows
+def split(leaf: jax.Array) -> jax.Array:
+    return jax.device_put(leaf, sharding(leaf))
 
 
-def trained(params, rows):
-    """The step number and the parameters, every few steps."""
-    optimizer = optax.adam(1e-2)
-    positions = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), rows.shape)
+def constrained(leaf: jax.Array) -> jax.Array:
+    return jax.lax.with_sharding_constraint(leaf, sharding(leaf))
 
-    def loss(params):
-        logits = apply(params, rows, positions, None)[:, :-1]
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows[:, 1:])
-        return losses.mean(where=rows[:, 1:] != END)
 
-    @jax.jit
-    def train_step(params, state):
-        updates, state = optimizer.update(jax.grad(loss)(params), state)
-        return optax.apply_updates(params, updates), state
+def placed_alike(params, others) -> bool:
+    """Whether all arrays lie as the others do."""
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(others), strict=True)
+    return all(one.sharding.is_equivalent_to(other.sharding, one.ndim) for one, other in pairs)
 
-    state = optimizer.init(params)
-    for step in range(STEPS + 1):
-        if step % STEPS_EACH == 0:
-            yield step, params
-        params, state = train_step(params, state)
+
+@nnx.jit
+def sharded_step(model, optimizer, rows):
+    """A training step that leaves the parameters where they were."""
+    loss = train_step(model, optimizer, rows)
+    nnx.update(model, jax.tree.map(constrained, nnx.state(model)))
+    return loss
+
+
+def drawn(step: int, loss: float, right: float) -> str:
+    """A line of the two curves."""
+    bars = "▒" * round(4 * loss), "█" * round(24 * right)
+    return f"step {step:3}  loss {loss:5.2f} {bars[0]:24} right {right:.2f} {bars[1]}"
 
 
 def main() -> None:
-    tokenizer, params = byte_tokenizer(), initial(jax.random.key(0))
-    lm = windrow.JaxLM(windrow.LanguageModel(params, apply), tokenizer, prefix_token_id=END)
-    compiled = []
+    tokenizer, model = byte_tokenizer(), Transformer(nnx.Rngs(jax.random.key(0)))
+    optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+    for part in (model, optimizer):
+        nnx.update(part, jax.tree.map(split, nnx.state(part)))
+    rows = jax.device_put(training_rows(tokenizer), NamedSharding(MESH, PartitionSpec("data")))
+    lm = windrow.JaxLM(language_model(model), tokenizer, prefix_token_id=END)
+    first = jax.tree.leaves(nnx.state(model))
+    compiled, curves = [], []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     )
     with tempfile.TemporaryDirectory() as folder, ocp.CheckpointManager(folder) as manager:
-        for step, newest in trained(params, training_rows(tokenizer)):
-            manager.save(step, args=ocp.args.StandardSave(newest))
+        for step in range(STEPS + 1):
+            loss = sharded_step(model, optimizer, rows)
+            if step % STEPS_EACH:
+                continue
+            params = nnx.state(model)
+            manager.save(step, args=ocp.args.StandardSave(params))
             manager.wait_until_finished()
-            restored = manager.restore(step, args=ocp.args.StandardRestore(newest))
+            restored = manager.restore(step, args=ocp.args.StandardRestore(params))
+            assert placed_alike(params, first)
+            assert placed_alike(restored, first)
             compiled.clear()
             right = evaluate(lm.with_params(restored))
-            print(f"step {step}: {right:.2f} right, {len(compiled)} programs compiled")
+            assert not (step and compiled), compiled
+            curves.append(drawn(step, float(loss), right))
+    print(*curves, sep="\n")
+    print(f"{len(curves)} evaluations; after the first, no programs were compiled")
 
 
 if __name__ == "__main__":

@@ -58,15 +58,20 @@ def train_step(model, optimizer, tokens):
     return value
 
 
-def train(model: Transformer, tokenizer) -> float:
-    """Trains the model to memorize the sayings; returns the loss."""
-    rows = np.full((len(TEXTS), MAX_LENGTH), END)
+def training_rows(tokenizer) -> np.ndarray:
+    rows = np.full((len(TEXTS), MAX_LENGTH), END, np.int32)
     for row, text in zip(rows, TEXTS, strict=True):
         tokens = tokenizer.encode(text).ids
         row[: len(tokens)] = tokens
+    return rows
+
+
+def train(model: Transformer, tokenizer) -> float:
+    """Trains the model to memorize the sayings; returns the loss."""
+    rows = jnp.array(training_rows(tokenizer))
     optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
     for _ in range(STEPS):
-        loss = train_step(model, optimizer, jnp.array(rows))
+        loss = train_step(model, optimizer, rows)
     return float(loss)
 
 

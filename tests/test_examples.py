@@ -3,19 +3,21 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.exhaustive
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 PRINTED = {
-    "checkpoints": r"(?s)step 0: 0\.[0-6]\d right, [1-9]\d* programs compiled"
-    r".*step 15: \d\.\d\d right, 0 programs.*step 30: \d\.\d\d right, 0 programs"
-    r".*step 45: (0\.9\d|1\.00) right, 0 programs compiled",
+    "checkpoints": r"(?s)step   0  loss 5\.\d\d ▒+ +right 0\.[0-5]\d"
+    r".*step 120  loss 0\.\d\d .*right (0\.9\d|1\.00) █+"
+    r".*7 evaluations; after the first, no programs were compiled",
     "equinox_model": r"5\.\d+ nats per byte; uniform guessing has 5\.549\npacked rows give the same scores",
     "flax_linen": r"(?s)Make hay while the sun shines\..*hidden and head give the same scores as apply",
     "flax_nnx": r"right: 0\.[0-5]\d before training, (0\.9\d|1\.00) after,",
@@ -28,16 +30,27 @@ PRINTED = {
 """What each example prints, as a regular expression."""
 
 FRAMEWORKS = {
-    "checkpoints": ["optax", "orbax"],
+    "checkpoints": ["flax", "optax", "orbax"],
     "equinox_model": ["equinox"],
     "flax_linen": ["flax"],
     "flax_nnx": ["flax", "optax"],
 }
 
+LIBRARIES = {
+    "flax_llama": "transformers==4.",
+    "gemma2": "gemma",
+    "levanter_llama": "marin-levanter",
+    "penzai_llama": "penzai",
+    "tunix_llama": "google-tunix",
+}
+"""The scripts of examples/libraries and what they need; the workflow "tests" has a job for each."""
+
 
 def test_no_example_is_left_out():
     scripts = {path.stem for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
     assert scripts == set(PRINTED)
+    libraries = (EXAMPLES / "libraries").glob("*.py")
+    assert {path.stem for path in libraries if path.read_text().startswith("# ///")} == set(LIBRARIES)
 
 
 @pytest.mark.parametrize("name", sorted(PRINTED))
@@ -45,8 +58,45 @@ def test_example(name):
     for package in FRAMEWORKS.get(name, []):
         if find_spec(package) is None:
             pytest.skip(f"needs {package}; pip install 'windrow[examples]' brings it")
+    assert re.search(PRINTED[name], printed(EXAMPLES, f"{name}.py"))
+
+
+def printed(folder, *command):
+    """What a script prints, as the only one in its process."""
     result = subprocess.run(
-        [sys.executable, f"{name}.py"], cwd=EXAMPLES, capture_output=True, text=True, timeout=300
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=600
     )
-    assert result.returncode == 0, result.stderr
-    assert re.search(PRINTED[name], result.stdout), result.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def skip_without(requirement):
+    name, _, prefix = requirement.partition("==")
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        pytest.skip(f"needs {name}; uv run examples/libraries/SCRIPT.py installs what the script lists")
+    if not found.startswith(prefix):
+        pytest.skip(f"needs {name} {prefix}x, but {found} is installed")
+
+
+@pytest.mark.parametrize("name", sorted(LIBRARIES))
+def test_script_of_a_library(name):
+    """Each script asserts that windrow's numbers are those of the library, and of lm_eval's own backend."""
+    skip_without(LIBRARIES[name])
+    found = printed(EXAMPLES / "libraries", f"{name}.py")
+    assert "four devices" in found
+
+
+def test_a_stored_gemma(evals):
+    skip_without(LIBRARIES["gemma2"])
+    parity = evals / "parity"
+    found = printed(
+        EXAMPLES / "libraries", "gemma2.py", str(parity / "tiny-gemma2"), str(parity / "gemma2.jsonl")
+    )
+    assert "texts generated, the same as by lm_eval's own backend" in found
+
+
+def test_every_script_of_a_library_has_a_job():
+    workflow = yaml.safe_load((EXAMPLES.parent / ".github" / "workflows" / "tests.yml").read_text())
+    assert sorted(workflow["jobs"]["libraries"]["strategy"]["matrix"]["script"]) == sorted(LIBRARIES)
