@@ -45,10 +45,10 @@ def sent_bytes():
 def process(port, count, number, file):
     """One of several: joins, checks, and makes its part of some batches."""
     begin = time.perf_counter()
-    from windrow.policy import BatchPolicy
     from windrow.scoring.feed import Feed
     from windrow.sharding import RowSharding, check_agreement
     from windrow.sharding.launch import Launch
+    from windrow.sizing.policy import BatchPolicy
     from windrow.tokens import Segments, TokenReport
 
     imported = time.perf_counter()

@@ -270,7 +270,7 @@ def memory():
     from dataclasses import replace
 
     from windrow.models import load
-    from windrow.policy import BatchPolicy
+    from windrow.sizing.policy import BatchPolicy
     from windrow.tokens import load_tokenizer, loglikelihood_segments
 
     print("memory of a program besides arguments and outputs, 8,192 tokens")

@@ -23,7 +23,7 @@ import tokenizers
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from local_suite import EVALS, read_local_suite
-from windrow.policy import BatchPolicy
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Tokenizer, load_tokenizer, loglikelihood_segments
 
 MODEL = EVALS / "parity" / "tiny-gpt2"

@@ -29,7 +29,8 @@ from windrow import JaxLM, LanguageModel
 from windrow.scoring import Scorer
 from windrow.scoring.feed import Feed
 from windrow.scoring.gathering import Gatherer
-from windrow.sharding import HostsDifferError, leaving_at_once, memory
+from windrow.sharding import HostsDifferError, leaving_at_once
+from windrow.sizing import memory
 from windrow.tokens import loglikelihood_segments
 
 

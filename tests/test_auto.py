@@ -19,9 +19,9 @@ from windrow import BatchPolicy, JaxLM
 from windrow.admission import read_bytes, show_bytes
 from windrow.harness.arguments import batch_sizes
 from windrow.scoring.compiler import STORE
-from windrow.sharding import DeviceMemory, RowSharding
-from windrow.sharding.memory import CPU_SHARE, available_bytes
-from windrow.sizing import largest_fitting
+from windrow.sharding import RowSharding
+from windrow.sizing.memory import CPU_SHARE, DeviceMemory, available_bytes
+from windrow.sizing.search import largest_fitting
 
 MESHES = {
     1: lambda: Mesh(np.array(jax.devices()[:1]), ("data",)),

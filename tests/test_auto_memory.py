@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from processes import TESTS
-from windrow.sharding.memory import CPU_SHARE
+from windrow.sizing.memory import CPU_SHARE
 
 pytestmark = [
     pytest.mark.exhaustive,

@@ -13,11 +13,11 @@ from command import TESTS, need_pillow, windrow, windrow_here
 from task_files import write_tasks
 from windrow.cli.plan import length_limit
 from windrow.harness import JaxLM
-from windrow.policy import BatchPolicy
 from windrow.report.plan_picture import WIDTH
 from windrow.report.planned import PlannedRequests, compare
 from windrow.report.rivals import Cost
 from windrow.report.svg import LIGHT
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments, TokenReport, load_tokenizer
 
 

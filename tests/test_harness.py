@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager
 import windrow
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.harness import JaxLM
-from windrow.policy import BatchPolicy
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import load_tokenizer, loglikelihood_segments
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")

@@ -15,9 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import windrow
 from made_segments import as_segments
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
-from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Compiler, Scorer
 from windrow.sharding import RowSharding
+from windrow.sizing.policy import BatchPolicy
 
 VOCAB = 30
 

@@ -9,9 +9,9 @@ from made_segments import as_segments
 from small_model import head, hidden, naive_logprobs, prefix_model
 from test_scoring import VOCAB, random_segments
 from windrow import LanguageModel
-from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding, put_params
+from windrow.sizing.policy import BatchPolicy
 
 EXPLICIT = (AxisType.Explicit,) * 2
 

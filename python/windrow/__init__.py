@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from windrow.model import LanguageModel as LanguageModel
     from windrow.model import visible as visible
     from windrow.planning import Plan as Plan
-    from windrow.policy import BatchPolicy as BatchPolicy
     from windrow.scoring import check_model as check_model
     from windrow.scoring import score as score
+    from windrow.sizing.policy import BatchPolicy as BatchPolicy
 
 __version__ = version("windrow")
 
 _MODULES = {
-    "BatchPolicy": "windrow.policy",
+    "BatchPolicy": "windrow.sizing.policy",
     "JaxLM": "windrow.harness",
     "LanguageModel": "windrow.model",
     "Plan": "windrow.planning",

@@ -118,8 +118,8 @@ def execute(options: argparse.Namespace) -> int:
 def make_plan_report(options: argparse.Namespace) -> tuple[dict[str, Any], list[Any]]:
     """All figures, ready for JSON, and the plans they were made from."""
     from windrow.cli.tasks import requests_of
-    from windrow.policy import BatchPolicy
     from windrow.report.planned import compare
+    from windrow.sizing.policy import BatchPolicy
     from windrow.tokens import load_tokenizer
 
     tokenizer = load_tokenizer(options.tokenizer)

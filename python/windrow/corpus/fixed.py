@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import Plan, bucket_ids
-from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 from windrow.scoring import BatchShape, ForkPlan, Scorer, layout_of
+from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 from windrow.tokens import Segments
 
 LEAST_LIMIT = 2048

@@ -20,7 +20,6 @@ from windrow.corpus.source import Share, Source, source_of
 from windrow.corpus.windows import Preparation, Window, documents_of, one_ahead, read_windows
 from windrow.fingerprint import Fingerprint
 from windrow.model import LanguageModel
-from windrow.policy import BatchPolicy
 from windrow.scoring import NOT_A_NUMBER, Clock, CorpusScores, Scorer, Scores, by_request
 from windrow.sharding import (
     RowSharding,
@@ -30,6 +29,7 @@ from windrow.sharding import (
     host_number,
     own_mesh,
 )
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments, Tokenizer, load_tokenizer
 
 SAMPLE = 4096

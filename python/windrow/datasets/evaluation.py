@@ -9,8 +9,8 @@ from windrow.admission import admit_count
 from windrow.datasets.planned import HostBatchDataset, IndexedBatchDataset
 from windrow.datasets.reading import ReadAhead
 from windrow.datasets.requests import Requests, all_texts, segments_of, sequences_apart, sequences_of
-from windrow.policy import BatchPolicy
 from windrow.sharding import HostShare, Mesh, MultiHostDataLoadIterator, RowSharding
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Tokenizer, load_tokenizer
 from windrow.tokens.segments import BadRequest
 

@@ -15,9 +15,9 @@ from windrow.generation.rules import RULES, Rules
 from windrow.generation.settings import DEFAULT_NEW_TOKENS, Settings
 from windrow.generation.unfollowed import check_followed
 from windrow.model import LanguageModel
-from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, known_tokens
 from windrow.sharding import RowSharding
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Tokenizer, generation_prompts, load_tokenizer
 
 

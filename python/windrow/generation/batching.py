@@ -14,7 +14,7 @@ from windrow.generation.sampling import Choice
 from windrow.generation.settings import Settings
 from windrow.model import LanguageModel
 from windrow.planning import Plan, bucket_ids, choose_lengths
-from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
+from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 
 STEPS = 4
 """How many tokens a dispatch generates in every slot. A finished row keeps its slot until after the next

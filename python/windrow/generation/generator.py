@@ -31,15 +31,16 @@ from windrow.generation.program import WHOLE, Recomputing
 from windrow.generation.programs import Insert, Program, Programs, Read
 from windrow.generation.schedule import FREE, Entry, Schedule
 from windrow.generation.settings import Settings
-from windrow.generation.sizing import DEFAULT_SLOTS, fit_slots
 from windrow.model import LanguageModel, parameter_count
-from windrow.policy import BatchPolicy
 from windrow.scoring import Clock, DeviceWatch
 from windrow.scoring.axes import tried
 from windrow.scoring.choice import shape_price
 from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.forks import most_slots
-from windrow.sharding import DeviceMemory, RowSharding, check_alive, place, put_params, telling_of_memory
+from windrow.sharding import RowSharding, check_alive, place, put_params
+from windrow.sizing.memory import DeviceMemory, telling_of_memory
+from windrow.sizing.policy import BatchPolicy
+from windrow.sizing.slots import DEFAULT_SLOTS, fit_slots
 from windrow.tokens import Segments, Tokenizer
 
 MORE_PROGRAMS = 3

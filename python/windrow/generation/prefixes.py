@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import prefix_stems
-from windrow.policy import SHAPE_PRICE, BatchPolicy
 from windrow.scoring.forks.feed import layout_rows, token_rows
 from windrow.scoring.forks.pieces import LEAST_SAVED, Branches, Stems
 from windrow.scoring.forks.plan import (
@@ -26,6 +25,7 @@ from windrow.scoring.forks.plan import (
     stem_tokens,
 )
 from windrow.scoring.forks.waves import Waves, waves_of
+from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
 
 

@@ -23,7 +23,8 @@ from windrow.generation.program import (
 from windrow.generation.sampling import Choice
 from windrow.scoring import Compiler
 from windrow.scoring.forks.program import LAYOUT, empty_store, run_stems
-from windrow.sharding import DeviceMemory, RowSharding
+from windrow.sharding import RowSharding
+from windrow.sizing.memory import DeviceMemory
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,17 @@ from windrow.harness.likelihoods import Likelihoods
 from windrow.harness.made import tell_of
 from windrow.harness.records import Records
 from windrow.harness.requests import Requests
+from windrow.harness.results import Result, Results
 from windrow.harness.scoring import Finished, ScoringJob
 from windrow.harness.seeding import evaluation_seed
 from windrow.harness.source import find_model, load_checkpoint, within_limit
 from windrow.harness.totals import Totals, run_report
 from windrow.model import LanguageModel
-from windrow.policy import BatchPolicy
 from windrow.report.told import RunReport
 from windrow.scoring import Clock, Scorer
-from windrow.sharding import DeviceMemory, RowSharding, put_like
+from windrow.sharding import RowSharding, put_like
+from windrow.sizing.memory import DeviceMemory
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Tokenizer, load_tokenizer
 
 
@@ -291,21 +293,11 @@ class JaxLM(Records):
         """
         asked = self._agreed("loglikelihood", requests)
         self._chat.refuse_scoring(asked)
-        pairs = asked.arguments
         with asked.named(), self.clock.phase("tokenize"):
             job = self._likelihoods.of_pairs(asked)
-        results = [(-float("inf"), False)] * len(pairs)
-        kept = self._keeper.call("loglikelihood", pairs, self._fingerprint)
-        for request, (total, greedy) in kept.known.items():
-            results[request] = (total, greedy)
-
-        def finished(request: int, total: float, greedy: bool) -> None:
-            results[request] = (total, greedy)
-            kept.add(request, results[request])
-            self.cache_hook.add_partial("loglikelihood", pairs[request], results[request])
-
-        self._score(job, kept.known, finished)
-        return results
+        results = self._results(asked, (-float("inf"), False))
+        self._score(job, results.known, lambda request, total, greedy: results.add(request, (total, greedy)))
+        return [(total, greedy) for total, greedy in results.all]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Log-likelihood of each request's whole text, in nats.
@@ -317,20 +309,11 @@ class JaxLM(Records):
         asked = self._agreed("loglikelihood_rolling", requests)
         with asked.named(), self.clock.phase("tokenize"):
             job = self._likelihoods.of_texts(asked)
-        results = [0.0] * len(asked.arguments)
-        kept = self._keeper.call("loglikelihood_rolling", asked.arguments, self._fingerprint)
-        for request, total in kept.known.items():
-            results[request] = total
-
-        def finished(request: int, total: float, _: bool) -> None:
-            results[request] = total
-            kept.add(request, total)
-            self.cache_hook.add_partial("loglikelihood_rolling", (asked.arguments[request][0],), total)
-
-        failed = self._score(job, kept.known, finished)
+        results = self._results(asked, 0.0)
+        failed = self._score(job, results.known, lambda request, total, _: results.add(request, total))
         for request in [*job.own.skipped, *failed]:
-            results[request] = -float("inf")
-        return results
+            results.all[request] = -float("inf")
+        return results.all
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """The text that follows each request's context.
@@ -343,23 +326,13 @@ class JaxLM(Records):
         """
         self._generator.seed = self.seed
         asked = self._agreed("generate_until", requests)
-        arguments = asked.arguments
         with asked.named(), self.clock.phase("tokenize"):
-            texts = TextRequests(arguments, self._generator, self.max_length, self.on_bad_request)
-        results = [""] * len(arguments)
-        kept = self._keeper.call("generate_until", arguments, self._fingerprint)
-        for request, text in kept.known.items():
-            results[request] = text
-        self._totals.add_generated(len(arguments) - len(kept.known), texts.truncated, texts.skipped)
-
-        def finished(request: int, text: str) -> None:
-            results[request] = text
-            kept.add(request, text)
-            self.cache_hook.add_partial("generate_until", arguments[request], text)
-
-        texts.run(finished, kept.known)
+            texts = TextRequests(asked.arguments, self._generator, self.max_length, self.on_bad_request)
+        results = self._results(asked, "")
+        self._totals.add_generated(len(asked) - len(results.known), texts.truncated, texts.skipped)
+        texts.run(results.add, results.known)
         self._keeper.sync()
-        return results
+        return results.all
 
     def keep_results(self, folder: str | os.PathLike[str]) -> None:
         """Saves each result to a folder as soon as it is known, and reuses those that are already there.
@@ -450,6 +423,10 @@ class JaxLM(Records):
             "requests_from_first_host": str(self.requests_from_first_host),
         }
         return agreed(Requests.of(kind, requests), settings, self.requests_from_first_host)
+
+    def _results(self, asked: Requests, unknown: Result) -> Results[Result]:
+        """The results of a call, those of an earlier run included."""
+        return Results(asked, unknown, self._keeper, self._fingerprint, self.cache_hook)
 
     def _score(self, job: ScoringJob, known: Collection[int], finished: Finished) -> set[int]:
         """Reports each request's total as soon as it is known; returns the requests that failed.

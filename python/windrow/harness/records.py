@@ -7,9 +7,9 @@ from lm_eval.api.model import LM
 from windrow.harness.chat import Chat
 from windrow.harness.totals import Totals
 from windrow.model import LanguageModel
-from windrow.policy import BatchPolicy
 from windrow.scoring import Scorer
 from windrow.sharding import RowSharding
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Tokenizer
 
 

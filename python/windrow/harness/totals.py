@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from windrow.generation import Generator
-from windrow.policy import sharing
 from windrow.scoring import Scorer, ScoringPlan
+from windrow.sizing.policy import sharing
 from windrow.tokens import Segments
 
 _COUNTS = (

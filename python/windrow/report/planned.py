@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import Plan
-from windrow.policy import BatchPolicy, sharing
 from windrow.report.rivals import Cost, arrival_order, lm_eval_pairs, lm_eval_windows, reference_policy
+from windrow.sizing.policy import BatchPolicy, sharing
 from windrow.tokens import Segments
 
 

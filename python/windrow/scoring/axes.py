@@ -19,9 +19,9 @@ import jax
 from jax.sharding import PartitionSpec, reshard
 
 from windrow.model import LanguageModel
-from windrow.policy import BatchPolicy
 from windrow.scoring.contract import vocabulary
 from windrow.sharding import RowSharding
+from windrow.sizing.policy import BatchPolicy
 
 
 def tried(

@@ -19,7 +19,6 @@ from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
 from windrow.model import LanguageModel, run_forward
-from windrow.policy import LEAST_ROW, BatchPolicy
 from windrow.scoring.check_inputs import LEAST_ROWS, Inputs, session
 from windrow.scoring.check_table import Check, Gap, ModelCheck
 from windrow.scoring.chunks import through_chunks
@@ -28,6 +27,7 @@ from windrow.scoring.compiler import Compiler
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Layout
 from windrow.scoring.scorer import Scorer
 from windrow.sharding import RowSharding, place
+from windrow.sizing.policy import LEAST_ROW, BatchPolicy
 
 LENGTH = 64
 """The length of the longest rows, in tokens, if ``max_length`` allows it."""

@@ -17,9 +17,9 @@ import numpy as np
 
 from windrow.model import LanguageModel, run_forward
 from windrow.planning import Plan
-from windrow.policy import SHAPE_PRICE, BatchPolicy
 from windrow.scoring.feed import Layout
 from windrow.scoring.forks import Forking, ForkPlan
+from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
 
 ScoringPlan = Plan | ForkPlan

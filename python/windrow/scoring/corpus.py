@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from windrow.admission import admit_requests
 from windrow.bad_requests import BadRequestsError
 from windrow.model import LanguageModel
-from windrow.policy import BatchPolicy
 from windrow.scoring.clock import Clock
 from windrow.scoring.contract import known_tokens
 from windrow.scoring.scorer import NOT_A_NUMBER, Scorer
 from windrow.scoring.scores import Scores
 from windrow.sharding import RowSharding
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments, load_tokenizer, loglikelihood_segments, rolling_segments
 
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from windrow.model import LanguageModel, parameter_count
 from windrow.planning import Plan
-from windrow.policy import BatchPolicy
 from windrow.scoring.axes import tried
 from windrow.scoring.choice import (
     RowPrice,
@@ -40,10 +39,12 @@ from windrow.scoring.forks import ForkFeed, Forking, ForkPlan, fork_trial, most_
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.identity import params_checksum, probe
 from windrow.scoring.scores import Scores
-from windrow.scoring.sizing import fit_plan
 from windrow.scoring.trial import SOUND, Difference, difference, trial
 from windrow.scoring.watch import DeviceWatch
-from windrow.sharding import DeviceMemory, RowSharding, check_alive, put_params, telling_of_memory
+from windrow.sharding import RowSharding, check_alive, put_params
+from windrow.sizing.batches import fit_plan
+from windrow.sizing.memory import DeviceMemory, telling_of_memory
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments
 
 IN_FLIGHT = 4

@@ -13,8 +13,6 @@ from windrow.sharding.agreement import share_from_first_host as share_from_first
 from windrow.sharding.launch import leaving_at_once as leaving_at_once
 from windrow.sharding.loader import HostShare as HostShare
 from windrow.sharding.loader import MultiHostDataLoadIterator as MultiHostDataLoadIterator
-from windrow.sharding.memory import DeviceMemory as DeviceMemory
-from windrow.sharding.memory import telling_of_memory as telling_of_memory
 from windrow.sharding.parameters import check_alive as check_alive
 from windrow.sharding.parameters import name_of as name_of
 from windrow.sharding.parameters import put_like as put_like
@@ -25,7 +23,6 @@ from windrow.sharding.rows import RowSharding as RowSharding
 from windrow.sharding.rows import own_mesh as own_mesh
 
 __all__ = [
-    "DeviceMemory",
     "HostShare",
     "HostsDifferError",
     "Mesh",
@@ -46,5 +43,4 @@ __all__ = [
     "put_like",
     "put_params",
     "share_from_first_host",
-    "telling_of_memory",
 ]

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.policy import SHAPE_PRICE, BatchPolicy
 from windrow.scoring.forks.pieces import LEAST_SAVED_BY_LEVEL, Branches, Stems, branch, cut
 from windrow.scoring.forks.waves import Waves, waves_of
+from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
 
 NO_LIMIT = 1 << 31

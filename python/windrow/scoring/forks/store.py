@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from windrow.model import LanguageModel
-from windrow.sharding import DeviceMemory, RowSharding
+from windrow.sharding import RowSharding
+from windrow.sizing.memory import DeviceMemory
 
 STORE_BYTES = 1 << 28
 """The most bytes of each group's store if batches are not sized to memory."""

@@ -18,6 +18,9 @@ SHARES = ("auto", "trees", "forks", "equal", False)
 LEAST_ROW, LONGEST_ROW = 16, 8192
 """Bounds on the length of rows with several inputs, in tokens; a longer input raises the upper one."""
 
+SHORT_ROW = 128
+"""The shortest rows that trees are put into by themselves, in tokens: attention to fewer is as cheap as none."""
+
 DEFAULT_TOKENS_PER_BATCH = 8192
 """Tokens per batch if neither ``batch_size`` nor ``tokens_per_batch`` is given."""
 
@@ -198,6 +201,8 @@ class BatchPolicy:
             shape_price: What compiling a shape costs.
         """
         most, candidates = self._row_lengths(segments.input_lengths, row_multiple)
+        if self.max_shapes != 1:
+            candidates = sorted({*candidates, *self._shorter(candidates[0])})
         return Plan(
             segments.input_lengths,
             prefixes=segments.input_order,
@@ -218,6 +223,11 @@ class BatchPolicy:
         powers = [1 << power for power in range(LEAST_ROW.bit_length() - 1, LONGEST_ROW.bit_length())]
         longer = {self._rounded(power) for power in powers if power <= (longest or power)}
         return most, sorted({least, *(length for length in longer if least < length <= most // row_multiple)})
+
+    def _shorter(self, length: int) -> list[int]:
+        """Lengths of rows for inputs shorter than the longest one."""
+        powers = [1 << power for power in range(SHORT_ROW.bit_length() - 1, LONGEST_ROW.bit_length())]
+        return [short for power in powers if (short := self._rounded(power)) < length]
 
     def _tokens(self, lengths: NDArray[np.int32], row_multiple: int) -> int:
         """The most tokens in a batch."""

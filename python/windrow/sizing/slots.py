@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from windrow.generation.programs import Program
-from windrow.sharding import DeviceMemory
-from windrow.sizing import largest_fitting
+from windrow.sizing.memory import DeviceMemory
+from windrow.sizing.search import largest_fitting
 
 DEFAULT_SLOTS = 32
 """The number of slots if the policy gives none."""

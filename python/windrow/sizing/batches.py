@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from windrow.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 from windrow.scoring.feed import BatchShape
-from windrow.sharding import DeviceMemory
-from windrow.sizing import largest_fitting
+from windrow.sizing.memory import DeviceMemory
+from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
+from windrow.sizing.search import largest_fitting
 from windrow.tokens import Segments
 
 MOST_TOKENS = {"cpu": DEFAULT_TOKENS_PER_BATCH}
