@@ -33,7 +33,7 @@ def replay(plan, segments, groups):
     store = {(group, plan.slots): [] for group in range(groups)}
     read, tokens = {}, segments.tokens.tolist()
     for batch, (rows, length) in enumerate(plan.batch_shapes.tolist()):
-        pieces, each = plan.pieces(batch), rows // groups
+        pieces, each, columns = plan.pieces(batch), rows // groups, int(plan.columns[batch])
         assert rows == groups * each == len(pieces)
         filled = np.flatnonzero(pieces >= 0)
         assert len(filled)
@@ -42,10 +42,10 @@ def replay(plan, segments, groups):
         depths = plan.depths(batch, pieces[filled])
         made = {}
         for at, row in enumerate(filled.tolist()):
-            assert 0 < lengths[at] <= length
+            assert 0 < lengths[at] <= columns <= length
             state = store[row // each, int(before[at])]
             assert len(state) == depths[at]
-            assert depths[at] + length <= plan.room
+            assert depths[at] + columns <= plan.room
             made[row] = [*state, *tokens[begins[at] : begins[at] + lengths[at]]]
         for at, row in enumerate(filled.tolist()):
             if plan.is_stem[batch]:
@@ -101,6 +101,17 @@ def test_rows_are_no_longer_than_the_model_can_see():
     plan = check(segments, 2, BatchPolicy(max_shapes=2), Forking(longest, 100, least_by_level=1))
     assert len(plan.stems)
     assert plan.room <= longest
+
+
+def test_short_rows_cost_no_padding_of_long_ones():
+    """One shape holds all branches, and a batch runs as many chunks as its own longest row needs."""
+    long, short = np.arange(400), [np.array([500 + each, 1, 2, 3]) for each in range(60)]
+    segments = as_segments([long, *short], [1] * 61)
+    plan = check(segments, 1, BatchPolicy(tokens_per_batch=8000), Forking(None, 4))
+    assert plan.batch_shapes.tolist() == [[16, 400]] * 4
+    assert plan.chunks.tolist() == [16] * 4
+    assert plan.columns.tolist() == [400, 16, 16, 16]
+    assert plan.statistics["device_tokens"] == 16 * (400 + 3 * 16)
 
 
 def test_levels_that_save_little_are_left_out():

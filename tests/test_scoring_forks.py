@@ -209,4 +209,4 @@ def test_settings_that_exclude_each_other():
 
 
 def test_the_price_of_step():
-    assert RowPrice(step=2.0).of_step(100) == 208.0
+    assert RowPrice(step=2.0).of_step(np.array([100, 0])).tolist() == [208.0, 8.0]

@@ -209,7 +209,7 @@ class Generator:
         """
         if self.model.step is None or self.policy.share not in ("auto", "forks") or rules.table is not None:
             return None
-        prefixes = Prefixes.of(prompts)
+        prefixes = Prefixes.of(prompts, self._shape_price)
         least = 1 if self.policy.share == "forks" else MORE_PROGRAMS * self._shape_price
         return prefixes if prefixes.saved >= least else None
 

@@ -37,20 +37,22 @@ class Prefixes:
         prompts: The prompts.
         stems: The prefixes.
         stem: ``int64[n]``, the prefix of each prompt; -1 if there is none.
+        shape_price: What compiling a shape costs, in tokens.
     """
 
     prompts: Segments
     stems: Stems
     stem: NDArray[np.int64]
+    shape_price: int = SHAPE_PRICE
 
     @classmethod
-    def of(cls, prompts: Segments) -> "Prefixes":
+    def of(cls, prompts: Segments, shape_price: int = SHAPE_PRICE) -> "Prefixes":
         """The prefixes of these prompts; a prompt's last token is never part of one."""
         lengths, (order, shared) = prompts.input_lengths, prompts.input_order
         depth, parent, segment, stem = prefix_stems(
             lengths, order, shared, lengths.copy(), LEAST_SAVED, apart=True
         )
-        return cls(prompts, Stems(depth, parent, segment), stem)
+        return cls(prompts, Stems(depth, parent, segment), stem, shape_price)
 
     @cached_property
     def depths(self) -> NDArray[np.int32]:
@@ -64,7 +66,7 @@ class Prefixes:
 
     def shapes(self, policy: BatchPolicy) -> Shapes:
         """The shapes of batches of prefixes, for one group."""
-        return shapes_of(policy, self.stems.lengths, 1, STEM_SHAPES, SHAPE_PRICE)
+        return shapes_of(policy, self.stems.lengths, 1, STEM_SHAPES, self.shape_price)
 
     def within(self, policy: BatchPolicy, padded: NDArray[np.int32], room: int | None) -> "Prefixes":
         """The prefixes that fit into ``room`` tokens, both padded and followed by a padded rest.
@@ -80,7 +82,8 @@ class Prefixes:
         too_long = self.shapes(policy).ends(self.stems.begins, self.stems.lengths) > limit
         if not beyond.any() and not too_long.any():
             return self
-        return Prefixes(self.prompts, *self.stems.without(too_long, np.where(beyond, -1, self.stem)))
+        kept = self.stems.without(too_long, np.where(beyond, -1, self.stem))
+        return Prefixes(self.prompts, *kept, self.shape_price)
 
 
 class PrefixPlan:

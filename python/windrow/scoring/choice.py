@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from windrow.model import LanguageModel, run_forward
 from windrow.planning import Plan
@@ -64,9 +65,9 @@ class RowPrice:
     step: float = 1.0
     shape: int = SHAPE_PRICE
 
-    def of_step(self, length: int) -> float:
-        """The price of a row of this length that starts from a stored state."""
-        return self.step * length + STATE_PRICE
+    def of_step(self, lengths: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The prices of rows of these lengths that start from stored states."""
+        return self.step * lengths.astype(np.float64) + STATE_PRICE
 
     def __call__(self, length: int) -> float:
         """The price of a row of this length, at least half of its tokens."""
@@ -140,13 +141,15 @@ def cost(plan: ScoringPlan, price: RowPrice) -> int:
     >>> cost(plan, RowPrice())
     48
     """
-    shapes, batches = np.unique(plan.batch_shapes, axis=0, return_counts=True)
-    of_row = price.of_step if isinstance(plan, ForkPlan) else price
-    rows = sum(
-        int(count) * int(rows) * of_row(int(length))
-        for (rows, length), count in zip(shapes, batches, strict=True)
-    )
-    return round(rows + price.shape * max(0, len(shapes) - 1))
+    if isinstance(plan, ForkPlan):
+        rows = plan.batch_shapes[:, 0].astype(np.int64)
+        run = float((rows * price.of_step(plan.columns)).sum())
+        programs = len(plan.shapes) + 1  # a trial of the plan needs that of plain rows
+    else:
+        shapes, batches = np.unique(plan.batch_shapes, axis=0, return_counts=True)
+        each = zip(shapes.tolist(), batches.tolist(), strict=True)
+        run, programs = sum(count * rows * price(length) for (rows, length), count in each), len(shapes)
+    return round(run + price.shape * max(0, programs - 1))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,13 @@ towards the front, where it silently overwrites real entries.)
     12 columns, room for 10, chunks of 4      t t t t | t t t t | t .
 
 The cost: ``step`` is traced twice if the chunk length does not divide the number of columns.
+
+How many columns hold tokens may be known on the device alone. Chunks beyond those are skipped, so one
+program serves rows of every length, and none pays for another's padding.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +25,12 @@ Step = Callable[..., tuple[Any, Any]]
 
 
 def through_chunks(
-    step: Step, state: Any, batch: tuple[jax.Array, ...], room: int, chunk_length: int | None
+    step: Step,
+    state: Any,
+    batch: tuple[jax.Array, ...],
+    room: int,
+    chunk_length: int | None,
+    used: jax.Array | None = None,
 ) -> tuple[Any, Any]:
     """The state after a batch, and the outputs of ``step`` for its columns.
 
@@ -31,9 +40,10 @@ def through_chunks(
         batch: Tokens, positions and segment ids, ``int32[rows, length]`` each.
         room: The number of tokens per row that the state has room for; no row has more real tokens.
         chunk_length: The most columns in a chunk; ``None`` for no limit.
+        used: How many columns hold tokens, an ``int32`` scalar; chunks after them are skipped.
 
     Returns:
-        The state and the outputs, ``[rows, length, width]``, with zeros for dropped columns.
+        The state and the outputs, ``[rows, length, width]``, with zeros for dropped and skipped columns.
 
     >>> def step(total, tokens, positions, segment_ids):
     ...     return total + tokens.sum(axis=1), jnp.full((*tokens.shape, 1), tokens.shape[1])
@@ -41,19 +51,22 @@ def through_chunks(
     >>> total, chunks = through_chunks(step, jnp.zeros(1, jnp.int32), (ones, ones, ones), 10, 4)
     >>> total.tolist(), chunks[0, :, 0].tolist()
     ([10], [4, 4, 4, 4, 4, 4, 4, 4, 2, 2, 0, 0])
+    >>> total, chunks = through_chunks(step, jnp.zeros(1, jnp.int32), (ones, ones, ones), 12, 4, jnp.int32(5))
+    >>> total.tolist(), chunks[0, :, 0].tolist()
+    ([8], [4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0])
     """
-    rows, length = batch[0].shape
+    length = batch[0].shape[1]
     columns = min(length, room)
     size = min(chunk_length or columns, columns)
+    count = columns // size
     outputs: list[Any] = []
-    done = 0
-    if columns // size > 1:
-        done = columns // size * size
-        chunks = tuple(array[:, :done].reshape(rows, -1, size).swapaxes(0, 1) for array in batch)
-        state, several = jax.lax.scan(lambda state, chunk: step(state, *chunk), state, chunks)
-        outputs.append(jax.tree.map(_end_to_end, several))
-    for start in range(done, columns, size):
-        state, output = step(state, *(array[:, start : min(start + size, columns)] for array in batch))
+    if count > 1 or used is not None:
+        needed = count if used is None else jnp.minimum(count, -(-used // size))
+        state, several = _whole_chunks(step, state, batch, size, count, needed)
+        outputs.append(several)
+    for start in range(count * size if outputs else 0, columns, size):
+        chunk = tuple(array[:, start : min(start + size, columns)] for array in batch)
+        state, output = step(state, *chunk) if used is None else _step_if(used > start, step, state, chunk)
         outputs.append(output)
 
     def whole(*parts: jax.Array) -> jax.Array:
@@ -63,6 +76,39 @@ def through_chunks(
     return state, jax.tree.map(whole, *outputs)
 
 
+def _whole_chunks(
+    step: Step, state: Any, batch: tuple[jax.Array, ...], size: int, count: int, needed: int | jax.Array
+) -> tuple[Any, Any]:
+    """The state after the first ``needed`` of ``count`` chunks, and the outputs of all columns."""
+
+    def cut(array: jax.Array, number: int | jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(array, number * size, size, axis=1)
+
+    def run(number: jax.Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+        state, outputs = carried
+        state, output = step(state, *(cut(array, number) for array in batch))
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=number * size, axis=1)
+        return state, jax.tree.map(put, outputs, output)
+
+    _, like = jax.eval_shape(step, state, *(cut(array, 0) for array in batch))
+    outputs = jax.tree.map(
+        lambda one: jnp.zeros((one.shape[0], count * size, *one.shape[2:]), one.dtype), like
+    )
+    after: tuple[Any, Any] = jax.lax.fori_loop(0, needed, run, (state, outputs))
+    return after
+
+
+def _step_if(needed: jax.Array, step: Step, state: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+    """A step that is taken only if it is needed; otherwise its outputs are zeros."""
+    _, like = jax.eval_shape(step, state, *chunk)
+
+    def skip(state: Any) -> tuple[Any, Any]:
+        return state, jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
+
+    taken: tuple[Any, Any] = jax.lax.cond(needed, lambda state: step(state, *chunk), skip, state)
+    return taken
+
+
 def state_alone(step: Step) -> Step:
     """``step`` without its outputs, which are then not computed."""
 
@@ -70,9 +116,3 @@ def state_alone(step: Step) -> Step:
         return step(state, *batch)[0], None
 
     return run
-
-
-def _end_to_end(chunks: jax.Array) -> jax.Array:
-    """``[chunks, rows, size, ...]`` as ``[rows, chunks * size, ...]``."""
-    count, rows, size, *others = chunks.shape
-    return chunks.swapaxes(0, 1).reshape(rows, count * size, *others)

@@ -140,9 +140,10 @@ def _by_chunks(
     rows, length = tokens.shape
     assert model.step is not None
     state, batch = model.state_for(params, rows, length), (tokens, positions, segment_ids)
-    outputs: jax.Array = through_chunks(
-        partial(model.step, params), state, batch, model.room(length), chunk_length
-    )[1]
+    columns = jax.lax.broadcasted_iota(jnp.int32, (rows, length), 1)
+    used = jnp.max(jnp.where(segment_ids > 0, columns + 1, 0))
+    step = partial(model.step, params)
+    outputs: jax.Array = through_chunks(step, state, batch, model.room(length), chunk_length, used)[1]
     return outputs
 
 

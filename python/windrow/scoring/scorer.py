@@ -35,7 +35,17 @@ from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.feed import BatchShape, Feed, Layout, layout_of
-from windrow.scoring.forks import ForkFeed, Forking, ForkPlan, fork_trial, most_slots, refused_state
+from windrow.scoring.forks import (
+    CHUNK_PRICE,
+    CHUNK_PRICE_ELSEWHERE,
+    LEAST_SAVED_BY_LEVEL,
+    ForkFeed,
+    Forking,
+    ForkPlan,
+    fork_trial,
+    most_slots,
+    refused_state,
+)
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.identity import params_checksum, probe
 from windrow.scoring.scores import Scores
@@ -204,8 +214,9 @@ class Scorer:
             return None
         with jax.set_mesh(self.sharding.mesh):
             slots = most_slots(self.functions, self.params, self.sharding, policy.longest(segments), memory)
-        least = {"least_by_level": 1} if policy.share == "forks" else {}
-        return Forking(self.model.max_length, slots, **least)
+        least = 1 if policy.share == "forks" else LEAST_SAVED_BY_LEVEL
+        price = CHUNK_PRICE.get(self.sharding.mesh.devices.flat[0].platform, CHUNK_PRICE_ELSEWHERE)
+        return Forking(self.model.max_length, slots, least, self.chunk_length, price)
 
     def _refused_state(self, policy: BatchPolicy, segments: Segments) -> str | None:
         """Why a state for the longest segment cannot take its tokens, or ``None``."""
@@ -263,7 +274,7 @@ class Scorer:
             return True
         if isinstance(plan, ForkPlan):
             if plan.is_stem.any() and layout not in self._trials:
-                self._trials[layout] = self._try_forks(plan)
+                self._trials[layout] = self._try_forks(plan, segments)
             return self._trials.get(layout, SOUND).is_sound
         if layout not in self._trials:
             shapes = Feed(plan, segments, self.sharding).shapes
@@ -282,10 +293,12 @@ class Scorer:
         scores = self._run(plan, segments, Feed(plan, segments, self.sharding, like=shape))
         return difference(layout, scores.token_logprobs, self.rounding)
 
-    def _try_forks(self, plan: ForkPlan) -> Difference:
+    def _try_forks(self, plan: ForkPlan, of: Segments) -> Difference:
         """The largest difference between inputs that start from stored states and the same inputs alone."""
         forked, segments = fork_trial(plan, self.vocabulary)
-        together = self._run(forked, segments, self._feed(segments, forked)).token_logprobs
+        model = self.sharding, self.functions, self.params
+        feed = ForkFeed(forked, segments, *model, like=ForkFeed(plan, of, *model))
+        together = self._run(forked, segments, feed).token_logprobs
         rows, _ = self._policy.sample_shape(self.sharding.groups, self.model.max_length)
         fixed = BatchPolicy(rows, max_shapes=1, padding_multiple=self._policy.padding_multiple, share=False)
         alone = self.run(fixed.plan(segments, self.sharding.groups), segments).token_logprobs

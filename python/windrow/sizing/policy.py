@@ -19,7 +19,7 @@ LEAST_ROW, LONGEST_ROW = 16, 8192
 """Bounds on the length of rows with several inputs, in tokens; a longer input raises the upper one."""
 
 SHORT_ROW = 128
-"""The shortest rows that trees are put into by themselves, in tokens: attention to fewer is as cheap as none."""
+"""The shortest rows of trees to choose from, in tokens. Attention hardly costs less in shorter ones."""
 
 DEFAULT_TOKENS_PER_BATCH = 8192
 """Tokens per batch if neither ``batch_size`` nor ``tokens_per_batch`` is given."""

@@ -25,10 +25,12 @@ class ForkShape(BatchShape):
     Attributes:
         slots: The number of slots of each group.
         room: The number of tokens that a state has room for.
+        chunk: The most tokens of a row that ``step`` gets at a time.
     """
 
     slots: int
     room: int
+    chunk: int
 
 
 class ForkFeed:
@@ -40,6 +42,7 @@ class ForkFeed:
         sharding: How rows are split over devices.
         model: The model's functions.
         params: Its parameters, or their shapes.
+        like: A feed whose capacities for reads are used for shapes that both have.
 
     Attributes:
         shapes: ``batch -> ForkShape``, a list.
@@ -52,10 +55,11 @@ class ForkFeed:
         sharding: RowSharding,
         model: LanguageModel,
         params: Any,
+        like: "ForkFeed | None" = None,
     ) -> None:
         self.plan, self.segments, self.sharding, self._model = plan, segments, sharding, model
         self._first_scored, self._picks = self._reads_of_branches()
-        self.shapes = self._shapes()
+        self.shapes: list[ForkShape] = self._shapes([] if like is None else like.shapes)
         self._structs = self._state_structs(params)
         self._store: Any = None
 
@@ -65,7 +69,7 @@ class ForkFeed:
         first = segments.score_starts - 1 - branches.depth[branches.of] - branches.first_read[branches.of]
         return first.astype(np.int32), (branches.length - branches.first_read).astype(np.int64)
 
-    def _shapes(self) -> list[ForkShape]:
+    def _shapes(self, like: list[ForkShape]) -> list[ForkShape]:
         plan, groups = self.plan, self.sharding.groups
         scored = np.diff(self.segments.offsets) - self.segments.score_starts
         most: dict[tuple[int, int], tuple[int, int]] = {}
@@ -78,9 +82,16 @@ class ForkFeed:
             reads = np.bincount(plan.rows[which] // each, scored[which], groups)
             before = most.get((rows, length), (1, 1))
             most[rows, length] = max(before[0], int(picks.max())), max(before[1], int(reads.max()))
+        for shape in like:
+            size = shape.rows, shape.length
+            if size in most and shape.reads:
+                most[size] = max(most[size][0], shape.picks), max(most[size][1], shape.reads)
+        stores, chunks = (plan.slots, plan.room), plan.chunks.tolist()
         return [
-            ForkShape(rows, length, _rounded(picks), _rounded(reads), "forks", plan.slots, plan.room)
-            for (rows, length), is_stem in zip(plan.batch_shapes.tolist(), plan.is_stem, strict=True)
+            ForkShape(rows, length, _rounded(picks), _rounded(reads), "forks", *stores, chunk)
+            for (rows, length), chunk, is_stem in zip(
+                plan.batch_shapes.tolist(), chunks, plan.is_stem, strict=True
+            )
             for picks, reads in [(0, 0) if is_stem else most[rows, length]]
         ]
 
@@ -107,12 +118,13 @@ class ForkFeed:
         reads = struct(groups, shape.reads)
         return [*arrays, struct(groups, shape.picks), reads, reads]
 
-    def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:
+    def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:  # noqa: ARG002
         """The jitted function for a shape; it takes the parameters and :meth:`structs`."""
+        assert isinstance(shape, ForkShape)
         groups, by_rows = self.sharding.groups, self.sharding.by_rows
         if shape.reads:
-            return jitted(run_branches, model, groups, chunk_length, out_shardings=by_rows)
-        return jitted(run_stems, model, groups, chunk_length, out_shardings=by_rows, donate_argnums=1)
+            return jitted(run_branches, model, groups, shape.chunk, out_shardings=by_rows)
+        return jitted(run_stems, model, groups, shape.chunk, out_shardings=by_rows, donate_argnums=1)
 
     def begin(self, compiler: Compiler, params: Any) -> None:
         """Creates the store."""

@@ -23,11 +23,23 @@ from windrow.scoring.forks.waves import Waves, waves_of
 from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
 
+CHUNKS = (8, 16, 32, 64, 128, 256)
+"""How many columns of a batch may run at a time."""
+
+CHUNK_PRICE = {"cpu": 32}
+"""What each run of a few columns costs beyond its tokens, in tokens, by platform."""
+
+CHUNK_PRICE_ELSEWHERE = 512
+"""The same on other platforms, where reading the parameters takes as long as some hundred tokens."""
+
 NO_LIMIT = 1 << 31
 """More tokens than any row has."""
 
-STEM_SHAPES = 3
-"""The most distinct shapes of batches of stems."""
+TRIAL_SLOTS = 3
+"""A store has as many slots if memory allows, so that a trial of the plan needs no other programs."""
+
+STEM_SHAPES, MOST_SHAPES = 3, 8
+"""The most distinct shapes of batches of stems, and of all batches."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +50,15 @@ class Forking:
         max_length: The most tokens in a row, padding included; ``None`` for no limit.
         most_slots: The most states in a group's store at a time.
         least_by_level: How many tokens the stems of one level must save together.
+        chunk_length: If given, how many columns of a batch run at a time.
+        chunk_price: What each run of a few columns costs beyond its tokens, in tokens.
     """
 
     max_length: int | None
     most_slots: int
     least_by_level: int = LEAST_SAVED_BY_LEVEL
+    chunk_length: int | None = None
+    chunk_price: int = CHUNK_PRICE["cpu"]
 
     def plan(
         self, policy: BatchPolicy, segments: Segments, groups: int, shape_price: int = SHAPE_PRICE
@@ -70,8 +86,8 @@ class Forking:
         """The same, given the stems and the stem of each segment."""
         while True:
             branches = branch(segments, stems, stem)
-            of_stems = shapes_of(policy, stems.lengths, groups, STEM_SHAPES, shape_price)
-            of_branches = shapes_of(policy, branches.length, groups, policy.max_shapes, shape_price)
+            of_stems = self._shapes_of(policy, stems.lengths, groups, STEM_SHAPES, shape_price)
+            of_branches = self._shapes_of(policy, branches.length, groups, policy.max_shapes, shape_price)
             too_long = of_stems.ends(stems.begins, stems.lengths) > self._longest
             beyond = of_branches.ends(branches.depth, branches.length) > self._longest
             beyond &= branches.stem >= 0
@@ -79,14 +95,56 @@ class Forking:
                 break
             stem = np.where(beyond[branches.of], -1, stem)
             stems, stem = stems.without(too_long | _unused(stems, stem), stem)
-        waves = waves_of(stems, branches, groups, self.most_slots)
+        waves = waves_of(stems, branches, groups, self.most_slots, min(TRIAL_SLOTS, self.most_slots))
         of_stems = of_stems.spread(stems.lengths[waves.node_stem], waves.count * groups)
         of_branches = of_branches.spread(branches.length, waves.count * groups)
         return ForkPlan(segments, groups, branches, waves, of_stems, of_branches, self._longest)
 
+    def _shapes_of(
+        self, policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, most: int | None, shape_price: int
+    ) -> "Shapes":
+        """The best shapes for rows of these lengths, at most ``most`` of them.
+
+        A batch's short rows cost no padding, so several shapes pay only where more rows fit in one of them.
+        """
+        found = shapes_of(policy, lengths, groups, 1)
+        if not len(lengths):
+            return found
+        found, least = self._chunked(policy, lengths, groups, found)
+        for allowed in range(2, min(most or MOST_SHAPES, policy.max_shapes or MOST_SHAPES) + 1):
+            more = shapes_of(policy, lengths, groups, allowed)
+            if len(more.lengths) < allowed:
+                break
+            more, price = self._chunked(policy, lengths, groups, more)
+            if price + shape_price * (allowed - 1) < least:
+                found, least = more, price + shape_price * (allowed - 1)
+        return found
+
+    def _chunked(
+        self, policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, shapes: "Shapes"
+    ) -> "tuple[Shapes, int]":
+        """The shapes with the best chunks, and what rows of these lengths cost in them, in tokens."""
+        given = CHUNKS if self.chunk_length is None else (self.chunk_length,)
+        chunks = np.unique(_rounded_up(np.array(given), policy.padding_multiple if len(given) > 1 else 1))
+        which, best, total = shapes.which(lengths), [], 0
+        for shape, rows in enumerate(shapes.rows.tolist()):
+            longest = np.sort(lengths[which == shape])[::-1][:: rows * groups]  # of each batch
+            runs = -(-longest[:, None] // chunks).sum(axis=0, dtype=np.int64)
+            prices = runs * (rows * groups * chunks + self.chunk_price)
+            best.append(int(chunks[np.argmin(prices)]))
+            total += int(prices.min())
+        ends = shapes.lengths
+        if self.chunk_length is None:
+            ends = np.maximum(ends, np.minimum(_rounded_up(ends, np.array(best)), self._longest))
+        return Shapes(ends.astype(np.int32), shapes.rows, np.minimum(best, ends)), total
+
     @property
     def _longest(self) -> int:
         return NO_LIMIT if self.max_length is None else self.max_length
+
+
+def _rounded_up(number: Any, multiple: Any) -> Any:
+    return -(-number // multiple) * multiple
 
 
 def _unused(stems: Stems, stem: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -100,24 +158,34 @@ class Shapes:
     """The shapes of one kind of batches.
 
     Attributes:
-        lengths: ``int32[k]``, padded lengths, ascending.
+        lengths: ``int32[k]``, the longest row that each holds, ascending.
         rows: ``int64[k]``, the rows of a batch in each group.
+        chunks: ``int64[k]``, how many columns run at a time.
     """
 
     lengths: NDArray[np.int32]
     rows: NDArray[np.int64]
+    chunks: NDArray[np.int64]
 
     def ends(self, depths: NDArray[np.int32], lengths: NDArray[np.int32]) -> NDArray[np.int32]:
         """Where rows that begin at these depths end, padding included."""
         return depths + self.padded(lengths)
 
     def padded(self, lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The padded length of each of these lengths."""
-        return self.lengths[self.which(lengths)] if len(lengths) else lengths
+        """How many columns run for rows of these lengths."""
+        if not len(lengths):
+            return lengths
+        shape = self.which(lengths)
+        columns = np.minimum(_rounded_up(lengths, self.chunks[shape]), self.lengths[shape])
+        return np.asarray(columns, np.int32)
 
     def which(self, lengths: Any) -> Any:
         """Which shape holds each of these lengths."""
         return np.searchsorted(self.lengths, lengths)
+
+    def only(self, which: Any) -> "Shapes":
+        """Some of the shapes."""
+        return Shapes(self.lengths[which], self.rows[which], self.chunks[which])
 
     def spread(self, lengths: NDArray[np.int32], times: int) -> "Shapes":
         """The same lengths, with rows spread evenly if batches are filled ``times`` times."""
@@ -127,15 +195,16 @@ class Shapes:
 
 
 def shapes_of(
-    policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, most: int | None, shape_price: int
+    policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, most: int | None, shape_price: int = 0
 ) -> Shapes:
-    """The best shapes for rows of these lengths."""
+    """The best shapes for rows of these lengths, whose columns run all at once."""
     if not len(lengths):
-        return Shapes(np.zeros(0, np.int32), np.zeros(0, np.int64))
+        return Shapes(np.zeros(0, np.int32), *[np.zeros(0, np.int64)] * 2)
     most = most if policy.max_shapes is None or most is None else min(most, policy.max_shapes)
     plan = replace(policy, max_shapes=most).rows_of(lengths, groups, shape_price=shape_price)
     shapes = plan.shapes[np.argsort(plan.shapes[:, 1])]
-    return Shapes(shapes[:, 1], shapes[:, 0].astype(np.int64) // groups)
+    rows, columns = shapes.astype(np.int64).T
+    return Shapes(shapes[:, 1], rows // groups, columns)
 
 
 class ForkPlan:
@@ -148,7 +217,9 @@ class ForkPlan:
         longest: The most tokens in a row that starts from a stored state, padding included.
         room: The number of tokens that a state must have room for, padding included.
         is_stem: ``bool[batches]``, which batches run stems.
-        batch_shapes: ``int32[batches, 2]``, rows and padded length.
+        batch_shapes: ``int32[batches, 2]``, rows and columns of the arrays.
+        columns: ``int32[batches]``, how many of those columns run: enough for the longest row.
+        chunks: ``int64[batches]``, how many columns run at a time.
         batches: ``int32[n]``, the batch in which each segment is scored.
         rows: ``int32[n]``, its row there.
         starts: ``int32[n]``, all 0: branches begin at the start of a row.
@@ -168,6 +239,7 @@ class ForkPlan:
     ) -> None:
         self.groups, self.stems, self.branches = groups, waves.stems, branches
         self.slots, self.longest = waves.slots, longest
+        self.of_stems, self.of_branches = of_stems, of_branches
         self._segments, self._waves = segments, waves
         batches: list[Batch] = []
         for wave in range(waves.count):
@@ -178,6 +250,8 @@ class ForkPlan:
         self._batches = batches
         self.is_stem = np.array([batch.is_stem for batch in batches], np.bool_)
         self.batch_shapes = np.array([batch.shape for batch in batches], np.int32).reshape(-1, 2)
+        self.columns = np.array([batch.columns for batch in batches], np.int32)
+        self.chunks = np.array([batch.chunk for batch in batches], np.int64)
         self._place(len(segments))
 
     def _place(self, count: int) -> None:
@@ -189,7 +263,7 @@ class ForkPlan:
             if not batch.is_stem:
                 batches[pieces], rows[pieces] = number, places
             depths = self.depths(number, pieces)
-            self.room = max(self.room, int(depths.max(initial=0)) + batch.shape[1])
+            self.room = max(self.room, int(depths.max(initial=0)) + batch.columns)
         of = self.branches.of
         self.batches, self.rows, self.starts = batches[of], rows[of], np.zeros(count, np.int32)
         self._order = np.lexsort([self.rows, self.batches])
@@ -245,7 +319,7 @@ class ForkPlan:
         """Counts as in :attr:`windrow.Plan.statistics`, and those of ``stems`` and ``waves``."""
         row_tokens = int(self.stems.lengths[self._waves.node_stem].sum()) + int(self.branches.length.sum())
         rows = len(self._waves.node_stem) + len(self.branches.length)
-        device = int(self.batch_shapes.astype(np.int64).prod(axis=1).sum())
+        device = int((self.batch_shapes[:, 0].astype(np.int64) * self.columns).sum())
         real = int(self._segments.input_lengths.sum())
         return {
             "segments": self.segment_count,
@@ -269,7 +343,8 @@ class ForkPlan:
         digest = blake2b(digest_size=8)
         for batch in self._batches:
             digest.update(
-                np.array([batch.is_stem, *batch.shape], np.int64).tobytes() + batch.pieces.tobytes()
+                np.array([batch.is_stem, *batch.shape, batch.columns, batch.chunk], np.int64).tobytes()
+                + batch.pieces.tobytes()
             )
         for array in (self.stems.depth, self.branches.depth, self.branches.length, self._waves.node_slot):
             digest.update(array.tobytes())
@@ -290,12 +365,16 @@ class Batch:
 
     Attributes:
         is_stem: Which of the two.
-        shape: Rows and padded length.
+        shape: Rows and columns.
+        columns: How many of the columns run.
+        chunk: How many columns run at a time.
         pieces: ``int64[rows]``, the piece in each row; -1 for filler.
     """
 
     is_stem: bool
     shape: tuple[int, int]
+    columns: int
+    chunk: int
     pieces: NDArray[np.int64]
 
     def filled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -339,14 +418,15 @@ def _batches(
         most = max(int(sizes.lengths[queue[0]]) for queue in waiting if len(queue))
         shape = int(shapes.which(most))
         each, length = int(shapes.rows[shape]), int(shapes.lengths[shape])
+        columns = int(shapes.padded(np.array([most]))[0])
         rows = np.full((groups, each), -1, np.int64)
         taken_any = False
         for group, queue in enumerate(waiting):
             depths = sizes.depths[queue]
-            fits = (depths == 0) | (depths + length <= longest)
+            fits = (depths == 0) | (depths + columns <= longest)
             taken = queue[fits][:each]
             rows[group, : len(taken)] = sizes.pieces[taken]
             waiting[group] = queue[~np.isin(queue, taken)] if len(taken) else queue
             taken_any = taken_any or bool(len(taken))
         assert taken_any, "each piece fits its own shape"
-        yield Batch(is_stem, (groups * each, length), rows.reshape(-1))
+        yield Batch(is_stem, (groups * each, length), columns, int(shapes.chunks[shape]), rows.reshape(-1))

@@ -26,7 +26,7 @@ def empty_store(model: LanguageModel, groups: int, slots: int, room: int, params
 def run_stems(
     model: LanguageModel,
     groups: int,
-    chunk_length: int | None,
+    chunk: int | None,
     params: Any,
     store: Any,
     tokens: jax.Array,
@@ -37,7 +37,7 @@ def run_stems(
     Args:
         model: The model's functions.
         groups: The number of groups that rows and slots are split into.
-        chunk_length: If given, the most tokens that ``step`` gets at a time.
+        chunk: If given, how many columns run at a time, and only as many as the longest row needs.
         params: The model's parameters.
         store: The stored states.
         tokens: ``int32[rows, length]``.
@@ -45,14 +45,14 @@ def run_stems(
     """
     assert model.step is not None
     run = state_alone(partial(model.step, params))
-    after, _ = _through(run, model, groups, chunk_length, store, tokens, layout)
+    after, _ = _through(run, model, groups, chunk, store, tokens, layout)
     return store_states(store, after, layout[:, 3], groups)
 
 
 def run_branches(
     model: LanguageModel,
     groups: int,
-    chunk_length: int | None,
+    chunk: int | None,
     params: Any,
     store: Any,
     tokens: jax.Array,
@@ -67,7 +67,7 @@ def run_branches(
     """
     assert model.step is not None
     run = partial(model.step, params)
-    source = _through(run, model, groups, chunk_length, store, tokens, layout)[1]
+    source = _through(run, model, groups, chunk, store, tokens, layout)[1]
     return read_scores(model, params, source, pick_index, read_pick, read_target)
 
 
@@ -75,7 +75,7 @@ def _through(
     run: Any,
     model: LanguageModel,
     groups: int,
-    chunk_length: int | None,
+    chunk: int | None,
     store: Any,
     tokens: jax.Array,
     layout: jax.Array,
@@ -86,7 +86,9 @@ def _through(
     positions = columns + layout[:, 1:2]
     segment_ids = (columns < layout[:, :1]).astype(jnp.int32)
     state = stored_states(store, layout[:, 2], groups)
-    return through_chunks(run, state, (tokens, positions, segment_ids), model.room(length), chunk_length)
+    batch = tokens, positions, segment_ids
+    used = None if chunk is None else jnp.max(layout[:, 0])
+    return through_chunks(run, state, batch, model.room(length), chunk, used)
 
 
 def stored_states(store: Any, slots: jax.Array, groups: int) -> Any:

@@ -9,12 +9,17 @@
 The last input is as long as the plan's shapes allow, so a state without room for it is noticed.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from windrow.scoring.forks.pieces import Stems, branch
-from windrow.scoring.forks.plan import NO_LIMIT, ForkPlan, Shapes
+from windrow.scoring.forks.plan import NO_LIMIT, TRIAL_SLOTS, ForkPlan, Shapes
 from windrow.scoring.forks.waves import waves_of
 from windrow.tokens import Segments
+
+MOST_READS = 8
+"""How many tokens of an input are compared: few enough for the programs that the plan needs anyway."""
 
 _STEM, _A, _B, _C, _D = 4, 3, 3, 2, 4
 """Numbers of tokens."""
@@ -28,7 +33,7 @@ def fork_trial(plan: ForkPlan, vocabulary: int) -> tuple[ForkPlan, Segments]:
         vocabulary: The model's vocabulary size.
     """
     rng = np.random.default_rng(0)
-    stems, branches = (_shapes(plan, kind) for kind in (True, False))
+    stems, branches = _shapes(plan.of_stems), _shapes(plan.of_branches)
     long = _longest_path(plan, int(stems.lengths[-1]))
     room = plan.longest - int(branches.padded(np.array([_D], np.int32))[0])  # for what comes before a branch
     first = max(1, min(_STEM, room // 2))
@@ -40,12 +45,13 @@ def fork_trial(plan: ForkPlan, vocabulary: int) -> tuple[ForkPlan, Segments]:
     paths = [(s, a), (s, a, b), (s, a, c), (s, d), (prefix, rest)]
     depths = [first, first + second, first + second, first, long[0]]
     inputs = [np.concatenate([*path, target]) for path, target in zip(paths, targets, strict=True)]
-    segments = Segments.of(inputs, [depth + 1 for depth in depths])
+    starts = [max(depth + 1, len(one) - MOST_READS) for depth, one in zip(depths, inputs, strict=True)]
+    segments = Segments.of(inputs, starts)
     found = Stems(
         np.array([first, first + second, long[0]], np.int32), np.array([-1, 0, -1]), np.array([0, 1, 4])
     )
     made = branch(segments, found, np.array([0, 1, 1, 0, 2]))
-    waves = waves_of(found, made, plan.groups, max(plan.slots, 3), least_slots=plan.slots)
+    waves = waves_of(found, made, plan.groups, max(plan.slots, TRIAL_SLOTS), least_slots=plan.slots)
     tried = ForkPlan(segments, plan.groups, made, waves, stems, branches, NO_LIMIT)
     tried.room = max(tried.room, plan.room)
     return tried, segments
@@ -57,19 +63,15 @@ def _longest_path(plan: ForkPlan, longest_stem: int) -> tuple[int, int]:
     A stem runs in one piece, so it is no longer than ``longest_stem``.
     """
     branches = plan.branches
-    padded = plan.batch_shapes[:, 1][plan.batches][np.unique(branches.of, return_index=True)[1]]
+    padded = plan.columns[plan.batches][np.unique(branches.of, return_index=True)[1]]
     ends = np.where(branches.stem >= 0, branches.depth + padded, 0)
     deepest = int(np.argmax(ends))
     return min(int(branches.depth[deepest]), longest_stem), int(padded[deepest])
 
 
-def _shapes(plan: ForkPlan, is_stem: bool) -> Shapes:
-    """The plan's smallest shape that holds the short pieces, and its longest one."""
-    found = np.unique(plan.batch_shapes[plan.is_stem == is_stem], axis=0)
-    found = found[np.argsort(found[:, 1])]
-    enough = np.flatnonzero(found[:, 1] >= _STEM)
+def _shapes(shapes: Shapes) -> Shapes:
+    """The smallest shape that holds the short pieces, and the longest one."""
+    enough = np.flatnonzero(shapes.lengths >= _STEM)
     if not len(enough):
-        rows = int(found[-1, 0]) // plan.groups
-        return Shapes(np.array([_STEM], np.int32), np.array([rows], np.int64))
-    chosen = found[np.unique([enough[0], len(found) - 1])]
-    return Shapes(chosen[:, 1], chosen[:, 0].astype(np.int64) // plan.groups)
+        return replace(shapes.only([-1]), lengths=np.array([_STEM], np.int32))
+    return shapes.only(np.unique([enough[0], len(shapes.lengths) - 1]))
