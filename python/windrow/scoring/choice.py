@@ -6,7 +6,7 @@ has no cost analysis, from its tokens. Each shape after the first is charged for
 more the smaller the model is. Prices are the same on every host.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -152,6 +152,16 @@ def cost(plan: ScoringPlan, price: RowPrice) -> int:
     return round(run + price.shape * max(0, programs - 1))
 
 
+def check_cost(plan: ScoringPlan, price: RowPrice) -> int:
+    """The cost of checking a plan's layout with one of its smallest batches (:mod:`windrow.scoring.trial`).
+
+    Forked states are checked on a few short rows.
+    """
+    if isinstance(plan, ForkPlan):
+        return 0
+    return round(min(rows * price(length) for rows, length in plan.shapes.tolist()))
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A plan, and the costs of the alternatives.
@@ -211,6 +221,7 @@ def choose_plan(
     price: RowPrice,
     longest: int | None = None,
     forking: Forking | None = None,
+    unchecked: Collection[Layout] = (),
 ) -> Chosen:
     """The cheapest plan under a policy.
 
@@ -222,6 +233,7 @@ def choose_plan(
         price: The price of the model's rows.
         longest: The maximum length of packed rows, unless an input is longer.
         forking: How to plan forked states, if that is one of the layouts.
+        unchecked: Layouts whose results must be compared with those of plain rows first.
     """
     if not len(segments) or layouts == ["rows"]:
         policy = replace(policy, share="equal") if policy.share == "forks" else policy
@@ -235,7 +247,10 @@ def choose_plan(
         plans["packed"] = policy.packed_plans(segments, row_multiple, longest)
     if "trees" in layouts:
         plans["trees"] = [policy.tree_plan(segments, row_multiple, price, price.shape)]
-    costs = {layout: [cost(plan, price) for plan in made] for layout, made in plans.items()}
+    costs = {
+        layout: [cost(plan, price) + (check_cost(plan, price) if layout in unchecked else 0) for plan in made]
+        for layout, made in plans.items()
+    }
     best = min(costs, key=lambda layout: min(costs[layout]))
     cheapest = plans[best][int(np.argmin(costs[best]))]
     return Chosen(cheapest, {layout: min(found) for layout, found in costs.items()})

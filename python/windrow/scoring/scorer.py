@@ -235,7 +235,8 @@ class Scorer:
     ) -> ScoringPlan:
         price = self._row_price(policy) if len(segments) and layouts != ["rows"] else RowPrice()
         chosen = choose_plan(
-            policy, segments, self.sharding.groups, layouts, price, self.model.max_length, forking
+            *(policy, segments, self.sharding.groups, layouts, price, self.model.max_length, forking),
+            unchecked={"packed", "trees"} - self._trials.keys(),
         )
         layout = layout_of(chosen.plan)
         share = layout if layout in ("trees", "forks") else "equal" if policy.share else False
