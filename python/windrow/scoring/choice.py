@@ -159,7 +159,8 @@ def check_cost(plan: ScoringPlan, price: RowPrice) -> int:
     """
     if isinstance(plan, ForkPlan):
         return 0
-    return round(min(rows * price(length) for rows, length in plan.shapes.tolist()))
+    prices = [rows * price(length) for rows, length in plan.shapes.tolist()]
+    return round(min(prices, default=0.0))
 
 
 @dataclass(frozen=True)

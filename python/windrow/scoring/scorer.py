@@ -236,7 +236,7 @@ class Scorer:
         price = self._row_price(policy) if len(segments) and layouts != ["rows"] else RowPrice()
         chosen = choose_plan(
             *(policy, segments, self.sharding.groups, layouts, price, self.model.max_length, forking),
-            unchecked={"packed", "trees"} - self._trials.keys(),
+            unchecked=[layout for layout in layouts if layout not in self._trials],
         )
         layout = layout_of(chosen.plan)
         share = layout if layout in ("trees", "forks") else "equal" if policy.share else False
