@@ -1,6 +1,7 @@
 """Every family, with many settings, against transformers: see tests/recorded/families.py."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -9,17 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from safetensors.numpy import load_file, save_file
 
 from windrow.models import experts, load, loading
 
 FOLDER = Path(__file__).parent / "recorded"
 sys.path.insert(0, str(FOLDER))
 
-from family_cases import CASES  # noqa: E402
+from family_cases import CASES, FAMILIES, RECURRENT  # noqa: E402
 from random_weights import LENGTHS, PICKED, rows, write_checkpoint  # noqa: E402
 
 SHAPES = json.loads((FOLDER / "families.json").read_text())
 LOGITS = np.load(FOLDER / "families.npz")
+ROUNDING = json.loads((FOLDER / "bfloat16.json").read_text())
 UNLIKE = 0.05
 """How far logits are moved by a setting that counts, and more."""
 
@@ -64,27 +67,6 @@ def test_every_setting_counts():
         assert not alike, (name, alike)
 
 
-FAMILIES = [
-    "llama, biases",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gpt2",
-    "gpt_neox, serial",
-    "phi3, partial",
-    "gemma2",
-    "gemma3_text, settings",
-    "mixtral, window",
-    "qwen3_moe, some layers dense",
-    "olmo2, settings",
-    "olmo3, settings",
-    "smollm3, settings",
-    "granite, settings",
-]
-RECURRENT = ["mamba", "mamba2, settings", "xlstm, fused, biases"]
-"""One case of every model type."""
-
-
 def by_steps(model, batch, places, size=50):
     """Logits at these places, from chunks."""
     batch = [np.pad(each, ((0, 0), (0, -each.shape[1] % size))) for each in batch]
@@ -112,6 +94,7 @@ def tree(model, vocab, shared=65, other=40):
 def test_every_model_type_is_tried():
     tried = [CASES[name]["model_type"] for name in FAMILIES + RECURRENT]
     assert sorted(tried) == sorted(loading.FAMILIES)
+    assert set(ROUNDING) == {*FAMILIES, *RECURRENT} - {"xlstm, fused, biases"}
 
 
 @pytest.mark.parametrize("model", FAMILIES + RECURRENT, indirect=True)
@@ -126,6 +109,53 @@ def test_trees_give_the_same(model):
     name, model = model
     found = tree(model, CASES[name]["vocab_size"])
     np.testing.assert_allclose(found, LOGITS[name][: len(PICKED)], rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_bfloat16_is_as_close_as_in_transformers(tmp_path, name):
+    """The error of logits, against those in float32, is that of the same model in torch's bfloat16."""
+    write_checkpoint(tmp_path / "model", CASES[name], SHAPES[name])
+    model = load(tmp_path / "model", max_length=max(LENGTHS), dtype="bfloat16")
+    batch, places = packed(CASES[name]["vocab_size"])
+    found = np.asarray(jax.jit(model.apply)(model.params, *map(jnp.asarray, batch)))[0, places]
+    error = np.sqrt(np.mean((found - LOGITS[name]) ** 2))
+    assert 0 < error < 1.2 * ROUNDING[name]
+
+
+def fused(tensors):
+    """Each layer's experts in two tensors: what transformers 5 saves with ``save_original_format=False``."""
+    found, by_layer = {}, {}
+    for name, tensor in tensors.items():
+        expert = re.fullmatch(r"(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight", name)
+        if expert is None:
+            found[name.replace(".block_sparse_moe.", ".mlp.")] = tensor
+        else:
+            by_layer.setdefault(expert[1], {})[expert[3], int(expert[2])] = tensor
+    for layer, matrices in by_layer.items():
+        count = 1 + max(number for _, number in matrices)
+        gate, up, down = (
+            np.stack(
+                [next(matrices[name, at] for name in names if (name, at) in matrices) for at in range(count)]
+            )
+            for names in (("w1", "gate_proj"), ("w3", "up_proj"), ("w2", "down_proj"))
+        )
+        found[f"{layer}.mlp.experts.gate_up_proj"] = np.concatenate([gate, up], axis=1)
+        found[f"{layer}.mlp.experts.down_proj"] = down
+    return found
+
+
+@pytest.mark.parametrize("model", ["mixtral", "qwen3_moe, some layers dense"], indirect=True)
+def test_experts_in_one_tensor(model, tmp_path):
+    _, model = model
+    (tmp_path / "fused").mkdir()
+    (tmp_path / "fused" / "config.json").write_bytes((tmp_path / "model" / "config.json").read_bytes())
+    tensors = fused(load_file(tmp_path / "model" / "model.safetensors"))
+    save_file(tensors, tmp_path / "fused" / "model.safetensors")
+    same = load(tmp_path / "fused", max_length=max(LENGTHS))
+    jax.tree.map(np.testing.assert_array_equal, same.params, model.params)
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"))
+    split = load(tmp_path / "fused", max_length=max(LENGTHS), mesh=mesh)
+    jax.tree.map(np.testing.assert_array_equal, split.params, model.params)
 
 
 @pytest.mark.parametrize("model", ["mixtral", "qwen3_moe, some layers dense"], indirect=True)

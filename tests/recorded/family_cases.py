@@ -242,3 +242,23 @@ CASES = {
         tie_word_embeddings=True,
     ),
 }
+
+FAMILIES = [
+    "llama, biases",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gpt2",
+    "gpt_neox, serial",
+    "phi3, partial",
+    "gemma2",
+    "gemma3_text, settings",
+    "mixtral, window",
+    "qwen3_moe, some layers dense",
+    "olmo2, settings",
+    "olmo3, settings",
+    "smollm3, settings",
+    "granite, settings",
+]
+RECURRENT = ["mamba", "mamba2, settings", "xlstm, fused, biases"]
+"""One case of every model type."""

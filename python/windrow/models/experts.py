@@ -30,12 +30,12 @@ from windrow.models.rotary import read_rope
 Activation = Callable[[jax.Array], jax.Array]
 
 PREFIX, IGNORED = llama.PREFIX, llama.IGNORED
-RENAMED = {".block_sparse_moe.experts.": ".mlp.experts.", ".block_sparse_moe.gate.": ".mlp.gate."}
+RENAMED = {".block_sparse_moe.": ".mlp.", ".w1.": ".gate_proj.", ".w3.": ".up_proj.", ".w2.": ".down_proj."}
+"""Mixtral's names."""
 
-_NAMES = {
-    "mixtral": ("w1", "w3", "w2"),
-    "qwen3_moe": ("gate_proj", "up_proj", "down_proj"),
-}
+FUSED = {".experts.gate_up_proj": ("gate_proj", "up_proj"), ".experts.down_proj": ("down_proj",)}
+"""Tensors of all experts, as transformers 5 keeps them in memory and can save them."""
+
 _BLOCK = 256
 _BY_EXPERT = RaggedDotDimensionNumbers(
     dot_dimension_numbers=(((1,), (2,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[0]
@@ -52,7 +52,6 @@ class Config(llama.Config):
         chosen: The number of experts per token.
         inner_expert: The hidden width of an expert.
         whole: Whether the chosen experts' probabilities are rescaled to sum to 1.
-        names: The stored names of an expert's gate, up and down.
         dense: The layers with one network for all tokens instead.
     """
 
@@ -60,7 +59,6 @@ class Config(llama.Config):
     chosen: int
     inner_expert: int
     whole: bool
-    names: tuple[str, str, str]
     dense: tuple[int, ...] = ()
 
     def leaves(self) -> dict[str, Any]:
@@ -80,7 +78,7 @@ class Config(llama.Config):
         """The router and the experts, for the layers that have them."""
         width, inner = (self.width,), (self.inner_expert,)
         layers = tuple(each for each in range(self.layers) if each not in self.dense) if self.dense else None
-        gate, up, down = (f"{at}experts.{{expert}}.{name}.weight" for name in self.names)
+        gate, up, down = (f"{at}experts.{{expert}}.{name}_proj.weight" for name in ("gate", "up", "down"))
         return {
             "router": Leaf(at + "gate.weight", ((self.experts,), width), layers=layers),
             "gate": Leaf(gate, (inner, width), 0, layers=layers, experts=self.experts),
@@ -207,7 +205,6 @@ def _read_mixtral(fields: Fields) -> Config:
         chosen=fields.size("num_experts_per_tok", 2),
         inner_expert=shared["inner"],
         whole=True,
-        names=_NAMES["mixtral"],
     )
 
 
@@ -234,6 +231,5 @@ def _read_qwen3(fields: Fields) -> Config:
         chosen=fields.size("num_experts_per_tok", 8),
         inner_expert=fields.size("moe_intermediate_size", 768),
         whole=fields.flag("norm_topk_prob", False),
-        names=_NAMES["qwen3_moe"],
         dense=dense,
     )
