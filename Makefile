@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
-.PHONY: help setup demo test test-quick test-exhaustive test-rust test-python test-oldest test-newest parity bench bench-rivals docs lint format wheel sdist clean
+.PHONY: help setup demo test test-quick test-exhaustive test-rust test-python test-oldest test-newest test-any-hf parity bench bench-rivals docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -67,6 +67,11 @@ test-oldest test-newest: test-%:
 	uv pip install --quiet --python $(VENV)-$*/bin/python --resolution $(RESOLUTION_$*) '.[examples]' $(TESTERS)
 	$(VENV)-$*/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile $(MAIN_TESTS))
 
+test-any-hf: ## Run the test of examples/any_hf.py with torch and torchax, in a separate environment (needs uv)
+	uv venv --quiet --clear --python $(PYTHON) $(VENV)-any-hf
+	uv pip install --quiet --python $(VENV)-any-hf/bin/python . -r examples/any_hf_requirements.txt $(TESTERS)
+	$(VENV)-any-hf/bin/python -m pytest $(or $(ARGS),tests/test_any_hf.py)
+
 PARITY := $(VENV)-parity
 
 $(PARITY)/.installed:
@@ -115,4 +120,4 @@ sdist: setup ## Build the source distribution into dist/
 	@ls -l dist/*.tar.gz
 
 clean: ## Remove environments and build outputs
-	rm -rf $(VENV) $(VENV)-parity $(VENV)-oldest $(VENV)-newest dist site target
+	rm -rf $(VENV) $(VENV)-parity $(VENV)-oldest $(VENV)-newest $(VENV)-any-hf dist site target

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from reference_models import GPT2, LLAMA, MAMBA, random_tensors, write
-from windrow.models import checkpoint, config_max_length, llama, load
+from windrow.models import checkpoint, config_max_length, llama, load, parameters
 from windrow.models.config import Fields
 
 QWEN2 = LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
@@ -97,18 +97,39 @@ def test_stored_dtypes_are_cast(tmp_path, stored):
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tensors_larger_than_a_block(save, monkeypatch, dtype):
+    """Tensors that are cast or cut are read in blocks of rows."""
+    directory, mesh = save(LLAMA), jax.make_mesh((4, 2), ("data", "tensor"))
+    whole = load(directory, dtype=dtype)
+    monkeypatch.setattr(checkpoint, "_BLOCK_BYTES", 500)
+    same(load(directory, dtype=dtype), whole)
+    same(load(directory, dtype=dtype, mesh=mesh), whole)
+
+
+def test_parameters_are_not_copied_on_cpus(save, monkeypatch):
+    made = []
+
+    def noted(shape, dtype, inner=parameters._aligned):
+        made.append(inner(shape, dtype))
+        return made[-1]
+
+    monkeypatch.setattr(parameters, "_aligned", noted)
+    leaves = jax.tree.leaves(load(save(LLAMA)).params)
+    assert {leaf.unsafe_buffer_pointer() for leaf in leaves} == {memory.ctypes.data for memory in made}
+
+
 # Placement
 
 
 def test_each_device_reads_its_own_piece(save, monkeypatch):
     read = []
 
-    def noted(self, name, index, inner=checkpoint.Checkpoint.read):
-        piece = inner(self, name, index)
-        read.append((name, piece.size))
-        return piece
+    def noted(self, out, name, index, inner=checkpoint.Checkpoint.read_into):
+        inner(self, out, name, index)
+        read.append((name, out.size))
 
-    monkeypatch.setattr(checkpoint.Checkpoint, "read", noted)
+    monkeypatch.setattr(checkpoint.Checkpoint, "read_into", noted)
     directory = save(LLAMA | {"vocab_size": 62})
     mesh = jax.make_mesh((4, 2), ("data", "tensor"))
     params = load(directory, mesh=mesh).params
@@ -219,7 +240,10 @@ def test_damaged_index(save):
     refused(r"'weight_map' must map tensor names to file names", directory)
 
 
-ALL = r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*MambaFor.*factory=module:function"
+ALL = (
+    r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*MambaFor.*factory=module:function; "
+    r"examples/any_hf.py in the repository"
+)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +269,7 @@ ALL = r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*Mamb
             "partial_rotary_factor",
         ),
         ({"rope_scaling": [1]}, "'rope_scaling' must be an object or null"),
-        ({"hidden_act": "mish"}, r"'hidden_act' is 'mish'; known: silu, .*factory="),
+        ({"hidden_act": "mish"}, r"'hidden_act' is 'mish'; known: silu, .*examples/any_hf.py"),
         ({"quantization_config": {"bits": 4}}, "'quantization_config'.*not supported.*factory="),
         (
             {"quantization_config": {"quant_method": "gptq", "bits": 4}},

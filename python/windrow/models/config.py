@@ -26,6 +26,12 @@ DEFAULT_MAX_LENGTH = 2048
 
 WAY_OUT = "bring the model yourself with factory=module:function"
 
+BRIDGE = (
+    f"{WAY_OUT}; examples/any_hf.py in the repository of windrow does that for any causal model of "
+    "transformers (see 'Any other model of transformers' in the guide)"
+)
+"""The way out for what transformers can run but windrow cannot."""
+
 _REQUIRED: Any = object()
 
 _CHANGES = ("per_layer_config",)
@@ -112,7 +118,7 @@ class Fields:
         value = self.take(name, default)
         if value not in known:
             listed = ", ".join(str(each) for each in known)
-            raise ValueError(f"{self.path}: {name!r} is {value!r}; known: {listed}. Otherwise {WAY_OUT}")
+            raise ValueError(f"{self.path}: {name!r} is {value!r}; known: {listed}. Otherwise {BRIDGE}")
         return value
 
     def refuse_unknown_changes(self) -> None:
@@ -127,5 +133,5 @@ class Fields:
         for name in filter(self._values.get, _CHANGES):
             raise ValueError(
                 f"{self.path}: the field {name!r} ({self._values[name]!r}) changes what is computed "
-                f"and is unknown here; {WAY_OUT}"
+                f"and is unknown here; {BRIDGE}"
             )

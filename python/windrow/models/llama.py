@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from windrow.models.config import WAY_OUT, Fields
+from windrow.models.config import BRIDGE, Fields
 from windrow.models.decoder import EVERYTHING, Decoder, Weights
 from windrow.models.layers import ACTIVATIONS, linear
 from windrow.models.parameters import Leaf, embeddings
@@ -193,7 +193,5 @@ def read_kinds(fields: Fields, layers: int) -> list[str] | None:
     for each in kinds:
         if each not in (FULL, SLIDING):
             known = f"{FULL}, {SLIDING}"
-            raise ValueError(
-                f"{fields.path}: 'layer_types' has {each!r}; known: {known}. Otherwise {WAY_OUT}"
-            )
+            raise ValueError(f"{fields.path}: 'layer_types' has {each!r}; known: {known}. Otherwise {BRIDGE}")
     return kinds

@@ -26,7 +26,7 @@ from windrow.models import (
     xlstm,
 )
 from windrow.models.checkpoint import Checkpoint
-from windrow.models.config import DEFAULT_MAX_LENGTH, WAY_OUT, Fields, read_json, stated_max_length
+from windrow.models.config import BRIDGE, DEFAULT_MAX_LENGTH, Fields, read_json, stated_max_length
 
 _TENSOR_AXES = ("tensor", "model", "tp")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
@@ -177,7 +177,7 @@ def _family(fields: Fields) -> _Family:
                     f"{fields.path}: model_type {kind!r} is {other}; only causal text models are supported"
                 )
         raise ValueError(
-            f"{fields.path}: model_type {kind!r} is not supported; supported: {known}. Otherwise {WAY_OUT}"
+            f"{fields.path}: model_type {kind!r} is not supported; supported: {known}. Otherwise {BRIDGE}"
         )
     return family
 

@@ -9,7 +9,7 @@ configuration.
 from dataclasses import dataclass
 
 from windrow.models import llama
-from windrow.models.config import WAY_OUT, Fields
+from windrow.models.config import BRIDGE, Fields
 from windrow.models.parameters import Leaf
 from windrow.models.rotary import read_rope, read_settings
 
@@ -51,7 +51,7 @@ def read_config(fields: Fields) -> Config:
     if kind not in ("default", *_LONG):
         raise ValueError(
             f"{fields.path}: the rope scaling kind (rope_type) is {kind!r}; known for Phi-3: default, "
-            f"longrope. Otherwise {WAY_OUT}"
+            f"longrope. Otherwise {BRIDGE}"
         )
     settings["rope_type"] = "longrope" if kind in _LONG else kind
     if fields.take("original_max_position_embeddings", None) is None:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from windrow.model import segment_ends
-from windrow.models.config import WAY_OUT, Fields
+from windrow.models.config import BRIDGE, Fields
 
 NEVER = 2**30
 
@@ -134,13 +134,13 @@ def read_rope(
     if kind not in _KINDS:
         raise ValueError(
             f"{fields.path}: the rope scaling kind (rope_type) is {kind!r}; known: "
-            f"{', '.join(_KINDS)}. Otherwise {WAY_OUT}"
+            f"{', '.join(_KINDS)}. Otherwise {BRIDGE}"
         )
     part = given.get("partial_rotary_factor")
     part = fields.take("partial_rotary_factor", 1.0) if part is None and not nested else part or 1.0
     if not partial and kind not in ("default", "proportional") and float(part) != 1.0:
         raise ValueError(
-            f"{fields.path}: a rope partial_rotary_factor other than 1 is not supported; {WAY_OUT}"
+            f"{fields.path}: a rope partial_rotary_factor other than 1 is not supported; {BRIDGE}"
         )
     dim = int(head_dim * part) if partial else head_dim
     length = fields.positions
