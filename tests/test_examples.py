@@ -52,6 +52,7 @@ def test_no_example_is_left_out():
     assert scripts == set(PRINTED)
     libraries = (EXAMPLES / "libraries").glob("*.py")
     assert {path.stem for path in libraries if path.read_text().startswith("# ///")} == set(LIBRARIES)
+    assert scripts == {*PRINTED, "any_hf"}  # which has a test of its own
 
 
 @pytest.mark.parametrize("name", sorted(PRINTED))
