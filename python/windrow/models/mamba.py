@@ -77,9 +77,11 @@ class Config(StateSpace):
         u = self.activation(u)
         picked = linear("rli,si->rls", u, weights["select"])
         dt, b, c = jnp.split(picked, [self.rank, self.rank + self.size], axis=-1)
-        dt = jax.nn.softplus(linear("rls,is->rli", dt, weights["dt"], weights["dt_bias"]))
+        dt = linear("rls,is->rli", dt, weights["dt"]).astype(jnp.float32)
+        dt = jax.nn.softplus(dt + along(weights["dt_bias"].astype(jnp.float32), dt))
         mixed, memory = _recur(weights, before.memory, (u, dt, b, c), positions, real)
-        mixed = (mixed + u * along(weights["d"], u)) * self.activation(gate)
+        mixed = mixed + u.astype(jnp.float32) * along(weights["d"].astype(jnp.float32), mixed)
+        mixed = (mixed * self.activation(gate).astype(jnp.float32)).astype(u.dtype)
         return linear("rli,wi->rlw", mixed, weights["out"], weights.get("out_bias")), State(recent, memory)
 
 
@@ -114,4 +116,4 @@ def _recur(
     wide = (part.astype(jnp.float32) for part in inputs)
     by_token = [jnp.moveaxis(part, 1, 0) for part in (*wide, positions == 0, real)]
     memory, mixed = jax.lax.scan(token, memory, tuple(by_token))
-    return jnp.moveaxis(mixed, 0, 1).astype(inputs[0].dtype), memory
+    return jnp.moveaxis(mixed, 0, 1), memory

@@ -113,9 +113,11 @@ def convolve(
         return jnp.take_along_axis(close, places[:, :, None], axis=1, mode="clip")
 
     taps = jnp.moveaxis(weights["conv"], 2, 0)[:, None, None, :, 0]  # [taps, 1, 1, features]
-    y = u * taps[kept]
+    taps = taps.astype(jnp.float32)
+    y = u.astype(jnp.float32) * taps[kept]
     for back in range(1, kept + 1):
-        y = y + jnp.where((positions >= back)[:, :, None], take(place - back), 0) * taps[kept - back]
+        earlier = jnp.where((positions >= back)[:, :, None], take(place - back), 0)
+        y = y + earlier.astype(jnp.float32) * taps[kept - back]
     count = jnp.sum(real, axis=1, keepdims=True, dtype=jnp.int32)
-    y = y + along(weights["conv_bias"], y) if "conv_bias" in weights else y
-    return y, take(count + jnp.arange(kept, dtype=jnp.int32)[None])
+    y = y + along(weights["conv_bias"].astype(jnp.float32), y) if "conv_bias" in weights else y
+    return y.astype(u.dtype), take(count + jnp.arange(kept, dtype=jnp.int32)[None])
