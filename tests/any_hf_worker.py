@@ -64,10 +64,10 @@ def own_results(folder, pairs):
     return found
 
 
-def through_factory(folder, requests, **settings):
+def through_factory(folder, requests):
     """What ``factory=`` makes of a folder: its parts, and its results for some requests."""
     os.environ["ANY_HF_MODEL"] = str(folder)
-    lm = JaxLM(factory="any_hf:make_model", **settings)
+    lm = JaxLM(factory="any_hf:make_model")
     results = {
         kind: getattr(lm, kind)([Instance(kind, {}, tuple(args), 0) for args in of_kind])
         for kind, of_kind in requests.items()
@@ -82,7 +82,7 @@ def other(kind):
     prompts = [(start, {"max_gen_toks": 8, "until": []}) for start, _ in SAYINGS[:3]]
     with TemporaryDirectory() as folder:
         tiny(kind, folder)
-        made = through_factory(folder, {"loglikelihood": pairs, "generate_until": prompts}, pack=True)
+        made = through_factory(folder, {"loglikelihood": pairs, "generate_until": prompts})
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         texts = []
         for prompt, _ in prompts:
