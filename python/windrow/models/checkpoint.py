@@ -20,6 +20,7 @@ from io import FileIO
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -31,7 +32,12 @@ Index = tuple[slice, ...]
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_FLOATS = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F64": np.float64}
+_FLOATS: dict[str, Any] = {
+    "F32": np.float32,
+    "BF16": ml_dtypes.bfloat16,
+    "F16": np.float16,
+    "F64": np.float64,
+}
 _BLOCK_BYTES = 1 << 24
 
 
