@@ -206,7 +206,7 @@ class Checkpoint:
 
 def _fill(out: np.ndarray, file: FileIO) -> None:
     """Reads as many bytes as an array has, which may take several calls."""
-    left = memoryview(out.reshape(-1).view(np.uint8))
+    left = out.reshape(-1).view(np.uint8).data
     while left:
         count = file.readinto(left)
         if not count:
