@@ -78,3 +78,10 @@ impl<'a> Places<'a> {
         }
     }
 }
+
+/// Numbers for several threads to write to.
+pub(crate) fn shared(numbers: &mut [i64]) -> &[AtomicI64] {
+    // SAFETY: they are borrowed alone, so nobody else reads or writes them but as atomic ones, which have
+    // the same size and alignment.
+    unsafe { &*(std::ptr::from_mut(numbers) as *const [AtomicI64]) }
+}

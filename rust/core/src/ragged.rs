@@ -7,10 +7,10 @@
 //! first      [0, 0, 2, 3]        segment 1 has the same tokens as segment 0
 //! ```
 
-mod bins;
+mod deal;
+mod find;
 mod group;
 mod hash;
-mod pairs;
 mod segments;
 
 use std::mem::MaybeUninit;

@@ -23,6 +23,22 @@ const LANES: usize = 4;
 
 /// The hash of `tokens`.
 pub(super) fn hash(tokens: &[i32]) -> u64 {
+    if tokens.len() > 2 * STEP {
+        return hash_many(tokens);
+    }
+    let size = tokens.len() as u64;
+    if let (Some(first), Some(last)) = (tokens.first_chunk(), tokens.last_chunk()) {
+        // The two may overlap; the number of tokens tells how far.
+        let ([a, b], [c, d]) = (words(first), words(last));
+        return fold(a ^ SALTS[1], b ^ SALTS[2] ^ size) ^ fold(c ^ SALTS[3], d ^ SALTS[4]);
+    }
+    let token = |at: usize| tokens.get(at).copied().unwrap_or(0);
+    let [a, b] = words(&[token(0), token(1), token(2), 0]);
+    fold(a ^ SALTS[1], b ^ SALTS[2] ^ size << 32)
+}
+
+/// The hash of more than two steps.
+fn hash_many(tokens: &[i32]) -> u64 {
     let mut state = SALTS[0] ^ tokens.len() as u64;
     let mut rest = tokens;
     if tokens.len() > STEP * LANES {
@@ -46,13 +62,7 @@ pub(super) fn hash(tokens: &[i32]) -> u64 {
         rest = after;
     }
     // The last step may overlap what came before; the number of tokens is in the state.
-    let [a, b] = match tokens {
-        [.., w, x, y, z] => words(&[*w, *x, *y, *z]),
-        [x, y, z] => words(&[*x, *y, *z, 0]),
-        [x, y] => words(&[*x, *y, 0, 0]),
-        [x] => words(&[*x, 0, 0, 0]),
-        [] => [0, 0],
-    };
+    let [a, b] = words(tokens.last_chunk().expect("more than two steps"));
     fold(a ^ SALTS[2], b ^ state)
 }
 
