@@ -43,8 +43,9 @@
 //! # Cost
 //!
 //! Planning takes time linear in the segments, besides the choice of lengths
-//! (see `bucket`), and keeps 24 bytes a segment, 28 where rows are shared, or 40 where
-//! they hold trees. The fingerprint is taken when it is first asked for.
+//! (see `bucket`), and keeps 16 bytes a segment, 20 where rows are shared, or 32 where
+//! they hold trees. The batch and the row of each segment, 8 bytes more, and the
+//! fingerprint are found when they are first asked for.
 
 mod bytes;
 mod layout;
@@ -76,12 +77,12 @@ pub struct Plan {
     firsts: Option<Vec<u32>>,
     /// How segments share beginnings; nothing if they do not.
     trees: Option<trees::Trees>,
-    batches: Vec<i32>,
-    rows: Vec<i32>,
     members: layout::Members,
     /// Longest first, whichever way the batches run.
     stretches: Vec<Stretch>,
     statistics: Statistics,
+    /// The batch of each segment, and its row there; found when they are first asked for.
+    places: OnceLock<[Vec<i32>; 2]>,
     /// Taken when it is first asked for.
     fingerprint: OnceLock<u64>,
 }
@@ -121,17 +122,15 @@ impl Plan {
         let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
         let starts = layout::starts(rows.len(), firsts.as_deref(), packed);
         let members = layout::members(&rows, row_count, starts, 0..lengths.len() as u32);
-        let (batches, rows) = layout::batches(&stretches, row_count, rows, policy.longest_first);
         Ok(Plan {
             policy,
             lengths,
             firsts,
             trees: None,
-            batches,
-            rows,
             members,
             stretches,
             statistics,
+            places: OnceLock::new(),
             fingerprint: OnceLock::new(),
         })
     }
@@ -150,11 +149,10 @@ impl Plan {
             lengths,
             firsts: None,
             trees: Some(laid.trees),
-            batches: laid.batches,
-            rows: laid.rows,
             members: laid.members,
             stretches: laid.stretches,
             statistics: laid.statistics,
+            places: OnceLock::new(),
             fingerprint: OnceLock::new(),
         })
     }
@@ -180,12 +178,17 @@ impl Plan {
 
     /// The batch of each segment.
     pub fn batches(&self) -> &[i32] {
-        &self.batches
+        &self.places()[0]
     }
 
     /// The row of each segment within its batch.
     pub fn rows(&self) -> &[i32] {
-        &self.rows
+        &self.places()[1]
+    }
+
+    fn places(&self) -> &[Vec<i32>; 2] {
+        let find = || layout::batches(&self.stretches, &self.members, self.policy.longest_first);
+        self.places.get_or_init(find)
     }
 
     /// Where in its row each segment begins.
@@ -227,7 +230,7 @@ impl Plan {
     /// same policy, on every platform, and differs otherwise.
     pub fn fingerprint(&self) -> u64 {
         *self.fingerprint.get_or_init(|| {
-            let places = [&self.batches, &self.rows, &self.members.starts].map(Vec::as_slice);
+            let places = [self.batches(), self.rows(), self.starts()];
             bytes::fingerprint(&self.policy, &self.lengths, self.shared(), &self.stretches, places)
         })
     }

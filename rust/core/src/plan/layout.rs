@@ -1,7 +1,7 @@
 //! From segments to rows, and from rows to batches and back.
 
 use crate::error::{Error, Result};
-use crate::memory::{collected, prefetch, room_for};
+use crate::memory::{collected, prefetch, zeroed};
 use crate::order::length_order;
 use crate::pack::pack_rows;
 
@@ -224,7 +224,7 @@ impl Members {
 }
 
 /// The batch of a sorted row, and its row there.
-pub(super) fn batch_of(stretches: &[Stretch], longest_first: bool) -> impl Fn(u32) -> (i32, i32) {
+fn batch_of(stretches: &[Stretch], longest_first: bool) -> impl Fn(u32) -> (i32, i32) {
     let last = stretches.last().map_or(0, |last| last.first_batch + last.batches - 1);
     move |row: u32| {
         let row = row as usize;
@@ -236,24 +236,21 @@ pub(super) fn batch_of(stretches: &[Stretch], longest_first: bool) -> impl Fn(u3
     }
 }
 
-/// The batch of every segment, and its row there; `rows` are sorted rows.
-pub(super) fn batches(
-    stretches: &[Stretch],
-    row_count: usize,
-    rows: Vec<u32>,
-    longest_first: bool,
-) -> (Vec<i32>, Vec<i32>) {
+/// The batch of every segment, and its row there.
+pub(super) fn batches(stretches: &[Stretch], members: &Members, longest_first: bool) -> [Vec<i32>; 2] {
+    let Members { segments, ends, .. } = members;
+    let (mut batches, mut rows) = (zeroed(segments.len()), zeroed(segments.len()));
     let place = batch_of(stretches, longest_first);
-    // Where rows have many segments, each row is looked up once.
-    let many = rows.len() / 4 >= row_count;
-    let places: Vec<(i32, i32)> = (0..row_count as u32).filter(|_| many).map(&place).collect();
-    let mut within = room_for(rows.len());
-    let batch = |row: u32| {
-        let (batch, row) = places.get(row as usize).copied().unwrap_or_else(|| place(row));
-        within.push(row);
-        batch
-    };
-    // Collected into the memory that the rows held.
-    let batches = rows.into_iter().map(batch).collect();
-    (batches, within)
+    for (row, borders) in (0..).zip(ends.windows(2)) {
+        let (begin, end) = (borders[0] as usize, borders[1] as usize);
+        for &later in segments.get(begin + AHEAD..segments.len().min(end + AHEAD)).unwrap_or_default() {
+            prefetch(&batches, later as usize);
+            prefetch(&rows, later as usize);
+        }
+        let place = place(row);
+        for &segment in &segments[begin..end] {
+            (batches[segment as usize], rows[segment as usize]) = place;
+        }
+    }
+    [batches, rows]
 }

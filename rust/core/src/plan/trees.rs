@@ -1,13 +1,13 @@
 //! Plans whose rows hold prefix trees.
 //!
 //! Rows are laid as `tree_rows` lays them. Each row's number of segments, and its position among the
-//! sorted rows, is known beforehand, so each segment's place, batch and row are written once.
+//! sorted rows, is known beforehand, so each segment's place is written once.
 
 use crate::error::Result;
-use crate::memory::{collected, prefetch, zeroed};
+use crate::memory::{prefetch, zeroed};
 use crate::prefix::{Branch, Packed, Place, Places, branches};
 
-use super::layout::{self, Members};
+use super::layout::Members;
 use super::policy::{Policy, SHAPE_PRICE};
 use super::shapes::Stretch;
 use super::statistics::{Statistics, TreeTokens};
@@ -80,9 +80,6 @@ pub(super) struct Trees {
 pub(super) struct Laid {
     pub trees: Trees,
     pub members: Members,
-    /// The batch of each segment, and its row there.
-    pub batches: Vec<i32>,
-    pub rows: Vec<i32>,
     pub stretches: Vec<Stretch>,
     pub statistics: Statistics,
 }
@@ -99,7 +96,7 @@ pub(super) fn lay(policy: &Policy, lengths: &[i32], longest: i32, prefixes: Pref
     let filled: Vec<i32> = packed.iter().flat_map(|packed| packed.filled.iter().copied()).collect();
     let (stretches, position) = shop.batches(&chosen, &filled)?;
     statistics.add_batches(filled.len(), &stretches);
-    let mut seats = Seats::new(&packed, position, layout::batch_of(&stretches, policy.longest_first));
+    let mut seats = Seats::new(&packed, position);
     let mut first_row = 0;
     for packed in &packed {
         statistics.row_tokens += packed.lay(first_row, &mut seats);
@@ -107,12 +104,12 @@ pub(super) fn lay(policy: &Policy, lengths: &[i32], longest: i32, prefixes: Pref
     }
     drop(packed);
     drop(parts);
-    let Seats { own, parents, batches, rows, mut members, untidy, .. } = seats;
+    let Seats { own, parents, mut members, untidy, .. } = seats;
     if untidy {
         members.sort();
     }
     let trees = Trees { branches, choice: prefixes.choice.clone(), own, parents };
-    Ok(Laid { trees, members, batches, rows, stretches, statistics })
+    Ok(Laid { trees, members, stretches, statistics })
 }
 
 /// The statistics that do not depend on rows.
@@ -136,28 +133,20 @@ fn statistics(lengths: &[i32], branches: &[Branch]) -> Statistics {
     }
 }
 
-/// Each segment's place, batch and row, written while rows are laid.
+/// Each segment's place, written while rows are laid.
 struct Seats {
     own: Vec<i32>,
     parents: Vec<i32>,
-    batches: Vec<i32>,
-    rows: Vec<i32>,
     members: Members,
-    tables: Vec<Table>,
+    /// Where each row's next member is noted; rows are not sorted.
+    next: Vec<u32>,
     /// Whether some segment follows one of a higher number that starts at the same token.
     untidy: bool,
 }
 
-/// A row before rows are sorted: where its next member is noted, its batch, and its row there.
-struct Table {
-    next: u32,
-    batch: i32,
-    row: i32,
-}
-
 impl Seats {
-    /// For packed rows, given each row's position among the sorted rows and the batch of a position.
-    fn new(packed: &[Packed], position: Vec<u32>, batch_of: impl Fn(u32) -> (i32, i32)) -> Self {
+    /// For packed rows, given each row's position among the sorted rows.
+    fn new(packed: &[Packed], position: Vec<u32>) -> Self {
         let mut ends = vec![0u32; position.len() + 1];
         let mut first_row = 0;
         for packed in packed {
@@ -171,19 +160,13 @@ impl Seats {
             count += *end;
             *end = count;
         }
-        let table = |position: u32| {
-            let (batch, row) = batch_of(position);
-            Table { next: ends[position as usize], batch, row }
-        };
-        let tables = collected(position.into_iter().map(table));
+        let next = position.into_iter().map(|position| ends[position as usize]).collect();
         let count = count as usize;
         Seats {
             own: zeroed(count),
             parents: zeroed(count),
-            batches: zeroed(count),
-            rows: zeroed(count),
             members: Members { starts: zeroed(count), segments: zeroed(count), ends },
-            tables,
+            next,
             untidy: false,
         }
     }
@@ -191,23 +174,21 @@ impl Seats {
 
 impl Places for Seats {
     fn foresee(&self, segment: u32) {
-        for numbers in [&self.own, &self.parents, &self.members.starts, &self.batches, &self.rows] {
+        for numbers in [&self.own, &self.parents, &self.members.starts] {
             prefetch(numbers, segment as usize);
         }
     }
 
     fn put(&mut self, segment: u32, place: Place, tied: bool) {
-        let table = &mut self.tables[place.row as usize];
-        let at = table.next as usize;
-        table.next += 1;
+        let next = &mut self.next[place.row as usize];
+        let at = *next as usize;
+        *next += 1;
         self.untidy |= tied && at > 0 && self.members.segments[at - 1] > segment;
         self.members.segments[at] = segment;
         let segment = segment as usize;
         self.own[segment] = place.own;
         self.parents[segment] = place.parent as i32; // none is −1
         self.members.starts[segment] = place.start;
-        self.batches[segment] = table.batch;
-        self.rows[segment] = table.row;
     }
 
     unsafe fn own_and_parent(&self, segment: u32) -> (i32, u32) {
