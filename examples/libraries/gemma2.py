@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.12"
-# dependencies = ["windrow", "gemma==4.0.1"]
+# dependencies = ["windrow", "gemma==4.0.1", "sentencepiece==0.2.1"]  # later ones need a newer protobuf than its
 #
 # [tool.uv.sources]
 # windrow = { path = "../.." }
