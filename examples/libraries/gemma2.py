@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.12"
-# dependencies = ["windrow", "gemma==4.0.1", "sentencepiece==0.2.1"]  # later ones need a newer protobuf than its
+# dependencies = ["windrow", "gemma==4.0.1", "sentencepiece==0.2.1"]  # later ones need protobuf 7
 #
 # [tool.uv.sources]
 # windrow = { path = "../.." }
