@@ -15,8 +15,8 @@ pytestmark = pytest.mark.exhaustive
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 PRINTED = {
-    "checkpoints": r"(?s)step   0  loss 5\.\d\d ▒+ +right 0\.[0-5]\d"
-    r".*step 120  loss 0\.\d\d .*right (0\.9\d|1\.00) █+"
+    "checkpoints": r"(?s)step   0  loss  5\.\d\d ▒+ +right 0\.[0-5]\d"
+    r".*step 120  loss  0\.\d\d .*right (0\.9\d|1\.00) █+"
     r".*7 evaluations; after the first, no programs were compiled",
     "equinox_model": r"5\.\d+ nats per byte; uniform guessing has 5\.549\npacked rows give the same scores",
     "flax_linen": r"(?s)Make hay while the sun shines\..*hidden and head give the same scores as apply",
