@@ -16,7 +16,6 @@ hold, and leaves them out for shards.
 """
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -24,7 +23,7 @@ from time import perf_counter
 import numpy as np
 
 from bench_rivals import RIVAL, SMALL, copy_tokenizer, differing, random_llama, run
-from bench_scores import EVALS, in_process, pairs_of
+from bench_scores import in_process, pairs_of, run_parts
 
 SIZES = {
     "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 8,
@@ -213,10 +212,4 @@ JOBS = {"make": make, "compile": compiled, "load": loaded, "read": read}
 PARTS = {part.__name__: part for part in (scoring, compiling, loading)}
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(*sys.argv[2:])
-    elif not EVALS.is_dir():
-        print(f"skipped: needs the evaluation material in {EVALS}")
-    else:
-        for name in sys.argv[1:] or PARTS:
-            PARTS[name]()
+    run_parts(PARTS, child)

@@ -175,6 +175,17 @@ def in_process(script, job, python=sys.executable, **variables):
         return json.loads(files[1].read_text())
 
 
+def run_parts(parts, child):
+    """What a bench's command line asks for: some of its parts, all of them, or one job of its own process."""
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    elif not EVALS.is_dir():
+        print(f"skipped: needs the evaluation material in {EVALS}")
+    else:
+        for name in sys.argv[1:] or parts:
+            parts[name]()
+
+
 def check_equal(sides, allowed=0):
     """Stops where two sides' results differ; ``allowed`` requests may, in their sums."""
     first, *others = (found["results"] for found in sides.values())
@@ -323,10 +334,4 @@ def temporaries(model, segments, policy):
 PARTS = {part.__name__: part for part in (plain, suite, examples, forks, answers, tasks, memory)}
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(*sys.argv[2:])
-    elif not EVALS.is_dir():
-        print(f"skipped: needs the evaluation material in {EVALS}")
-    else:
-        for name in sys.argv[1:] or PARTS:
-            PARTS[name]()
+    run_parts(PARTS, child)

@@ -90,23 +90,24 @@ def _whole_chunks(
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=number * size, axis=1)
         return state, jax.tree.map(put, outputs, output)
 
-    _, like = jax.eval_shape(step, state, *(cut(array, 0) for array in batch))
-    outputs = jax.tree.map(
-        lambda one: jnp.zeros((one.shape[0], count * size, *one.shape[2:]), one.dtype), like
-    )
+    outputs = _nothing(step, state, tuple(cut(array, 0) for array in batch), count * size)
     after: tuple[Any, Any] = jax.lax.fori_loop(0, needed, run, (state, outputs))
     return after
 
 
 def _step_if(needed: jax.Array, step: Step, state: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, Any]:
     """A step that is taken only if it is needed; otherwise its outputs are zeros."""
-    _, like = jax.eval_shape(step, state, *chunk)
-
-    def skip(state: Any) -> tuple[Any, Any]:
-        return state, jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
-
-    taken: tuple[Any, Any] = jax.lax.cond(needed, lambda state: step(state, *chunk), skip, state)
+    outputs = _nothing(step, state, chunk, chunk[0].shape[1])
+    taken: tuple[Any, Any] = jax.lax.cond(
+        needed, lambda state: step(state, *chunk), lambda state: (state, outputs), state
+    )
     return taken
+
+
+def _nothing(step: Step, state: Any, chunk: tuple[jax.Array, ...], columns: int) -> Any:
+    """Zeros in place of the outputs of ``step`` for this many columns."""
+    _, like = jax.eval_shape(step, state, *chunk)
+    return jax.tree.map(lambda one: jnp.zeros((one.shape[0], columns, *one.shape[2:]), one.dtype), like)
 
 
 def state_alone(step: Step) -> Step:

@@ -220,14 +220,12 @@ class BatchPolicy:
         """The most tokens in a batch, and the possible lengths of rows with several inputs, ascending."""
         least = self._rounded(max(LEAST_ROW, self._longest(lengths)))
         most = max(self._tokens(lengths, row_multiple), least * row_multiple)
-        powers = [1 << power for power in range(LEAST_ROW.bit_length() - 1, LONGEST_ROW.bit_length())]
-        longer = {self._rounded(power) for power in powers if power <= (longest or power)}
+        longer = {self._rounded(power) for power in _powers(LEAST_ROW) if power <= (longest or power)}
         return most, sorted({least, *(length for length in longer if least < length <= most // row_multiple)})
 
     def _shorter(self, length: int) -> list[int]:
         """Lengths of rows for inputs shorter than the longest one."""
-        powers = [1 << power for power in range(SHORT_ROW.bit_length() - 1, LONGEST_ROW.bit_length())]
-        return [short for power in powers if (short := self._rounded(power)) < length]
+        return [short for power in _powers(SHORT_ROW) if (short := self._rounded(power)) < length]
 
     def _tokens(self, lengths: NDArray[np.int32], row_multiple: int) -> int:
         """The most tokens in a batch."""
@@ -266,6 +264,11 @@ class BatchPolicy:
 
     def _longest(self, lengths: NDArray[Any]) -> int:
         return self._rounded(int(lengths.max(initial=1)))
+
+
+def _powers(least: int) -> list[int]:
+    """The powers of two from ``least`` to the longest row."""
+    return [1 << power for power in range(least.bit_length() - 1, LONGEST_ROW.bit_length())]
 
 
 def sharing(plan: Any, count: int) -> NDArray[np.bool_]:
