@@ -25,7 +25,7 @@ from windrow.scoring.forks.plan import (
     stem_tokens,
 )
 from windrow.scoring.forks.waves import Waves, waves_of
-from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
+from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments
 
 
@@ -43,10 +43,10 @@ class Prefixes:
     prompts: Segments
     stems: Stems
     stem: NDArray[np.int64]
-    shape_price: int = SHAPE_PRICE
+    shape_price: int
 
     @classmethod
-    def of(cls, prompts: Segments, shape_price: int = SHAPE_PRICE) -> "Prefixes":
+    def of(cls, prompts: Segments, shape_price: int) -> "Prefixes":
         """The prefixes of these prompts; a prompt's last token is never part of one."""
         lengths, (order, shared) = prompts.input_lengths, prompts.input_order
         depth, parent, segment, stem = prefix_stems(
