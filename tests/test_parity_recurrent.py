@@ -1,6 +1,7 @@
 """Recorded results of the reference backend for the other recurrent families."""
 
 import pytest
+from lm_eval.api.instance import Instance
 
 from parity import (
     assert_recorded_results,
@@ -9,7 +10,9 @@ from parity import (
     data_and_tensor,
     eight_devices,
     one_device,
+    recorded,
 )
+from windrow import JaxLM
 
 pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.exhaustive]
 
@@ -35,3 +38,20 @@ def test_recorded_results(evals, name, mesh, level, options):
 @pytest.mark.parametrize("name", ["mamba2", "xlstm"])
 def test_recorded_texts(evals, name):
     assert_recorded_texts(evals, name)
+
+
+UNBOUNDED = {"mamba2": -51992.5195, "xlstm": -49859.2305}
+"""What HFLM gives for the longest document, 10,718 tokens, with ``max_length=100000``."""
+
+
+@pytest.mark.parametrize("chunk_length", [1, 7, 64])
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_documents_beyond_any_limit(evals, name, chunk_length):
+    """One window, read in chunks, where the stated limit of 2,048 tokens would cut the document."""
+    directory = str(evals / "parity" / f"tiny-{name}")
+    texts = [args[0] for args, _ in recorded(evals, name, "loglikelihood_rolling")]
+    request = Instance("loglikelihood_rolling", {}, (max(texts, key=len),), 0)
+    lm = JaxLM(pretrained=directory, max_length="unbounded", chunk_length=chunk_length, batch_size=8)
+    (found,) = lm.loglikelihood_rolling([request])
+    assert lm.report()["real_tokens"] == 10_718
+    assert abs(found - UNBOUNDED[name]) <= 2e-3 + 1e-5 * abs(found)
