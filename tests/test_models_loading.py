@@ -269,7 +269,7 @@ ALL = (
             "partial_rotary_factor",
         ),
         ({"rope_scaling": [1]}, "'rope_scaling' must be an object or null"),
-        ({"hidden_act": "mish"}, r"'hidden_act' is 'mish'; known: silu, .*examples/any_hf.py"),
+        ({"hidden_act": "xielu"}, r"'hidden_act' is 'xielu'; known: gelu, .*examples/any_hf.py"),
         ({"quantization_config": {"bits": 4}}, "'quantization_config'.*not supported.*factory="),
         (
             {"quantization_config": {"quant_method": "gptq", "bits": 4}},

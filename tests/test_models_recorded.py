@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from safetensors.numpy import load_file, save_file
 
 from windrow.models import experts, load, loading
+from windrow.models.layers import ACTIVATIONS
 
 FOLDER = Path(__file__).parent / "recorded"
 sys.path.insert(0, str(FOLDER))
@@ -25,6 +26,30 @@ LOGITS = np.load(FOLDER / "families.npz")
 ROUNDING = json.loads((FOLDER / "bfloat16.json").read_text())
 UNLIKE = 0.05
 """How far logits are moved by a setting that counts, and more."""
+
+ACTIVATED = {
+    "gelu": [-0.000126, -0.154269, 0.185373, 7, 12],
+    "gelu_10": [-0.000126, -0.154269, 0.185373, 7, 10],
+    "gelu_accurate": [-7e-05, -0.154286, 0.185371, 7, 12],
+    "gelu_fast": [-7e-05, -0.154286, 0.185371, 7, 12],
+    "gelu_new": [-7e-05, -0.154286, 0.185371, 7, 12],
+    "gelu_python": [-0.000127, -0.154269, 0.185373, 7, 12],
+    "gelu_python_tanh": [-7e-05, -0.154286, 0.185371, 7, 12],
+    "gelu_pytorch_tanh": [-7e-05, -0.154286, 0.185371, 7, 12],
+    "hardswish": [0, -0.208333, 0.165, 7, 12],
+    "leaky_relu": [-0.04, -0.005, 0.3, 7, 12],
+    "linear": [-4, -0.5, 0.3, 7, 12],
+    "mish": [-0.072592, -0.220744, 0.208001, 6.999989, 12],
+    "quick_gelu": [-0.004415, -0.149612, 0.187484, 6.999953, 12],
+    "relu": [0, 0, 0.3, 7, 12],
+    "relu2": [0, 0, 0.09, 49, 144],
+    "relu6": [0, 0, 0.3, 6, 6],
+    "sigmoid": [0.017986, 0.377541, 0.574443, 0.999089, 0.999994],
+    "silu": [-0.071945, -0.18877, 0.172333, 6.993623, 11.999926],
+    "swish": [-0.071945, -0.18877, 0.172333, 6.993623, 11.999926],
+    "tanh": [-0.999329, -0.462117, 0.291313, 0.999998, 1],
+}
+"""What the activation functions of transformers give for -4, -0.5, 0.3, 7 and 12."""
 
 
 @pytest.fixture
@@ -55,6 +80,13 @@ def test_logits_are_those_of_transformers(model):
     found = np.asarray(jax.jit(model.apply)(model.params, *map(jnp.asarray, batch)))[0, places]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, LOGITS[name], rtol=0, atol=3e-4)
+
+
+def test_activations_are_those_of_transformers():
+    assert sorted(ACTIVATED) == sorted(ACTIVATIONS)
+    for name, expected in ACTIVATED.items():
+        found = ACTIVATIONS[name](jnp.array([-4, -0.5, 0.3, 7, 12], jnp.float32))
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=3e-6, err_msg=name)
 
 
 def test_every_setting_counts():

@@ -176,6 +176,9 @@ CASES = {
     "qwen3_moe, every other layer": _case(
         "qwen3_moe", **_QWEN3_MOE | {"decoder_sparse_step": 2, "num_experts_per_tok": 1}
     ),
+    "qwen3_moe, no experts": _case(
+        "qwen3_moe", **_QWEN3_MOE | {"decoder_sparse_step": 5}, attention_bias=True
+    ),
     "olmo2": _case("olmo2"),
     "olmo2, settings": _case(
         "olmo2",

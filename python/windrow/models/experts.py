@@ -189,7 +189,7 @@ def _ragged(x: jax.Array, weight: jax.Array, sizes: jax.Array) -> jax.Array:
     return y.astype(x.dtype)
 
 
-def read_config(fields: Fields) -> Config:
+def read_config(fields: Fields) -> llama.Config:
     """The configuration of either model."""
     kind = fields.take("model_type")
     return _read_mixtral(fields) if kind == "mixtral" else _read_qwen3(fields)
@@ -214,19 +214,23 @@ def _count(fields: Fields, default: int) -> int:
     return fields.size(name, default)
 
 
-def _read_qwen3(fields: Fields) -> Config:
+def _read_qwen3(fields: Fields) -> llama.Config:
     shared = llama.read_shared(fields, key_heads=4)
     layers, bias = shared["layers"], fields.flag("attention_bias", False)
     every, alone = fields.size("decoder_sparse_step", 1), fields.take("mlp_only_layers", [])
     windowed = fields.flag("use_sliding_window", False)
     dense = tuple(at for at in range(layers) if at in alone or (at + 1) % every)
+    shared |= {
+        "ropes": (read_rope(fields, shared["head_dim"]),),
+        "windows": llama.read_window(fields, layers, 4096) if windowed else None,
+        "bias_qkv": bias,
+        "bias_out": bias,
+        "norm_heads": True,
+    }
+    if len(dense) == layers:
+        return llama.Config(**shared)
     return Config(
         **shared,
-        ropes=(read_rope(fields, shared["head_dim"]),),
-        windows=llama.read_window(fields, layers, 4096) if windowed else None,
-        bias_qkv=bias,
-        bias_out=bias,
-        norm_heads=True,
         experts=_count(fields, 128),
         chosen=fields.size("num_experts_per_tok", 8),
         inner_expert=fields.size("moe_intermediate_size", 768),

@@ -8,15 +8,28 @@ from math import prod
 import jax
 import jax.numpy as jnp
 
+_EXACT, _BY_TANH = (partial(jax.nn.gelu, approximate=each) for each in (False, True))
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": _EXACT,
+    "gelu_10": lambda x: jnp.clip(_EXACT(x), -10, 10),
+    "gelu_accurate": _BY_TANH,
+    "gelu_fast": _BY_TANH,
+    "gelu_new": _BY_TANH,
+    "gelu_python": _EXACT,
+    "gelu_python_tanh": _BY_TANH,
+    "gelu_pytorch_tanh": _BY_TANH,
+    "hardswish": jax.nn.hard_swish,
+    "leaky_relu": jax.nn.leaky_relu,
+    "linear": lambda x: x,
+    "mish": jax.nn.mish,
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "relu6": jax.nn.relu6,
+    "sigmoid": jax.nn.sigmoid,
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
-    "relu": jax.nn.relu,
-    "gelu": partial(jax.nn.gelu, approximate=False),
-    "gelu_python": partial(jax.nn.gelu, approximate=False),
-    "gelu_new": partial(jax.nn.gelu, approximate=True),
-    "gelu_fast": partial(jax.nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+    "tanh": jnp.tanh,
 }
 """Activation functions, by their names in configurations."""
 
