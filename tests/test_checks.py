@@ -1,7 +1,9 @@
 """``check_model`` finds each kind of fault, and none in a model that is sound."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from time import process_time
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +12,13 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import cached_model
+from bundled_models import NAMES, VOCAB, bundled
 from cached_model import WIDTH, attend, embed, step
-from reference_models import BUNDLED, random_tensors, write
+from test_faults import NamedArray, Output
 from windrow import BatchPolicy, LanguageModel, check_model, visible
 from windrow.models import load
 
-VOCAB = 61
+QUICK = ("llama, biases", "mistral", "gpt2", "mamba")
 
 
 def checked(model, policy=None):
@@ -118,13 +121,22 @@ def test_a_sound_model_passes_everything():
     assert max(check.difference for check in found if check.difference is not None) < 1e-4
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.exhaustive) for name in NAMES]
+)
 def test_bundled_models_pass(name, tmp_path):
-    model = load(write(tmp_path / name, BUNDLED[name], random_tensors(BUNDLED[name])))
-    found = checked(model)
-    assert not [check for check in found.failed if check.name != "packed rows"], found
-    assert found.passed
+    found = checked(bundled(name, tmp_path))
+    assert not found.failed, found
     assert found["step in chunks"].status == found["state rows"].status == "passed"
+
+
+@pytest.mark.usefixtures("optimized")
+def test_little_time_once_compiled(evals):
+    model = load(evals / "parity" / "tiny-llama")
+    checked(model)
+    begin = process_time()
+    assert not checked(model).failed
+    assert process_time() - begin < 3
 
 
 def test_a_split_model_on_a_mesh():
@@ -141,6 +153,24 @@ def test_a_split_model_on_a_mesh():
     assert not found.failed, found
 
 
+def test_heads_in_another_order_in_a_sharded_cache():
+    """The two devices that hold a row's heads swap them after each step."""
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    heads = PartitionSpec("data", None, "tensor")
+
+    def swapped(leaf):
+        return jax.lax.ppermute(leaf, "tensor", [(0, 1), (1, 0)])
+
+    def swapping(params, state, *batch):
+        state, logits = step(params, state, *batch)
+        return jax.tree.map(jax.shard_map(swapped, mesh=mesh, in_specs=heads, out_specs=heads), state), logits
+
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    assert not check_model(sound(), sharding=rows).failed
+    found = check_model(sound(step=swapping), sharding=rows)
+    assert {check.name for check in found.failed} == {"step in chunks", "state rows"}, found
+
+
 def parts_of(model):
     return model.apply, model.max_length, None, None, model.init_state, model.step
 
@@ -150,7 +180,9 @@ def test_models_of_the_examples_pass(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "examples"))
     key, tokenizer = jax.random.key(0), import_module("sayings").byte_tokenizer()
     plain, recurrent, sharded = map(import_module, ("plain_jax", "recurrent", "sharded"))
+    table = jax.random.normal(key, (import_module("sayings").VOCABULARY,) * 2)
     models = {
+        "grain_batches": LanguageModel(table, lambda table, tokens, *_: table[tokens]),
         "plain_jax": LanguageModel(plain.count(tokenizer), plain.apply),
         "recurrent": LanguageModel(
             recurrent.init(key), recurrent.apply, init_state=recurrent.init_state, step=recurrent.step
@@ -169,6 +201,36 @@ def test_models_of_the_examples_pass(monkeypatch):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         found = {name: checked(model) for name, model in models.items()}
     assert all(each.passed for each in found.values()), found
+
+
+MISTAKES = {
+    "a tuple": (lambda logits: (logits, None), "a tuple of 2; return the logits alone, ["),
+    "a dict": (lambda logits: {"logits": logits}, "a dict with 'logits'; return the logits alone, ["),
+    "an output": (Output, "a Output; return the logits alone (its .logits), ["),
+    "a named array": (NamedArray, "a NamedArray; return the logits alone (its .array), ["),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_apply_returned_is_told_in_the_table(mistake):
+    output, message = MISTAKES[mistake]
+    model = sound()
+    found = checked(replace(model, apply=lambda *given: output(model.apply(*given))))
+    assert [check.name for check in found] == ["contract"]
+    assert f"apply returned {message}" in found["contract"].message
+
+
+def test_a_modules_apply_and_leaves_that_are_no_arrays_are_told_in_the_table():
+    linen = pytest.importorskip("flax.linen")
+    module = linen.Embed(VOCAB, VOCAB)
+    params = module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    found = checked(LanguageModel(params, module.apply))
+    called = "apply is called as apply(params, tokens, positions, segment_ids), which failed: "
+    assert called in found["contract"].message
+    for leaf, shown in ((jax.nn.relu, "the function relu"), ("tiny", "a str"), (object(), "an object")):
+        model = sound()
+        found = checked(replace(model, params={**model.params, "extra": leaf}))
+        assert f"params['extra'] is {shown}; params must contain only arrays" in found["contract"].message
 
 
 def test_packed_rows_count_where_the_policy_packs():

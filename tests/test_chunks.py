@@ -1,6 +1,8 @@
 """Reading in chunks changes nothing, whatever the chunk, the room that is left, and the kind of cache."""
 
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,19 +10,18 @@ import pytest
 from jax.sharding import Mesh
 
 import windrow
+from bundled_models import NAMES, VOCAB, bundled
 from cached_model import cached_model
 from made_segments import as_segments
-from reference_models import BUNDLED, random_tensors, write
-from windrow import BatchPolicy
-from windrow.models import load
+from windrow import BatchPolicy, LanguageModel
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding
 
 pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.exhaustive]
 
 CHUNKS = [7, 16, 60, 64, 100]
-VOCAB = 61
 MOST = 60
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 class Letters:
@@ -30,13 +31,26 @@ class Letters:
     decode = staticmethod(lambda tokens: "".join(chr(ord("A") + token) for token in tokens))
 
 
-@pytest.fixture(scope="module", params=["written with a length", "written without", *BUNDLED])
+def of_the_recurrent_example():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)
+        made = import_module("recurrent")
+    functions = {"init_state": made.init_state, "step": made.step}
+    return LanguageModel(made.init(jax.random.key(0)), made.apply, **functions)
+
+
+OTHERS = {
+    "written with a length": lambda: cached_model(VOCAB, MOST),
+    "written without": lambda: cached_model(VOCAB, MOST, asks_length=False),
+    "the recurrent example": of_the_recurrent_example,
+}
+
+
+@pytest.fixture(scope="module", params=[*OTHERS, *NAMES])
 def model(request, tmp_path_factory):
-    if request.param not in BUNDLED:
-        return cached_model(VOCAB, MOST, request.param == "written with a length")
-    config = BUNDLED[request.param]
-    folder = write(tmp_path_factory.mktemp(request.param), config, random_tensors(config))
-    return load(folder, max_length=MOST)
+    if request.param in OTHERS:
+        return OTHERS[request.param]()
+    return bundled(request.param, tmp_path_factory.mktemp("bundled"), max_length=MOST)
 
 
 def one_device():

@@ -37,9 +37,11 @@ FRAMEWORKS = {
 }
 
 LIBRARIES = {
+    "easydel_llama": "easydel",
     "flax_llama": "transformers==4.",
     "gemma2": "gemma",
     "levanter_llama": "marin-levanter",
+    "maxtext_llama": "maxtext",
     "penzai_llama": "penzai",
     "tunix_llama": "google-tunix",
     "tunix_training": "google-tunix",

@@ -33,6 +33,8 @@ PAIRS = [
     ("Still waters", " run deep, and the devil takes the hindmost."),
     ("A stitch in time", " saves nine"),
 ]
+CHUNKS = (7, 16, 60, 64, 100)
+"""Chunk lengths: odd, a divisor of the cache's length, and longer than the cache."""
 
 
 def tensors() -> dict[str, np.ndarray]:
@@ -86,17 +88,21 @@ def compare(
     for layout, (laid, options) in runs.items():
         found = windrow.score(laid, str(FOLDER), PAIRS, **options).log_likelihoods
         report(layout, found, expected, "the library's own forward pass")
+    compare_texts(model, where)
     if recorded:
         compare_with_recording(windrow.JaxLM(model, str(FOLDER), sharding=where))
-    elif model.step is not None:
-        prompts = [context for context, _ in PAIRS]
-        anew = replace(model, init_state=None, step=None)
-        options = {"max_new_tokens": 8, "end_tokens": (), "sharding": where}
-        found, known = (
-            windrow.generate(each, str(FOLDER), prompts, **options).texts for each in (model, anew)
-        )
-        assert found == known, (found, known)
-        print(f"{len(found)} texts generated through the cache, the same as without it")
+
+
+def compare_texts(model: windrow.LanguageModel, where: jax.sharding.Mesh | None) -> None:
+    """Texts generated through the cache, with the prompts read at once and in chunks, and without a cache."""
+    prompts = ["".join(pair) for pair in PAIRS]
+    options = {"max_new_tokens": 8, "end_tokens": (), "sharding": where}
+    anew = replace(model, init_state=None, step=None)
+    known = windrow.generate(anew, str(FOLDER), prompts, **options).texts
+    for chunk_length in (None, *CHUNKS):
+        found = windrow.generate(model, str(FOLDER), prompts, chunk_length=chunk_length, **options).texts
+        assert found == known, (chunk_length, found, known)
+    print(f"{len(known)} texts generated through the cache, whole and in chunks, the same as without it")
 
 
 def compare_with_recording(lm: windrow.JaxLM) -> None:
@@ -120,8 +126,8 @@ def layouts(model: windrow.LanguageModel, checks: Any) -> Iterator[tuple[str, di
         yield "packed rows", {"policy": windrow.BatchPolicy(pack=True, share=False)}
     if model.takes_reach:
         yield "prefix trees", {"policy": windrow.BatchPolicy(share="trees")}
-    if model.step is not None:
-        yield "chunks of 7 tokens", {"policy": alone, "chunk_length": 7}
+    for size in CHUNKS:
+        yield f"chunks of {size}", {"policy": alone, "chunk_length": size}
 
 
 def own_score(own: Callable[[jax.Array], jax.Array], context: str, continuation: str) -> float:

@@ -8,7 +8,8 @@
 """A Llama of EasyDeL: packed, as prefix trees, in chunks, and generating through its cache.
 
 EasyDeL computes on a mesh of all devices, which windrow takes from the parameters. Its cache has a write
-index for each row, so it is a state as it is, fed one token at a time.
+index for each row, so the cache's arrays are a state as they are, fed one token at a time. Its scores equal
+those of other libraries only if nothing is rounded to 16 bits, which two settings in ``load`` see to.
 """
 
 import easydel as ed
@@ -21,7 +22,7 @@ import windrow
 from comparison import CONFIG, FOLDER, compare
 
 
-def load(data: int, tensor: int) -> ed.LlamaForCausalLM:
+def load(data: int = 1, tensor: int = 1) -> ed.LlamaForCausalLM:
     """From the checkpoint, over a mesh whose axes are dp, fsdp, ep, tp and sp."""
     llama = ed.AutoEasyDeLModelForCausalLM.from_pretrained(
         str(FOLDER),
@@ -33,7 +34,9 @@ def load(data: int, tensor: int) -> ed.LlamaForCausalLM:
             "kvdtype": jnp.float32,
         },
         from_torch=True,
+        torch_dtype="float32",  # by default, weights pass through float16
     )
+    llama.model.frequencies = None  # by default, rotations come from a table in bfloat16
     llama.config.max_position_embeddings = 4096  # packed rows and trees may be longer than a text
     return llama
 
@@ -51,21 +54,27 @@ def language_model(llama: ed.LlamaForCausalLM) -> windrow.LanguageModel:
         return run(params, tokens, positions, mask).logits
 
     def init_state(params, rows, length):
-        return llama.init_cache(rows, length)
+        return [(view.key, view.value, view.indexs) for view in llama.init_cache(rows, length).views]
 
-    def step(params, cache, tokens, positions, segment_ids):
-        every_slot = jnp.ones(cache.views[0].key.shape[:2], bool)
-        causal = MaskInfo.dynamic_init(attention_mask=every_slot).apply_causal()
+    def step(params, state, tokens, positions, segment_ids):
+        rows, length = state[0][0].shape[:2]
+        empty = llama.init_cache(rows, length)
+        every_slot = MaskInfo.dynamic_init(attention_mask=jnp.ones((rows, length), bool)).apply_causal()
 
-        def one(cache, column):
+        def one(state, column):
             token, position, segment_id = column
-            used = cache.views[0].indexs + (segment_id > 0)  # the next token overwrites padding
-            output = run(params, token[:, None], position[:, None], causal, past_key_values=cache)
-            views = [view.replace(indexs=used) for view in output.past_key_values.views]
-            return TransformerCache(views=views), output.logits[:, 0]
+            views = [
+                view.replace(key=key, value=value, indexs=used)
+                for view, (key, value, used) in zip(empty.views, state, strict=True)
+            ]
+            cache = TransformerCache(views=views)
+            output = run(params, token[:, None], position[:, None], every_slot, past_key_values=cache)
+            used = state[0][2] + (segment_id > 0)  # the next token overwrites padding
+            filled = [(view.key, view.value, used) for view in output.past_key_values.views]
+            return filled, output.logits[:, 0]
 
-        cache, logits = jax.lax.scan(one, cache, (tokens.T, positions.T, segment_ids.T))
-        return cache, logits.swapaxes(0, 1)
+        state, logits = jax.lax.scan(one, state, (tokens.T, positions.T, segment_ids.T))
+        return state, logits.swapaxes(0, 1)
 
     return windrow.LanguageModel(
         params, apply, CONFIG.max_position_embeddings, init_state=init_state, step=step

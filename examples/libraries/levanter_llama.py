@@ -40,6 +40,7 @@ def load() -> LlamaLMHeadModel:
         num_heads=CONFIG.num_attention_heads,
         num_kv_heads=CONFIG.num_key_value_heads,
         layer_norm_epsilon=CONFIG.rms_norm_eps,
+        tie_word_embeddings=CONFIG.tie_word_embeddings,
         attn_backend=AttentionBackend.VANILLA,
     )
     llama = LlamaLMHeadModel.init(hax.Axis("vocab", CONFIG.vocab_size), config, key=jax.random.key(0))

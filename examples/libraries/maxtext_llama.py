@@ -22,8 +22,9 @@ import os
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.core.spmd import logical_axis_rules
 from maxtext.configs import pyconfig
-from maxtext.utils import maxtext_utils, model_creation_utils
+from maxtext.utils import maxtext_utils, model_creation_utils, sharding
 
 import windrow
 from comparison import CONFIG, compare, tensors
@@ -61,8 +62,13 @@ def configuration(**parallelism):
 
 
 def load(mode: str, config, mesh) -> nnx.Module:
+    """From the checkpoint's tensors, split over the mesh by MaxText's own rules."""
     llama = model_creation_utils.from_config(config, mesh=mesh, rngs=nnx.Rngs(0), model_mode=mode)
     nnx.update(llama, stored_params())
+    params = nnx.state(llama, nnx.Param)
+    with logical_axis_rules(config.logical_axis_rules):
+        places = sharding.nnx_construct_named_sharding(params, mesh)
+    nnx.update(llama, jax.tree.map(jax.device_put, params, places))
     return llama
 
 
@@ -96,13 +102,18 @@ def stored_params() -> dict:
     return {"decoder": decoder, "token_embedder": {"embedding": stored["model.embed_tokens.weight"]}}
 
 
+def merged(graph: nnx.GraphDef, *states: nnx.State) -> nnx.Module:
+    """The module with copied variables, which it may change only in the trace that made them."""
+    return nnx.merge(graph, *jax.tree.map(lambda leaf: leaf, states))
+
+
 def language_model(llama: nnx.Module, decoding: nnx.Module) -> windrow.LanguageModel:
     """From the module for training, and that for decoding, whose parameters are the same."""
     graph, params, rest = nnx.split(llama, nnx.Param, ...)
     decoding_graph, _, nothing, other = nnx.split(decoding, nnx.Param, nnx.Cache, ...)
 
     def apply(params, tokens, positions, segment_ids):
-        module = nnx.merge(graph, params, rest)
+        module = merged(graph, params, rest)
         return module(tokens, positions, segment_ids, enable_dropout=False)
 
     def empty(params, length):
@@ -111,7 +122,7 @@ def language_model(llama: nnx.Module, decoding: nnx.Module) -> windrow.LanguageM
     def call(params, cache, tokens, positions, mask):
         def one(cache, column):
             token, position = (each[None, None] for each in column)
-            module = nnx.merge(decoding_graph, params, cache, other)
+            module = merged(decoding_graph, params, cache, other)
             logits = module(token, position, enable_dropout=False, model_mode=AR)
             return nnx.state(module, nnx.Cache), logits[0, 0]
 

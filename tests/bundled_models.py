@@ -1,0 +1,23 @@
+"""A small checkpoint with random weights of every model type that ``pretrained=`` loads."""
+
+import json
+import sys
+from pathlib import Path
+
+from windrow.models import load
+
+FOLDER = Path(__file__).parent / "recorded"
+sys.path.insert(0, str(FOLDER))
+
+from family_cases import CASES, FAMILIES, RECURRENT  # noqa: E402
+from random_weights import write_checkpoint  # noqa: E402
+
+SHAPES = json.loads((FOLDER / "families.json").read_text())
+NAMES = [*FAMILIES, *RECURRENT]
+VOCAB = 61
+
+
+def bundled(name, folder, **options):
+    """The model of this name, written to a folder and loaded."""
+    write_checkpoint(folder / "model", CASES[name], SHAPES[name])
+    return load(folder / "model", **options)
