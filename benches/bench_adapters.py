@@ -72,7 +72,7 @@ def easydel_adapter(llama, folder, batch_size):
         max_model_len=length,
         max_num_seqs=batch_size,
         dtype=jnp.float32,
-        hbm_utilization=0.05,
+        hbm_utilization=0.002,
     )
     return eSurgeLMEvalAdapter(surge, tokenizer, max_length=length, batch_size=batch_size)
 

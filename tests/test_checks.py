@@ -132,11 +132,13 @@ def test_bundled_models_pass(name, tmp_path):
 
 @pytest.mark.usefixtures("optimized")
 def test_little_time_once_compiled(evals):
-    model = load(evals / "parity" / "tiny-llama")
-    checked(model)
-    begin = process_time()
-    assert not checked(model).failed
-    assert process_time() - begin < 3
+    """Processor time, the least of three, since a busy machine takes longer."""
+    model, times = load(evals / "parity" / "tiny-llama"), []
+    for _ in range(4):
+        begin = process_time()
+        assert not checked(model).failed
+        times.append(process_time() - begin)
+    assert min(times[1:]) < 3
 
 
 def test_a_split_model_on_a_mesh():

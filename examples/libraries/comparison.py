@@ -17,9 +17,9 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from lm_eval.api.instance import Instance
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer
 
 import windrow
+from windrow.tokens import load_tokenizer
 
 jax.config.update("jax_num_cpu_devices", 4)
 
@@ -132,9 +132,9 @@ def layouts(model: windrow.LanguageModel, checks: Any) -> Iterator[tuple[str, di
 
 def own_score(own: Callable[[jax.Array], jax.Array], context: str, continuation: str) -> float:
     """The log-likelihood of a continuation, from the library's own logits."""
-    tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
-    tokens = np.array([tokenizer.encode(context + continuation, add_special_tokens=False).ids], np.int32)
-    start = len(tokenizer.encode(context, add_special_tokens=False).ids)
+    tokenizer = load_tokenizer(str(FOLDER))
+    tokens = np.array([tokenizer.encode(context + continuation)], np.int32)
+    start = len(tokenizer.encode(context))
     logprobs = jax.nn.log_softmax(own(jax.numpy.asarray(tokens))[0].astype("float32"))
     return sum(float(logprobs[at - 1, tokens[0, at]]) for at in range(start, tokens.shape[1]))
 
