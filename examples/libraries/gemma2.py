@@ -107,7 +107,15 @@ def language_model(gemma: gm.nn.Transformer, params: dict) -> windrow.LanguageMo
 def main() -> None:
     gemma = structure()
     params = jax.tree.map(jnp.asarray, stored_params()) if STORED else random_params(gemma)
-    own = jax.jit(lambda tokens: gemma.apply({"params": params}, tokens).logits)
+
+    @jax.jit
+    def own(tokens):
+        """With positions and a mask: without them, gemma takes the token 0 for padding."""
+        length = tokens.shape[1]
+        mask = jnp.tril(jnp.ones((1, length, length), bool))
+        positions = jnp.arange(length)[None]
+        return gemma.apply({"params": params}, tokens, positions=positions, attention_mask=mask).logits
+
     compare(language_model(gemma, params), own, recorded=STORED)
 
 
