@@ -55,6 +55,7 @@ CASES = {
     "qwen3": _case("qwen3", head_dim=12, attention_bias=True),
     "gpt2": _case("gpt2", activation_function="gelu_new"),
     "mamba": _case("mamba", state_size=8, use_bias=True),
+    "mamba, gelu": _case("mamba", state_size=8, hidden_act="gelu", time_step_rank=5, use_conv_bias=False),
     "llama, yarn": _case(
         "llama", rope_parameters=_rope("yarn", factor=4.0, original_max_position_embeddings=64)
     ),

@@ -81,7 +81,7 @@ class Config(StateSpace):
         dt = jax.nn.softplus(dt + along(weights["dt_bias"].astype(jnp.float32), dt))
         mixed, memory = _recur(weights, before.memory, (u, dt, b, c), positions, real)
         mixed = mixed + u.astype(jnp.float32) * along(weights["d"].astype(jnp.float32), mixed)
-        mixed = (mixed * self.activation(gate).astype(jnp.float32)).astype(u.dtype)
+        mixed = (mixed * jax.nn.silu(gate.astype(jnp.float32))).astype(u.dtype)
         return linear("rli,wi->rlw", mixed, weights["out"], weights.get("out_bias")), State(recent, memory)
 
 
