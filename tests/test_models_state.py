@@ -171,7 +171,8 @@ def test_depth_does_not_grow_the_program(prepared, tmp_path):
 @pytest.mark.parametrize("window", [None, 100])
 def test_long_rows_are_taken_in_blocks(window):
     rng = np.random.default_rng(0)
-    length = 2 * attention._BLOCK + 100
+    length = 1124
+    assert attention._block_size(length, attention._BLOCK) < length
     q, k, v = (rng.standard_normal((1, heads, length, 4)).astype(np.float32) for heads in (2, 1, 1))
     positions = np.concatenate([np.arange(700), np.arange(length - 700)])[None].astype(np.int32)
     segment_ids = np.repeat([1, 2], [700, length - 700])[None].astype(np.int32)

@@ -63,6 +63,7 @@ def model(request, tmp_path):
 @pytest.mark.parametrize("block", [512, 16], ids=["whole", "in blocks"])
 def test_each_path_reads_as_it_does_alone(model, block, monkeypatch):
     monkeypatch.setattr(attention, "_BLOCK", block)
+    monkeypatch.setattr(attention, "_LONG", block)
     made = rows()
     assert model.takes_reach
     batch = [stacked(made, name) for name in ("tokens", "positions", "segment_ids", "reach")]
@@ -81,18 +82,47 @@ def test_each_path_reads_as_it_does_alone(model, block, monkeypatch):
             np.testing.assert_allclose(together[number, path], expected[at, : len(path)], rtol=0, atol=2e-5)
 
 
-def test_blocks_that_nobody_sees_are_not_read(monkeypatch):
+@pytest.mark.parametrize("kind", ["trees", "packed"])
+def test_blocks_that_nobody_sees_are_not_read(kind, monkeypatch):
     """A masked value that is no number would still spoil a sum; one that is skipped does not."""
     monkeypatch.setattr(attention, "_BLOCK", 16)
+    monkeypatch.setattr(attention, "_LONG", 16)
     length = 96
-    at = np.arange(length, dtype=np.int32)
-    reach = np.where(at < 16, 32, length)[None].astype(np.int32)
-    sight = attention.Sight(at[None], np.ones((1, length), np.int32), reach)
+    at = np.arange(length, dtype=np.int32)[None]
+    if kind == "trees":
+        sight = attention.Sight(at, np.ones_like(at), np.where(at < 16, 32, length).astype(np.int32))
+    else:
+        sight = attention.Sight(np.where(at < 30, at, at - 30), np.where(at < 30, 1, 2).astype(np.int32))
     q, k, v = np.random.default_rng(0).standard_normal((3, 1, 2, length, 4)).astype(np.float32)
     v[:, :, :16] = np.nan
     mixed = np.asarray(jax.jit(lambda *qkv: attention.attend(*qkv, sight, scale=0.5))(q, k, v))
     assert np.isnan(mixed[:, :, :32]).all()
     assert np.isfinite(mixed[:, :, 32:]).all()
+
+
+def test_blocks_can_be_differentiated(monkeypatch):
+    made = rows()
+    tokens, positions, segment_ids, reach = (
+        stacked(made, name) for name in ("tokens", "positions", "segment_ids", "reach")
+    )
+    sight = attention.Sight(positions, segment_ids, reach)
+    q, k, v = (
+        np.random.default_rng(0).standard_normal((3, *tokens.shape, 2, 4)).astype(np.float32).swapaxes(2, 3)
+    )
+
+    def gradients():
+        def total(*qkv):
+            return jnp.where(
+                (segment_ids > 0)[:, None, :, None], attention.attend(*qkv, sight, scale=0.5) ** 2, 0
+            ).sum()
+
+        return jax.grad(total, argnums=(0, 1, 2))(q, k, v)
+
+    whole = gradients()
+    monkeypatch.setattr(attention, "_BLOCK", 16)
+    monkeypatch.setattr(attention, "_LONG", 16)
+    for one, other in zip(whole, gradients(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
 def test_visible_is_the_path():

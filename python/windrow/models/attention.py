@@ -39,7 +39,17 @@ import numpy as np
 
 from windrow.models.layers import contract, soft_cap
 
-_BLOCK = 512
+_BLOCK, _BLOCK_ELSEWHERE = 128, 512
+"""The least number of tokens in a block, on CPUs and elsewhere. Smaller blocks skip more, but need more
+dispatches. Measured on CPUs only."""
+
+_MOST_BLOCKS = 16
+"""More blocks save little, and each costs a few dispatches."""
+
+_LONG = 512
+"""Shorter rows are a single block: the loops would take longer to compile than they save."""
+
+_NO_SEGMENT = int(np.iinfo(np.int32).max)
 _UNSEEN = float(np.finfo(np.float32).min)
 
 
@@ -75,27 +85,41 @@ class Sight(NamedTuple):
     segment_ids: jax.Array
     reach: jax.Array | None = None
 
-    def gaps(self, queries: slice, keys: slice) -> jax.Array:
-        """How many positions back the keys are, ``int32[rows, queries, keys]``; -1 if hidden."""
-        gap = self.positions[:, queries, None] - self.positions[:, None, keys]
+    def padded(self, columns: int) -> "Sight":
+        """The same with this many more columns of padding."""
+        padded: Sight = jax.tree.map(lambda part: jnp.pad(part, ((0, 0), (0, columns))), self)
+        return padded
+
+    def gaps(self, queries: int | jax.Array, keys: int | jax.Array, size: int) -> jax.Array:
+        """How many positions back keys are, ``int32[rows, size, size]``; -1 if hidden.
+
+        Args:
+            queries: The index of the first query.
+            keys: The index of the first key.
+            size: The number of queries and of keys.
+        """
+        gap = self._cut("positions", queries, size)[:, :, None] - self._cut("positions", keys, size)[:, None]
         if self.reach is None:
-            seen = self.segment_ids[:, queries, None] == self.segment_ids[:, None, keys]
-            return jnp.where(seen, jnp.maximum(gap, -1), -1)
-        at = jnp.arange(self.positions.shape[1], dtype=jnp.int32)
-        query = at[None, queries, None]
-        seen = (at[None, None, keys] <= query) & (query < self.reach[:, None, keys])
+            ids, of_keys = (self._cut("segment_ids", start, size) for start in (queries, keys))
+            return jnp.where(ids[:, :, None] == of_keys[:, None], jnp.maximum(gap, -1), -1)
+        at = jnp.arange(size, dtype=jnp.int32)
+        query, key = (queries + at)[None, :, None], (keys + at)[None, None, :]
+        seen = (key <= query) & (query < self._cut("reach", keys, size)[:, None])
         return jnp.where(seen, gap, -1)
 
-    def slot_gaps(self, queries: slice, slots: int) -> jax.Array:
-        """How many positions back the cache's slots are, ``int32[rows, queries, slots]``; -1 if hidden.
+    def _cut(self, name: str, start: int | jax.Array, size: int) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(getattr(self, name), start, size, axis=1)
+
+    def slot_gaps(self, queries: int | jax.Array, size: int, slots: int) -> jax.Array:
+        """How many positions back the cache's slots are, ``int32[rows, size, slots]``; -1 if hidden.
 
         Slots filled before this chunk are visible to tokens of the segment that the chunk begins with; all
         other segments begin within the chunk.
         """
         begun, filled = self._begun()
-        before = jnp.where(self.segment_ids[:, queries] == begun, filled, 0)[:, :, None]
+        before = jnp.where(self._cut("segment_ids", queries, size) == begun, filled, 0)[:, :, None]
         slot = jnp.arange(slots, dtype=jnp.int32)[None, None, :]
-        return jnp.where(slot < before, self.positions[:, queries, None] - slot, -1)
+        return jnp.where(slot < before, self._cut("positions", queries, size)[:, :, None] - slot, -1)
 
     def continues(self) -> jax.Array:
         """Whether any row continues a segment that earlier chunks began, a scalar."""
@@ -110,13 +134,22 @@ class Sight(NamedTuple):
         return segment, jnp.where(segment > 0, filled, 0)
 
     def blocks_seen(self, block: int) -> jax.Array:
-        """``bool[blocks, blocks]``: which blocks of queries see which earlier blocks of keys, in any row."""
-        assert self.reach is not None
-        length = self.reach.shape[1]
-        furthest = jnp.max(jnp.pad(self.reach, ((0, 0), (0, -length % block))), axis=0)
-        furthest = jnp.max(furthest.reshape(-1, block), axis=1)
-        begins = jnp.arange(furthest.shape[0], dtype=jnp.int32) * block
-        return begins[:, None] < furthest[None, :]
+        """``bool[blocks, blocks]``: which blocks of queries may see which blocks of keys, in any row.
+
+        A block sees itself, and earlier blocks that hold tokens of its segments or whose reach extends to it.
+        """
+        rows, length = self.positions.shape
+        parts = rows, length // block, block
+        number = jnp.arange(parts[1], dtype=jnp.int32)
+        if self.reach is None:
+            ids = self.segment_ids.reshape(parts)
+            last, first = jnp.max(ids, axis=2), jnp.min(jnp.where(ids > 0, ids, _NO_SEGMENT), axis=2)
+            seen = (first[:, None] <= last[:, :, None]) & (last[:, None] >= first[:, :, None])
+        else:
+            furthest = jnp.max(self.reach.reshape(parts), axis=2)
+            seen = number[None, :, None] * block < furthest[:, None]
+        before, same = number[None, :] < number[:, None], number[None, :] == number[:, None]
+        return (jnp.any(seen, axis=0) & before) | same
 
 
 def remember(
@@ -150,10 +183,9 @@ def attend(
 ) -> jax.Array:
     """Softmax attention, with the softmax in float32.
 
-    Long rows are processed in blocks of queries, each with the keys up to its end, so
-    the full score matrix is not in memory at once, and about half of it is not computed.
-    In tree rows, blocks of keys that no query of the block sees are skipped, as is the cache
-    if all rows begin anew.
+    Long rows are processed in blocks of queries, each with one block of keys at a time, so the scores
+    of a whole row are never in memory. Blocks of keys that no query of the block sees are skipped, as is
+    the cache if all rows begin anew.
 
     Args:
         queries: ``[rows, heads, length, head_dim]``.
@@ -170,25 +202,80 @@ def attend(
     """
     rows, heads, length, head_dim = queries.shape
     grouped = queries.reshape(rows, keys.shape[1], heads // keys.shape[1], length, head_dim)
-    block = max(_BLOCK, -(-length // 8))
-    seen = sight.blocks_seen(block) if sight.reach is not None and length > block else None
+    look = partial(_look, scale, window, cap)
     # A single token nearly always continues something.
     continues = sight.continues() if cached is not None and length > 1 else None
-    blocks = []
-    for start in range(0, length, block):
-        here = slice(start, start + block)
-        look = partial(_look, grouped[:, :, :, here], scale, window, cap)
-        from_here = partial(_look_back, look, keys, values, sight, here)
-        mix = from_here(slice(0 if seen is None else start, start + block))
-        if cached is not None:
-            at_cache = partial(_look_at_cache, look, cached, sight, here)
-            mix = mix.and_also(at_cache()) if continues is None else _mixed_if(continues, mix, at_cache)
-        if seen is not None:
-            for earlier in range(0, start, block):
-                more = partial(from_here, slice(earlier, earlier + block))
-                mix = _mixed_if(seen[start // block, earlier // block], mix, more)
-        blocks.append(mix.whole(queries.dtype))
-    return jnp.concatenate(blocks, axis=3).reshape(queries.shape)
+
+    def and_the_cache(mix: Mix, queries: jax.Array, start: int | jax.Array) -> Mix:
+        if cached is None:
+            return mix
+        more = partial(_look_at_cache, look, cached, sight, queries, start)
+        return mix.and_also(more()) if continues is None else _mixed_if(continues, mix, more)
+
+    def whole(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+        mix = look(queries, keys, values, sight.gaps(0, 0, length))
+        return and_the_cache(mix, queries, 0).whole()
+
+    def in_blocks(least: int) -> Callable[..., jax.Array]:
+        size = _block_size(length, least)
+        return whole if size >= length else partial(_in_blocks, size, look, sight, and_the_cache)
+
+    parts = grouped, keys, values
+    cpu, elsewhere = in_blocks(_BLOCK), in_blocks(_BLOCK_ELSEWHERE)
+    mixed: jax.Array
+    if cpu is elsewhere:
+        mixed = whole(*parts)
+    else:
+        mixed = jax.lax.platform_dependent(*parts, cpu=cpu, default=elsewhere)
+    return mixed.reshape(queries.shape).astype(queries.dtype)
+
+
+def _block_size(length: int, least: int) -> int:
+    """The number of tokens in each block of a row, a multiple of 8; at least ``length`` for a single block.
+
+    >>> [_block_size(length, 128) for length in (100, 512, 1000, 4096)]
+    [104, 128, 144, 256]
+    """
+    count = min(_MOST_BLOCKS, max(1, length // least)) if length >= _LONG else 1
+    return -(-length // (8 * count)) * 8
+
+
+def _in_blocks(
+    size: int,
+    look: Callable[..., "Mix"],
+    sight: Sight,
+    finish: Callable[["Mix", jax.Array, jax.Array], "Mix"],
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+) -> jax.Array:
+    """Attention with one block of queries and of keys at a time."""
+    length = queries.shape[3]
+    padding = -length % size
+    padded = sight.padded(padding)
+    queries, keys, values = (
+        jnp.pad(part, [*[(0, 0)] * (part.ndim - 2), (0, padding), (0, 0)]) for part in (queries, keys, values)
+    )
+    seen = padded.blocks_seen(size)
+
+    def cut(array: jax.Array, start: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(array, start, size, axis=array.ndim - 2)
+
+    def one(block: jax.Array) -> jax.Array:
+        here = cut(queries, block * size)
+
+        def look_back(mix: Mix, other: jax.Array) -> tuple[Mix, None]:
+            def more() -> Mix:
+                there, gaps = other * size, padded.gaps(block * size, other * size, size)
+                return look(here, cut(keys, there), cut(values, there), gaps)
+
+            return _mixed_if(seen[block, other], mix, more), None
+
+        mix, _ = jax.lax.scan(look_back, Mix.of_nothing(here), jnp.arange(len(seen)))
+        return finish(mix, here, block * size).whole()
+
+    mixed = jnp.moveaxis(jax.lax.map(one, jnp.arange(len(seen))), 0, 3)
+    return mixed.reshape(queries.shape)[:, :, :, :length]
 
 
 class Mix(NamedTuple):
@@ -204,6 +291,13 @@ class Mix(NamedTuple):
     weight: jax.Array
     values: jax.Array
 
+    @classmethod
+    def of_nothing(cls, queries: jax.Array) -> "Mix":
+        """That of no keys at all, for queries ``[rows, key_heads, groups, queries, head_dim]``."""
+        values = jnp.zeros_like(queries, jnp.float32)
+        weight = values[..., :1]
+        return cls(weight + _UNSEEN, weight, values)
+
     def and_also(self, other: "Mix") -> "Mix":
         """Merges two partial softmaxes."""
         best = jnp.maximum(self.best, other.best)
@@ -212,20 +306,21 @@ class Mix(NamedTuple):
             best, self.weight * mine + other.weight * others, self.values * mine + other.values * others
         )
 
-    def whole(self, dtype: jnp.dtype) -> jax.Array:
+    def whole(self) -> jax.Array:
         """The weighted mean of the values."""
-        return (self.values / self.weight).astype(dtype)
+        return self.values / self.weight
 
 
 def _look(
-    queries: jax.Array,
     scale: float | jax.Array,
     window: jax.Array | None,
     cap: float | None,
+    queries: jax.Array,
     keys: jax.Array,
     values: jax.Array,
     gaps: jax.Array,
 ) -> Mix:
+    """The partial softmax of queries over some keys."""
     seen = gaps >= 0 if window is None else (gaps >= 0) & (gaps < window)
     scores = contract("rkgqh,rksh->rkgqs", queries, keys) * scale
     scores = scores if cap is None else soft_cap(scores, cap)
@@ -236,19 +331,16 @@ def _look(
     return Mix(best, jnp.sum(weights, axis=-1, keepdims=True), mixed)
 
 
-def _look_back(
-    look: Callable[..., Mix], keys: jax.Array, values: jax.Array, sight: Sight, here: slice, there: slice
-) -> Mix:
-    """The partial softmax over one block of keys."""
-    return look(keys[:, :, there], values[:, :, there], sight.gaps(here, there))
-
-
 def _look_at_cache(
-    look: Callable[..., Mix], cached: Callable[[], tuple[jax.Array, jax.Array]], sight: Sight, here: slice
+    look: Callable[..., Mix],
+    cached: Callable[[], tuple[jax.Array, jax.Array]],
+    sight: Sight,
+    queries: jax.Array,
+    start: int | jax.Array,
 ) -> Mix:
-    """The partial softmax over the cache."""
+    """The partial softmax of queries over the cache."""
     keys, values = cached()
-    return look(keys, values, sight.slot_gaps(here, keys.shape[2]))
+    return look(queries, keys, values, sight.slot_gaps(start, queries.shape[3], keys.shape[2]))
 
 
 def _mixed_if(seen: jax.Array, mix: Mix, more: Callable[[], Mix]) -> Mix:
