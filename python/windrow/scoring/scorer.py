@@ -28,6 +28,7 @@ from windrow.scoring.choice import (
     candidates,
     check_share,
     choose_plan,
+    saves_little,
     shape_price,
     tells_segments_apart,
 )
@@ -233,6 +234,7 @@ class Scorer:
     def _choose(
         self, segments: Segments, layouts: Sequence[Layout], forking: Forking | None, policy: BatchPolicy
     ) -> ScoringPlan:
+        layouts = self._worth_pricing(layouts, segments, policy)
         price = self._row_price(policy) if len(segments) and layouts != ["rows"] else RowPrice()
         chosen = choose_plan(
             *(policy, segments, self.sharding.groups, layouts, price, self.model.max_length, forking),
@@ -245,18 +247,29 @@ class Scorer:
             self.layout["costs"] = chosen.costs
         return chosen.plan
 
+    def _worth_pricing(
+        self, layouts: Sequence[Layout], segments: Segments, policy: BatchPolicy
+    ) -> Sequence[Layout]:
+        """The layouts, or plain rows alone if pricing the others costs more than they can save."""
+        open_ = len(layouts) > 1 and "rows" in layouts and len(segments) > 0 and self._price is None
+        little = open_ and saves_little(policy, segments, self.sharding.groups, self._shape_price)
+        return ["rows"] if little else layouts
+
+    @cached_property
+    def _shape_price(self) -> int:
+        """What compiling a shape costs, in tokens."""
+        return shape_price(parameter_count(self.params), self.sharding.mesh.devices.flat[0].platform)
+
     def _row_price(self, policy: BatchPolicy) -> RowPrice:
         """The price of rows of each length; rows that run in chunks are priced by their tokens."""
         if self._price is None:
-            platform = self.sharding.mesh.devices.flat[0].platform
-            shape = shape_price(parameter_count(self.params), platform)
             if self.chunk_length is not None:
-                self._price = RowPrice(shape=shape)
+                self._price = RowPrice(shape=self._shape_price)
                 return self._price
             rows, _ = policy.sample_shape(self.sharding.groups, self.model.max_length)
             with jax.set_mesh(self.sharding.mesh):
                 multiple = policy.padding_multiple
-                self._price = RowPrice.of(self.functions, self.params, rows, multiple, shape)
+                self._price = RowPrice.of(self.functions, self.params, rows, multiple, self._shape_price)
         return self._price
 
     @cached_property
