@@ -64,9 +64,15 @@ class Prepared:
         return parts, state
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[*MODELS, "mistral in blocks"])
 def prepared(request, tmp_path_factory):
-    return Prepared(tmp_path_factory.mktemp(request.param), MODELS[request.param])
+    name, *blocks = request.param.split(" in ")
+    with pytest.MonkeyPatch.context() as patch:
+        if blocks:
+            patch.setattr(attention, "_BLOCK", 4)
+            patch.setattr(attention, "_LONG", 4)
+            assert attention._block_size(13, attention._BLOCK) == 8
+        yield Prepared(tmp_path_factory.mktemp(name) / name, MODELS[name])
 
 
 def test_packed_and_padded_rows(prepared):

@@ -206,7 +206,7 @@ def attend(
     # A single token nearly always continues something.
     continues = sight.continues() if cached is not None and length > 1 else None
 
-    def and_the_cache(mix: Mix, queries: jax.Array, start: int | jax.Array) -> Mix:
+    def and_the_cache(mix: Mix, queries: jax.Array, sight: Sight, start: int | jax.Array) -> Mix:
         if cached is None:
             return mix
         more = partial(_look_at_cache, look, cached, sight, queries, start)
@@ -214,7 +214,7 @@ def attend(
 
     def whole(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
         mix = look(queries, keys, values, sight.gaps(0, 0, length))
-        return and_the_cache(mix, queries, 0).whole()
+        return and_the_cache(mix, queries, sight, 0).whole()
 
     def in_blocks(least: int) -> Callable[..., jax.Array]:
         size = _block_size(length, least)
@@ -244,7 +244,7 @@ def _in_blocks(
     size: int,
     look: Callable[..., "Mix"],
     sight: Sight,
-    finish: Callable[["Mix", jax.Array, jax.Array], "Mix"],
+    finish: Callable[["Mix", jax.Array, Sight, jax.Array], "Mix"],
     queries: jax.Array,
     keys: jax.Array,
     values: jax.Array,
@@ -272,7 +272,7 @@ def _in_blocks(
             return _mixed_if(seen[block, other], mix, more), None
 
         mix, _ = jax.lax.scan(look_back, Mix.of_nothing(here), jnp.arange(len(seen)))
-        return finish(mix, here, block * size).whole()
+        return finish(mix, here, padded, block * size).whole()
 
     mixed = jnp.moveaxis(jax.lax.map(one, jnp.arange(len(seen))), 0, 3)
     return mixed.reshape(queries.shape)[:, :, :, :length]
