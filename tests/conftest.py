@@ -30,6 +30,14 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+@pytest.fixture(autouse=True)
+def layouts_are_priced(monkeypatch):
+    """Tests are small, but all layouts shall be tried: without this, inputs would have rows of their own."""
+    from windrow.scoring import choice
+
+    monkeypatch.setattr(choice, "CHOICE", 0)
+
+
 @pytest.fixture
 def optimized():
     """Programs are compiled as users' are: for tests that compare with recorded numbers, and long runs."""

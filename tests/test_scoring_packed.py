@@ -64,6 +64,22 @@ def test_rows_are_packed_where_that_costs_less(alone, share):
     assert report["device_tokens"] < unpacked["device_tokens"]
 
 
+def test_little_to_save_is_not_worth_a_choice(alone, monkeypatch):
+    from windrow.scoring import choice
+
+    def no_price(*_, **__):
+        raise AssertionError("priced")
+
+    monkeypatch.setattr(choice, "CHOICE", 0.25)
+    monkeypatch.setattr(choice.RowPrice, "of", no_price)
+    values, report = scored(HONEST)
+    np.testing.assert_array_equal(values, alone[0])
+    assert report["layout"] == {"share": "equal", "pack": False}
+    monkeypatch.setattr(choice, "CHOICE", 0.001)
+    with pytest.raises(AssertionError, match="priced"):
+        scored(HONEST)
+
+
 @pytest.mark.parametrize("policy", [{}, {"batch_size": 8}, {"tokens_per_batch": 256}, {"max_shapes": 1}])
 def test_asked_for(alone, policy):
     values, report = scored(HONEST, pack=True, **policy)
