@@ -39,7 +39,7 @@ import numpy as np
 
 from windrow.models.layers import contract, soft_cap
 
-_BLOCK, _BLOCK_ELSEWHERE = 128, 512
+_BLOCK, _BLOCK_ELSEWHERE = 256, 512
 """The least number of tokens in a block, on CPUs and elsewhere. Smaller blocks skip more, but need more
 dispatches. Measured on CPUs only."""
 
@@ -233,8 +233,8 @@ def attend(
 def _block_size(length: int, least: int) -> int:
     """The number of tokens in each block of a row, a multiple of 8; at least ``length`` for a single block.
 
-    >>> [_block_size(length, 128) for length in (100, 512, 1000, 4096)]
-    [104, 128, 144, 256]
+    >>> [_block_size(length, 256) for length in (100, 512, 1000, 8192)]
+    [104, 256, 336, 512]
     """
     count = min(_MOST_BLOCKS, max(1, length // least)) if length >= _LONG else 1
     return -(-length // (8 * count)) * 8

@@ -1,12 +1,12 @@
 """Chooses how the inputs of a run are put into rows: one per row, packed, or as prefix trees.
 
-A plan of each kind is made and priced, and the cheapest is used. The price of a row comes from XLA's cost
-analysis of the model's forward pass, lowered (but not compiled) for a short and a long row; if a backend
-has no cost analysis, from its tokens. Each shape after the first is charged for its compilation, which weighs
-more the smaller the model is. Prices are the same on every host.
+A plan of each kind is made and priced, and the cheapest is used. The price of a row comes from the
+operations of the model's forward pass, traced (but not compiled) for a short and a long row. Each shape after
+the first is charged for its compilation, which weighs more the smaller the model is. Prices are the same on
+every host.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from windrow.model import LanguageModel, run_forward
 from windrow.planning import Plan
 from windrow.scoring.feed import Layout
 from windrow.scoring.forks import Forking, ForkPlan
+from windrow.scoring.operations import operations
 from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
 
@@ -36,16 +37,12 @@ COMPILE_OPERATIONS_ELSEWHERE = 5e14
 LEAST_SHAPE_PRICE, MOST_SHAPE_PRICE = 1024, 1 << 17
 """Bounds on the price of compiling a shape, in tokens of a short row."""
 
-EXPONENTIAL = 64
-"""How many floating-point operations an exponential counts as, including a softmax's passes over memory.
-Measured on a CPU, with rows of 128 and 512 tokens of a small Llama."""
-
 STATE_PRICE = 8
 """The price of copying a row's state, in tokens of a short row."""
 
 CHOICE = 0.25
-"""What pricing the rows of a model costs, relative to compiling a shape. Measured on two CPU cores: 0.5
-seconds beside 2."""
+"""What choosing a layout costs, relative to compiling a shape: pricing rows, and checking the layout. Measured on
+two CPU cores, 0.5 and 2 seconds."""
 
 SHORT, LONG = 128, 2048
 
@@ -103,7 +100,7 @@ class RowPrice:
 def _operations(
     model: LanguageModel, params: Any, shape: tuple[int, int], room: int | None = None
 ) -> float | None:
-    """XLA's cost of a forward pass; ``None`` if it is unknown or the model rejects the shape.
+    """The operations of a forward pass; ``None`` if there are none or the model rejects the shape.
 
     Args:
         model: The model.
@@ -117,13 +114,9 @@ def _operations(
         if room is not None:
             function = model.step
             batch.insert(0, jax.eval_shape(lambda params: model.state_for(params, shape[0], room), params))
-        account = jax.jit(function).lower(params, *batch).cost_analysis()
+        return operations(function, params, *batch) or None
     except Exception:  # the run itself will raise it
         return None
-    account = account[0] if isinstance(account, list) and account else account
-    if not isinstance(account, Mapping) or not account.get("flops", 0) > 0:
-        return None
-    return float(account["flops"] + EXPONENTIAL * max(0.0, account.get("transcendentals", 0.0)))
 
 
 def shape_price(parameters: int, platform: str) -> int:
