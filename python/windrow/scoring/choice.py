@@ -41,8 +41,8 @@ STATE_PRICE = 8
 """The price of copying a row's state, in tokens of a short row."""
 
 CHOICE = 0.25
-"""What choosing a layout costs, relative to compiling a shape: pricing rows, and checking the layout. Measured on
-two CPU cores, 0.5 and 2 seconds."""
+"""What choosing a layout costs, relative to compiling a shape: pricing rows and checking the layout took 0.5
+seconds on two CPU cores, compiling 2."""
 
 SHORT, LONG = 128, 2048
 
