@@ -49,7 +49,8 @@ def operations(function: Callable[..., Any], *arguments: Any) -> float:
 
     A product of matrices counts two for each pair of numbers multiplied, an exponential :data:`EXPONENTIAL`,
     other arithmetic one for each number made or, in reductions, read. Of a condition's branches, the mean
-    counts; the body of a loop whose length is not known counts once. Kernels and custom calls count nothing.
+    counts; the body of a loop whose length is not known counts once, as does a kernel's. Custom calls count
+    nothing.
 
     >>> x = jax.ShapeDtypeStruct((4, 8), "float32")
     >>> operations(lambda x: x @ x.T, x)
