@@ -46,7 +46,11 @@ OTHERS = {
 }
 
 
-@pytest.fixture(scope="module", params=[*OTHERS, *NAMES])
+FULLY = ["llama, biases", "mistral", "gpt2", "mamba"]
+"""One model of each kind of state and positions; the other types take two lengths of chunks."""
+
+
+@pytest.fixture(scope="module", params=[*OTHERS, *FULLY])
 def model(request, tmp_path_factory):
     if request.param in OTHERS:
         return OTHERS[request.param]()
@@ -74,6 +78,16 @@ def test_scores(model, multiple):
         chunked = scores(model, policy, chunk_length)
         np.testing.assert_allclose(chunked.token_logprobs, whole.token_logprobs, rtol=0, atol=1e-4)
         np.testing.assert_array_equal(chunked.token_greedy, whole.token_greedy)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in FULLY])
+def test_scores_of_all_other_types(name, tmp_path):
+    policy = BatchPolicy(batch_size=4, max_shapes=1, padding_multiple=64, share="equal")
+    model = bundled(name, tmp_path, max_length=MOST)
+    whole = scores(model, policy)
+    for chunk_length in (7, 64):
+        chunked = scores(model, policy, chunk_length)
+        np.testing.assert_allclose(chunked.token_logprobs, whole.token_logprobs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
