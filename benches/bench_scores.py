@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 
@@ -331,7 +331,20 @@ def temporaries(model, segments, policy):
     )
 
 
-PARTS = {part.__name__: part for part in (plain, suite, examples, forks, answers, tasks, memory)}
+def checks():
+    """What ``check_model`` takes once its programs are compiled; processor time, the least of three."""
+    from windrow import check_model
+    from windrow.models import load
+
+    model, times = load(EVALS / "parity" / "tiny-llama"), []
+    for _ in range(4):
+        begin = process_time()
+        assert not check_model(model).failed
+        times.append(process_time() - begin)
+    print(f"check_model of the tiny Llama: {min(times[1:]):.1f} s of processor time (asked: less than 3)")
+
+
+PARTS = {part.__name__: part for part in (plain, suite, examples, forks, answers, tasks, memory, checks)}
 
 if __name__ == "__main__":
     run_parts(PARTS, child)
