@@ -14,6 +14,9 @@ from random_weights import write_checkpoint  # noqa: E402
 
 SHAPES = json.loads((FOLDER / "families.json").read_text())
 NAMES = [*FAMILIES, *RECURRENT]
+ONE_OF_EACH = ("llama, biases", "mistral", "gpt2", "mamba")
+"""One model of each kind of state and positions, for tests that take too long for all."""
+
 VOCAB = 61
 
 

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh
 
 import windrow
-from bundled_models import NAMES, VOCAB, bundled
+from bundled_models import NAMES, ONE_OF_EACH, VOCAB, bundled
 from cached_model import cached_model
 from made_segments import as_segments
 from windrow import BatchPolicy, LanguageModel
@@ -46,11 +46,7 @@ OTHERS = {
 }
 
 
-FULLY = ["llama, biases", "mistral", "gpt2", "mamba"]
-"""One model of each kind of state and positions; the other types take two lengths of chunks."""
-
-
-@pytest.fixture(scope="module", params=[*OTHERS, *FULLY])
+@pytest.fixture(scope="module", params=[*OTHERS, *ONE_OF_EACH])
 def model(request, tmp_path_factory):
     if request.param in OTHERS:
         return OTHERS[request.param]()
@@ -80,7 +76,7 @@ def test_scores(model, multiple):
         np.testing.assert_array_equal(chunked.token_greedy, whole.token_greedy)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in FULLY])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ONE_OF_EACH])
 def test_scores_of_all_other_types(name, tmp_path):
     policy = BatchPolicy(batch_size=4, max_shapes=1, padding_multiple=64, share="equal")
     model = bundled(name, tmp_path, max_length=MOST)

@@ -251,8 +251,9 @@ class Scorer:
         self, layouts: Sequence[Layout], segments: Segments, policy: BatchPolicy
     ) -> Sequence[Layout]:
         """The layouts, or plain rows alone if pricing the others costs more than they can save."""
-        open_ = len(layouts) > 1 and "rows" in layouts and len(segments) > 0 and self._price is None
-        little = open_ and saves_little(policy, segments, self.sharding.groups, self._shape_price)
+        if self._price is not None or len(layouts) == 1 or not len(segments):
+            return layouts
+        little = saves_little(policy, segments, self.sharding.groups, self._shape_price)
         return ["rows"] if little else layouts
 
     @cached_property
