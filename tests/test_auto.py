@@ -205,7 +205,9 @@ def test_too_small_a_budget_is_told(tokenizer):
     )
     with pytest.raises(ValueError, match=message):
         lm.loglikelihood(instances(generated_pairs()))
-    with pytest.raises(ValueError, match=r"generating in 1 slots, .* from prompts of 58 tokens needs .* KiB"):
+    with pytest.raises(
+        ValueError, match=r"generating in 1 slots, .* from prompts of up to 64 tokens needs .* KiB"
+    ):
         lm.generate_until(texts_asked())
 
 

@@ -1,7 +1,7 @@
 """Decides which programs a run needs, and in which order its requests enter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from windrow.generation.logits import RuleTable
 from windrow.generation.prefixes import Prefixes, PrefixPlan
 from windrow.generation.program import Memory, Recomputing, Stepping
-from windrow.generation.programs import Begin, Decode, Insert, Keep, Move, Program, Read
+from windrow.generation.programs import Begin, Decode, Insert, Keep, Move, Program
+from windrow.generation.reading import choose_reading, one_shape
 from windrow.generation.sampling import Choice
 from windrow.generation.settings import Settings
 from windrow.model import LanguageModel
-from windrow.planning import Plan, bucket_ids, choose_lengths
+from windrow.planning import bucket_ids, choose_lengths
+from windrow.scoring.forks.plan import Shapes
 from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 
 STEPS = 4
@@ -36,43 +38,37 @@ class Batching:
 
     Attributes:
         begin: Creates the slots.
-        inserts: The programs that read prompts, shortest first.
+        insert: Reads prompts, and the prefixes that they share.
         decodes: The programs that generate tokens, those that read least first.
         last: If it pays off, the programs that move the last rows to fewer slots and
             generate tokens there.
         order: ``int64[n]``, the order in which requests enter: wave by wave if prefixes are shared, then
-            longest padded length first, then largest limit of new tokens first.
-        inserted: ``int64[n]``, which of ``inserts`` reads each prompt.
-        depths: ``int32[n]``, how many leading tokens of each prompt are read as a shared prefix.
+            longest first, then largest limit of new tokens first.
+        rest: ``int32[n]``, how many tokens of each prompt are read when it enters.
+        reading: How many of them are read together, and how many tokens at a time.
+        room: The number of tokens that a row has room for, padding included; ``None`` for no limit.
         prefixes: How shared prefixes are read, if there are any.
     """
 
     begin: Begin
-    inserts: tuple[Insert, ...]
+    insert: Insert
     decodes: tuple[Decode, ...]
     last: tuple[Move, Decode] | None
     order: NDArray[np.int64]
-    inserted: NDArray[np.int64]
-    depths: NDArray[np.int32]
+    rest: NDArray[np.int32]
+    reading: Shapes
+    room: int | None = None
     prefixes: PrefixPlan | None = None
-
-    @property
-    def keep(self) -> Keep | None:
-        """Creates the store of shared prefixes, if there are any."""
-        return self.inserts[0].keep
 
     @property
     def programs(self) -> tuple[Program, ...]:
         """All programs; those for the longest prompts first."""
-        first = (self.begin, self.inserts[-1], self.decodes[-1])
-        return (*first, *self.reads, *self.inserts[-2::-1], *self.decodes[-2::-1], *(self.last or ()))
+        kept = () if self.insert.keep is None else (self.insert.keep,)
+        return (self.begin, self.insert, self.decodes[-1], *kept, *self.decodes[-2::-1], *(self.last or ()))
 
-    @property
-    def reads(self) -> tuple[Program, ...]:
-        """The programs that read shared prefixes."""
-        if self.prefixes is None or self.keep is None:
-            return ()
-        return (self.keep, *(Read(self.keep, *shape) for shape in self.prefixes.shapes))
+    def columns(self, tokens: int) -> int:
+        """How many columns run if the longest row has this many tokens, of which the last is not read."""
+        return int(self.reading.padded(np.array([tokens - 1], np.int32))[0])
 
     def waves(self) -> list[NDArray[np.int64]]:
         """The requests of each wave, in the order in which they enter."""
@@ -88,11 +84,12 @@ class Batcher:
 
     Attributes:
         model: The model, with or without ``step``.
-        policy: Decides how many padded lengths prompts have.
+        policy: Its ``padding_multiple`` is that of the tokens that are read at a time.
         groups: The number of groups that slots and entering rows are split into.
         end_tokens: Tokens after which a row is idle.
-        chunk_length: If given, prompts are read in chunks of this many tokens.
+        chunk_length: If given, how many tokens of each prompt are read at a time.
         shape_price: What compiling a program costs, in tokens.
+        platform: Of the devices.
         rules: The shapes of the run's rules, if it has any.
         prefixes: The prefixes to read once, if there are any.
         most_prefixes: The most of them whose states a group may hold at a time.
@@ -104,6 +101,7 @@ class Batcher:
     end_tokens: tuple[int, ...]
     chunk_length: int | None
     shape_price: int
+    platform: str
     rules: RuleTable | None = None
     prefixes: Prefixes | None = None
     most_prefixes: int = 1
@@ -121,59 +119,60 @@ class Batcher:
         padded = choose_lengths(totals, RECOMPUTED_LENGTHS, self.policy.padding_multiple)
         memories = [Recomputing(self.model, int(padded[-1]), int(length)) for length in padded]
         begin, longest = Begin(memories[-1], slots, self._history(totals)), int(lengths.max())
-        inserts = (Insert(begin, self._entering(slots, longest), longest),)
+        most = min(self._most_rows(slots), DEFAULT_TOKENS_PER_BATCH // longest)
+        insert = Insert(begin, self.groups * max(1, most), longest)
         decodes = tuple(self._decode(begin, memory, choice) for memory in memories)
         order = np.lexsort([-limits, -bucket_ids(totals, padded)])
-        return Batching(begin, inserts, decodes, None, order, np.zeros_like(order), np.zeros_like(lengths))
+        reading = one_shape(insert.rows // self.groups, longest, longest)
+        return Batching(begin, insert, decodes, None, order, lengths, reading)
 
     def _stepping(
         self, lengths: NDArray[np.int32], limits: NDArray[np.int32], choice: Choice, slots: int
     ) -> Batching:
         capacity = _rounded(int((lengths + limits).max())) if self.model.state_takes_length else 0
-        memory = Stepping(self.model, capacity, self.chunk_length)
         history = self._history(lengths + limits)
         room = self.model.room(capacity) if capacity else self.model.max_length
-        prefixes, rest, rows, padded = self._padded(lengths, slots, room)
+        prefixes, rest, reading = self._reading(lengths, self._most_rows(slots), room)
+        memory = Stepping(self.model, capacity, int(reading.chunks[0]))
         begin, keep, plan = Begin(memory, slots, history), None, None
         if prefixes is not None:
-            plan = PrefixPlan(prefixes, self._reading(rows), self.groups, self.most_prefixes, room)
+            plan = PrefixPlan(prefixes, reading, self.groups, self.most_prefixes, room)
             keep = Keep(memory, plan.slots)
-        inserts = tuple(Insert(begin, rows, int(length), keep) for length in padded)
+        insert = Insert(begin, int(reading.rows[0]) * self.groups, int(reading.lengths[0]), keep)
         fewer = Begin(memory, slots // FEWER // self.groups * self.groups, history)
         idle = int(limits.max()) * (slots - fewer.slots)  # the most tokens that the last rows could waste
         divides = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE
         pays = divides and len(lengths) > slots and idle > self.shape_price
         last = (Move(begin, fewer), self._decode(fewer, memory, choice)) if pays else None
-        inserted = bucket_ids(rest, padded).astype(np.int64)
-        waves = np.zeros_like(inserted) if plan is None else plan.wave
-        order = np.lexsort((-limits, -inserted, waves))
+        waves = np.zeros(len(rest), np.int64) if plan is None else plan.wave
+        order = np.lexsort((-limits, -reading.padded(rest - 1), waves))
         decodes = (self._decode(begin, memory, choice),)
-        return Batching(begin, inserts, decodes, last, order, inserted, lengths - rest, plan)
+        return Batching(begin, insert, decodes, last, order, rest, reading, room, plan)
 
-    def _padded(
-        self, lengths: NDArray[np.int32], slots: int, room: int | None
-    ) -> tuple[Prefixes | None, NDArray[np.int32], int, NDArray[np.int32]]:
-        """The prefixes, the length of each prompt's rest, how many rows enter at once, and padded lengths."""
+    def _reading(
+        self, lengths: NDArray[np.int32], most_rows: int, room: int | None
+    ) -> tuple[Prefixes | None, NDArray[np.int32], Shapes]:
+        """The prefixes that have room, the length of each prompt's rest, and how both are read."""
         prefixes = self.prefixes
         while True:
             rest = lengths if prefixes is None else lengths - prefixes.depths
-            rows = self._entering(slots, int(rest.max()))
-            plan = Plan(
-                rest,
-                batch_size=rows,
-                row_multiple=self.groups,
-                max_shapes=self.policy.max_shapes,
-                padding_multiple=self.policy.padding_multiple,
-                shape_price=self.shape_price,
+            reading = choose_reading(
+                rest - 1,
+                [] if prefixes is None else prefixes.levels,
+                self.groups,
+                most_rows,
+                platform=self.platform,
+                multiple=self.policy.padding_multiple,
+                room=room,
+                chunk_length=self.chunk_length,
             )
-            padded = np.sort(plan.shapes[:, 1])
-            if prefixes is None or prefixes is (fewer := prefixes.within(self._reading(rows), padded, room)):
-                return prefixes, rest, rows, padded
+            if prefixes is None or prefixes is (fewer := prefixes.within(reading, room)):
+                return prefixes, rest, reading
             prefixes = fewer
 
-    def _reading(self, rows: int) -> BatchPolicy:
-        """How batches of shared prefixes are planned: no larger than those of prompts."""
-        return replace(self.policy, batch_size=rows, tokens_per_batch=None, memory_budget=None)
+    def _most_rows(self, slots: int) -> int:
+        """The most rows of a group that enter at once: a quarter of its slots."""
+        return max(1, slots // self.groups // 4)
 
     def _decode(self, begin: Begin, memory: Memory, choice: Choice) -> Decode:
         return Decode(begin, memory, STEPS, choice, () if self.rules else self.end_tokens, self.rules)
@@ -181,11 +180,6 @@ class Batcher:
     def _history(self, totals: NDArray[np.int32]) -> int:
         """How many tokens per row the rules look at: the longest total length."""
         return 0 if self.rules is None else _rounded(int(totals.max()))
-
-    def _entering(self, slots: int, longest: int) -> int:
-        """How many rows enter at once: a quarter of the slots, fewer if prompts are long."""
-        most = min(slots // 4, DEFAULT_TOKENS_PER_BATCH // longest)
-        return max(self.groups, most // self.groups * self.groups)
 
 
 def _rounded(length: int) -> int:

@@ -27,8 +27,9 @@ from windrow.generation.defaults import GenerationDefaults
 from windrow.generation.endings import Growing, Reason, StopReader
 from windrow.generation.logits import RuleTable, RunRules
 from windrow.generation.prefixes import Prefixes
-from windrow.generation.program import WHOLE, Recomputing
-from windrow.generation.programs import Insert, Program, Programs, Read
+from windrow.generation.program import Recomputing
+from windrow.generation.programs import Program, Programs
+from windrow.generation.rows import Rows
 from windrow.generation.schedule import FREE, Entry, Schedule
 from windrow.generation.settings import Settings
 from windrow.model import LanguageModel, parameter_count
@@ -43,8 +44,8 @@ from windrow.sizing.policy import BatchPolicy
 from windrow.sizing.slots import DEFAULT_SLOTS, fit_slots
 from windrow.tokens import Segments, Tokenizer
 
-MORE_PROGRAMS = 3
-"""How many more programs are compiled if prompts share prefixes."""
+SHARING = 0.1
+"""What copying states from a store adds to compilation, relative to a program."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Generator:
         policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most
             tokens in all slots together; ``"auto"``: as many slots as fit in memory.
         seed: The seed for sampling.
-        chunk_length: If given, prompts are read in chunks of this many tokens.
+        chunk_length: If given, how many tokens of each prompt are read at a time.
         memory: The available memory, if the policy sizes itself; by default the policy's budget.
         vocabulary: The model's vocabulary size, if known.
         think_end: What ends the thinking, which is removed from texts; see `read_answer`.
@@ -176,6 +177,7 @@ class Generator:
         ends, prefixes = self.defaults.end_tokens, self._shared_prefixes(prompts, rules)
         batcher = Batcher(
             *(self._functions, policy, groups, ends, self.chunk_length, self._shape_price),
+            platform=self.memory.platform,
             rules=rules.shapes,
             prefixes=prefixes,
         )
@@ -209,8 +211,8 @@ class Generator:
         """
         if self.model.step is None or self.policy.share not in ("auto", "forks") or rules.table is not None:
             return None
-        prefixes = Prefixes.of(prompts, self._shape_price)
-        least = 1 if self.policy.share == "forks" else MORE_PROGRAMS * self._shape_price
+        prefixes = Prefixes.of(prompts)
+        least = 1 if self.policy.share == "forks" else SHARING * self._shape_price
         return prefixes if prefixes.saved >= least else None
 
     def _need(self, programs: Sequence[Program]) -> int:
@@ -238,14 +240,11 @@ class _Run:
     ) -> None:
         self.generator, self.batching, self.finished, self.watch = generator, batching, finished, watch
         self.programs, self.sharding, self.clock = generator._programs, generator.sharding, generator.clock
-        self.prompts, self.settings, self.rules = prompts, settings, rules
         self.limits = [one.max_new_tokens for one in settings]
         self.lengths: list[int] = np.diff(prompts.offsets).tolist()
         self.waves = deque(enumerate(batching.waves()))
         self.store: Any = None
-        self.schedule = Schedule(
-            self.sharding.groups, batching.begin.slots, batching.inserts[0].rows, deque()
-        )
+        self.schedule = Schedule(self.sharding.groups, batching.begin.slots, batching.insert.rows, deque())
         self.texts = [
             Growing(one, generator._stops.read(one.stops), ends)
             for one, ends in zip(settings, rules.ends, strict=True)
@@ -255,22 +254,22 @@ class _Run:
         if keys is None:
             none = np.zeros((len(settings), 2), np.int32)
             keys = random_keys(prompts, generator.seed) if sampled else none
-        self.keys = keys
+        self.rows = Rows(batching, prompts, settings, rules, keys, self.sharding.groups)
         self.stopped: set[int] = set()
         self.decodes = batching.decodes
 
     def loop(self) -> None:
         """Runs until every text has ended."""
         slots = self._call(self.batching.begin)
-        if self.batching.keep is not None:
-            self.store = self._call(self.batching.keep)
-        self._next_wave()
+        if self.batching.insert.keep is not None:
+            self.store = self._call(self.batching.insert.keep)
+        slots = self._next_wave(slots)
         pending: deque[tuple[jax.Array, list[int]]] = deque()
         while self.schedule.waiting or self.schedule.busy:
             while entries := self.schedule.enter(self.limits):
-                for inserted in self._by_length(entries):
+                for inserted in self.rows.together(entries):
                     slots = self._insert(slots, inserted)
-                self._next_wave()
+                slots = self._next_wave(slots)
             slots = self._shrink(slots)
             slots, emitted = self._decode(slots)
             pending.append((emitted, self.schedule.ask(STEPS)))
@@ -279,27 +278,15 @@ class _Run:
         while pending:
             self._look(*pending.popleft())
 
-    def _next_wave(self) -> None:
+    def _next_wave(self, slots: Any) -> Any:
         """Once all requests of a wave have entered: reads the next one's prefixes; its requests wait."""
         while self.waves and not self.schedule.waiting:
             wave, requests = self.waves.popleft()
-            if self.batching.prefixes is not None and self.batching.keep is not None:
+            if self.batching.prefixes is not None:
                 for batch in self.batching.prefixes.batches[wave]:
-                    arrays = self.batching.prefixes.arrays(batch)
-                    read = Read(self.batching.keep, *arrays[0].shape)
-                    self.generator._totals["read_tokens"] += arrays[0].size
-                    self.store = self._call(read, self.store, *map(self._by_rows, arrays))
+                    slots = self._read(slots, *self.rows.of_prefixes(batch))
             self.schedule.waiting.extend(requests.tolist())
-
-    def _by_length(self, entries: list[Entry]) -> list[list[Entry]]:
-        """Entries that one program reads; a row that continues a prefix has no room for a longer one."""
-        if self.store is None:
-            return [entries]
-        which = self.batching.inserted[[entry.request for entry in entries]]
-        return [
-            [entry for entry, insert in zip(entries, which.tolist(), strict=True) if insert == each]
-            for each in np.unique(which).tolist()
-        ]
+        return slots
 
     def _by_rows(self, array: NDArray[Any]) -> jax.Array:
         return place(array.shape, self.sharding.by_rows, partial(_part, array))
@@ -318,32 +305,21 @@ class _Run:
             return compiled(*arrays)
 
     def _insert(self, slots: Any, entries: list[Entry]) -> Any:
-        insert = self.batching.inserts[max(self.batching.inserted[entry.request] for entry in entries)]
-        with self.clock.phase("host"):
-            arrays = [self._by_rows(array) for array in self._arrays(insert, entries)]
         self.stopped.difference_update(entry.slot for entry in entries)
-        self.generator._totals["read_tokens"] += insert.rows * insert.length
-        # Its output is donated to the next program, so it is watched together with the tokens made there.
-        return self._call(insert, slots, *arrays, *([] if self.store is None else [self.store]))
+        with self.clock.phase("host"):
+            arrays = self.rows.of_entries(entries)
+        return self._read(slots, *arrays)
 
-    def _arrays(self, insert: Insert, entries: list[Entry]) -> tuple[NDArray[Any], ...]:
-        held = self.schedule.slots // self.schedule.groups
-        tokens = np.zeros((insert.rows, insert.length), np.int32)
-        whole = np.zeros((insert.rows, len(WHOLE)), np.int32)
-        whole[:, :2] = 1, held
-        fractions = np.zeros((insert.rows, 2), np.float32)
-        prefixes, depths = self.batching.prefixes, self.batching.depths
-        for entry in entries:
-            start, stop = self.prompts.offsets[entry.request : entry.request + 2]
-            start += depths[entry.request]
-            from_slot = 0 if prefixes is None else prefixes.from_slot[entry.request]
-            settings = self.settings[entry.request]
-            tokens[entry.row, : stop - start] = self.prompts.tokens[start:stop]
-            numbers = (stop - start, entry.slot % held, settings.max_new_tokens, settings.top_k)
-            kind, key = self.rules.kinds[entry.request], self.keys[entry.request]
-            whole[entry.row] = *numbers, kind, *key, depths[entry.request], from_slot
-            fractions[entry.row] = settings.temperature, settings.top_p
-        return tokens, whole, fractions
+    def _read(self, slots: Any, *arrays: NDArray[Any]) -> Any:
+        """Reads the rows of these arrays into slots, or into the store."""
+        tokens, whole, _ = arrays
+        self.generator._totals["read_tokens"] += len(tokens) * self.batching.columns(int(whole[:, 0].max()))
+        with self.clock.phase("host"):
+            placed = [self._by_rows(array) for array in arrays]
+        # Its output is donated to the next program, so it is watched together with the tokens made there.
+        stored = () if self.store is None else (self.store,)
+        slots, self.store = self._call(self.batching.insert, slots, *placed, *stored)
+        return slots
 
     def _shrink(self, slots: Any) -> Any:
         """Moves to fewer slots once the last rows fit."""

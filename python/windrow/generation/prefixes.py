@@ -2,8 +2,8 @@
 
 Prompts are read in waves, as in :mod:`windrow.scoring.forks`: first the shared prefixes of a wave, level by
 level, into a store on the devices, then the rest of each prompt, from the state of its longest shared prefix.
-A prompt enters whichever slot is free, so every group of slots has all prefixes of the wave. Equal prompts
-share everything except their last token, with which decoding begins.
+One program reads both. A prompt enters whichever slot is free, so every group of slots has all prefixes of
+the wave. Equal prompts share everything except their last token, with which decoding begins.
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,8 @@ from numpy.typing import NDArray
 from windrow.planning import prefix_stems
 from windrow.scoring.forks.feed import layout_rows, token_rows
 from windrow.scoring.forks.pieces import LEAST_SAVED, Branches, Stems
-from windrow.scoring.forks.plan import (
-    NO_LIMIT,
-    STEM_SHAPES,
-    Batch,
-    Shapes,
-    shapes_of,
-    stem_batches,
-    stem_tokens,
-)
+from windrow.scoring.forks.plan import NO_LIMIT, Batch, Shapes, stem_batches, stem_tokens
 from windrow.scoring.forks.waves import Waves, waves_of
-from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments
 
 
@@ -37,22 +28,20 @@ class Prefixes:
         prompts: The prompts.
         stems: The prefixes.
         stem: ``int64[n]``, the prefix of each prompt; -1 if there is none.
-        shape_price: What compiling a shape costs, in tokens.
     """
 
     prompts: Segments
     stems: Stems
     stem: NDArray[np.int64]
-    shape_price: int
 
     @classmethod
-    def of(cls, prompts: Segments, shape_price: int) -> "Prefixes":
+    def of(cls, prompts: Segments) -> "Prefixes":
         """The prefixes of these prompts; a prompt's last token is never part of one."""
         lengths, (order, shared) = prompts.input_lengths, prompts.input_order
         depth, parent, segment, stem = prefix_stems(
             lengths, order, shared, lengths.copy(), LEAST_SAVED, apart=True
         )
-        return cls(prompts, Stems(depth, parent, segment), stem, shape_price)
+        return cls(prompts, Stems(depth, parent, segment), stem)
 
     @cached_property
     def depths(self) -> NDArray[np.int32]:
@@ -60,30 +49,30 @@ class Prefixes:
         return self.stems.depth_of(self.stem)
 
     @property
+    def levels(self) -> list[NDArray[np.int32]]:
+        """How many tokens the prefixes of each level add to those that they begin with."""
+        return [self.stems.lengths[self.stems.level == each] for each in np.unique(self.stems.level)]
+
+    @property
     def saved(self) -> int:
         """How many tokens do not have to be read."""
         return int(self.depths.sum()) - int(self.stems.lengths.sum())
 
-    def shapes(self, policy: BatchPolicy) -> Shapes:
-        """The shapes of batches of prefixes, for one group."""
-        return shapes_of(policy, self.stems.lengths, 1, STEM_SHAPES, self.shape_price)
-
-    def within(self, policy: BatchPolicy, padded: NDArray[np.int32], room: int | None) -> "Prefixes":
+    def within(self, reading: Shapes, room: int | None) -> "Prefixes":
         """The prefixes that fit into ``room`` tokens, both padded and followed by a padded rest.
 
         Args:
-            policy: Decides how batches of prefixes are padded.
-            padded: The padded lengths of prompts' rests, ``int32[k]``, ascending.
+            reading: How many prompts, or prefixes, are read together, and how many tokens at a time.
             room: The number of tokens that a state has room for; ``None`` for no limit.
         """
         limit = NO_LIMIT if room is None else room
-        rest = np.diff(self.prompts.offsets) - self.depths
-        beyond = (self.depths + padded[np.searchsorted(padded, rest)] > limit) & (self.stem >= 0)
-        too_long = self.shapes(policy).ends(self.stems.begins, self.stems.lengths) > limit
+        rest = np.diff(self.prompts.offsets).astype(np.int32) - self.depths - 1
+        beyond = (reading.ends(self.depths, rest) > limit) & (self.stem >= 0)
+        too_long = reading.ends(self.stems.begins, self.stems.lengths) > limit
         if not beyond.any() and not too_long.any():
             return self
         kept = self.stems.without(too_long, np.where(beyond, -1, self.stem))
-        return Prefixes(self.prompts, *kept, self.shape_price)
+        return Prefixes(self.prompts, *kept)
 
 
 class PrefixPlan:
@@ -91,7 +80,7 @@ class PrefixPlan:
 
     Args:
         prefixes: The prefixes.
-        policy: Decides how batches of prefixes are padded.
+        reading: How many of them are read together, and how many tokens at a time.
         groups: The number of groups that slots are split into.
         most_slots: The most states in a group's store.
         room: The number of tokens that a state has room for, if that is limited.
@@ -104,7 +93,7 @@ class PrefixPlan:
     """
 
     def __init__(
-        self, prefixes: Prefixes, policy: BatchPolicy, groups: int, most_slots: int, room: int | None
+        self, prefixes: Prefixes, reading: Shapes, groups: int, most_slots: int, room: int | None
     ) -> None:
         self._prompts, self._groups = prefixes.prompts, groups
         stems, stem = prefixes.stems, prefixes.stem
@@ -114,21 +103,13 @@ class PrefixPlan:
         self._waves: Waves = waves
         self.slots, self.wave = waves.slots, waves.branch_wave
         self.from_slot = waves.from_slot(waves.branch_node)
-        lengths = stems.lengths[waves.node_stem]
-        shapes = prefixes.shapes(policy).spread(lengths, waves.count)
         limit = NO_LIMIT if room is None else room
         self.batches: list[list[Batch]] = [
-            list(stem_batches(waves, wave, shapes, limit, 1)) for wave in range(waves.count)
+            list(stem_batches(waves, wave, reading, limit, 1)) for wave in range(waves.count)
         ]
 
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """The distinct shapes, ``(rows, length)``, with the rows of all groups."""
-        found = {(batch.shape[0] * self._groups, batch.shape[1]) for wave in self.batches for batch in wave}
-        return sorted(found, key=lambda shape: -shape[1])
-
     def arrays(self, batch: Batch) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Tokens, ``int32[rows, length]``, and layout, ``int32[rows, 4]``.
+        """Tokens, ``int32[rows, length]``, and layout, ``int32[rows, 4]``, of the rows of all groups.
 
         The layout's columns are those of :data:`windrow.scoring.forks.program.LAYOUT`.
         """

@@ -3,7 +3,8 @@
 A fixed number of slots, each with one request's row, stays on the devices. Three
 programs work on them, each compiled once per shape:
 
-- *insert* reads prompts, ``[rows, length]``, and puts their rows into free slots;
+- *insert* reads prompts, ``[rows, length]``, and puts their rows into free slots; it also reads the
+  prefixes that prompts share, whose states it puts into a store;
 - *decode* generates a few tokens in every slot. Finished rows are idle: their
   segment id is 0, so their memory does not change, and they emit -1;
 - *move* moves the last rows of a run to fewer slots.
@@ -34,9 +35,9 @@ from windrow.scoring.chunks import state_alone, through_chunks
 from windrow.scoring.forks.program import store_states, stored_states
 from windrow.scoring.program import row_layout
 
-WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key", "depth", "from_slot")
-"""The columns of an inserted row's integers. The last two are the number of tokens that were read before, as
-a shared prefix, and the slot of the store that has their state."""
+WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key", "depth", "from_slot", "to_slot")
+"""The columns of an inserted row's integers. The last three are about shared prefixes: how many tokens were
+read before as one, the slot of the store that has their state, and the slot that gets this row's."""
 
 
 class Slots(NamedTuple):
@@ -89,12 +90,12 @@ class Stepping:
     Attributes:
         model: A model with ``init_state`` and ``step``.
         capacity: The most tokens in a row, prompt included; 0 if ``init_state`` takes no length.
-        chunk_length: If given, prompts are read in chunks of this many tokens.
+        chunk_length: How many tokens of each prompt are read at a time.
     """
 
     model: LanguageModel
     capacity: int
-    chunk_length: int | None = None
+    chunk_length: int
 
     def empty(self, params: Any, rows: int) -> Any:
         """The model's initial state."""
@@ -109,11 +110,12 @@ class Stepping:
     ) -> Any:
         """The same for prompts of which ``depths`` tokens, ``int32[rows]``, are in the state already."""
         assert self.model.step is not None
-        positions, segment_ids = row_layout(lengths - 1, tokens.shape[1])
+        length = tokens.shape[1]
+        positions, segment_ids = row_layout(lengths - 1, length)
         batch = (tokens, positions + depths[:, None], segment_ids)
         read = state_alone(partial(self.model.step, params))
-        room = self.model.room(self.capacity or tokens.shape[1])
-        return through_chunks(read, state, batch, room, self.chunk_length)[0]
+        room = self.model.room(self.capacity or length)
+        return through_chunks(read, state, batch, room, self.chunk_length, jnp.max(lengths) - 1)[0]
 
     def advance(
         self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
@@ -177,8 +179,8 @@ def insert_rows(
     whole: jax.Array,
     fractions: jax.Array,
     store: Any = None,
-) -> Slots:
-    """Reads prompts and puts each row into its slot.
+) -> tuple[Slots, Any]:
+    """Reads prompts and puts each row into its slot; the slots and the store afterwards.
 
     Args:
         memory: How rows store their texts.
@@ -186,15 +188,17 @@ def insert_rows(
         params: The model's parameters.
         slots: The current slots.
         tokens: ``int32[rows, length]``, the prompts, without the prefixes that the store has.
-        whole: ``int32[rows, 9]``, see ``WHOLE``; slots are numbered within the row's
-            group, and filler rows have one beyond the last, so they enter no slot.
+        whole: ``int32[rows, 10]``, see ``WHOLE``; slots are numbered within the row's group, and one
+            beyond the last is nowhere: filler rows enter no slot, nor do shared prefixes, which count one
+            token more than they have, since the last is not read.
         fractions: ``float32[rows, 2]``, temperature and ``top_p``.
         store: The states of shared prefixes, if there are any; see :mod:`windrow.scoring.forks.program`.
     """
     lengths, depths = whole[:, 0], whole[:, 7]
     last = jnp.take_along_axis(tokens, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
+    read = _read(memory, groups, params, tokens, whole, store)
     entering = Slots(
-        memory=_read(memory, groups, params, tokens, whole, store),
+        memory=read,
         token=last,
         position=depths + lengths - 1,
         made=jnp.zeros_like(lengths),
@@ -205,8 +209,8 @@ def insert_rows(
         top_p=fractions[:, 1],
         ruled=None if slots.ruled is None else Ruled(_fitted(tokens, slots.ruled.history), whole[:, 4]),
     )
-    placed: Slots = store_states(slots, entering, whole[:, 1], groups)
-    return placed
+    kept = None if store is None else store_states(store, read, whole[:, 9], groups)
+    return store_states(slots, entering, whole[:, 1], groups), kept
 
 
 def _read(memory: Memory, groups: int, params: Any, tokens: jax.Array, whole: jax.Array, store: Any) -> Any:

@@ -22,7 +22,7 @@ from windrow.generation.program import (
 )
 from windrow.generation.sampling import Choice
 from windrow.scoring import Compiler
-from windrow.scoring.forks.program import LAYOUT, empty_store, run_stems
+from windrow.scoring.forks.program import empty_store
 from windrow.sharding import RowSharding
 from windrow.sizing.memory import DeviceMemory
 
@@ -51,22 +51,10 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Read:
-    """Reads ``rows`` shared prefixes, or parts of them, of a padded length into the store."""
-
-    keep: Keep
-    rows: int
-    length: int
-
-    def __str__(self) -> str:
-        return f"reading {self.rows} shared prefixes of {self.length} tokens"
-
-
-@dataclass(frozen=True)
 class Insert:
-    """Reads ``rows`` prompts of a padded length and puts them into slots.
+    """Reads ``rows`` prompts of at most ``length`` tokens and puts them into slots.
 
-    With ``keep``, they may begin with a shared prefix.
+    With ``keep``, they may begin with a shared prefix, or be one.
     """
 
     begin: Begin
@@ -75,7 +63,7 @@ class Insert:
     keep: Keep | None = None
 
     def __str__(self) -> str:
-        return f"reading {self.rows} prompts of {self.length} tokens into {self.begin.slots} slots"
+        return f"reading {self.rows} prompts of at most {self.length} tokens into {self.begin.slots} slots"
 
 
 @dataclass(frozen=True)
@@ -107,7 +95,7 @@ class Decode:
         return f"generating {self.steps} tokens in each of {self.begin.slots} slots"
 
 
-Program = Begin | Keep | Read | Insert | Move | Decode
+Program = Begin | Keep | Insert | Move | Decode
 
 
 class Programs:
@@ -171,10 +159,6 @@ class Programs:
                 return ()
             case Keep():
                 return ()
-            case Read():
-                shape = program.rows, program.length
-                layout = self._struct((program.rows, len(LAYOUT)), jnp.int32)
-                return self._store(program.keep), self._struct(shape, jnp.int32), layout
         slots = self._slots(program.begin)
         match program:
             case Insert():
@@ -205,13 +189,9 @@ class Programs:
             case Keep():
                 memory = program.memory
                 function = partial(empty_store, memory.model, groups, program.slots, memory.capacity)
-            case Read():
-                memory = program.keep.memory
-                function = partial(run_stems, memory.model, groups, memory.chunk_length)
-                options["donate_argnums"] = 1
             case Insert():
                 function = partial(insert_rows, program.begin.memory, groups)
-                options["donate_argnums"] = 1
+                options["donate_argnums"] = 1 if program.keep is None else (1, 5)
             case Move():
                 function = partial(move_rows, groups)
             case Decode():

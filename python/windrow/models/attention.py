@@ -49,7 +49,10 @@ _MOST_BLOCKS = 16
 _LONG = 512
 """Shorter rows are a single block: the loops would take longer to compile than they save."""
 
-_NO_SEGMENT = int(np.iinfo(np.int32).max)
+_CACHE_BLOCK = 256
+"""The number of slots of the cache that are read at a time."""
+
+_NO_SEGMENT = _NO_SLOT = int(np.iinfo(np.int32).max)
 _UNSEEN = float(np.finfo(np.float32).min)
 
 
@@ -59,9 +62,28 @@ class Cache(NamedTuple):
     keys: jax.Array
     values: jax.Array
 
-    def layer(self, at: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """One layer's keys and values, ``[rows, heads, slots, head_dim]``."""
-        keys, values = (jax.lax.dynamic_index_in_dim(part, at, axis=1, keepdims=False) for part in self)
+
+class CachedLayer(NamedTuple):
+    """The keys and values of one layer.
+
+    Attributes:
+        cache: Those of all layers.
+        layer: The layer's index, an ``int32`` scalar.
+    """
+
+    cache: Cache
+    layer: jax.Array
+
+    @property
+    def slots(self) -> int:
+        """The number of slots of each row."""
+        return self.cache.keys.shape[3]
+
+    def cut(self, start: int | jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+        """Keys and values of ``size`` slots, ``[rows, heads, size, head_dim]``."""
+        rows, _, heads, _, head_dim = self.cache.keys.shape
+        starts, sizes = (0, self.layer, 0, start, 0), (rows, 1, heads, size, head_dim)
+        keys, values = (jax.lax.dynamic_slice(part, starts, sizes)[:, 0] for part in self.cache)
         return keys, values
 
 
@@ -110,20 +132,20 @@ class Sight(NamedTuple):
     def _cut(self, name: str, start: int | jax.Array, size: int) -> jax.Array:
         return jax.lax.dynamic_slice_in_dim(getattr(self, name), start, size, axis=1)
 
-    def slot_gaps(self, queries: int | jax.Array, size: int, slots: int) -> jax.Array:
-        """How many positions back the cache's slots are, ``int32[rows, size, slots]``; -1 if hidden.
+    def slot_gaps(self, queries: int | jax.Array, size: int, slots: jax.Array) -> jax.Array:
+        """How many positions back these slots of the cache are, ``int32[rows, size, slots]``; -1 if hidden.
 
         Slots filled before this chunk are visible to tokens of the segment that the chunk begins with; all
         other segments begin within the chunk.
         """
         begun, filled = self._begun()
         before = jnp.where(self._cut("segment_ids", queries, size) == begun, filled, 0)[:, :, None]
-        slot = jnp.arange(slots, dtype=jnp.int32)[None, None, :]
-        return jnp.where(slot < before, self._cut("positions", queries, size)[:, :, None] - slot, -1)
+        gap = self._cut("positions", queries, size)[:, :, None] - slots[None, None]
+        return jnp.where(slots[None, None] < before, gap, -1)
 
-    def continues(self) -> jax.Array:
-        """Whether any row continues a segment that earlier chunks began, a scalar."""
-        return jnp.any(self._begun()[1] > 0)
+    def filled(self) -> jax.Array:
+        """How many slots of the cache any row needs, a scalar; 0 if all rows begin anew."""
+        return jnp.max(self._begun()[1])
 
     def _begun(self) -> tuple[jax.Array, jax.Array]:
         """The segment that each row begins with, and how many of its slots are filled; ``int32[rows, 1]``."""
@@ -179,13 +201,13 @@ def attend(
     scale: float | jax.Array,
     window: jax.Array | None = None,
     cap: float | None = None,
-    cached: Callable[[], tuple[jax.Array, jax.Array]] | None = None,
+    cached: CachedLayer | None = None,
 ) -> jax.Array:
     """Softmax attention, with the softmax in float32.
 
     Long rows are processed in blocks of queries, each with one block of keys at a time, so the scores
-    of a whole row are never in memory. Blocks of keys that no query of the block sees are skipped, as is
-    the cache if all rows begin anew.
+    of a whole row are never in memory. Blocks of keys that no query of the block sees are skipped, as are
+    blocks of the cache that no row has filled.
 
     Args:
         queries: ``[rows, heads, length, head_dim]``.
@@ -195,7 +217,7 @@ def attend(
         scale: The factor for scores.
         window: How many positions a token sees, including itself; ``None`` for all.
         cap: If given, scores are ``cap * tanh(score / cap)``.
-        cached: Gives one layer's keys and values of the cache, ``[rows, key_heads, slots, head_dim]``.
+        cached: The layer's cache, if there is one.
 
     Returns:
         ``[rows, heads, length, head_dim]``.
@@ -203,14 +225,9 @@ def attend(
     rows, heads, length, head_dim = queries.shape
     grouped = queries.reshape(rows, keys.shape[1], heads // keys.shape[1], length, head_dim)
     look = partial(_look, scale, window, cap)
-    # A single token nearly always continues something.
-    continues = sight.continues() if cached is not None and length > 1 else None
 
     def and_the_cache(mix: Mix, queries: jax.Array, sight: Sight, start: int | jax.Array) -> Mix:
-        if cached is None:
-            return mix
-        more = partial(_look_at_cache, look, cached, sight, queries, start)
-        return mix.and_also(more()) if continues is None else _mixed_if(continues, mix, more)
+        return mix if cached is None else _and_cached(mix, look, cached, sight, queries, start)
 
     def whole(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
         mix = look(queries, keys, values, sight.gaps(0, 0, length))
@@ -331,16 +348,32 @@ def _look(
     return Mix(best, jnp.sum(weights, axis=-1, keepdims=True), mixed)
 
 
-def _look_at_cache(
+def _and_cached(
+    mix: Mix,
     look: Callable[..., Mix],
-    cached: Callable[[], tuple[jax.Array, jax.Array]],
+    cached: CachedLayer,
     sight: Sight,
     queries: jax.Array,
     start: int | jax.Array,
 ) -> Mix:
-    """The partial softmax of queries over the cache."""
-    keys, values = cached()
-    return look(queries, keys, values, sight.slot_gaps(start, queries.shape[3], keys.shape[2]))
+    """The softmax extended by the cache, one block of filled slots at a time.
+
+    A single token reads all slots at once: it nearly always continues something.
+    """
+    count = queries.shape[3]
+    size = cached.slots if count == 1 else min(cached.slots, _CACHE_BLOCK)
+
+    def more(block: int | jax.Array, mix: Mix) -> Mix:
+        begin = jnp.minimum(block * size, cached.slots - size)
+        slots = begin + jnp.arange(size, dtype=jnp.int32)
+        slots = jnp.where(slots < block * size, _NO_SLOT, slots)  # those that the last block repeats
+        keys, values = cached.cut(begin, size)
+        return mix.and_also(look(queries, keys, values, sight.slot_gaps(start, count, slots)))
+
+    if count == 1:
+        return more(0, mix)
+    extended: Mix = jax.lax.fori_loop(0, -(-sight.filled() // size), more, mix)
+    return extended
 
 
 def _mixed_if(seen: jax.Array, mix: Mix, more: Callable[[], Mix]) -> Mix:

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.model import LanguageModel
-from windrow.models.attention import Cache, Sight, attend, empty_cache, remember
+from windrow.models.attention import Cache, CachedLayer, Sight, attend, empty_cache, remember
 from windrow.models.layers import by_weight, linear, rms_norm
 from windrow.models.rotary import Rope, rotate, rotation
 
@@ -219,7 +219,7 @@ def _run(
                 )
                 q, k = rotate(q, turn), rotate(k, turn)
             made.append((k, v))
-            cached = None if state is None else partial(state.layer, at)
+            cached = None if state is None else CachedLayer(state, at)
             scale, window = weights.get("scale", config.scale), weights.get("window")
             return attend(q, k, v, sight, scale=scale, window=window, cap=config.cap, cached=cached)
 

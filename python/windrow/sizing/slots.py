@@ -72,10 +72,10 @@ def fit_slots(
         made, needed = looked_at[1]
         longest = max(getattr(program, "length", 0) for program in made.programs)
         raise memory.refusal(
-            f"generating in {groups} slots, the minimum, from prompts of {longest} tokens",
+            f"generating in {groups} slots, the minimum, from prompts of up to {longest} tokens",
             needed,
-            "raise memory_budget, lower max_length or max_new_tokens or, if the model has step, set "
-            "chunk_length",
+            "raise memory_budget, lower max_length or max_new_tokens or, if the model has step, set a "
+            "smaller chunk_length",
         )
     made, needed = looked_at[slots]
     return made, {
