@@ -194,7 +194,7 @@ def test_models_of_the_examples_pass(monkeypatch):
 MISTAKES = {
     "a tuple": (lambda logits: (logits, None), "a tuple of 2; return the logits alone, ["),
     "a dict": (lambda logits: {"logits": logits}, "a dict with 'logits'; return the logits alone, ["),
-    "an output": (Output, "a Output; return the logits alone (its .logits), ["),
+    "an output": (Output, "an Output; return the logits alone (its .logits), ["),
     "a named array": (NamedArray, "a NamedArray; return the logits alone (its .array), ["),
 }
 

@@ -321,7 +321,7 @@ class TestEvaluationDataset:
             ([], {}, ValueError, "dataset is empty; give it at least one request"),
             ([{"idx": 0}], {}, KeyError, "request 0 has no 'prefix', only .*'idx'"),
             ([{"prefix": "a"}], {}, KeyError, "request 0 has no 'text'"),
-            ([{"prefix": "a", "text": 5}], {}, TypeError, "text of request 0 is a int"),
+            ([{"prefix": "a", "text": 5}], {}, TypeError, "text of request 0 is an int"),
             ([{"prefix": "a", "text": "b", "idx": "c"}], {}, TypeError, "idx of request 0 is a str"),
             (["text"], {}, TypeError, "request 0 is a str; it must be an lm_eval Instance"),
             ([{"prefix": "a", "text": ""}], {}, ValueError, "request 0"),

@@ -207,7 +207,7 @@ def test_bad_requests_are_left_out(tmp_path, caplog):
     assert len(said) == 3  # one of each window
     assert "request 2: its continuation merges into the context" in said[0]
     assert "request 4 has no 'text'" in said[1]
-    assert "text of request 5 is a int" in said[1]
+    assert "text of request 5 is an int" in said[1]
     assert "request 8: the model would see 8 tokens, more than 4, the last of padded_lengths" in said[2]
 
 
@@ -223,7 +223,7 @@ def test_bad_tokens_are_left_out(caplog):
     source = grain.MapDataset.source(requests).to_iter_dataset()
     options = {"window": 6, "batch_size": 2, "padded_lengths": [4], "on_bad_request": "skip"}
     assert documents(evaluation_stream(source, None, **options)) == [1, 6]
-    assert "request 3 is a int; it must be a dictionary of tokens" in caplog.text
+    assert "request 3 is an int; it must be a dictionary of tokens" in caplog.text
     all_bad = grain.MapDataset.source(requests[1:5] * 3).to_iter_dataset()
     assert list(evaluation_stream(all_bad, None, **options)) == []
 

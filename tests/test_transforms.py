@@ -53,7 +53,7 @@ def test_it_is_a_grain_transform():
 @pytest.mark.parametrize(
     ("item", "error", "message"),
     [
-        ({"req": request(5, "b")}, TypeError, "a request has a int among its arguments, 5"),
+        ({"req": request(5, "b")}, TypeError, "a request has an int among its arguments, 5"),
         ({"idx": 3}, KeyError, "no 'req'"),
         ({"idx": 3, "req": "text"}, TypeError, "request 3 is a str; it must be an lm_eval Instance"),
         (
@@ -62,7 +62,7 @@ def test_it_is_a_grain_transform():
             "request 3 .*'generate_until'.*JaxLM",
         ),
         ({"idx": 3, "req": request()}, ValueError, "request 3 has 0 arguments"),
-        ({"idx": 3, "req": request("a", 5)}, TypeError, "request 3 has a int among its arguments, 5"),
+        ({"idx": 3, "req": request("a", 5)}, TypeError, "request 3 has an int among its arguments, 5"),
     ],
 )
 def test_bad_requests(item, error, message):

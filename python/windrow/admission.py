@@ -36,8 +36,8 @@ def admit_requests(argument: str, requests: Any) -> None:
     kind = type(requests)
     if isinstance(requests, str | bytes) or not (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")):
         raise TypeError(
-            f"{argument} must be a sequence with a length and indexing, not a {kind.__name__}: everything is "
-            f"sorted before the first batch. Pass list({argument}), or the data source of the DataLoader"
+            f"{argument} must be a sequence with a length and indexing, not {kind_of(requests)}: everything "
+            f"is sorted before the first batch. Pass list({argument}), or the data source of the DataLoader"
         )
 
 
@@ -141,6 +141,18 @@ def show_bytes(number: float) -> str:
         if number >= unit:
             return f"{number / unit:.1f} {letter}iB"
     return f"{int(number)} bytes"
+
+
+def kind_of(value: Any) -> str:
+    """The type of a value with its article, for error messages.
+
+    >>> kind_of(3), kind_of("text"), kind_of(None)
+    ('an int', 'a str', 'None')
+    """
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name.lower().startswith(('a', 'e', 'i', 'o', 'ndarray')) else 'a'} {name}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -7,6 +7,8 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.admission import kind_of
+
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
@@ -68,7 +70,7 @@ def request_texts(request: Any, number: Any, most: int | None = 2) -> tuple[str,
     name = "a request" if number is None else f"request {number}"
     arguments = getattr(request, "args", None)
     if arguments is None:
-        raise TypeError(f"{name} is a {type(request).__name__}; it must be an lm_eval Instance")
+        raise TypeError(f"{name} is {kind_of(request)}; it must be an lm_eval Instance")
     if request.request_type not in _SCORED:
         raise ValueError(
             f"{name} is of type {request.request_type!r}; only {' and '.join(_SCORED)} are scored "
@@ -81,8 +83,9 @@ def request_texts(request: Any, number: Any, most: int | None = 2) -> tuple[str,
     texts = arguments[:2]
     for text in texts:
         if not isinstance(text, str):
-            kind = type(text).__name__
-            raise TypeError(f"{name} has a {kind} among its arguments, {text!r:.60}; they must be strings")
+            raise TypeError(
+                f"{name} has {kind_of(text)} among its arguments, {text!r:.60}; they must be strings"
+            )
     return ("", texts[0]) if len(texts) == 1 else (texts[0], texts[1])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow import _rust
+from windrow.admission import kind_of
 from windrow.corpus.rows import BadRow
 from windrow.tokens import Segments, Tokenizer, loglikelihood_segments, rolling_segments
 
@@ -156,7 +157,7 @@ def _value(row: Any, name: str) -> Any:
     if isinstance(row, BadRow):
         raise _NoDocumentError(row.reason)
     if not hasattr(row, "keys"):
-        raise _NoDocumentError(f"column {name!r} is needed, but the document is a {type(row).__name__}")
+        raise _NoDocumentError(f"column {name!r} is needed, but the document is {kind_of(row)}")
     if name not in row:
         raise _NoDocumentError(f"no column {name!r}, only {', '.join(map(str, row)) or 'an empty object'}")
     return row[name]

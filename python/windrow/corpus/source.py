@@ -21,6 +21,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from windrow.admission import kind_of
 from windrow.corpus.rows import (
     Elements,
     Lines,
@@ -253,7 +254,7 @@ def source_of(requests: Any, columns: Sequence[str]) -> Source:
     if isinstance(requests, Mapping | bytes) or not readable:
         raise TypeError(
             "requests must be a path or glob, a sequence, a Grain dataset or an iterable of documents, not "
-            f"a {type(requests).__name__}"
+            f"{kind_of(requests)}"
         )
     return ObjectSource(requests, "documents")
 

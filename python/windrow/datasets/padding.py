@@ -17,7 +17,7 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.admission import admit_count
+from windrow.admission import admit_count, kind_of
 from windrow.datasets.indexing import admit_dataset, split_index
 from windrow.datasets.shared import RecentReads
 
@@ -175,9 +175,7 @@ def _check_alike(elements: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
     """Rejects elements of a batch that are not dictionaries, or differ in keys or ranks."""
     for index, element in elements:
         if not isinstance(element, Mapping):
-            raise TypeError(
-                f"element {index} is a {type(element).__name__}; it must be a dictionary of arrays"
-            )
+            raise TypeError(f"element {index} is {kind_of(element)}; it must be a dictionary of arrays")
         first_index, first = elements[0]
         for key in first.keys() ^ element.keys():
             without, other = (index, first_index) if key in first else (first_index, index)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from windrow.admission import admit_requests
+from windrow.admission import admit_requests, kind_of
 from windrow.bad_requests import LISTED, BadRequestsError
 from windrow.datasets.planned import Sequences
 from windrow.tokens import Segments, Tokenizer, loglikelihood_segments, rolling_segments
@@ -87,10 +87,9 @@ def texts_of(request: Any, number: int, most: int | None = 2) -> Texts:
                 f"request {number} has no {key!r}, only {sorted(item)}; give 'req', or 'prefix' and 'text'"
             )
         if not isinstance(item[key], str):
-            raise TypeError(f"{key} of request {number} is a {type(item[key]).__name__}; it must be a string")
+            raise TypeError(f"{key} of request {number} is {kind_of(item[key])}; it must be a string")
     if isinstance(item["idx"], bool) or not isinstance(item["idx"], (int, np.integer)):
-        kind = type(item["idx"]).__name__
-        raise TypeError(f"idx of request {number} is a {kind}; it must be a whole number")
+        raise TypeError(f"idx of request {number} is {kind_of(item['idx'])}; it must be a whole number")
     if not 0 <= item["idx"] < _MOST:
         raise ValueError(f"idx of request {number} is {item['idx']}; it must be from 0 to {_MOST - 1}")
     return Texts(int(item["idx"]), item["prefix"], item["text"], rolling)

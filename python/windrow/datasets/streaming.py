@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import grain
 import numpy as np
 
-from windrow.admission import admit_count
+from windrow.admission import admit_count, kind_of
 from windrow.batch import LLMIndexedBatch
 from windrow.datasets.planned import IndexedBatchDataset, Sequences
 from windrow.datasets.requests import leave_out, segments_of, sequences_of, texts_of, warn_of
@@ -345,7 +345,7 @@ def _stack(requests: list[Any], first: int, on_bad_request: BadRequest) -> Seque
 def _read_tokens(request: Any, number: int) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int, int]:
     """A request's tokens, where scoring starts, and its own number, if it has one."""
     if not isinstance(request, Mapping):
-        raise TypeError(f"request {number} is a {type(request).__name__}; it must be a dictionary of tokens")
+        raise TypeError(f"request {number} is {kind_of(request)}; it must be a dictionary of tokens")
     return _tokens(request, number), _score_start(request, number), int(request.get("idx", number))
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from windrow.admission import admit_whole
+from windrow.admission import admit_whole, kind_of
 from windrow.bad_requests import BadRequestsError
 from windrow.model import PARAMETERS, LanguageModel, run_forward
 from windrow.tokens import Segments
@@ -191,12 +191,10 @@ def _within(output: Any) -> str:
 
 def _described(output: Any) -> str:
     """An output described in a few words."""
-    if output is None:
-        return "None"
     if isinstance(output, jax.Array | np.ndarray):
         return f"an array {list(output.shape)}"
     if isinstance(output, dict):
         return f"a dict with {', '.join(map(repr, list(output)[:8])) or 'nothing'}"
     if isinstance(output, tuple | list):
-        return f"a {type(output).__name__} of {len(output)}"
-    return f"a {type(output).__name__}"
+        return f"{kind_of(output)} of {len(output)}"
+    return kind_of(output)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from numpy.typing import NDArray
 
+from windrow.admission import kind_of
 from windrow.sharding.agreement import check_agreement
 from windrow.sharding.placing import from_host
 from windrow.sharding.rows import RowSharding, automatic, device_order
@@ -159,10 +160,9 @@ def _check_leaf(name: str, leaf: Any) -> None:
 
 
 def _kind(leaf: Any) -> str:
-    kind = type(leaf).__name__
     if callable(leaf) and hasattr(leaf, "__name__"):
         return f"the function {leaf.__name__}"
-    return f"{'an' if kind[0].lower() in 'aeio' else 'a'} {kind}"
+    return kind_of(leaf)
 
 
 def _owned(leaf: Any) -> Any:
