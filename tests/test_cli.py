@@ -106,7 +106,7 @@ def test_tasks_are_listed(tmp_path):
         (["ls", "--include_path", "/no/such"], "--include_path must be a directory"),
         (
             ["run", "--tasks", "choices", "--include_path", "TASKS", "--model_args", "pretrained=/no/such"],
-            "pretrained must be a directory in the Hugging Face format, or a name on its hub; "
+            "pretrained must be a directory in the Hugging Face format, or a name on the Hub; "
             "'/no/such' is not a directory",
         ),
         (

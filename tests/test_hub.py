@@ -112,6 +112,6 @@ def test_what_is_refused(results, case, said):
 def test_a_path_is_no_name():
     for path in ("./tiny", "/models/tiny", "models/of/mine", "../tiny"):
         with pytest.raises(
-            ValueError, match=r"must be a directory .* or a name on its hub; .* is not a directory"
+            ValueError, match=r"must be a directory .* or a name on the Hub; .* is not a directory"
         ):
             find_model(None, None, path, None)

@@ -1,4 +1,4 @@
-"""Makes sure that every host works on the same requests, or raises an error on all of them."""
+"""Checks that every host has the same requests; if not, raises an error on all of them."""
 
 import json
 from collections.abc import Mapping

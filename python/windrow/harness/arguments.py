@@ -14,7 +14,7 @@ def length_limit(value: int | str | None) -> Limit:
 
 
 def is_auto(size: int | str | None) -> bool:
-    """Whether device memory decides a size: ``"auto"``, or lm_eval's ``"auto:4"``."""
+    """Whether a size depends on device memory: ``"auto"``, or lm_eval's ``"auto:4"``."""
     return isinstance(size, str) and re.fullmatch(r"auto(:\d+(\.\d+)?)?", size) is not None
 
 

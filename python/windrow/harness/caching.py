@@ -1,8 +1,8 @@
-"""lm_eval's results cache: tied to one model, and the same on every host.
+"""Ties lm_eval's results cache to one model, and makes it the same on every host.
 
-The cache is keyed by request and does not record which model produced a result. So a
-fingerprint of the model and its settings is stored in a separate table, and a cache
-with another fingerprint is rejected.
+The cache is keyed by request and does not record which model produced a result. So windrow stores a
+fingerprint of the model and its settings in a separate table, and rejects a cache with a different
+fingerprint.
 """
 
 import json
@@ -42,7 +42,7 @@ def take_cache(cache_hook: Any, fingerprint: Callable[[], Fingerprint]) -> None:
 
 
 def _complaint(store: SqliteDict, own: Fingerprint) -> str:
-    """What is wrong with a cache; empty if nothing is."""
+    """Why a cache cannot be used; empty if it can."""
     remedy = "choose another with use_cache, or delete this one"
     made = _read(store)
     if made is None and not store:

@@ -1,4 +1,4 @@
-"""Variables for the chat template, and models that think before they answer."""
+"""Variables for the chat template, and settings for reasoning models."""
 
 import json
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from windrow.harness.requests import Requests
 
 
 class Chat:
-    """How conversations become prompts.
+    """How to turn conversations into prompts.
 
     Args:
         variables: The template's variables besides the messages, as a mapping or JSON.
         enable_thinking: Passed to the template as well, unless ``None``.
-        think_end_token: What ends the thinking: a token id, possibly given as a string, or another string.
+        think_end_token: The token id, possibly given as a string, or the string that ends the reasoning.
 
     Attributes:
         variables: All of the template's variables.
-        think_end: What ends the thinking.
+        think_end: The token id or string that ends the reasoning.
 
     Raises:
         ValueError: An argument is invalid.
@@ -38,7 +38,9 @@ class Chat:
         self.think_end: ThinkEnd = int(think_end_token) if digits and think_end_token else think_end_token
         self._thinks = None if enable_thinking is None else flag("enable_thinking", enable_thinking)
         if self._thinks and self.think_end is None:
-            raise ValueError("enable_thinking needs think_end_token: the token or string that ends thinking")
+            raise ValueError(
+                "enable_thinking needs think_end_token, the token or string that ends the reasoning"
+            )
         told = {} if self._thinks is None else {"enable_thinking": self._thinks}
         self.variables = {**_mapping(variables), **told}
 
@@ -51,8 +53,8 @@ class Chat:
         if self._thinks:
             tasks = ", ".join(sorted(set(filter(None, requests.tasks)))) or "unnamed"
             raise ValueError(
-                f"enable_thinking=True only works for tasks that generate text, not for {requests.kind} "
-                f"requests, which these tasks have: {tasks}"
+                f"enable_thinking=True only works for tasks that generate text; these have {requests.kind} "
+                f"requests: {tasks}"
             )
 
 

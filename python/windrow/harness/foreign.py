@@ -1,8 +1,8 @@
 """Arguments of lm_eval's Hugging Face backend that have no counterpart here.
 
-People reuse their ``--model_args``. Arguments about how to find, load or place a
-PyTorch model do not change results and are accepted silently. If arguments request
-something that windrow does not do, one warning lists them.
+Users bring their existing ``--model_args``. Arguments about how to find, load or place a PyTorch model do not
+change results and are accepted silently. Those that ask for something windrow cannot do are listed in one
+warning.
 """
 
 import warnings
@@ -15,7 +15,7 @@ _SILENT = (
     "trust_remote_code", "low_cpu_mem_usage", "use_safetensors", "weights_only", "cache_dir",
     "force_download", "local_files_only", "token", "use_auth_token", "proxies", "resume_download",
 )  # fmt: skip
-"""Permissions, and how files are fetched and read."""
+"""Permissions, and how to download and read files."""
 
 _PLACEMENT = "devices are chosen with sharding or mesh"
 _QUANTIZED = "parameters are taken as the safetensors files hold them, cast to dtype"
@@ -56,14 +56,14 @@ _UNDONE: dict[str, tuple[tuple[Any, ...], str]] = {
     "variant": ((), "model.safetensors or its index is read"),
     "ignore_mismatched_sizes": ((False,), "tensors must have the shapes that config.json asks for"),
 }
-"""By name: the values that request nothing, and what windrow does instead."""
+"""By name: the values that ask for nothing special, and what windrow does instead."""
 
 NAMES = (*_SILENT, *_UNDONE)
 """All accepted names."""
 
 
 def take_foreign(arguments: Mapping[str, Any], accepted: Collection[str]) -> None:
-    """Warns once about arguments that request something windrow does not do.
+    """Warns once about arguments that ask for something windrow cannot do.
 
     Args:
         arguments: By name; values may be strings, as on a command line.
@@ -90,6 +90,6 @@ def unknown(name: str, accepted: Collection[str]) -> str:
 
 
 def _asks(name: str, value: Any) -> bool:
-    """Whether the value requests something, in any spelling."""
+    """Whether the value, in any spelling, asks for something special."""
     neutral = {str(each).lower() for each in (None, "", *_UNDONE[name][0])}
     return str(value).lower() not in neutral

@@ -22,8 +22,8 @@ class TextRequests:
     Args:
         arguments: Each request's ``(context, keywords)``.
         generator: The generator that will run them.
-        max_length: The most tokens that the model may see at once.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave out invalid requests.
+        max_length: The maximum number of tokens that the model can take.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip invalid requests.
 
     Raises:
         ValueError: A request is invalid; the message names it.
@@ -61,7 +61,7 @@ class TextRequests:
 
         Args:
             finished: Called with each request's index and text as it finishes.
-            known: Requests to leave out; this does not change the samples of the others.
+            known: Requests to skip because their results are known; the samples of the others do not change.
         """
         start, tokens = perf_counter(), 0
         left = np.flatnonzero(~np.isin(self._requests, list(known)))
@@ -105,7 +105,7 @@ def _settle(
     Args:
         asked: The settings of all requests.
         prompts: The prompts of valid requests.
-        most: How many tokens the model can see at once; generation stops there.
+        most: The maximum number of tokens that the model can take; generation stops there.
     """
     settled, bad, cut = {}, {}, 0
     lengths = np.diff(prompts.offsets).tolist()
@@ -120,8 +120,8 @@ def _settle(
         settled[request] = one
     if cut:
         warnings.warn(
-            f"{cut} of the texts may exceed the {most} tokens that the model can see at once; generation "
-            "stops there. Lower max_new_tokens in generation_config.json, or max_length in the requests",
+            f"{cut} of the texts may exceed the model's maximum length of {most} tokens; generation stops "
+            "there. Lower max_new_tokens in generation_config.json, or max_length in the requests",
             stacklevel=4,
         )
     return settled, bad

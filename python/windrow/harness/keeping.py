@@ -1,9 +1,9 @@
-"""Results that survive a crash: a journal in a folder, from which the same run resumes.
+"""Saves results in a crash-safe journal, from which the same run can resume.
 
-Each result is a line with a checksum, appended as soon as it is known and flushed to disk every second. Its
-key is a hash of the request: the type, the arguments, and how many equal requests came before it, so that
-repeated samples are stored separately. The first line is the fingerprint of model, tokenizer and settings; a
-journal with a different one is rejected.
+Each result is a line with a checksum, appended as soon as it is computed and flushed to disk every second.
+Its key is a hash of the request: its type, its arguments, and the number of equal requests before it, so that
+repeated samples are stored separately. The first line is the fingerprint of the model, the tokenizer and the
+settings; a journal with a different fingerprint is rejected.
 
 ```text
 7c01a5f3 {"fingerprint": {"tokenizer": "9d0c…", …}}
@@ -30,14 +30,14 @@ from windrow.sharding import check_first_host, is_first_host, share_from_first_h
 NAME = "results.jsonl"
 
 SYNC_SECONDS = 1.0
-"""How often results are flushed to disk. A crash of this process alone loses none of them."""
+"""How often results are flushed to disk, in seconds. If only this process crashes, none are lost."""
 
 
 class Keeper:
-    """Keeps results in a folder, and finds those of an earlier run. Process 0 alone reads and writes it.
+    """Saves results in a folder, and finds those of an earlier run. Only process 0 reads and writes it.
 
     Args:
-        folder: The folder; ``None`` to keep nothing.
+        folder: The folder; ``None`` to save nothing.
 
     Raises:
         OSError: The folder cannot be written.
@@ -56,7 +56,7 @@ class Keeper:
     def call(
         self, kind: str, arguments: Sequence[Any], fingerprint: Callable[[], Fingerprint]
     ) -> "KeptResults":
-        """The results of a call that are already known. Every host must call it.
+        """The results of a call that were saved earlier. Every host must call it.
 
         Args:
             kind: The type of request.
@@ -110,7 +110,7 @@ class Keeper:
         self._began = True
 
     def _read(self, journal: Journal, own: Fingerprint) -> str:
-        """Reads all results; returns why this run cannot use them, empty if it can."""
+        """Reads all results; returns why this run cannot use them, or an empty string."""
         records = list(journal.records())
         made = next((record["fingerprint"] for record in records if "fingerprint" in record), None)
         if not records:
@@ -129,7 +129,7 @@ class KeptResults:
     """The results of one call.
 
     Attributes:
-        keeper: Keeps them.
+        keeper: Saves them.
         keys: The key of each request, on process 0.
         known: The results of an earlier run, by request.
     """
@@ -139,14 +139,14 @@ class KeptResults:
     known: dict[int, Any] = field(default_factory=dict)
 
     def add(self, request: int, result: Any) -> None:
-        """Keeps a request's result."""
+        """Saves a request's result."""
         if self.keys:
             self.keeper.add(self.keys[request], result)
 
 
 @contextmanager
 def _writing(journal: Journal) -> Iterator[None]:
-    """Says in errors which file cannot be written, and what becomes of the results."""
+    """Makes errors say which file cannot be written, and what happens to the results."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Log-likelihood requests: the segments that are scored for them."""
+"""Turns log-likelihood requests into segments to score."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ class Likelihoods:
 
     Attributes:
         tokenizer: The model's tokenizer.
-        max_length: The most tokens that the model may see at once.
-        vocabulary: How many tokens the model has logits for.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave out invalid requests.
-        shifted_reads: Whether to read equal inputs that are split at different places as lm_eval does.
+        max_length: The maximum number of tokens that the model can take.
+        vocabulary: The number of tokens that the model has logits for.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip invalid requests.
+        shifted_reads: Whether to read equal inputs that are split at different places the way lm_eval does.
     """
 
     tokenizer: Tokenizer
@@ -31,7 +31,7 @@ class Likelihoods:
     shifted_reads: bool
 
     def of_pairs(self, asked: Requests) -> ScoringJob:
-        """The job for ``loglikelihood`` requests: a context and a continuation each."""
+        """The job for ``loglikelihood`` requests, each with a context and a continuation."""
         pairs = asked.arguments
         own = loglikelihood_segments(
             self.tokenizer, pairs, max_length=self.max_length, on_bad_request=self.on_bad_request
@@ -45,7 +45,7 @@ class Likelihoods:
         return ScoringJob(asked, own, segments, counted)
 
     def of_texts(self, asked: Requests) -> ScoringJob:
-        """The job for ``loglikelihood_rolling`` requests: a text each."""
+        """The job for ``loglikelihood_rolling`` requests, each with a text."""
         own = rolling_segments(
             self.tokenizer,
             [arguments[0] for arguments in asked.arguments],
@@ -60,5 +60,5 @@ class Likelihoods:
 
 
 def _job(asked: Requests, own: Segments) -> ScoringJob:
-    """Every segment is a request's own, and counts."""
+    """A job without shifted reads: every segment belongs to a request, and counts."""
     return ScoringJob(asked, own, own, np.ones(len(own), np.bool_))

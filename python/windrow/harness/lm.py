@@ -1,4 +1,4 @@
-"""The model class for lm-evaluation-harness: requests in, the harness's own numbers out."""
+"""The model class for lm-evaluation-harness: gives the same numbers as its Hugging Face backend."""
 
 import os
 from collections.abc import Collection
@@ -51,71 +51,67 @@ from windrow.tokens import Tokenizer, load_tokenizer
 class JaxLM(Records):
     """A JAX language model for lm_eval.
 
-    Give a :class:`~windrow.LanguageModel` and a tokenizer, or ``pretrained``, or
-    ``factory``. Numbers may be given as strings, as on a command line.
+    Pass a :class:`~windrow.LanguageModel` and a tokenizer, or ``pretrained``, or ``factory``. Numbers may be
+    strings, as on a command line.
 
     Args:
-        model: The model, or the name of a factory: lm_eval names its output directory after the argument
-            ``model``.
+        model: The model, or the value of ``factory``, because lm_eval names its output directory after this
+            argument.
         tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
-        pretrained: A directory in the Hugging Face format, or a name on its hub; its model and tokenizer
-            are loaded.
+        pretrained: A directory in the Hugging Face format, or a name on the Hugging Face Hub, to load the
+            model and the tokenizer from.
         factory: ``"module:function"``; the function takes no arguments and returns
             a model and a tokenizer.
         dtype: The parameter dtype for ``pretrained``: ``"float32"``, ``"bfloat16"`` or ``"float16"``, in any
-            of PyTorch's spellings; ``"auto"`` takes it from ``config.json``, else from the files.
-        max_length: The most tokens the model may see at once, at most the limit of a given ``model``.
-            Default: the model's own limit. ``"unbounded"`` removes the limit of a recurrent model.
+            of PyTorch's spellings; ``"auto"`` takes it from ``config.json``, else from the weight files.
+        max_length: The maximum input length in tokens; it cannot exceed the limit of ``model``. Default: the
+            model's own limit. ``"unbounded"`` removes the limit of a recurrent model.
         batch_size: Rows per batch. ``"auto"``, or lm_eval's ``"auto:N"``, means
             ``tokens_per_batch="auto"``, unless that is a number.
-        tokens_per_batch: The most tokens in a batch, padding included, so batches of
-            short rows have more of them. ``"auto"``: as many as fit in device memory,
-            according to the compiled programs; nothing is run to find out. If neither
-            is given, 8,192.
-        max_shapes: The most distinct batch shapes, each of which is one compilation.
+        tokens_per_batch: The maximum number of tokens in a batch, padding included, so batches of short rows
+            have more rows. ``"auto"``: as many as fit in device memory, which windrow knows from the compiled
+            programs, without running them. Default, if there is no ``batch_size`` either: 8,192.
+        max_shapes: The maximum number of distinct batch shapes; each takes one compilation.
         padding_multiple: Padded lengths are multiples of this.
-        share: Which work is shared between requests. ``"auto"``: shared prefixes run once if the
-            model can and that is cheaper, else equal inputs run once. ``"trees"``: every shared prefix
-            runs once, in rows that hold prefix trees; needs ``reach``. ``"forks"``: shared prefixes run
-            once and their states are copied; needs ``step``. ``"equal"``: equal inputs run once.
+        share: Which work is shared between requests. ``"auto"``: shared prefixes run once, if the model
+            supports that and it is cheaper; else equal inputs run once. ``"trees"``: every shared prefix runs
+            once, in rows that hold prefix trees; needs ``reach``. ``"forks"``: shared prefixes run once and
+            their states are copied; needs ``step``. ``"equal"``: equal inputs run once.
             ``False``: nothing is shared.
-        pack: Whether to put several requests in one row. ``"auto"``: if that is cheaper and one batch
-            shows that the model gives the same results. ``True``: always; an error if the model does
-            not honor segment ids and positions. ``False``: never.
-        memory_budget: For ``"auto"``: how many bytes batches may take on top of the
-            parameters, per device, or per process if the devices are CPUs; a number, or
-            a string such as ``"2GiB"``. By default all free device memory; on CPUs, half
-            of the available memory.
-        on_bad_request: ``"raise"``, or ``"skip"``: a request that cannot be scored is
-            scored as a failure (minus infinity, not greedy) and reported.
+        pack: Whether to put several requests in one row. ``"auto"``: if that is cheaper and a test batch
+            gives the same results. ``True``: always; an error if the model's results then differ. ``False``:
+            never.
+        memory_budget: For ``"auto"``: how many bytes batches may use in addition to the parameters, per
+            device, or per process if the devices are CPUs; a number, or a string such as ``"2GiB"``. Default:
+            all free device memory; on CPUs, half of the available memory.
+        on_bad_request: ``"raise"``, or ``"skip"``: a request that cannot be scored counts as a failure (minus
+            infinity, not greedy) and is reported.
         add_bos_token: Whether the tokenizer adds its BOS token; default: the tokenizer's own setting.
-        prefix_token_id: The token that stands in for an empty context; default: BOS, else EOS.
-        chunk_length: If given, rows run through the model's ``step`` in chunks of this
-            many tokens, carrying the state; for long texts on recurrent models.
+        prefix_token_id: The token that replaces an empty context; default: BOS, else EOS.
+        chunk_length: If given, rows run through the model's ``step`` in chunks of this many tokens, carrying
+            the state; for long texts with recurrent models.
         seed: The seed for requests that sample. Default: the seed that lm_eval gives torch, which is
             ``torch_random_seed`` of ``lm_eval.simple_evaluate`` or ``--seed`` on the command line;
             0 if the model is called directly.
-        sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh`` over all of
-            whose axes rows are split. By default the mesh of ``jax.set_mesh``, that of the
-            parameters, or all devices.
-        mesh: The same as ``sharding``, for a mesh.
-        requests_from_first_host: Whether process 0 sends its requests to all hosts, which then use them
-            in place of their own. Without it, hosts with different requests are an error.
-        subfolder: The subdirectory of ``pretrained`` with the model and its tokenizer.
-        revision: The branch, tag or commit of a name on the hub, and what lm_eval's results record; it has
-            no other effect on a directory.
-        logits_cache: Whether to reproduce how lm_eval's backend reads equal inputs that are split at
-            different places, as it does with its own ``logits_cache``, on by default.
-        think_end_token: The token id or string that ends the thinking in a generated answer; everything
-            up to it is removed.
+        sharding: A ``NamedSharding`` for ``[rows, length]``, or a ``Mesh``; rows are then split over all of
+            its axes. Default: the mesh of ``jax.set_mesh``, else the parameters' mesh, else all devices.
+        mesh: Another name for ``sharding``, if it is a mesh.
+        requests_from_first_host: Whether all hosts use the requests of process 0 instead of their own. If
+            not, hosts with different requests are an error.
+        subfolder: The subdirectory of ``pretrained`` that contains the model and its tokenizer.
+        revision: The branch, tag or commit to download from the Hub. lm_eval's results record it; for a
+            directory, it has no other effect.
+        logits_cache: Whether to read equal inputs that are split at different places as lm_eval's backend
+            does with its own ``logits_cache``, which is on by default.
+        think_end_token: The token id or string that ends the reasoning in a generated answer; everything up
+            to it is removed.
         enable_thinking: Passed to the chat template; ``True`` needs ``think_end_token`` and rejects
             log-likelihood requests.
-        chat_template_args: Further variables for the chat template, as a mapping or JSON.
+        chat_template_args: More variables for the chat template, as a mapping or JSON.
         max_batch_size: Ignored; accepted because lm_eval's command line passes it.
-        device: Ignored, because JAX chooses its devices itself; accepted because lm_eval's
-            command line passes it.
-        hf_arguments: Other arguments of lm_eval's Hugging Face backend. A warning lists those that
-            request something windrow does not do.
+        device: Ignored, because JAX chooses its devices; accepted because lm_eval's command line passes it.
+        hf_arguments: Other arguments of lm_eval's Hugging Face backend. A warning lists those that ask for
+            something windrow cannot do.
 
     Raises:
         TypeError, ValueError: An argument is invalid; the message names it.
@@ -233,8 +229,8 @@ class JaxLM(Records):
         """The same model with other parameters, such as the next checkpoint, without recompiling.
 
         Args:
-            params: Parameters with the same structure, shapes and dtypes. Each leaf, a NumPy array or an
-                array on any device, is moved to the devices of the leaf it replaces.
+            params: Parameters with the same structure, shapes and dtypes. Each leaf, whether a NumPy array or
+                an array on any device, is moved to the devices of the leaf it replaces.
 
         Returns:
             A separate model, with an empty report and without lm_eval's results cache.
@@ -282,7 +278,7 @@ class JaxLM(Records):
         return cls(**{**extra, **arg_dict})
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Log-likelihood of each request's continuation, and whether greedy decoding would produce it.
+        """The log-likelihood of each request's continuation, and whether greedy decoding would produce it.
 
         Args:
             requests: Each one's ``args`` is ``(context, continuation)``.
@@ -300,7 +296,7 @@ class JaxLM(Records):
         return [(total, greedy) for total, greedy in results.all]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """Log-likelihood of each request's whole text, in nats.
+        """The log-likelihood of each request's whole text, in nats.
 
         Args:
             requests: Each one's ``args`` is ``(text,)``. A text longer than the model's
@@ -335,45 +331,45 @@ class JaxLM(Records):
         return results.all
 
     def keep_results(self, folder: str | os.PathLike[str]) -> None:
-        """Saves each result to a folder as soon as it is known, and reuses those that are already there.
+        """Saves each result to a folder as soon as it is computed, and reuses results that are already there.
 
-        A killed run loses at most the batch that was being computed and the one before; several processes
-        lose what they have not gathered, a few seconds of work. The same run resumes from the rest, on any
-        number of devices and processes. Samples match those of an uninterrupted run. Process 0 alone reads
-        and writes the folder.
+        A killed run loses at most the batch being computed and the one before; with several processes, it
+        loses the results not yet gathered, a few seconds of work. Running it again resumes from there, on any
+        number of devices and processes. Samples match those of an uninterrupted run. Only process 0 reads and
+        writes the folder.
 
         Args:
             folder: The folder; created if it does not exist.
 
         Raises:
             OSError: The folder cannot be written.
-            ValueError: Raised with the first requests: the folder holds results of another model, tokenizer
-                or settings; the message says what differs.
+            ValueError: The folder holds results of another model, tokenizer or settings; the message says
+                what differs. Raised when the first requests arrive.
         """
         self._keeper = Keeper(folder)
         self._scorer.in_flight = 1  # whatever is computed but not fetched is lost with the process
 
     @property
     def seed(self) -> int:
-        """The seed for sampling: the argument ``seed``, else lm_eval's own during an evaluation, else 0."""
+        """The seed for sampling: the argument ``seed``, else lm_eval's seed during an evaluation, else 0."""
         return next((seed for seed in (self._seed, evaluation_seed()) if seed is not None), 0)
 
     def report(self) -> RunReport:
-        """A summary of the runs so far; prints as a short text.
+        """A summary of the runs so far; printing it shows a short text.
 
         Returns:
             A dictionary with these entries:
 
             - ``requests``, ``segments``, ``rows`` (without filler) and ``batches``;
-            - ``real_tokens`` (all requests' inputs, shared or not), ``row_tokens`` (those
-              that occupy rows), ``padding_tokens`` (including filler) and
-              ``device_tokens`` (the sum of the last two);
+            - ``real_tokens`` (all requests' inputs, shared or not), ``row_tokens`` (those left after sharing,
+              which occupy rows), ``padding_tokens`` (including filler) and ``device_tokens`` (the sum of the
+              last two);
             - ``shapes``, as ``[rows, length]`` lists;
             - ``truncated``, ``shared`` and ``skipped`` requests;
             - ``devices``: their ``count`` and ``kind``, and how many ``hosts`` hold them;
-            - ``layout`` of the last scoring run: the values of ``share`` and ``pack`` that give
-              it and, if windrow chose, the ``costs`` of each layout (``rows``, ``packed``,
-              ``trees``), in tokens of a short row;
+            - ``layout`` of the last scoring run: the values of ``share`` and ``pack`` that select it and, if
+              windrow chose it, the ``costs`` of each layout (``rows``, ``packed``, ``trees``), in tokens of a
+              short row;
             - ``seconds`` of host time by phase: ``tokenize``, ``plan``, ``compile`` (waiting
               for the compiler), ``host`` (filling arrays) and ``device`` (waiting for
               results);
@@ -381,10 +377,9 @@ class JaxLM(Records):
               ``waiting_for_host`` and ``waiting_for_compiler``;
             - ``generation``, once texts have been generated: see
               :meth:`windrow.generation.Generator.report`;
-            - ``auto``, if device memory decides batch sizes: for ``scoring`` and
-              ``generation``, how the last run was sized, in bytes: ``memory_budget``,
-              ``planned_bytes`` (the part of it that is used), ``predicted_bytes``, and the
-              result, ``tokens_per_batch`` or ``slots``.
+            - ``auto``, if batch sizes depend on device memory: for ``scoring`` and ``generation``, how the
+              last run was sized, in bytes: ``memory_budget``, ``planned_bytes`` (the part of it that windrow
+              uses), ``predicted_bytes``, and the result, ``tokens_per_batch`` or ``slots``.
         """
         return RunReport(run_report(self._totals, self._scorer, self._generator))
 
@@ -429,7 +424,7 @@ class JaxLM(Records):
         return Results(asked, unknown, self._keeper, self._fingerprint, self.cache_hook)
 
     def _score(self, job: ScoringJob, known: Collection[int], finished: Finished) -> set[int]:
-        """Reports each request's total as soon as it is known; returns the requests that failed.
+        """Reports each request's total as soon as it is complete; returns the requests that failed.
 
         Args:
             job: All requests.

@@ -1,4 +1,4 @@
-"""What lm_eval asks a model about itself, for its prompts and its results."""
+"""The properties of a model that lm_eval reads, for its prompts and its results."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from windrow.tokens import Tokenizer
 
 
 class Records(LM):
-    """The model's names, sizes and chat template, from the parts that :class:`windrow.JaxLM` is made of."""
+    """The model's names, sizes and chat template, read from the attributes of :class:`windrow.JaxLM`."""
 
     model: LanguageModel
     tokenizer: Tokenizer

@@ -1,4 +1,4 @@
-"""lm_eval's requests of one type: their arguments, and their names in errors."""
+"""lm_eval's requests of one type: their arguments, and how errors name them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ class Requests:
         return len(self.arguments)
 
     def name(self, request: int) -> str:
-        """A request's name in errors."""
+        """How errors name a request."""
         source = self.sources[request] if request < len(self) else ("", "")
         parts = [f"{word} {value}" for word, value in zip(("task", "document"), source, strict=True) if value]
         return f"request {request} ({', '.join(parts)})" if parts else f"request {request}"
@@ -50,7 +50,7 @@ class Requests:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Adds tasks and documents to the errors about requests that are raised in the block."""
+        """Adds the task and document to errors about requests that are raised in the block."""
         try:
             yield
         except BadRequestsError as error:

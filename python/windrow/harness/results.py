@@ -1,4 +1,4 @@
-"""The results of one call: kept ones first, then each as soon as it is known."""
+"""The results of one call: saved ones first, then each as soon as it is computed."""
 
 from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
@@ -13,12 +13,12 @@ Result = TypeVar("Result")
 
 
 class Results(Generic[Result]):
-    """Results in request order, which are also kept on disk and given to lm_eval's cache.
+    """Results in request order, which are also saved on disk and passed to lm_eval's cache.
 
     Args:
         asked: The requests.
-        unknown: The result of a request that never gets one.
-        keeper: Keeps results, and has those of an earlier run.
+        unknown: The result to return for a request without a result.
+        keeper: Saves results, and has those of an earlier run.
         fingerprint: Returns everything that affects results.
         cache_hook: lm_eval's cache.
 
@@ -40,11 +40,11 @@ class Results(Generic[Result]):
 
     @property
     def known(self) -> Collection[int]:
-        """The requests whose results are those of an earlier run."""
+        """The requests whose results come from an earlier run."""
         return self._kept.known
 
     def add(self, request: int, result: Result) -> None:
-        """Takes the result of a request."""
+        """Records the result of a request."""
         self.all[request] = result
         self._kept.add(request, result)
         self._cache_hook.add_partial(self._asked.kind, self._asked.arguments[request], result)

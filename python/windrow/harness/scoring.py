@@ -1,4 +1,4 @@
-"""Log-likelihood requests: from segments to each request's total, as soon as it is known."""
+"""Scores the segments of log-likelihood requests, and reports each request's total once it is complete."""
 
 import warnings
 from collections.abc import Callable, Collection
@@ -38,7 +38,7 @@ class ScoringJob:
     counted: NDArray[np.bool_]
 
     def without(self, requests: Collection[int]) -> "ScoringJob":
-        """The job without some requests, whose results are known."""
+        """The job without requests whose results are already known."""
         if not requests:
             return self
         left, own = (
@@ -99,7 +99,7 @@ class ScoringJob:
 
 
 class _Totals:
-    """The totals of requests, accumulated as the scores of their segments become known."""
+    """The totals of requests, accumulated as the scores of their segments arrive."""
 
     def __init__(self, job: ScoringJob) -> None:
         count = job.segments.request_count

@@ -1,9 +1,9 @@
-"""The sampling seed that lm_eval was given.
+"""Finds the sampling seed that was passed to lm_eval.
 
-lm_eval seeds the global generators of Python, NumPy and, if installed, torch, which its
-Hugging Face backend samples from. It passes no seed to the model. JAX has no global
-generator, and torch may not be installed. So the seed is read from the enclosing call of
-``lm_eval.simple_evaluate``, which ``lm_eval run`` and ``windrow run`` make as well.
+lm_eval seeds the global generators of Python, NumPy and, if installed, torch, which its Hugging Face backend
+samples from, but passes no seed to the model. JAX has no global generator, and torch may not be installed. So
+windrow reads the seed from the enclosing call of ``lm_eval.simple_evaluate``; ``lm_eval run`` and
+``windrow run`` call it too.
 """
 
 import inspect

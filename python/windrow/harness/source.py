@@ -1,4 +1,4 @@
-"""Where :class:`~windrow.JaxLM` gets its model from: an argument, a checkpoint, or a factory."""
+"""Finds the model of :class:`~windrow.JaxLM`: an argument, a checkpoint, or the result of a factory."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def _fetch(pretrained: str, directory: str, subfolder: str, revision: str | None
 
     if Path(pretrained).exists() or not is_name(pretrained):
         raise ValueError(
-            f"pretrained must be a directory in the Hugging Face format, or a name on its hub; {directory!r} "
+            f"pretrained must be a directory in the Hugging Face format, or a name on the Hub; {directory!r} "
             "is not a directory"
         )
     return str(fetch(pretrained, revision=revision, subfolder=subfolder, token=token))
@@ -60,7 +60,7 @@ def _fetch(pretrained: str, directory: str, subfolder: str, revision: str | None
 def load_checkpoint(
     directory: str, dtype: Any, mesh: Any, limit: Limit, tokenizer_limit: int | None
 ) -> LanguageModel:
-    """The checkpoint's model on a mesh, with HFLM's length limit unless another is given."""
+    """Loads a checkpoint's model onto a mesh, with HFLM's length limit unless another is given."""
     from windrow.models import config_max_length, load
 
     if limit is None:
@@ -69,7 +69,7 @@ def load_checkpoint(
 
 
 def within_limit(model: LanguageModel, asked: Limit) -> int | None:
-    """The most tokens the model may see at once: its own limit, or a lower one if given."""
+    """The maximum input length: the model's own limit, or a lower one if given."""
     own = model.max_length
     if own is not None and asked is not None and (asked == "unbounded" or asked > own):
         raise ValueError(

@@ -76,7 +76,7 @@ def run_report(totals: Totals, scorer: Scorer, generator: Generator) -> dict[str
 
 
 def _shared(plan: ScoringPlan, own: int) -> int:
-    """How many of a plan's first ``own`` segments share the place of an earlier one."""
+    """How many of a plan's first ``own`` segments share an earlier segment's place in a row."""
     if own == plan.segment_count:
         return int(plan.statistics["shared_segments"])
     return int(sharing(plan, own).sum())
