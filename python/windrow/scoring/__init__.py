@@ -1,4 +1,4 @@
-"""Scoring: the log-probability and greedy flag of every scored token, in segment order."""
+"""Computes the log-probability and greedy flag of every scored token, in segment order."""
 
 from windrow.scoring.check_table import ModelCheck as ModelCheck
 from windrow.scoring.checks import check_model as check_model

@@ -1,13 +1,13 @@
-"""Runs a model's functions on the caller's mesh, with explicit or automatic axes as the model needs.
+"""Runs a model's functions on the caller's mesh, with explicit or automatic axes, whichever the model needs.
 
-windrow traces its own code with automatic axes: the compiler places intermediate arrays. A model written
-for explicit axes (``out_sharding=``, ``jax.sharding.reshard``) must see its mesh with explicit axes, so each
-of its functions is wrapped in :func:`jax.sharding.explicit_axes`. Parameters keep their shardings, rows
-theirs, and a state the one that ``init_state`` gave it.
+windrow traces its own code with automatic axes: the compiler places intermediate arrays. A model written for
+explicit axes (``out_sharding=``, ``jax.sharding.reshard``) needs a mesh with explicit axes, so each of its
+functions is wrapped in :func:`jax.sharding.explicit_axes`. Parameters and rows keep their shardings, and a
+state keeps the sharding that ``init_state`` gave it.
 
 The axes of ``jax.make_mesh`` are explicit by default, but most models are not written for them. So the
-functions are traced with explicit axes first; if that fails and automatic axes work, those are used. The
-numbers are the same.
+functions are traced with explicit axes first; if that fails, automatic axes are used, provided they work. The
+results are the same.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from windrow.sizing.policy import BatchPolicy
 def tried(
     model: LanguageModel, params: Any, sharding: RowSharding, policy: BatchPolicy
 ) -> tuple[LanguageModel, int]:
-    """The model's functions, without its parameters, for use under ``sharding.mesh``; its vocabulary size.
+    """The model's functions, without parameters, for use under ``sharding.mesh``, and its vocabulary size.
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""The short random rows on which a model is checked.
+"""The short random rows that are used to check a model.
 
     forward   t t t t t t      the same row twice
               t t t t t t
@@ -7,8 +7,8 @@
               . . . . . .      filler
               u u u u u u      another row
 
-The rows of a state read prefixes of different lengths, change places, and continue one token at a time with
-pauses, as in generation.
+To check a state, its rows read prefixes of different lengths, change places, and continue one token at a time
+with pauses, as in generation.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ class Inputs:
         return np.array([*spread, last - self.vocabulary // 24, last], np.int32)
 
     def chunks(self) -> Batch:
-        """The rows that are read in chunks, without columns beyond ``full``."""
+        """The rows to read in chunks, without columns beyond ``full``."""
         t, u = self.tokens
         tokens, positions, segment_ids = self.batch([t, t[: self.cut], u, t[:0], u[:1], t])
         return tokens[:, : self.full], positions[:, : self.full], segment_ids[:, : self.full]
@@ -102,7 +102,7 @@ class Session:
 
 
 def session(inputs: Inputs) -> Session:
-    """A session in which no row exceeds ``full - 1`` tokens."""
+    """A session in which no row has more than ``full - 1`` tokens."""
     rows, first = np.arange(inputs.rows), max(1, inputs.full // 2)
     read = np.array([(first, first - 1, 1, 0, first // 2, 2)[row % 6] for row in rows]).clip(0, first)
     source = (rows % 2).astype(np.int32)

@@ -26,11 +26,11 @@ class Gap:
 
     @classmethod
     def worst(cls, one: NDArray[np.floating], other: NDArray[np.floating], allowed: float) -> "Gap":
-        """The values that differ most, of two arrays of one shape.
+        """The pair of values that differs most, in two arrays of the same shape.
 
         Args:
             one: Log-probabilities.
-            other: What they must be.
+            other: The expected log-probabilities.
             allowed: The relative difference that rounding may cause.
         """
         if not one.size:
@@ -73,7 +73,7 @@ class Check:
         difference: The largest difference between two log-probabilities that must be equal, in nats;
             ``None`` if nothing was compared.
         message: What is wrong and what to do, or why the check did not run; empty if it passed.
-        needed: Whether runs under the policy depend on it.
+        needed: Whether runs under the policy depend on this check.
     """
 
     name: str
@@ -114,7 +114,7 @@ class ModelCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed that runs under the policy depend on."""
+        """Whether all checks passed that runs under the policy depend on."""
         return not any(check.needed for check in self.failed)
 
     @property

@@ -1,10 +1,10 @@
-"""Numerical checks of a model's contract: values that must be equal are computed both ways and compared.
+"""Checks a model numerically: computes values that must be equal in two ways, and compares them.
 
 The functions run on a few short random rows (see :mod:`windrow.scoring.check_inputs`), on the devices and
-with the sharding of a real run. Packed rows and tree rows go through the same trial as in a run
+with the sharding of a real run. Packed rows and tree rows are checked by the same trial as in a run
 (:mod:`windrow.scoring.trial`).
 
-The cost: one compilation each of ``apply``, ``hidden`` with ``head``, packed rows and tree rows, two of
+The cost is one compilation each of ``apply``, ``hidden`` with ``head``, packed rows and tree rows, two of
 ``step``, and about ten short batches.
 """
 
@@ -33,10 +33,10 @@ LENGTH = 64
 """The length of the longest rows, in tokens, if ``max_length`` allows it."""
 
 CHUNK_LENGTH = 7
-"""An odd number, so that chunks end anywhere."""
+"""An odd number, so that chunks don't end at round positions."""
 
 WORDS = 64
-"""How many of the vocabulary's log-probabilities are compared at each position."""
+"""The number of log-probabilities that are compared at each position."""
 
 REMEDIES = {
     "hidden and head": "make head(params, hidden(...)) return what apply returns",
@@ -64,25 +64,25 @@ def check_model(
 ) -> ModelCheck:
     """Checks a model's functions on small random input.
 
-    - ``contract``: shapes, types and vocabularies of what the functions return.
-    - ``hidden and head``: together they return what ``apply`` returns.
-    - ``same twice``: equal rows have equal results, in one batch and in two.
+    - ``contract``: the functions return the right shapes, dtypes and vocabulary sizes.
+    - ``hidden and head``: together, they return the same as ``apply``.
+    - ``same twice``: equal rows have equal results, in the same batch and in different ones.
     - ``causal``: a later token does not change earlier results.
     - ``padding``: padding and other rows do not change results, and contain no NaN.
     - ``vocabulary``: the embedding distinguishes the last tokens.
-    - ``packed rows``, ``tree rows``: a segment has the same results as in its own row.
-    - ``step in chunks``: ``step``, a few tokens at a time, returns what ``apply`` returns.
-    - ``state rows``: so do state rows that differ in length, move, and pause, as in generation.
+    - ``packed rows``, ``tree rows``: a segment has the same results as in a row of its own.
+    - ``step in chunks``: ``step``, a few tokens at a time, returns the same as ``apply``.
+    - ``state rows``: so do rows of the state that differ in length, move, and pause, as in generation.
 
     Args:
         model: The model.
-        policy: How batches will be planned: decides the shape of the rows, and whether a run needs packed
-            rows and tree rows.
+        policy: How batches will be planned, which determines the shape of the rows, and whether a run needs
+            packed rows and tree rows.
         sharding: As for :func:`windrow.score`.
 
     Returns:
-        A table. ``passed`` says whether every check passed that a run under the policy needs; ``failed``
-        has all checks that failed.
+        A table. ``passed`` says whether every check that a run under the policy needs has passed; ``failed``
+        lists all checks that failed.
 
     Raises:
         TypeError, ValueError: ``sharding`` is invalid.
@@ -218,7 +218,7 @@ class _Checks:
         return self._run("forward", self._scored, *self._inputs.forward)
 
     def _laid_out(self, layout: Layout) -> Gap:
-        """The trial that a run makes before it puts several inputs in a row."""
+        """Runs the trial that a run makes before it puts several inputs in a row."""
         size = self._inputs.rows, self._inputs.columns
         shape = BatchShape(*size, CAPACITY_MULTIPLE, CAPACITY_MULTIPLE, layout)
         found = self._scorer.try_layout(layout, shape)
@@ -238,7 +238,7 @@ class _Checks:
         return made
 
     def _placed(self, array: NDArray[np.int32]) -> NamedSharding:
-        """Batches are sharded as in a run, shorter ones by rows; steps and places are replicated."""
+        """The sharding of a batch as in a run, or by rows if shorter; steps and places are replicated."""
         if array.shape == (self._inputs.rows, self._inputs.columns):
             return self._sharding.sharding
         return self._sharding.by_rows if array.ndim == 2 else self._sharding.replicated

@@ -1,9 +1,9 @@
 """Chooses how the inputs of a run are put into rows: one per row, packed, or as prefix trees.
 
-A plan of each kind is made and priced, and the cheapest is used. The price of a row comes from the
-operations of the model's forward pass, traced (but not compiled) for a short and a long row. Each shape after
-the first is charged for its compilation, which weighs more the smaller the model is. Prices are the same on
-every host.
+It makes a plan of each kind, estimates its cost, and uses the cheapest. The estimated cost, or *price*, of a
+row comes from the operations of the model's forward pass, traced (but not compiled) for a short and a long
+row. Each shape after the first is charged for its compilation, which matters more the smaller the model is.
+Prices are the same on every host.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
 
 ScoringPlan = Plan | ForkPlan
-"""How a run's inputs are batched."""
+"""How the inputs of a run are put into rows."""
 
 COMPILE_OPERATIONS = {"cpu": 1e11}
 """Roughly how many floating-point operations the devices could do while a shape is compiled, by platform.
@@ -41,19 +41,19 @@ STATE_PRICE = 8
 """The price of copying a row's state, in tokens of a short row."""
 
 CHOICE = 0.25
-"""What choosing a layout costs, relative to compiling a shape: pricing rows and checking the layout took 0.5
-seconds on two CPU cores, compiling 2."""
+"""The cost of choosing a layout, relative to compiling a shape: on two CPU cores, pricing rows and checking
+the layout took 0.5 seconds, and compiling 2."""
 
 SHORT, LONG = 128, 2048
 
 
 @dataclass(frozen=True)
 class RowPrice:
-    """A price that grows with the length and, because of attention, with its square.
+    """The price of a row, which grows with its length and, because of attention, with its square.
 
     Attributes:
-        growth: By how much each additional token of a row raises the price per token, as a
-            fraction of the price per token in a row of :data:`SHORT` tokens.
+        growth: How much each additional token in a row raises the price per token, as a fraction of the price
+            per token in a row of :data:`SHORT` tokens.
         step: The price of a token that runs through ``step``, relative to one of a short row.
         shape: The price of compiling a shape, in tokens of a short row.
 
@@ -67,21 +67,21 @@ class RowPrice:
     shape: int = SHAPE_PRICE
 
     def of_step(self, lengths: NDArray[np.int32]) -> NDArray[np.float64]:
-        """The prices of rows of these lengths that start from stored states."""
+        """The prices of rows with these lengths that start from stored states."""
         return self.step * lengths.astype(np.float64) + STATE_PRICE
 
     def __call__(self, length: int) -> float:
-        """The price of a row of this length, at least half of its tokens."""
+        """The price of a row of this length: at least half of its tokens."""
         return length * max(0.5, 1 + self.growth * (length - SHORT))
 
     @classmethod
     def of(
         cls, model: LanguageModel, params: Any, rows: int, multiple: int = 1, shape: int = SHAPE_PRICE
     ) -> "RowPrice":
-        """The price of a model's rows, computed at least ``rows`` at a time, and of a ``shape``.
+        """Prices for a model's rows, computed at least ``rows`` at a time, given that of a ``shape``.
 
-        Call it under the mesh that the model's functions are traced on. They are traced for
-        rows whose lengths are a multiple of ``multiple``.
+        Call it under the mesh on which the model's functions are traced. They are traced for rows whose
+        lengths are multiples of ``multiple``.
         """
         longest = max(2 * SHORT, min(LONG, model.max_length or LONG))
         lengths = -(-SHORT // multiple) * multiple, longest // multiple * multiple
@@ -100,13 +100,13 @@ class RowPrice:
 def _operations(
     model: LanguageModel, params: Any, shape: tuple[int, int], room: int | None = None
 ) -> float | None:
-    """The operations of a forward pass; ``None`` if there are none or the model rejects the shape.
+    """The number of operations of a forward pass; ``None`` if it is zero or the model rejects the shape.
 
     Args:
         model: The model.
         params: Its parameters.
         shape: Rows and length.
-        room: If given, the cost is that of ``step`` from a state with room for this many tokens.
+        room: If given, count the operations of ``step`` from a state with room for this many tokens.
     """
     batch: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.int32)] * 3
     function: Any = partial(run_forward, model.forward)
@@ -175,7 +175,7 @@ class Chosen:
 
 
 def tells_segments_apart(functions: LanguageModel, params: Any, shape: tuple[int, int]) -> bool:
-    """Whether a model uses positions or segment ids; one that uses neither cannot run packed rows.
+    """Whether a model uses positions or segment ids; if it uses neither, it cannot run packed rows.
 
     Call it under the mesh that the model's functions are traced on.
     """
@@ -212,9 +212,9 @@ def candidates(policy: BatchPolicy, model: LanguageModel, chunk_length: int | No
 
 
 def saves_little(policy: BatchPolicy, segments: Segments, row_multiple: int, shape: int) -> bool:
-    """Whether no layout can save as much as it costs to price the layouts, beside plain rows.
+    """Whether no layout can save, compared with plain rows, as much as pricing the layouts costs.
 
-    At best, each distinct prefix is computed once, in a single shape without padding.
+    At best, each distinct prefix would be computed once, in a single shape without padding.
 
     Args:
         policy: A policy with a batch size.
@@ -244,7 +244,7 @@ def choose_plan(
         policy: A policy with a batch size.
         segments: The segments to plan.
         row_multiple: The number of rows of a batch is a multiple of this.
-        layouts: The layouts to consider.
+        layouts: The candidate layouts.
         price: The price of the model's rows.
         longest: The maximum length of packed rows, unless an input is longer.
         forking: How to plan forked states, if that is one of the layouts.

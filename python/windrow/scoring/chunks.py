@@ -1,16 +1,16 @@
-"""Runs ``step`` over rows, one chunk of columns at a time.
+"""Runs ``step`` over rows, a chunk of columns at a time.
 
-``step`` never gets more columns than the state has room for. The last chunk has the remaining
-columns; columns beyond the room hold only padding and are dropped. A cache may therefore write
-whole chunks at its write index. (``dynamic_update_slice`` shifts an update that does not fit
-towards the front, where it silently overwrites real entries.)
+``step`` never gets more columns than the state has room for. The last chunk has the remaining columns;
+columns beyond the room hold only padding and are dropped. So a cache can write whole chunks at its write
+index. (``dynamic_update_slice`` moves an update that does not fit towards the front, where it silently
+overwrites real entries.)
 
     12 columns, room for 10, chunks of 4      t t t t | t t t t | t .
 
-The cost: ``step`` is traced twice if the chunk length does not divide the number of columns.
+``step`` is traced twice if the chunk length does not divide the number of columns.
 
-How many columns hold tokens may be known on the device alone. Chunks beyond those are skipped, so one
-program serves rows of every length, and none pays for another's padding.
+The number of columns that hold tokens may be known only on the device. Chunks beyond them are skipped, so one
+program serves rows of all lengths, and short batches do not pay for padding.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def through_chunks(
         batch: Tokens, positions and segment ids, ``int32[rows, length]`` each.
         room: The number of tokens per row that the state has room for; no row has more real tokens.
         chunk_length: The most columns in a chunk; ``None`` for no limit.
-        used: How many columns hold tokens, an ``int32`` scalar; chunks after them are skipped.
+        used: The number of columns that hold tokens, an ``int32`` scalar; chunks after them are skipped.
 
     Returns:
         The state and the outputs, ``[rows, length, width]``, with zeros for dropped and skipped columns.
@@ -96,7 +96,7 @@ def _whole_chunks(
 
 
 def _step_if(needed: jax.Array, step: Step, state: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, Any]:
-    """A step that is taken only if it is needed; otherwise its outputs are zeros."""
+    """Runs a step only if it is needed; otherwise its outputs are zeros."""
     outputs = _nothing(step, state, chunk, chunk[0].shape[1])
     taken: tuple[Any, Any] = jax.lax.cond(
         needed, lambda state: step(state, *chunk), lambda state: (state, outputs), state

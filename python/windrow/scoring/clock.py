@@ -9,7 +9,7 @@ from windrow.scoring.watch import DeviceSeconds
 
 
 class Clock:
-    """Seconds per phase, summed over runs; threads may share a clock.
+    """Seconds per phase, summed over runs; several threads can share a clock.
 
     Attributes:
         seconds: By phase, summed over threads; a nested phase is not counted in the outer one.

@@ -1,17 +1,17 @@
-"""Programs: traced in the caller's thread, compiled ahead in another, cached for the whole process.
+"""Traces programs in the caller's thread, compiles them ahead of time in another, and caches them.
 
-Functions are traced and lowered in the thread that requests them, so whatever the caller has set is in
-force: JAX's context managers, context variables, thread-locals, a library's interceptors. Only XLA
-compilation moves to other threads, :data:`AT_ONCE` programs at a time, in request order.
+Functions are traced and lowered in the thread that requests them, so everything the caller has set applies:
+JAX's context managers, context variables, thread-locals, a library's interceptors. Only XLA compilation moves
+to other threads, :data:`AT_ONCE` programs at a time, in request order.
 
-The cache key is what was lowered: the text of the StableHLO module, the input and output tree structures,
-and the devices. Anything that changes the program changes that text, so a cached program is only reused for
-the same computation. Every run that lowers to the same text skips compilation: a second call, another model
-object over the same functions, the next checkpoint. Parameters are arguments, so cached programs do not
-keep them alive.
+The cache is shared by the whole process. Its key is the lowered program: the text of the StableHLO module,
+the input and output tree structures, and the devices. Anything that changes the program changes that text, so
+a cached program is only reused for the same computation. Every run that lowers to the same text skips
+compilation: a second call, another model object with the same functions, the next checkpoint. Parameters are
+arguments, so cached programs do not keep them alive.
 
-The cost is one trace and one lowering per shape and run, some hundredths of a second for a model that
-scans over its layers. This work overlaps with compilation and with the devices.
+The cost is one trace and one lowering per shape and run, some hundredths of a second for a model that scans
+over its layers. This work overlaps with compilation and with device time.
 """
 
 import os
@@ -30,11 +30,13 @@ import jax
 from jax.sharding import Mesh
 
 MOST_PROGRAMS = 64
-"""How many compiled programs the process keeps; the least recently used are dropped first."""
+"""The maximum number of compiled programs that the process keeps; the least recently used are dropped
+first."""
 
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
-"""No YNNPACK fusions. With those of jaxlib 0.10.2 the same program returns NaN in most processes and right
-numbers in the others, for some shapes (a Llama's ``step`` over 3 rows of 472 tokens with 512 cached ones)."""
+"""No YNNPACK fusions. With those of jaxlib 0.10.2, for some shapes (a Llama's ``step`` over 3 rows of 472
+tokens with 512 cached ones), the same program returns NaN in most processes and correct numbers in the
+others."""
 
 AT_ONCE = 2
 """How many programs are compiled at a time. XLA compiles a small program on one core."""
@@ -43,16 +45,17 @@ _THREADS = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="windrow-compile")
 
 
 DISK_BYTES = 1 << 30
-"""The most that :func:`keep_on_disk` keeps; the least recently used programs are dropped first."""
+"""The maximum number of bytes that :func:`keep_on_disk` keeps; the least recently used programs are dropped
+first."""
 
 
 def keep_on_disk() -> None:
-    """Turns on JAX's persistent compilation cache, in the user's cache folder, if it has no setting yet.
+    """Turns on JAX's persistent compilation cache, in the user's cache folder, unless it is configured.
 
     Programs are kept in ``$XDG_CACHE_HOME/windrow/programs``, by default ``~/.cache/windrow/programs``, so
-    the same tasks and model compile nothing the next time. ``JAX_COMPILATION_CACHE_DIR`` chooses another
+    running the same tasks and model again compiles nothing. ``JAX_COMPILATION_CACHE_DIR`` sets another
     folder, and ``JAX_ENABLE_COMPILATION_CACHE=false`` turns the cache off. If the folder cannot be created,
-    nothing is kept.
+    nothing is cached.
     """
     config: Any = jax.config
     if config.jax_compilation_cache_dir is not None:  # that of JAX_COMPILATION_CACHE_DIR, if it is set
@@ -103,7 +106,7 @@ STORE = _Store()
 
 
 class _Asked(local):
-    """The programs that one thread's run has requested: not lowered yet, and submitted or compiled."""
+    """The programs that one thread's run has requested: not yet lowered, and submitted or compiled."""
 
     def __init__(self) -> None:
         self.waiting: dict[Hashable, tuple[Any, tuple[Any, ...]]] = {}
@@ -112,10 +115,10 @@ class _Asked(local):
 
 
 class Compiler:
-    """Compiles the programs of one model's runs; their names are valid within a run.
+    """Compiles the programs for the runs of one model; the names of programs are valid within a run.
 
     Args:
-        mesh: The mesh in force while functions are traced.
+        mesh: The mesh that is set while functions are traced.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -124,11 +127,11 @@ class Compiler:
         self._used: set[Hashable] = set()
 
     def __len__(self) -> int:
-        """How many distinct programs the runs so far have used."""
+        """The number of distinct programs used by the runs so far."""
         return len(self._used)
 
     def ask(self, name: Hashable, function: Any, *arguments: Any) -> None:
-        """Requests a program that will be needed, unless this run has requested ``name`` before.
+        """Requests a program that will be needed, unless this run has already requested ``name``.
 
         Args:
             name: The name to pass to :meth:`get`.
@@ -160,10 +163,10 @@ class Compiler:
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
-        """A run. When it ends, with or without an error, its names are forgotten.
+        """One run. When it ends, with or without an error, its names are forgotten.
 
-        Runs inside a run share its names. Compilations that have not started are cancelled: the interpreter
-        would wait for them at exit.
+        Nested runs share these names. At the end, compilations that have not started are cancelled, because
+        the interpreter would wait for them at exit.
         """
         self._asked.runs += 1
         try:
@@ -211,7 +214,7 @@ class Compiler:
 def jitted(function: Callable[..., Any], *bound: Any, **options: Any) -> Any:
     """``jax.jit`` of a function with its first arguments bound, to be requested from a :class:`Compiler`.
 
-    It is traced anew each time: JAX would reuse the trace and miss what the caller has changed since.
+    It is traced again each time; JAX would reuse the trace, and miss what the caller has changed since.
     """
     made = partial(function, *bound)
     made.__name__ = function.__name__  # type: ignore[attr-defined]  # JAX 0.9 does not look inside
@@ -228,7 +231,7 @@ def _compile(key: Hashable | None, lowered: Any, options: dict[str, str]) -> Any
 
 
 def _options(mesh: Mesh) -> dict[str, str]:
-    """Compiler options that keep results right; see :data:`CPU_OPTIONS`."""
+    """Compiler options for correct results; see :data:`CPU_OPTIONS`."""
     return CPU_OPTIONS if mesh.devices.flat[0].platform == "cpu" else {}
 
 
@@ -250,8 +253,8 @@ def _known(program: Any) -> Future[Any]:
 def _key(lowered: Any, devices: tuple[Any, ...]) -> Hashable | None:
     """The cache key of a lowered program; ``None`` if its text does not identify it.
 
-    The text identifies a Python callback only by a number, and omits arrays that are passed besides the
-    arguments.
+    The text identifies a Python callback only by a number, and omits arrays that are passed in addition to
+    the arguments.
     """
     text = lowered.as_text()
     signature = re.search(r"@main\((.*)", text)

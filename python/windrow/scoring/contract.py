@@ -1,4 +1,4 @@
-"""Checks by tracing, before anything runs, that a model's functions meet the contract."""
+"""Checks, by tracing a model's functions before anything runs, that they meet the contract."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,10 +23,10 @@ def vocabulary(model: LanguageModel, params: Any, shape: tuple[int, int], rows: 
         model: The model.
         params: Its parameters.
         shape: ``(rows, length)`` to trace with, a shape that the run could use.
-        rows: How many rows to trace ``head`` with.
+        rows: The number of rows to trace ``head`` with.
 
     Raises:
-        TypeError: A function returns something other than an array.
+        TypeError: A function does not return an array.
         ValueError: A function returns the wrong shape or dtype, or two functions have
             different vocabulary sizes.
 
@@ -69,14 +69,14 @@ def vocabulary(model: LanguageModel, params: Any, shape: tuple[int, int], rows: 
 
 
 def known_tokens(segments: Segments, vocabulary: int, on_bad_request: str = "raise") -> Segments:
-    """The segments of requests whose tokens are all in the model's vocabulary.
+    """The segments whose tokens are all in the model's vocabulary.
 
-    Without this check an embedding lookup would silently clamp the other tokens.
+    Without this check, an embedding lookup would silently clamp other tokens.
 
     Args:
         segments: Any segments.
         vocabulary: The model's vocabulary size.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave the other requests out.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip the other requests.
 
     Raises:
         BadRequestsError: A request has a token outside the vocabulary.
@@ -97,7 +97,7 @@ def known_tokens(segments: Segments, vocabulary: int, on_bad_request: str = "rai
 
 
 def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:
-    """Rejects a bad chunk length, and one for a model without ``step``."""
+    """Rejects an invalid chunk length, and any chunk length for a model without ``step``."""
     if chunk_length is None:
         return
     admit_whole("chunk_length", chunk_length, also=", or None")
@@ -118,7 +118,7 @@ def _first_state(model: LanguageModel, params: Any, rows: int, length: int) -> A
 
 
 def _state_changed(before: Any, after: Any) -> "_Wrong | None":
-    """What is wrong with a state returned by ``step``, or ``None``."""
+    """The problem with a state returned by ``step``, or ``None``."""
     structure: Any = jax.tree.structure(before)  # typed as Any: its declared type does not allow !=
     if structure != jax.tree.structure(after):
         return _Wrong(
@@ -136,13 +136,13 @@ def _state_changed(before: Any, after: Any) -> "_Wrong | None":
 
 
 class _Wrong(str):
-    """What is wrong with what a function returned."""
+    """The problem with a function's return value."""
 
     __slots__ = ()
 
 
 def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *given: Any) -> Any:
-    """The shape and dtype that a function returns, which must have the axes ``leading`` and one more."""
+    """The shape and dtype of a function's output, which must have the axes ``leading`` and one more."""
     wrong: list[_Wrong] = []
 
     def traced(*arguments: Any) -> Any:
@@ -190,7 +190,7 @@ def _within(output: Any) -> str:
 
 
 def _described(output: Any) -> str:
-    """An output described in a few words."""
+    """A short description of an output."""
     if isinstance(output, jax.Array | np.ndarray):
         return f"an array {list(output.shape)}"
     if isinstance(output, dict):

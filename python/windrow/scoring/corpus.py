@@ -1,4 +1,4 @@
-"""Scoring a corpus without lm_eval: texts or pairs in, arrays out."""
+"""Scores texts or pairs without lm_eval, and returns arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,11 +27,11 @@ class CorpusScores:
     Attributes:
         log_likelihoods: ``float64[n]``, the sum of the scored tokens'
             log-probabilities in nats; minus infinity for skipped requests.
-        token_counts: ``int64[n]``, how many tokens were scored.
+        token_counts: ``int64[n]``, the number of scored tokens.
         greedy: ``bool[n]``, whether greedy decoding would produce every scored token.
-        token_logprobs: ``float32[m]``, each scored token's log-probability, request
-            after request; NaN if the model returned NaN.
-        offsets: ``int64[n + 1]``, where each request's tokens begin in ``token_logprobs``.
+        token_logprobs: ``float32[m]``, each scored token's log-probability, request by request; NaN if the
+            model returned NaN.
+        offsets: ``int64[n + 1]``, where the tokens of each request begin in ``token_logprobs``.
         skipped: ``int64[k]``, ascending: the requests that could not be scored, and those whose
             log-likelihood is NaN.
     """
@@ -59,15 +59,14 @@ def score(
     Args:
         model: The model.
         tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
-        requests: Texts, each scored whole (in disjoint windows if it is longer than
-            the model's limit), or pairs ``(context, continuation)``, of which the
-            continuation is scored.
-        policy: How requests are batched; ``BatchPolicy(tokens_per_batch="auto")`` sizes
-            batches to device memory.
-        sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
-            rows are split. By default the mesh of ``jax.set_mesh``, that of the parameters,
-            or all devices.
-        on_bad_request: ``"raise"``, or ``"skip"`` to give such requests minus infinity and list them.
+        requests: Texts, which are scored whole (in disjoint windows if longer than the model's limit), or
+            pairs ``(context, continuation)``, of which the continuation is scored.
+        policy: How requests are batched; ``BatchPolicy(tokens_per_batch="auto")`` sizes batches to fit device
+            memory.
+        sharding: A sharding for ``[rows, length]``, or a mesh; rows are then split over all of its axes.
+            Default: the mesh of ``jax.set_mesh``, else the parameters' mesh, else all devices.
+        on_bad_request: ``"raise"``, or ``"skip"`` to give a request that cannot be scored minus infinity, and
+            list it in ``skipped``.
         chunk_length: See :class:`~windrow.JaxLM`.
 
     Raises:
@@ -99,7 +98,7 @@ def score(
 
 
 def by_request(segments: Segments, scores: Scores) -> CorpusScores:
-    """The scores of segments, added up by request; NaN stays, and ``skipped`` is that of the segments."""
+    """The scores of segments, added up by request; NaN is kept, and ``skipped`` is that of the segments."""
     count = segments.request_count
     counts, totals, greedy = np.zeros(count, np.int64), np.zeros(count), np.ones(count, np.bool_)
     np.add.at(counts, segments.requests, np.diff(scores.offsets))

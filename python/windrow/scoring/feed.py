@@ -1,8 +1,7 @@
-"""From a plan to device arrays: the host side of scoring.
+"""The host side of scoring: turns a plan into device arrays.
 
-Each host fills only the rows that its devices hold, without communication between
-hosts. What the device can derive is not sent: if every row holds one segment, row
-lengths replace positions and segment ids.
+Each host fills only the rows that its devices hold, without communication between hosts. Arrays that the
+device can derive are not sent: if every row holds one segment, row lengths replace positions and segment ids.
 """
 
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
 CAPACITY_MULTIPLE = 64
-"""In each shape, the capacity for scored positions is a multiple of this."""
+"""The capacity for scored positions of each shape is a multiple of this."""
 
 
 Layout = Literal["rows", "packed", "trees", "forks"]
@@ -45,7 +44,7 @@ class BatchShape:
 
 
 def layout_of(plan: Any) -> Layout:
-    """How a plan, or a plan of forked states, puts inputs into rows."""
+    """How a plan, with or without forked states, puts inputs into rows."""
     if not isinstance(plan, Plan):
         return "forks"
     if plan.trees:
@@ -60,7 +59,7 @@ class Feed:
         plan: Made from the segments' input lengths (all of a segment's tokens but the last).
         segments: The segments that the plan was made from.
         sharding: How rows are split over devices.
-        like: The shape for all batches; by default shapes come from the plan.
+        like: The shape of all batches; by default, shapes come from the plan.
 
     Attributes:
         shapes: ``batch -> BatchShape``, a list.
@@ -86,7 +85,7 @@ class Feed:
         self.shapes = [distinct[rows, length] for rows, length in plan.batch_shapes.tolist()]
 
     def structs(self, shape: BatchShape) -> list[Any]:
-        """Shapes and shardings of a batch's arrays: tokens, layout, and the three read arrays."""
+        """The shapes and shardings of a batch's arrays: tokens, layout, and the three read arrays."""
         matrix, by_rows, groups = self.sharding.sharding, self.sharding.by_rows, self.sharding.groups
 
         def struct(*size: int, over: Any) -> jax.ShapeDtypeStruct:
@@ -102,7 +101,7 @@ class Feed:
         return jitted(score_batch, model, chunk_length, out_shardings=self.sharding.by_rows)
 
     def begin(self, compiler: Compiler, params: Any) -> None:
-        """Nothing is kept between batches."""
+        """Does nothing: batches are independent of each other."""
 
     def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Any:  # noqa: ARG002
         """Runs a batch; returns log-probabilities and greedy flags."""
@@ -112,7 +111,7 @@ class Feed:
     def arrays(self, batch: int) -> list[Any]:
         """A batch's arrays; this host fills the parts that its devices hold.
 
-        For a single device they stay NumPy's: the program moves them there at a third of the cost.
+        For a single device, they stay NumPy arrays: the program moves them there at a third of the cost.
         """
         shape, plan, segments = self.shapes[batch], self.plan, self.segments
         layouts: dict[str, Any] = {

@@ -1,13 +1,11 @@
-"""Brings the outputs of batches from the devices back to every host.
+"""Gathers the outputs of batches from the devices on every host.
 
-If this process holds all devices of a mesh, it copies each batch's outputs. Otherwise
-each process collects what its own devices hold, and many batches are gathered
-at once, every few seconds. Gathered results reach the cache, so a killed run keeps
-them. Each gathering takes three collectives.
+If this process holds all devices of a mesh, it copies each batch's outputs. Otherwise each process collects
+the outputs on its own devices, and many batches are gathered at once, every few seconds. Gathered results
+reach the cache, so they survive if the run is killed. Each gathering takes three collectives.
 
-Clocks differ between processes, but all processes must gather after the same batch.
-So they also gather the seconds since the last gathering, and the longest time
-decides after how many batches the next one is due.
+Clocks differ between processes, but all processes must gather after the same batch. So they also gather the
+seconds since the last gathering, and the longest time determines after how many batches the next one is due.
 
 ```text
 a batch a second      gathered after batch 0, 2, 6, 11, 16, ...
@@ -28,7 +26,7 @@ GATHER_SECONDS = 5
 """Roughly how many seconds of work are gathered at once."""
 
 GATHER_TOKENS = 1 << 20
-"""Roughly the most scored tokens per process that are gathered at once; bounds memory."""
+"""Roughly the maximum number of scored tokens per process that are gathered at once; bounds memory."""
 
 _LEAST_ROOM = 1 << 12
 
@@ -75,7 +73,7 @@ class Gatherer:
         yield from ((batch, logprobs[at], greedy[at]) for at, (batch, _, _) in enumerate(waiting))
 
     def _schedule_next(self, batch: int) -> None:
-        """Decides after which batch to gather next; all processes decide the same."""
+        """Decides after which batch to gather next; the decision is the same on all processes."""
         here = np.array([1000 * (perf_counter() - self._since)], np.uint32)
         milliseconds = max(1, int(gather_from_hosts(here).max()))
         batches = batch - self._gathered
@@ -91,7 +89,7 @@ class Gatherer:
         return np.concatenate(jax.device_get([parts[first] for first in sorted(parts)]))
 
     def _everywhere(self, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Every part with all groups, assembled from the groups that each process holds."""
+        """Each part with all groups, assembled from the groups that each process holds."""
         sizes = [part.shape[1] for part in parts]
         total = sum(sizes)
         room = np.zeros((self._most, _room(total)), parts[0].dtype)

@@ -1,9 +1,9 @@
 """Identifies a model: by a checksum of its parameters and by its scores on a few tokens.
 
 The checksum covers every bit of every parameter. It is computed on the devices, in one pass over the
-parameters, and does not depend on how they are sharded. What the model's functions compute cannot be
-hashed, so the log-probabilities of a short fixed text stand in for them. They vary slightly between kinds
-of device, so they are compared with a tolerance.
+parameters, and does not depend on how they are sharded. Functions cannot be hashed, so the log-probabilities
+of a short fixed text stand in for them. They vary slightly between kinds of device, so they are compared with
+a tolerance.
 """
 
 from hashlib import sha256
@@ -23,7 +23,7 @@ _LENGTH = 16
 def params_checksum(params: Any, sharding: RowSharding) -> str:
     """A hash of all parameters: their names, shapes, dtypes and bits. Every host must call it.
 
-    The cost is one compilation and one pass over the parameters.
+    This takes one compilation and one pass over the parameters.
 
     Args:
         params: The parameters, on the sharding's mesh.

@@ -1,7 +1,7 @@
-"""Counts the floating-point operations of a function, before anything is lowered or compiled.
+"""Counts the floating-point operations of a function without lowering or compiling it.
 
-The counts follow the loops. XLA's cost analysis counts a loop's body once however often it runs, so it would
-find attention that takes a long row in blocks as cheap as one block.
+A loop's body counts as often as it runs. XLA's cost analysis counts it only once, so blockwise attention over
+a long row would seem as cheap as a single block.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 EXPONENTIAL = 64
-"""How many floating-point operations an exponential counts as, including a softmax's passes over memory.
-Measured on a CPU, with rows of 128 and 512 tokens of a small Llama."""
+"""The number of floating-point operations that an exponential counts as, including a softmax's passes over
+memory. Measured on a CPU, with rows of 128 and 512 tokens of a small Llama."""
 
 _EXPONENTIALS = frozenset(
     ["exp", "exp2", "expm1", "log", "log1p", "tanh", "logistic", "erf", "erfc", "sin", "cos", "pow"]
@@ -41,16 +41,16 @@ _MOVES = frozenset(
         "reshard",
     ]
 )
-"""What only moves numbers counts nothing."""
+"""Operations that only move numbers; they count as zero."""
 
 
 def operations(function: Callable[..., Any], *arguments: Any) -> float:
     """The operations of a call; arguments may be shapes (`jax.ShapeDtypeStruct`).
 
-    A product of matrices counts two for each pair of numbers multiplied, an exponential :data:`EXPONENTIAL`,
-    other arithmetic one for each number made or, in reductions, read. Of a condition's branches, the mean
-    counts; the body of a loop whose length is not known counts once, as does a kernel's. Custom calls count
-    nothing.
+    A matrix product counts two operations for each pair of numbers multiplied, an exponential counts
+    :data:`EXPONENTIAL`, and other arithmetic one for each output or, in reductions, for each input. A
+    conditional counts the mean of its branches. The body of a loop of unknown length counts once, as does the
+    body of a kernel. Custom calls count as zero.
 
     >>> x = jax.ShapeDtypeStruct((4, 8), "float32")
     >>> operations(lambda x: x @ x.T, x)
@@ -96,7 +96,7 @@ def _size(variables: Any) -> int:
 
 
 def _programs(params: dict[str, Any]) -> Iterator[Any]:
-    """The programs that an equation runs: a loop's body, a condition's branches, a function called."""
+    """The programs that an equation runs: a loop's body, a conditional's branches, a called function."""
     for value in params.values():
         for one in value if isinstance(value, (tuple, list)) else (value,):
             program = getattr(one, "jaxpr", one)

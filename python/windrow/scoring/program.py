@@ -1,8 +1,8 @@
-"""The traced part of scoring: from a batch's arrays to two numbers per scored token.
+"""The traced part of scoring: turns a batch's arrays into two numbers per scored token.
 
-Scores are computed where the logits are. The scored positions of a batch are picked,
-and their logits computed one chunk at a time, reduced to a log-sum-exp and an arg-max
-in float32, and read at each scored token.
+Scores are computed on the devices that hold the logits. The scored positions of a batch are picked, and their
+logits are computed one chunk at a time, reduced to a log-sum-exp and an arg-max in float32, and read at each
+scored token.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,11 @@ from windrow.model import LanguageModel, run_forward
 from windrow.scoring.chunks import through_chunks
 
 CHUNK_BYTES = 1 << 26
-"""How many bytes of float32 logits are computed at a time for each group of rows."""
+"""The number of bytes of float32 logits that are computed at a time for each group of rows."""
 
 MOST_PICKS = 512
-"""The most positions the head processes at a time, so batches with few scored positions cost little."""
+"""The maximum number of positions that the head processes at a time, so batches with few scored positions
+cost little."""
 
 
 def row_layout(layout: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
@@ -55,7 +56,7 @@ def score_batch(
     read_pick: jax.Array,
     read_target: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-probability and greedy flag of each read; traced once per shape.
+    """The log-probability and greedy flag of each read; traced once per shape.
 
     Args:
         model: The model's functions.
@@ -66,12 +67,12 @@ def score_batch(
             ``int32[rows, length]`` each.
         pick_index: ``int32[groups, picks]``, the scored positions, as indices into each
             group's flattened rows.
-        read_pick: ``int32[groups, reads]``, which pick each scored token is read at.
+        read_pick: ``int32[groups, reads]``, the pick at which each scored token is read.
         read_target: ``int32[groups, reads]``, the scored token.
 
     Returns:
-        ``float32[groups, reads]`` and ``bool[groups, reads]``; values beyond a group's
-        own reads are meaningless.
+        ``float32[groups, reads]`` and ``bool[groups, reads]``; values beyond a group's own reads have no
+        meaning.
     """
     if isinstance(layout, tuple):
         segment_ids, positions, reach = layout
@@ -92,14 +93,14 @@ def read_scores(
     read_pick: jax.Array,
     read_target: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-probability and greedy flag of each read, from the head's inputs or the logits.
+    """The log-probability and greedy flag of each read, from the head's inputs or the logits.
 
     Args:
         model: The model's functions.
         params: The model's parameters.
         source: The head's input, or the logits if the model has no ``head``: ``[rows, length, size]``.
-        pick_index: See :func:`score_batch`, as the others.
-        read_pick: Which pick each scored token is read at.
+        pick_index: See :func:`score_batch`.
+        read_pick: The pick at which each scored token is read.
         read_target: The scored token.
     """
     head = partial(model.head, params) if model.head is not None else _logits_as_they_are
@@ -136,7 +137,7 @@ def _by_chunks(
     segment_ids: jax.Array,
     chunk_length: int,
 ) -> jax.Array:
-    """What ``step`` returns, the input of ``head`` or else logits: ``[rows, length, width]``."""
+    """The outputs of ``step``, ``[rows, length, width]``: the input of ``head``, or else logits."""
     rows, length = tokens.shape
     assert model.step is not None
     state, batch = model.state_for(params, rows, length), (tokens, positions, segment_ids)
@@ -170,9 +171,9 @@ def _by_rows(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _by_columns(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same with rows side by side, in half the time on CPUs.
+    """The same as :func:`_by_rows` with rows side by side, which takes half the time on CPUs.
 
-    There XLA reduces a leading axis with vector instructions, and the last axis one number at a time.
+    On CPUs, XLA reduces a leading axis with vector instructions, but the last axis one number at a time.
     """
     columns = logits.T
     highest = jnp.max(columns, axis=0, keepdims=True)

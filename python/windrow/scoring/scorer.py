@@ -1,11 +1,11 @@
-"""From a plan to scores: the log-probability and greedy flag of every scored token.
+"""Runs plans: computes the log-probability and greedy flag of every scored token.
 
-Scores are computed where the logits are: a batch's scored positions are picked, their
-logits reduced to a log-sum-exp and an arg-max in float32, and only two numbers per
-scored token leave the device. Results are in segment order.
+Scores are computed on the devices that hold the logits: a batch's scored positions are picked, their logits
+are reduced to a log-sum-exp and an arg-max in float32, and only two numbers per scored token leave the
+device. Results are in segment order.
 
-The device cost is the model's own plus one pass over the vocabulary per scored
-position; ``CHUNK_BYTES`` bounds the memory for that pass.
+On the device, this takes one pass over the vocabulary per scored position in addition to running the model;
+``CHUNK_BYTES`` bounds the memory for that pass.
 """
 
 from collections import deque
@@ -59,7 +59,7 @@ from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments
 
 IN_FLIGHT = 4
-"""How many batches may be in flight by default."""
+"""The default number of batches in flight."""
 
 NOT_A_NUMBER = (
     "the model's log-probability is not a number (NaN); look for overflow in its parameters or activations"
@@ -70,26 +70,26 @@ Report = Callable[[NDArray[np.int64], "Scores"], None]
 
 
 class Scorer:
-    """Runs plans on a model; each shape is compiled once, ahead of its first batch.
+    """Runs plans on a model; each shape is compiled once, before its first batch.
 
     Args:
         model: The model; its parameters are moved to the sharding's mesh.
         sharding: How rows are split over devices.
         clock: Collects the seconds of each phase.
-        chunk_length: If given, rows run through the model's ``step`` in chunks of this
-            many tokens, carrying the state.
+        chunk_length: If given, rows run through the model's ``step`` in chunks of this many tokens, carrying
+            the state over.
         policy: How batches will be planned; functions are traced in a shape that it allows.
 
     Attributes:
         functions: The model's functions, without its parameters, to be called under the sharding's mesh.
         vocabulary: The model's vocabulary size.
-        choice: How the last plan was sized, if device memory decided: ``memory_budget``,
-            ``planned_bytes`` (the part of it that is used), ``predicted_bytes`` and
+        choice: How the last plan was sized, if that depended on device memory: ``memory_budget``,
+            ``planned_bytes`` (the part of it that windrow uses), ``predicted_bytes`` and
             ``tokens_per_batch``; otherwise empty.
-        layout: The values of ``share`` and ``pack`` that give the last plan's layout and, if
-            windrow chose, the ``costs`` of the candidates, in tokens of a short row; see
+        layout: The values of ``share`` and ``pack`` that select the last plan's layout and, if windrow chose
+            it, the ``costs`` of the candidates, in tokens of a short row; see
             :func:`windrow.scoring.choice.choose_plan`.
-        in_flight: How many batches may be in flight before the scores of the oldest are fetched.
+        in_flight: The number of batches in flight before the scores of the oldest are fetched.
 
     Raises:
         TypeError, ValueError: The model does not meet the contract of `LanguageModel`.
@@ -119,7 +119,7 @@ class Scorer:
         self.in_flight = IN_FLIGHT
 
     def describe(self) -> dict[str, int | str]:
-        """How many parameters the model has, and their dtypes."""
+        """The number of parameters, and their dtypes."""
         leaves = jax.tree.leaves(self.params)
         types = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         return {"model_num_parameters": parameter_count(self.params), "model_dtype": types}
@@ -128,9 +128,9 @@ class Scorer:
     def identity(self) -> dict[str, str | list[float]]:
         """Identifies this model. Every host must access it.
 
-        ``parameters`` is a hash of all parameters; ``model function`` holds the
-        log-probabilities of a few fixed tokens. The first takes one pass over the
-        parameters, the second one short batch, and each a compilation.
+        ``parameters`` is a hash of all parameters; ``model function`` holds the log-probabilities of a few
+        fixed tokens. The first takes one pass over the parameters, the second one short batch, and each takes
+        one compilation.
         """
         segments, policy = probe(self.vocabulary, self.model.max_length), self._policy
         fixed = BatchPolicy(policy.batch_size, padding_multiple=policy.padding_multiple)
@@ -145,14 +145,14 @@ class Scorer:
     ) -> ScoringPlan:
         """The plan for these segments under the policy.
 
-        If the policy sizes itself, the plan's programs are compiled here to learn how much
-        memory they need; the run reuses them. Before the first plan whose rows hold several
-        inputs, one batch checks that the model scores them as it scores each input alone.
+        If the policy sizes itself, the plan's programs are compiled here to find out how much memory they
+        need; the run reuses them. Before the first plan whose rows hold several inputs, one batch checks that
+        the model scores such rows as it scores each input alone.
 
         Args:
             policy: How segments are batched.
             segments: The segments to score.
-            memory: The available memory; by default the policy's budget.
+            memory: The available memory; by default, the policy's budget.
 
         Raises:
             ValueError: Not even one row of the longest segment fits on each device, the parameters have
@@ -220,7 +220,7 @@ class Scorer:
         return Forking(self.model.max_length, slots, least, self.chunk_length, price)
 
     def _refused_state(self, policy: BatchPolicy, segments: Segments) -> str | None:
-        """Why a state for the longest segment cannot take its tokens, or ``None``."""
+        """Why a state for the longest segment cannot hold its tokens, or ``None``."""
         longest = self.functions.room(policy.longest(segments))
         shape = self.sharding.groups, min(longest, self.chunk_length or longest)
         with jax.set_mesh(self.sharding.mesh):
@@ -250,7 +250,7 @@ class Scorer:
     def _worth_pricing(
         self, layouts: Sequence[Layout], segments: Segments, policy: BatchPolicy
     ) -> Sequence[Layout]:
-        """The layouts, or plain rows alone if pricing the others costs more than they can save."""
+        """The layouts to consider: plain rows only, if pricing the others costs more than they can save."""
         if self._price is not None or len(layouts) == 1 or not len(segments):
             return layouts
         little = saves_little(policy, segments, self.sharding.groups, self._shape_price)
@@ -258,11 +258,11 @@ class Scorer:
 
     @cached_property
     def _shape_price(self) -> int:
-        """What compiling a shape costs, in tokens."""
+        """The price of compiling a shape, in tokens."""
         return shape_price(parameter_count(self.params), self.sharding.mesh.devices.flat[0].platform)
 
     def _row_price(self, policy: BatchPolicy) -> RowPrice:
-        """The price of rows of each length; rows that run in chunks are priced by their tokens."""
+        """The prices of rows by length; the price of rows that run in chunks is their number of tokens."""
         if self._price is None:
             if self.chunk_length is not None:
                 self._price = RowPrice(shape=self._shape_price)
@@ -275,7 +275,7 @@ class Scorer:
 
     @cached_property
     def _tells_segments_apart(self) -> bool:
-        """Whether it is worth trying packed rows."""
+        """Whether packed rows are worth trying."""
         if self.chunk_length is not None:
             return True
         shape = self._policy.sample_shape(self.sharding.groups, self.model.max_length)
@@ -302,7 +302,7 @@ class Scorer:
 
         Args:
             layout: ``"packed"`` or ``"trees"``.
-            shape: The shape of a batch of this layout; for trees at least 16 tokens long.
+            shape: The shape of a batch of this layout; for trees, at least 16 tokens long.
         """
         plan, segments = trial(layout, self.vocabulary, (shape.rows, shape.length), self.sharding.groups)
         scores = self._run(plan, segments, Feed(plan, segments, self.sharding, like=shape))
@@ -335,7 +335,7 @@ class Scorer:
 
     @contextmanager
     def same_shapes(self, shapes: Sequence[BatchShape]) -> Iterator[None]:
-        """Compiles these shapes; runs inside the block that use them trace and compile nothing."""
+        """Compiles these shapes; runs inside the block that use them don't trace or compile anything."""
         nothing = probe(self.vocabulary, self.model.max_length).only(np.zeros(0, np.int64))
         feed = Feed(Plan(nothing.input_lengths, batch_size=1), nothing, self.sharding, like=shapes[0])
         with self._compiler.one_run():
@@ -359,8 +359,8 @@ class Scorer:
         Args:
             plan: Made from the segments' input lengths (all of a segment's tokens but the last).
             segments: The segments that the plan was made from.
-            known: Called after each fetched batch with its segments and the scores so far.
-            like: The shape of all batches of a plan without forks; by default shapes come from the plan.
+            known: Called after each batch is fetched, with its segments and the scores so far.
+            like: The shape of all batches, for a plan without forks; by default, shapes come from the plan.
 
         Raises:
             BadRequestsError: A segment has a token outside the model's vocabulary.

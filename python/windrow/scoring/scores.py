@@ -16,8 +16,8 @@ class Scores:
     """The scores of each segment's scored tokens.
 
     Attributes:
-        token_logprobs: ``float32[m]``, the log-probability of each scored token,
-            in nats, segment after segment; NaN if the model's logits are NaN.
+        token_logprobs: ``float32[m]``, the log-probability of each scored token in nats, segment by segment;
+            NaN if the model's logits are NaN.
         token_greedy: ``bool[m]``, whether the token has the highest logit.
         offsets: ``int64[n + 1]``, where each segment's scored tokens begin.
     """
@@ -34,7 +34,7 @@ class Scores:
         return cls(np.full(offsets[-1], np.nan, np.float32), np.zeros(offsets[-1], np.bool_), offsets)
 
     def positions(self, segments: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The indices of the given segments' scored tokens, segment after segment."""
+        """The indices of the given segments' scored tokens, segment by segment."""
         begins, counts = self.offsets[segments], self.offsets[segments + 1] - self.offsets[segments]
         before = np.cumsum(counts) - counts
         return np.repeat(begins - before, counts) + np.arange(counts.sum())

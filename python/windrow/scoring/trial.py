@@ -1,18 +1,18 @@
 """Checks that a model scores rows with several inputs as it scores each input alone.
 
-Random inputs run both ways, in batches of a shape that the run uses anyway, so nothing extra is compiled.
-Packed rows; the second copy of ``b`` begins a row, so no other input comes before it:
+Random inputs run both ways, in batches of a shape that the run uses anyway, so nothing extra is compiled. For
+packed rows, the second copy of ``b`` begins a row, so no other input comes before it:
 
     packed         a a a a a a a a b b b b b b b
     alone          b b b b b b b . . . . . . . .
 
-Prefix trees:
+For prefix trees:
 
     as a tree      s s s s a a a b b b c c d d d d
     separately     s s s s a a a | s s s s a a a b b b | s s s s a a a c c | s s s s d d d d
 
-A model that ignores segment ids or ``reach``, that derives positions from the column, or that masks
-visible tokens gives different log-probabilities for the two.
+A model that ignores segment ids or ``reach``, derives positions from the column, or masks tokens that should
+be visible gives different log-probabilities for the two.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from windrow.tokens import Segments
 _STEM = 4
 _SHARED = (0, 7, 7, 4)
 LONGEST_PACKED = 24
-"""The most tokens in the input that is compared in packed rows."""
+"""The maximum number of tokens in the input that is compared in packed rows."""
 
 _WAYS = {
     "packed": ("after another input", "'segment_ids' and 'positions'"),
@@ -66,13 +66,13 @@ SOUND = Difference(0.0, 0.0, 0.0, "rows")
 def trial(
     layout: Layout, vocabulary: int, shape: tuple[int, int], row_multiple: int
 ) -> tuple[Plan, Segments]:
-    """A plan with batches of one shape, and its segments: some in the layout, then the same ones alone.
+    """A plan with batches of one shape, and its segments: first in the layout, then the same ones alone.
 
     Args:
         layout: ``"packed"`` or ``"trees"``.
         vocabulary: The model's vocabulary size.
-        shape: Rows and length; for trees a length of at least 16.
-        row_multiple: Rows are a multiple of this.
+        shape: Rows and length; for trees, a length of at least 16.
+        row_multiple: The number of rows is a multiple of this.
     """
     rows, length = shape
     inputs = _packed_inputs(vocabulary, length) if layout == "packed" else _tree_inputs(vocabulary) * 2

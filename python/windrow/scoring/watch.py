@@ -1,9 +1,8 @@
-"""Device time: the seconds in which devices ran, and in which they waited for the host.
+"""Measures device time: how long the devices ran, and how long they waited for the host.
 
-A host cannot see its devices idle. It knows when it dispatched work and when the
-output was ready. While no dispatched work is unfinished, the devices are idle and
-wait for the host. A thread blocks on each output, so the time at which it is ready
-is known even while the host does something else.
+A host cannot see when its devices are idle. But it knows when it dispatched work and when the output was
+ready. When all dispatched work is finished, the devices are idle and wait for the host. A thread blocks on
+each output, so the time at which it is ready is known even while the host does something else.
 
     dispatched at     0.0  0.3       1.5
     ready at               1.0  1.2       2.0
@@ -47,9 +46,10 @@ class DeviceSeconds:
 
     Attributes:
         running: Dispatched work was unfinished.
-        waiting_for_host: Nothing was dispatched, because the host was not ready.
-        waiting_for_compiler: Nothing was dispatched, because the host waited for the compiler. Waits
-            between two parts of one piece of work count too, although its first part may still have run.
+        waiting_for_host: No work was pending, because the host was not ready.
+        waiting_for_compiler: No work was pending, because the host was waiting for the compiler. Waits
+            between two parts of one piece of work count too, although its first part may still have been
+            running.
     """
 
     running: float = 0.0
@@ -57,7 +57,7 @@ class DeviceSeconds:
     waiting_for_compiler: float = 0.0
 
     def __post_init__(self) -> None:
-        """Makes the lock: runs in several threads add to the same seconds."""
+        """Creates the lock; runs in several threads add to the same seconds."""
         self._lock = Lock()
 
     @contextmanager
