@@ -109,7 +109,7 @@ def test_processes_with_different_work_all_end_with_the_same_message(tmp_path, w
         finish(hosts, 60)
     messages = [re.findall("^windrow: .*", host.output, re.MULTILINE) for host in hosts]
     assert messages[0][:1] == messages[1][:1], hosts[0].output
-    assert "hosts were not given the same work" in messages[0][0]
+    assert "hosts do not have the same work" in messages[0][0]
     named = {
         "request": "request 0",
         "tokenizer": "the setting tokenizer",

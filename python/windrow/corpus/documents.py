@@ -19,14 +19,14 @@ _MOST = np.iinfo(np.int32).max
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold what: a text, or a context and its continuation, or tokens.
+    """Names the columns: of texts, or of contexts and their continuations, or of tokens.
 
     Attributes:
         text: The column of whole texts.
         context: The column of contexts.
         continuation: The column of continuations, which are scored.
         tokens: The column of token lists; the first token of each is not scored.
-        id: The column of ids; without it a document is named by its file and row.
+        id: The column of ids; without it, a document is named by its file and row.
 
     Raises:
         ValueError: Columns of more than one kind are given, or a context without a continuation.
@@ -52,7 +52,7 @@ class Columns:
 
     @property
     def kind(self) -> Kind:
-        """What each document is."""
+        """The kind of each document."""
         return "tokens" if self.tokens is not None else "pair" if self.context is not None else "text"
 
     @property
@@ -69,7 +69,7 @@ class Documents:
     Attributes:
         ids: Each one's id.
         contents: Each one's text, pair of texts, or ``int32`` tokens; empty if the document is skipped.
-        skipped: The documents that are not scored, and why.
+        skipped: The documents that are not scored, with the reason.
     """
 
     ids: list[str]
@@ -81,7 +81,7 @@ class Documents:
         return len(self.ids)
 
     def skip(self, index: int, reason: str) -> None:
-        """Leaves a document out."""
+        """Skips a document."""
         self.skipped.setdefault(index, reason)
 
     def sizes(self, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -97,7 +97,7 @@ def read_documents(columns: Columns, places: Sequence[str], rows: Sequence[Any])
     """Reads documents from rows; rows without a valid document are skipped.
 
     Args:
-        columns: Which columns hold what.
+        columns: The names of the columns.
         places: Each row's place, which is its document's id if there is no id column.
         rows: The rows.
     """
@@ -133,7 +133,7 @@ def token_segments(sequences: Sequence[NDArray[np.int32]], max_length: int | Non
 
     Args:
         sequences: ``n`` arrays ``int32[k]``; one without a second token has no segment.
-        max_length: The most tokens the model can see at once; ``None`` for no limit.
+        max_length: The maximum input length in tokens; ``None`` for no limit.
 
     >>> made = token_segments([np.arange(8, dtype=np.int32)], 3)
     >>> [made.tokens[a:b].tolist() for a, b in zip(made.offsets, made.offsets[1:])], made.score_starts

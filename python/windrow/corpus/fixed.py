@@ -1,9 +1,8 @@
-"""Batch shapes that are chosen once and used by every window, so nothing compiles after the first window.
+"""Batch shapes that are chosen once and used by every window, so only the first window compiles.
 
 A sample of the first documents is planned like any other requests: the model, the policy and device memory
-decide how inputs are put into rows, how long rows are and how many tokens a batch has. All windows are then
-planned in these shapes. A batch has room to score every one of its tokens, which costs nothing if fewer are
-scored.
+determine the layout of rows, their lengths, and the number of tokens per batch. All windows are then planned
+in these shapes. A batch has room to score every one of its tokens; if fewer are scored, that costs nothing.
 
 ```text
 sample            12 texts and one of the longest length  ->  one input per row, lengths 64, 256 and 1024
@@ -61,7 +60,7 @@ class FixedShapes:
 
     @classmethod
     def chosen(cls, scorer: Scorer, policy: BatchPolicy, sample: Segments, longest: int) -> "FixedShapes":
-        """The shapes for documents like those of a sample.
+        """Chooses the shapes for documents like those of a sample.
 
         Args:
             scorer: The model.
@@ -127,12 +126,12 @@ class FixedShapes:
 
 
 def limit_of(sample: Segments, max_length: int | None, most: int | None) -> int:
-    """The longest input that rows must hold: the model's limit, or twice the longest of a sample.
+    """The longest input that rows must hold: the model's limit, or twice the longest in a sample.
 
     Args:
         sample: The segments of the first documents.
         max_length: The model's limit.
-        most: The longest row that a batch has room for, if that is known.
+        most: The longest row that a batch has room for, if known.
     """
     if max_length is not None:
         return max_length
@@ -148,7 +147,7 @@ def too_long(segments: Segments, longest: int) -> Sequence[int]:
 
 
 def _with_longest(sample: Segments, longest: int) -> Segments:
-    """The sample and one more segment, of the longest length, which is planned but never run."""
+    """The sample and one more segment of maximum length, which is planned but never run."""
     return replace(
         sample,
         tokens=np.concatenate([sample.tokens, np.zeros(longest + 1, np.int32)]),

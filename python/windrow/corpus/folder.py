@@ -7,8 +7,8 @@ progress-00000.jsonl  one line per minute
 scores/00000-000003.parquet   lot 0, window 3
 ```
 
-A window is done once its journal line is on disk, which is written after its shard. If a run is killed in
-between, that window is scored again.
+A window is done when its journal line, which is written after its shard, is on disk. If a run is killed in
+between, the window is scored again.
 """
 
 import json
@@ -69,7 +69,7 @@ class Folder:
         return ""
 
     def windows(self) -> dict[Place, dict[str, Any]]:
-        """The record of every window that is done, of all hosts, in input order."""
+        """The records of all windows that are done, from all hosts, in input order."""
         return read_windows_done(self.path)
 
     def check(self, records: Iterable[dict[str, Any]]) -> set[Place]:
@@ -158,7 +158,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def read_windows_done(path: Path) -> dict[Place, dict[str, Any]]:
-    """The record of every window that is done, by its place, in input order."""
+    """The records of all windows that are done, by place, in input order."""
     found = {}
     for journal in sorted(path.glob("windows-*.jsonl")):
         for record in read_journal(journal):

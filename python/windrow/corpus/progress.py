@@ -1,4 +1,4 @@
-"""Progress of a run: a bar for people, a JSON line every minute for machines, and the report of a folder."""
+"""Shows progress: a bar on the terminal, a JSON line every minute, and the report of a folder."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from windrow.corpus.folder import read_manifest, read_windows_done, totals
 EVERY_SECONDS = 60
 
 _TOLD = {"time", "seconds", "tokens_per_second", "seconds_left"}
-"""What a report shows of a host."""
+"""The figures of a host that a report shows."""
 
 
 class Progress:
@@ -42,7 +42,7 @@ class Progress:
 
         Args:
             record: The window's record.
-            part: The fraction of the input that has been read, if it is known.
+            part: The fraction of the input that has been read, if known.
         """
         if self._first is None and part is not None:
             self._first = monotonic(), part
@@ -76,7 +76,7 @@ class Progress:
         }
 
     def write(self) -> None:
-        """Appends a line to the host's progress file. A failure is ignored, because scores matter more."""
+        """Appends a line to the host's progress file. Failures are ignored, because scores matter more."""
         self._written = monotonic()
         with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.told()) + "\n")
@@ -95,13 +95,13 @@ class CorpusReport:
     Attributes:
         folder: The folder.
         is_complete: Whether every document has been scored.
-        documents: How many documents have been scored or skipped.
-        skipped: How many of them were skipped.
-        tokens: Scored tokens.
-        bytes: The bytes of the scored texts.
-        words: Their words, counted as lm_eval counts them.
+        documents: The number of documents scored or skipped so far.
+        skipped: The number of documents skipped.
+        tokens: The number of scored tokens.
+        bytes: The number of bytes in the scored texts.
+        words: The number of words in the scored texts, counted as in lm_eval.
         log_likelihood: The sum of all log-likelihoods in nats.
-        hosts: The last progress line of each host, by its number.
+        hosts: The last progress line of each host, by host number.
     """
 
     folder: Path
@@ -116,7 +116,7 @@ class CorpusReport:
 
     @property
     def perplexities(self) -> dict[str, float]:
-        """Perplexity by token, byte and word, and bits per byte, as far as each is defined."""
+        """The perplexity per token, byte and word, and bits per byte, where defined."""
         by = {"token": self.tokens, "byte": self.bytes, "word": self.words}
         found = {
             f"{name}_perplexity": _exp(-self.log_likelihood / count) for name, count in by.items() if count
@@ -124,7 +124,7 @@ class CorpusReport:
         return found | ({"bits_per_byte": -self.log_likelihood / self.bytes / log(2)} if self.bytes else {})
 
     def skipped_documents(self) -> Iterator[tuple[str, str]]:
-        """The id of each skipped document, and why."""
+        """The id of each skipped document, with the reason."""
         for record in read_windows_done(self.folder).values():
             yield from ((each["id"], each["reason"]) for each in record["skipped"])
 
@@ -167,7 +167,7 @@ def read_report(path: Path) -> CorpusReport:
 
 
 def _last_line(file: Path) -> dict[str, Any] | None:
-    """The last whole line of a progress file; torn and damaged ones are passed over."""
+    """The last intact line of a progress file; torn and damaged lines are skipped."""
     for line in reversed(file.read_bytes().splitlines()):
         with suppress(ValueError):
             told = json.loads(line)

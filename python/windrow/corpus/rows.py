@@ -1,8 +1,8 @@
-"""Reads the rows of one input in order, a window at a time, with the same two methods for every format.
+"""Reads the rows of an input in order, with the same two methods for every format.
 
-``take`` returns the next rows, fewer at the end. ``skip`` skips rows, which is free if the format knows how
-many rows it has; otherwise line ends have to be found. A single row that cannot be read is a `BadRow`. If the
-rest of a file cannot be read, an error names the file.
+``take`` returns the next rows, fewer at the end. ``skip`` skips rows, which is free in formats that store the
+number of rows; in others, it has to find line ends. A single row that cannot be read becomes a `BadRow`. If
+the rest of a file cannot be read, an error names the file.
 """
 
 import gzip
@@ -21,18 +21,18 @@ import numpy as np
 from windrow.admission import did_you_mean
 
 RECORDS_AT_ONCE = 4096
-"""How many rows of a columnar file are decoded at a time."""
+"""The number of rows of a columnar file that are decoded at a time."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be read, and why."""
+    """A row that cannot be read, with the reason."""
 
     reason: str
 
 
 class UnreadableError(ValueError):
-    """A file that cannot be read, or not to its end. The message names it."""
+    """A file that cannot be read, at all or to its end. The message names it."""
 
 
 class Rows(Protocol):
@@ -97,12 +97,12 @@ class Lines:
 
 
 class Arrow:
-    """The rows of a Parquet file or of a ``datasets`` folder: only the columns that are needed.
+    """The rows of a Parquet file or of a ``datasets`` folder, with only the columns that are needed.
 
     Args:
         path: The file or folder.
         table: Reads rows ``start`` to ``stop`` as Arrow record batches.
-        count: How many rows there are.
+        count: The number of rows.
     """
 
     def __init__(self, path: str, table: "Tables", count: int) -> None:
@@ -200,7 +200,7 @@ def parquet_rows(path: str, columns: Sequence[str]) -> Arrow:
     """The rows of a Parquet file; row groups before the first needed row are not read.
 
     Raises:
-        ValueError: It is not a Parquet file, or lacks a column; the message names those it has.
+        ValueError: It is not a Parquet file, or lacks a column; the message lists the columns it has.
     """
     from pyarrow import parquet
 
@@ -214,7 +214,7 @@ def parquet_rows(path: str, columns: Sequence[str]) -> Arrow:
 
 
 class _Forward:
-    """Reads a Parquet file's rows in order, and keeps its place inside a row group."""
+    """Reads a Parquet file's rows in order, and remembers its position in a row group."""
 
     def __init__(self, file: Any, starts: Any, columns: list[str], path: str) -> None:
         self._file, self._starts, self._columns, self._path = file, starts, columns, path
@@ -343,7 +343,7 @@ def _decompressed(path: str, stored: Any) -> Any:
 
 @contextmanager
 def _readable(name: str, what: str) -> Iterator[None]:
-    """Names the input in errors about its contents; libraries raise all kinds of errors for damaged files."""
+    """Names the input in errors about its contents, of which libraries raise many kinds."""
     try:
         yield
     except UnreadableError:

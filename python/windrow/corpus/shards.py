@@ -15,12 +15,12 @@ FORMATS = ("parquet", "jsonl")
 
 @dataclass(frozen=True)
 class ShardFormat:
-    """What a shard holds, and how.
+    """The contents and format of a shard.
 
     Attributes:
         kind: ``"parquet"`` or ``"jsonl"``.
-        token_logprobs: Whether to keep each token's log-probability.
-        worst_tokens: How many of the least likely tokens to keep for each document.
+        token_logprobs: Whether to save each token's log-probability.
+        worst_tokens: The number of least likely tokens to save for each document.
 
     Raises:
         ValueError: There is no such format, or the number is below 0.
@@ -62,7 +62,7 @@ class ShardFormat:
         Args:
             ids: The documents' ids.
             scores: Their scores.
-            targets: ``int32[m]``, the scored tokens, in document order; needed for the worst tokens alone.
+            targets: ``int32[m]``, the scored tokens, in document order; only needed for the worst tokens.
             sizes: The bytes and words of each scored text; ``None`` if documents are tokens.
         """
         missing = np.zeros(len(ids), np.bool_)
@@ -100,7 +100,7 @@ def _worst(most: int, scores: CorpusScores, targets: NDArray[np.int32]) -> tuple
 
 
 def _column(values: Any) -> Any:
-    """Ids, or an array and what is missing in it, or offsets and the arrays of a list's fields."""
+    """A column of ids, or of an array with missing values, or of lists, given by offsets and fields."""
     import pyarrow as pa
 
     if isinstance(values, list):

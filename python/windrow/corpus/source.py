@@ -1,8 +1,8 @@
-"""Where documents come from: files that match globs, standard input, or a Python object.
+"""Sources of documents: files that match globs, standard input, or Python objects.
 
-A source is divided into *lots* and each lot into windows. A lot is one file, or several consecutive small
+A source is divided into *lots*, and each lot into windows. A lot is one file, or several consecutive small
 files. The rows of a window depend only on the source and the window size, so any number of hosts can divide
-the windows among them, and a restarted run finds the same ones.
+the windows among themselves, and a restarted run finds the same windows.
 
 ```text
 files     a.jsonl.gz   b.parquet   c.parquet      (the last two are small)
@@ -47,10 +47,10 @@ FORMATS: dict[str, Open] = {
     ".arrayrecord": lambda path, _: record_rows(path),
     ".array_record": lambda path, _: record_rows(path),
 }
-"""How files are opened, by file name extension."""
+"""The function that opens a file, by file name extension."""
 
 COMPRESSED = (".gz", ".zst", ".zstd")
-"""Extensions of compressed JSON lines, after their own."""
+"""Compression extensions that may follow the extension of JSON lines."""
 
 KNOWN = "JSON lines (.jsonl, .ndjson, .json, also .gz or .zst), Parquet (.parquet), ArrayRecord " + (
     "(.arrayrecord, .array_record), and folders written by datasets.save_to_disk"
@@ -119,7 +119,7 @@ class Source(Protocol):
     """Documents in lots.
 
     Attributes:
-        name: What it is, for errors.
+        name: A description, for errors.
         sizes: The size of each lot in bytes; ``None`` if it is unknown.
         is_one_time: Whether it can be read only once, like standard input.
     """
@@ -137,7 +137,7 @@ class Source(Protocol):
         """The first rows of the first lot."""
 
     def identity(self) -> dict[str, str]:
-        """What must not change before a run is resumed, by name."""
+        """Everything that must not change before a run is resumed, by name."""
 
 
 class FileSource:
@@ -196,7 +196,7 @@ class ObjectSource:
 
     Args:
         elements: Texts, pairs of texts, or mappings of columns.
-        name: What it is, for errors and places.
+        name: A description, for errors and places.
     """
 
     def __init__(self, elements: Any, name: str) -> None:
@@ -212,7 +212,7 @@ class ObjectSource:
         return 1
 
     def open(self, lot: int) -> LotRows:  # noqa: ARG002  there is one
-        """The rows, from the beginning."""
+        """The rows, from the first one."""
         return LotRows([(self.name, self._rows)])
 
     def sample(self, count: int) -> Placed:
@@ -236,7 +236,7 @@ class ObjectSource:
 
 
 def source_of(requests: Any, columns: Sequence[str]) -> Source:
-    """The source of requests, which are paths or the documents themselves.
+    """The source for requests, which are paths or the documents themselves.
 
     Raises:
         TypeError: They are neither.
@@ -313,7 +313,7 @@ def _opener(path: str) -> Open:
 
 
 def _stored(path: str) -> tuple[int, int]:
-    """The size of a file, or of the files in a folder, in bytes; when it was last changed, in nanoseconds."""
+    """The size of a file or folder in bytes, and when it was last changed, in nanoseconds."""
     files = (
         [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [Path(path)]
     )
@@ -336,10 +336,10 @@ def _lots(paths: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Share:
-    """Which windows this host scores: those of every ``parts``-th lot, or every ``parts``-th window.
+    """The windows that this host scores: those of every ``parts``-th lot, or every ``parts``-th window.
 
     Attributes:
-        lots: The number of lots. Hosts divide the lots if there are many per host, else the windows.
+        lots: The number of lots. Hosts divide the lots if there are many per host, otherwise the windows.
         part: This host, from 0.
         parts: The number of hosts.
     """
@@ -349,7 +349,7 @@ class Share:
     parts: int = 1
 
     def has(self, lot: int, window: int) -> bool:
-        """Whether a window is this host's.
+        """Whether this host scores a window.
 
         >>> [Share(2, 1, 3).has(0, window) for window in range(6)]
         [False, True, False, False, True, False]
@@ -358,5 +358,5 @@ class Share:
         return (lot if by_lots else lot + window) % self.parts == self.part
 
     def may_have(self, lot: int) -> bool:
-        """Whether any window of a lot can be this host's."""
+        """Whether this host scores any window of a lot."""
         return self.lots < 8 * self.parts or lot % self.parts == self.part

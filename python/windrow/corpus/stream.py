@@ -1,4 +1,4 @@
-"""Scores a corpus of any size: windows of documents in, shards of scores out, resumable at any time."""
+"""Scores a corpus of any size: reads windows of documents, writes shards of scores, and can resume."""
 
 import json
 import os
@@ -33,18 +33,18 @@ from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments, Tokenizer, load_tokenizer
 
 SAMPLE = 4096
-"""How many documents determine the shapes of all batches; at most one window."""
+"""The number of documents that determine the shapes of all batches; at most one window."""
 
 WINDOW = 10_000
-"""How many documents a window has by default."""
+"""The default number of documents in a window."""
 
 LOOK_SECONDS = 1.0
-"""How often a host that is done checks whether the others are."""
+"""How often a host that is done checks whether the others are done, in seconds."""
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same during a run."""
+    """The constants of a run."""
 
     source: Source
     folder: Folder
@@ -77,21 +77,21 @@ def score_stream(
     max_length: int | None = None,
     progress: bool = True,
 ) -> CorpusReport:
-    """Scores a corpus of any size into files; when called again, resumes where it stopped.
+    """Scores a corpus of any size and writes the scores to files; when called again, resumes.
 
     Documents are read, encoded and planned a window at a time, while the previous window runs. The first
-    documents determine the shapes of all batches, so nothing compiles after the first window. Each window's
-    scores are one file in ``output/scores``, written under a temporary name and renamed; a killed run loses
-    at most the window it was working on. The same call resumes after the last complete window, on any number
+    documents determine the shapes of all batches, so nothing is compiled after the first window. The scores
+    of each window are one file in ``output/scores``, written under a temporary name and renamed; a killed run
+    loses at most the window in progress. The same call resumes after the last complete window, on any number
     of devices and processes.
 
-    A shard has a row for each document, in input order: ``id``; ``log_likelihood``, in nats, the sum over
-    the scored tokens; ``tokens``, how many were scored; ``bytes`` and ``words`` of the scored text, counted
-    as lm_eval counts them; ``greedy``, whether greedy decoding would produce every scored token. A document
-    that cannot be scored has no log-likelihood (null); the manifest says why.
+    Such a file, or shard, has a row for each document, in input order: ``id``; ``log_likelihood`` in nats,
+    the sum over the scored tokens; ``tokens``, the number of scored tokens; ``bytes`` and ``words`` of the
+    scored text, counted as in lm_eval; ``greedy``, whether greedy decoding would produce every scored token.
+    A document that cannot be scored has no log-likelihood (null); the manifest says why.
 
-    Every process must make the same call. Each scores its own files or rows on its own devices. With a
-    sharding over the devices of several processes, all of them score each window together.
+    Every process must make the same call. Each scores its own files or rows on its own devices. If the
+    sharding spans the devices of several processes, they score each window together.
 
     Args:
         model: The model.
@@ -107,18 +107,18 @@ def score_stream(
         continuation_column: The column of continuations, which are scored.
         tokens_column: The column of lists of token ids; the first token of each is context only.
         id_column: The column of ids; by default a document's id is its file and row, ``"a.jsonl:17"``.
-        window: How many documents are read, planned and written together.
+        window: The number of documents that are read, planned and written together.
         format: ``"parquet"`` or ``"jsonl"``.
-        token_logprobs: Whether shards have a column ``token_logprobs``, a list for each document.
-        worst_tokens: If above 0, shards have a column ``worst_tokens`` with this many of each document's
-            least likely tokens: their ``position`` among the scored tokens, ``token`` and ``logprob``.
+        token_logprobs: Whether to write a column ``token_logprobs``, a list for each document.
+        worst_tokens: If above 0, write a column ``worst_tokens`` with this many of each document's least
+            likely tokens: their ``position`` among the scored tokens, ``token`` and ``logprob``.
         policy: How requests are batched; see :class:`~windrow.BatchPolicy`.
-        sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes rows are split. By
-            default all devices of each process.
+        sharding: A sharding for ``[rows, length]``, or a mesh; rows are then split over all of its axes.
+            Default: all devices of each process.
         on_bad_request: ``"skip"``, or ``"raise"`` to stop at a document that cannot be scored.
         chunk_length: See :class:`~windrow.JaxLM`.
-        max_length: The most tokens that the model may see at once, at most its own limit. A model without
-            a limit gets rows of twice the longest of the first documents; longer documents are skipped.
+        max_length: The maximum input length in tokens, at most the model's own limit. Without a limit, rows
+            are twice as long as the longest of the first documents, and longer documents are skipped.
         progress: Whether to show a progress bar on standard error.
 
     Returns:
@@ -127,7 +127,7 @@ def score_stream(
     Raises:
         TypeError, ValueError: An argument is invalid, a file or column does not exist or cannot be read, a
             shard is damaged, or the folder holds another run; the message says what differs.
-        OSError: The folder cannot be written. Windows already written are kept.
+        OSError: The folder cannot be written. Windows that are already written are kept.
 
     >>> windrow.score_stream(model, tokenizer, "corpus/*.jsonl.gz", "scores")  # doctest: +SKIP
     """
@@ -176,7 +176,7 @@ def _limited(model: LanguageModel, max_length: int | None) -> LanguageModel:
 
 
 def _placed(model: LanguageModel, sharding: Any, source: Source) -> tuple[RowSharding, Share]:
-    """Where rows run, and which windows are this host's."""
+    """The sharding of rows, and the windows of this host."""
     if sharding is None and host_count() > 1:
         sharding = own_mesh()
     rows = RowSharding.over(sharding, model.params)
@@ -204,14 +204,14 @@ def _fingerprint(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None) -> Fing
 
 
 def _begin(run: _Run, fingerprint: Fingerprint) -> None:
-    """Makes sure that this run may write to the folder; if not, every host raises the same error."""
+    """Checks that this run may write to the folder; if not, every host raises the same error."""
     check_agreement([], {name: str(value) for name, value in fingerprint.items() if isinstance(value, str)})
     complaint = run.folder.begin(fingerprint) if host_number() == 0 else ""
     check_first_host(complaint)
 
 
 def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> None:
-    """Scores this host's windows that are not done yet."""
+    """Scores the windows of this host that are not done yet."""
     records = run.folder.windows()
     own = [record for place, record in records.items() if run.share.has(*place)]
     done = records.keys() - run.folder.check(own)
@@ -304,7 +304,7 @@ def _writes(run: _Run) -> bool:
 
 
 def _finish(run: _Run) -> CorpusReport:
-    """Waits until every host's windows are written; the first host completes the manifest."""
+    """Waits until all hosts have written their windows; the first host then completes the manifest."""
     while _writes(run) and len(ended_lots(run.folder.windows().values())) < len(run.source):
         sleep(LOOK_SECONDS)
     if _writes(run) and host_number() == 0:

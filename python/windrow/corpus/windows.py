@@ -1,4 +1,4 @@
-"""Windows: rows become documents, segments and plans while the previous window runs."""
+"""Turns rows into documents, segments and plans, while the previous window runs."""
 
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from windrow.tokens import Segments, Tokenizer
 T = TypeVar("T")
 
 Place = tuple[int, int]
-"""A lot and the number of a window in it."""
+"""A lot, and the number of a window in it."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Read:
     """The rows of a window.
 
     Attributes:
-        place: The lot and the window's number in it.
+        place: The lot, and the window's number in it.
         placed: The rows.
-        is_last: Whether the lot ends here.
-        part: The fraction of the whole source that has been read, if it is known.
+        is_last: Whether this is the lot's last window.
+        part: The fraction of the whole source that has been read, if known.
     """
 
     place: Place
@@ -63,12 +63,12 @@ class Window:
 def read_windows(
     source: Source, size: int, share: Share, done: Collection[Place], ends: Collection[int]
 ) -> Iterator[Read]:
-    """This host's windows that are not done yet, in order.
+    """The windows of this host that are not done yet, in order.
 
     Args:
-        source: Where rows come from.
+        source: The source of the rows.
         size: Rows per window.
-        share: Which windows are this host's.
+        share: The windows of this host.
         done: The windows that have been scored.
         ends: The lots whose windows have all been scored.
     """
@@ -113,9 +113,9 @@ class Preparation:
     """Turns rows into windows.
 
     Attributes:
-        columns: Which columns hold what.
+        columns: The names of the columns.
         tokenizer: Encodes texts.
-        max_length: The most tokens the model can see at once.
+        max_length: The maximum input length in tokens.
         vocabulary: The model's vocabulary size.
         fixed: The shapes of all batches.
     """
@@ -157,7 +157,7 @@ def documents_of(
 
 @contextmanager
 def one_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """The same items; each is made in a thread while the previous one is in use."""
+    """Yields the same items; each is made in a thread while the previous one is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="windrow-corpus") as pool:
         nothing = object()
 

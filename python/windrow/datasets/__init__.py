@@ -1,4 +1,4 @@
-"""Grain datasets from requests to host batches."""
+"""Grain datasets that turn requests into host batches."""
 
 from windrow.datasets.evaluation import LOGGER as LOGGER
 from windrow.datasets.evaluation import evaluation_dataset as evaluation_dataset

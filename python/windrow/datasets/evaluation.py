@@ -1,4 +1,4 @@
-"""From requests to batches: the drop-in pipeline, and a dataset with all options of a plan."""
+"""Turns requests into batches: the pipeline of xlstm-jax, and a dataset with all options of a plan."""
 
 import logging
 import os
@@ -33,51 +33,48 @@ def lmeval_preprocessing_pipeline(
     padding_multiple: int = 128,
     use_thread_prefetch: bool = False,
 ) -> MultiHostDataLoadIterator:
-    """Batches of log-likelihood requests, of either type, for models without a length limit.
+    """Batches of log-likelihood requests of either type, for models without a length limit.
 
-    Each request becomes one sequence: the BOS token (else EOS), the prefix and the
-    text. Prefix and text are encoded separately, without the tokenizer's own
-    special tokens. The model sees all of the sequence but its last token;
-    ``targets_segmentation`` is 1 where a token of the text is predicted, so the
-    prefix is not scored. Sequences are sorted over all hosts, longest first, and
-    each batch is padded to a multiple; only the last one has rows of padding.
-    Every host makes the same plan from the same requests, so all hosts have the same
-    number of batches with the same shapes.
+    Each request becomes one sequence: the BOS token (else EOS), the prefix and the text. Prefix and text are
+    encoded separately, without the tokenizer's own special tokens. The model sees all tokens of a sequence
+    but the last; ``targets_segmentation`` is 1 where a token of the text is predicted, so the prefix is not
+    scored. Sequences are sorted across all hosts, longest first, and each batch is padded to a multiple; only
+    the last one has rows of padding. Every host makes the same plan from the same requests, so all hosts have
+    the same number of batches with the same shapes.
 
     Args:
         dataloading_host_index: This host's index, as ``jax.process_index()``.
         dataloading_host_count: The number of hosts, as ``jax.process_count()``.
         global_mesh: The mesh; rows are split over all its axes. If all its devices
             belong to this process, batches hold only this host's rows.
-        dataset: All requests, the same on every host: ``Instance``s, of which the first
-            two arguments are used, or dictionaries with either ``req`` or ``prefix``
-            and ``text``, and an ``idx`` if it is not the position. Anything with a
-            length and ``__getitem__``.
+        dataset: All requests, the same on every host, as anything with a length and ``__getitem__``. Requests
+            are ``Instance``s, of which the first two arguments are used, or dictionaries with either ``req``,
+            or ``prefix`` and ``text``, and with ``idx`` if it is not the position.
         global_batch_size: Rows of a batch over all hosts.
-        tokenizer_path: A ``tokenizer.json``, a directory with one, or a name on
-            the hub.
-        hf_access_token: The access token for the hub.
-        tokenizer_cache_dir: Where files from the hub are kept.
-        eos_token_id: The EOS token, for a tokenizer that names none itself.
-        bos_token_id: The BOS token, for a tokenizer that names none itself.
-        worker_count: How many workers prepare batches ahead of time; with 0, each
-            batch is made on request.
-        worker_buffer_size: How many finished batches each worker keeps.
+        tokenizer_path: A ``tokenizer.json``, a directory that contains one, or a name on the Hugging Face
+            Hub.
+        hf_access_token: The access token for the Hub.
+        tokenizer_cache_dir: Where files from the Hub are cached.
+        eos_token_id: The EOS token, for a tokenizer without one.
+        bos_token_id: The BOS token, for a tokenizer without one.
+        worker_count: The number of workers that prepare batches ahead of time; with 0, each batch is made
+            when it is requested.
+        worker_buffer_size: The number of finished batches that each worker buffers.
         padding_multiple: Padded lengths are multiples of this.
         use_thread_prefetch: Workers are threads instead of processes.
 
     Returns:
-        An iterator over global `LLMIndexedBatch`es, ``int32[global_batch_size, length]``;
-        ``document_idx`` is ``idx`` plus 1. Without requests it is empty.
+        An iterator over global `LLMIndexedBatch`es, ``int32[global_batch_size, length]``; ``document_idx`` is
+        ``idx`` plus 1. Without requests, the iterator is empty.
 
     Raises:
-        ValueError: ``dataset`` is endless; ``global_batch_size`` is not divisible by the
-            number of hosts or devices; the tokenizer has neither BOS nor EOS and none is
-            given; a number is out of range; a request generates text.
+        ValueError: ``dataset`` is endless; ``global_batch_size`` is not divisible by the number of hosts or
+            devices; the tokenizer has neither BOS nor EOS, and neither is given; a number is out of range; a
+            request generates text.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
-        TypeError: ``dataset`` is not a sequence, but for example a generator or a
-            ``DataLoader``; or a request, or one of its texts, has the wrong type.
+        TypeError: ``dataset`` is not a sequence (for example, it is a generator or a ``DataLoader``); or a
+            request, or one of its texts, has the wrong type.
     """
     read_ahead = ReadAhead(worker_count, worker_buffer_size, use_thread_prefetch)
     global_batch_size = admit_count("global_batch_size", global_batch_size)
@@ -106,41 +103,37 @@ def evaluation_dataset(
     on_bad_request: BadRequest = "raise",
     **policy: Any,
 ) -> HostBatchDataset:
-    """Requests as a Grain ``MapDataset`` of planned host batches.
+    """Makes a Grain ``MapDataset`` of planned host batches from requests.
 
-    Requests become segments as in lm-eval's own backend, and `BatchPolicy` decides
-    how they are batched. Every host makes the same plan and collates its own rows. The
-    dataset can be sliced, mapped, repeated, read by worker processes and checkpointed
-    like Grain's own.
+    Requests become segments as in lm-eval's own backend, and a `BatchPolicy` determines how they are batched.
+    Every host makes the same plan and fills its own rows. The dataset can be sliced, mapped, repeated, read
+    by worker processes and checkpointed like Grain's own datasets.
 
     Args:
         requests: All requests, the same on every host, in the forms that
             `lmeval_preprocessing_pipeline` takes; all of one type, and with at most
             two arguments.
         tokenizer: A tokenizer, or anything `load_tokenizer` takes.
-        max_length: The most tokens the model can see at once; ``None`` for no
-            limit.
+        max_length: The maximum input length in tokens; ``None`` for no limit.
         host_index: This host's index.
-        host_count: The number of hosts; each holds an equal run of rows.
-        row_multiple: How many groups, one per device, the rows of a batch are split
-            into; a multiple of ``host_count``, which is the default.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave out requests that cannot be
-            scored, with a warning.
-        policy: The fields of `BatchPolicy`: ``batch_size`` or
-            ``tokens_per_batch``, ``max_shapes``, ``padding_multiple``, ``share``,
-            ``pack``. No model is known here, so the defaults share equal inputs and do not
-            pack. With ``share="trees"`` rows hold prefix trees, and batches carry ``reach``.
+        host_count: The number of hosts; each holds an equal block of rows.
+        row_multiple: The number of groups, one per device, that the rows of a batch are split into; a
+            multiple of ``host_count``, which is the default.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip requests that cannot be scored, with a warning.
+        policy: The fields of `BatchPolicy`: ``batch_size`` or ``tokens_per_batch``, ``max_shapes``,
+            ``padding_multiple``, ``share``, ``pack``. There is no model to check here, so by default equal
+            inputs are shared and rows are not packed. With ``share="trees"``, rows hold prefix trees, and
+            batches have ``reach``.
 
     Returns:
-        A dataset of `HostBatch`, with the plan as ``plan``; ``read_request``
-        is a request's ``idx``.
+        A dataset of `HostBatch`; its plan is ``plan``, and ``read_request`` is a request's ``idx``.
 
     Raises:
         ValueError: ``requests`` is empty, endless, or of several types; a request, ``row_multiple`` or the
             policy is invalid.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.
-        TypeError: ``requests`` is not a sequence, but for example a generator or a ``DataLoader``; or a
+        TypeError: ``requests`` is not a sequence (for example, it is a generator or a ``DataLoader``); or a
             request, or an argument, has the wrong type.
     """
     batch_policy = BatchPolicy(**policy)

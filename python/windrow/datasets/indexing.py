@@ -1,4 +1,4 @@
-"""How every dataset here interprets an index: as Grain does, with endless epochs in both directions.
+"""Interprets dataset indices as Grain does, with endless epochs in both directions.
 
 ```text
 five elements      index   -1   0   4   5   11
@@ -23,7 +23,7 @@ def split_index(index: SupportsIndex, length: int, name: str) -> tuple[int, int]
 
 
 def admit_dataset(dataset: Any, name: str, *, finite: bool = True) -> grain.MapDataset:
-    """``dataset``, if ``name`` can be built on it."""
+    """Returns ``dataset`` if ``name`` can wrap it; otherwise raises an error."""
     if not isinstance(dataset, grain.MapDataset):
         raise TypeError(
             f"dataset must be a grain.MapDataset, not {type(dataset).__name__}; "

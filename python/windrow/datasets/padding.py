@@ -1,8 +1,7 @@
 """Padding to full batches and to common lengths.
 
-`PadBatchDataset` appends elements until all batches are full.
-`PadSequenceInBatchDataset` pads the sequences of each batch to one length but
-does not stack them, so that a batch can still be spread over devices.
+`PadBatchDataset` appends elements until all batches are full. `PadSequenceInBatchDataset` pads the sequences
+of each batch to one length, but does not stack them, so that a batch can still be distributed over devices.
 
 ```text
 batches of 2, multiples of 3      [3 1 5]  [2 4]    | [2 4 3 3]      [2 4]
@@ -52,7 +51,7 @@ class PadBatchDataset(grain.MapDataset):
 
     Args:
         dataset: The dataset to pad.
-        multiple_of: The global batch size; the length is raised to a multiple of it.
+        multiple_of: The global batch size; the length is rounded up to a multiple of it.
         min_length: The minimum length, used without rounding if it is larger than that
             multiple.
         pad_elem: The element to append, the same object each time.
@@ -92,20 +91,19 @@ class PadBatchDataset(grain.MapDataset):
 class PadSequenceInBatchDataset(grain.MapDataset):
     """Single elements with their sequences padded to one length per batch.
 
-    Elements are flat dictionaries of arrays. For each key, axis 1 is padded to the
-    longest in the batch, raised to a multiple; arrays with fewer axes are left
-    alone. The last batch of an epoch may be smaller. Each element is read once,
-    when its batch is first needed; the most recent batches are kept. Elements
+    Elements are flat dictionaries of arrays. For each key, axis 1 is padded to the longest in the batch,
+    rounded up to a multiple; arrays with fewer axes are unchanged. The last batch of an epoch may be smaller.
+    Each element is read once, when its batch is first needed; the most recent batches are cached. Elements
     removed by a ``filter`` (``None``) stay ``None``.
 
     Args:
         dataset: The dataset; its elements are dictionaries of arrays.
-        batch_size: How many consecutive elements share a length.
+        batch_size: The number of consecutive elements that share a length.
         multiple_of: Lengths are multiples of this.
-        pad_value: What to pad with, in all arrays.
+        pad_value: The value to pad all arrays with.
 
     Raises:
-        TypeError: ``dataset`` is not a ``MapDataset``, or an element not a dictionary.
+        TypeError: ``dataset`` is not a ``MapDataset``, or an element is not a dictionary.
         KeyError: Elements of a batch have different keys.
         ValueError: ``batch_size`` or ``multiple_of`` is below 1, the arrays under a key
             differ in rank, or ``pad_value`` does not fit an array's dtype.
@@ -200,15 +198,14 @@ def _pad_batch_multiple(
 ) -> NDArray[Any]:
     """Pads arrays along one axis to a common multiple and concatenates them along axis 0.
 
-    Arrays without an axis 1, such as those of ``document_idx``, are only
-    concatenated; single numbers make one row each.
+    Arrays without an axis 1, such as ``document_idx``, are only concatenated; scalars become one row each.
 
     Args:
-        batch: Arrays of one rank, equal in all axes but ``axis`` and 0.
+        batch: Arrays of the same rank, equal in all axes but ``axis`` and 0.
         multiple_of: ``axis`` is padded to the smallest multiple of this that holds the
             largest array.
-        axis: The axis to pad, usually the sequence's.
-        pad_value: What to pad with.
+        axis: The axis to pad, usually the sequence axis.
+        pad_value: The value to pad with.
         batch_size_pad: Rows of the result, reached by padding axis 0; ``None`` or 0
             adds none.
 
@@ -243,7 +240,7 @@ def _pad_batch_multiple(
 def _joined(
     arrays: Sequence[NDArray[Any]], axis: int, length: int, rows: int, pad_value: float
 ) -> NDArray[Any]:
-    """Arrays, each padded to ``length`` along ``axis``, one after the other in ``rows`` rows."""
+    """Concatenates arrays in ``rows`` rows, each padded to ``length`` along ``axis``."""
     shape = list(arrays[0].shape)
     shape[axis] = length
     shape[0] = rows
@@ -257,7 +254,7 @@ def _joined(
 
 
 def _admit_batch(batch: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Arrays of one rank, which is at least 1."""
+    """Returns arrays of the same rank, which is at least 1."""
     arrays = [np.atleast_1d(array) for array in batch]
     if not arrays:
         raise ValueError("batch is empty; it must hold at least one array")
@@ -270,7 +267,7 @@ def _admit_batch(batch: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
 
 
 def _admit_axis(arrays: Sequence[NDArray[Any]], axis: int) -> int:
-    """``axis``, counted from 0, if the arrays can be padded along it and then concatenated."""
+    """Returns ``axis``, counted from 0, if the arrays can be padded along it and then concatenated."""
     rank = arrays[0].ndim
     if not -rank <= axis < rank:
         raise ValueError(f"axis is {axis}; the arrays of batch have {rank} dimensions")

@@ -1,8 +1,7 @@
-"""A plan's batches as Grain datasets: each element is one host's rows of one batch.
+"""Grain datasets of a plan's batches: each element is one host's rows of one batch.
 
-Hosts do not communicate: each has the same segments, makes the same plan, and
-collates the rows it holds. An element is filled when it is requested, in one pass
-over each of its arrays.
+Hosts do not communicate: each has the same segments, makes the same plan, and fills the rows it holds. An
+element is filled when it is requested, in one pass over each of its arrays.
 
 ```text
 tokens          [0 7 8 9    0 5 6]
@@ -34,12 +33,11 @@ from windrow.sharding import HostShare
 
 
 class Sequences(NamedTuple):
-    """The token sequences behind a plan's segments.
+    """The token sequences of a plan's segments.
 
     Attributes:
-        tokens: All tokens, end to end, ``int32[t]``. The model sees all of a
-            segment but its last token.
-        offsets: Where each segment begins, and where the last ends, ``int64[n + 1]``.
+        tokens: All tokens, concatenated, ``int32[t]``. The model sees all tokens of a segment but the last.
+        offsets: Where each segment begins, and where the last one ends, ``int64[n + 1]``.
         score_starts: Index within each segment of its first scored token,
             ``int32[n]``; every token from there to the end is scored.
         requests: The request each segment belongs to, from 0, ``int64[n]``.
@@ -66,11 +64,10 @@ class Sequences(NamedTuple):
 
 
 class PlannedDataset(grain.MapDataset):
-    """A plan's batches in the order they run; each element is one host's rows of a batch.
+    """A plan's batches in execution order; each element is one host's rows of a batch.
 
-    A pickle refers to the sequences and the plan's inputs as files that worker
-    processes map into memory. Each worker rebuilds the plan, which takes 28 bytes
-    per segment.
+    When pickled, the sequences and the plan's inputs become files that worker processes map into memory. Each
+    worker rebuilds the plan, which takes 28 bytes per segment.
 
     Args:
         plan: The plan, the same on every host.
@@ -133,13 +130,13 @@ class IndexedBatchDataset(PlannedDataset):
     The document of a row is its request, counted from 1.
 
     Args:
-        plan: A plan that neither shares nor packs rows.
+        plan: A plan without shared or packed rows.
         sequences: The sequences of the plan's segments.
         share: The rows this host holds; all by default.
 
     Raises:
         TypeError: See `PlannedDataset`.
-        ValueError: The plan shares or packs rows; else see `PlannedDataset`.
+        ValueError: The plan has shared or packed rows; also see `PlannedDataset`.
 
     >>> sequences = Sequences(np.array([0, 7, 8, 9, 0, 5, 6], np.int32), np.array([0, 4, 7]),
     ...                       np.array([3, 1], np.int32), np.array([0, 1]))
@@ -182,17 +179,15 @@ class HostBatchDataset(PlannedDataset):
 
     Args:
         plan: The plan.
-        sequences: The sequences of the plan's segments; at least one token of each
-            is scored.
+        sequences: The sequences of the plan's segments; each must have at least one scored token.
         share: The rows this host holds; all by default.
-        groups: How many groups, one per device, a batch's rows are split into; a
-            multiple of the share's blocks.
+        groups: The number of groups, one per device, that a batch's rows are split into; a multiple of the
+            share's blocks.
 
     Raises:
         TypeError: See `PlannedDataset`.
-        ValueError: Batches cannot be split into these groups, or a segment's scores
-            begin before its second token or after its last; else see
-            `PlannedDataset`.
+        ValueError: Batches cannot be split into these groups, or a segment's scores begin before its second
+            token or after its last; also see `PlannedDataset`.
     """
 
     def __init__(
@@ -230,7 +225,7 @@ class HostBatchDataset(PlannedDataset):
 
 
 def _check(plan: Plan, sequences: Sequences) -> None:
-    """Rejects sequences that the plan was not made from."""
+    """Rejects sequences from which the plan was not made."""
     kinds = zip(Sequences._fields, sequences, (np.int32, np.int64, np.int32, np.int64), strict=True)
     for name, array, dtype in kinds:
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:

@@ -1,4 +1,4 @@
-"""Preparing batches ahead of time: in worker processes, in threads, or not at all."""
+"""Prepares batches ahead of time: in worker processes, in threads, or not at all."""
 
 from dataclasses import dataclass
 
@@ -14,15 +14,14 @@ _SHARED_MEMORY_BYTES = 1 << 20
 class ReadAhead:
     """Reads batches that workers prepare ahead of time.
 
-    Each worker makes every ``worker_count``-th batch and keeps at most
-    ``worker_buffer_size`` finished ones. Order and content of the batches do not depend
-    on these numbers. Processes send arrays of 1 MiB and more through shared memory,
-    smaller ones through a pipe.
+    Each worker makes every ``worker_count``-th batch and buffers at most ``worker_buffer_size`` finished
+    ones. The order and content of the batches do not depend on these numbers. Processes send arrays of 1 MiB
+    and more through shared memory, and smaller ones through a pipe.
 
     Attributes:
         worker_count: The number of workers; with 0, each batch is made when it is
             requested.
-        worker_buffer_size: How many finished batches each worker keeps.
+        worker_buffer_size: The number of finished batches that each worker buffers.
         use_thread_prefetch: Workers are threads instead of processes.
 
     Raises:
@@ -39,7 +38,7 @@ class ReadAhead:
         admit_count("worker_buffer_size", self.worker_buffer_size)
 
     def __call__(self, batches: grain.MapDataset) -> grain.IterDataset:
-        """A Grain dataset of ``batches`` in order."""
+        """A Grain dataset that reads ``batches`` in order."""
         # Making a batch takes less time than handing it to one of Grain's reading threads.
         dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         if self.worker_count == 0:

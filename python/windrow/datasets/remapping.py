@@ -11,7 +11,7 @@ from windrow.datasets.shared import SharedArray
 
 
 class MultihostSortedRemapDataset(grain.MapDataset):
-    """A sorted dataset, reordered so that hosts that slice it still batch neighbors together.
+    """A sorted dataset, reordered so that neighbors stay in the same global batch after hosts slice it.
 
     Each host takes one contiguous slice of a dataset. From a sorted dataset, one
     host would get the shortest elements and another the longest. After this
@@ -30,8 +30,8 @@ class MultihostSortedRemapDataset(grain.MapDataset):
     Args:
         dataset: The (sorted) dataset; its length must be a multiple of
             ``global_batch_size``, which `PadBatchDataset` ensures.
-        global_batch_size: The rows of a batch over all hosts.
-        dataloader_host_count: How many hosts a global batch is split over.
+        global_batch_size: The number of rows of a batch, over all hosts.
+        dataloader_host_count: The number of hosts that a global batch is split over.
 
     Raises:
         TypeError: ``dataset`` is not a ``MapDataset``.

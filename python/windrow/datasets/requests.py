@@ -1,4 +1,4 @@
-"""From requests, in all supported forms, to the token sequences of a plan."""
+"""Turns requests, in all supported forms, into the token sequences of a plan."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ class Texts(NamedTuple):
 
     Attributes:
         idx: The request's number, from 0.
-        prefix: The text before, which is not scored; empty for a text scored whole.
+        prefix: The preceding text, which is not scored; empty for a text that is scored whole.
         text: The scored text.
         rolling: Whether the text is scored window by window.
     """
@@ -47,19 +47,18 @@ class Texts(NamedTuple):
 def read_texts(requests: Iterable[Any], first: int = 0, most: int | None = 2) -> list[Texts]:
     """The texts of requests, numbered from ``first`` if they have no ``idx`` of their own.
 
-    A request is an lm_eval ``Instance``, or a dictionary with either ``req``, an
-    ``Instance``, or ``prefix`` and ``text``; each dictionary may have an ``idx``.
-    Requests removed by a ``filter`` (``None``) are left out; their numbers are not
-    reused.
+    A request is an lm_eval ``Instance``, or a dictionary with either ``req``, an ``Instance``, or ``prefix``
+    and ``text``; each dictionary may have an ``idx``. Requests removed by a ``filter`` (``None``) are
+    skipped; their numbers are not reused.
 
     Args:
         requests: The requests.
         first: The number of the first one.
-        most: How many arguments an ``Instance`` may have; ``None`` for any number, of
-            which the first two are used.
+        most: The maximum number of arguments of an ``Instance``; ``None`` for any number, of which the first
+            two are used.
 
     Raises:
-        KeyError: A dictionary has neither.
+        KeyError: A dictionary has none of these keys.
         TypeError: A text is not a string, an ``idx`` is not an integer, or a request
             has another type.
         ValueError: A request generates text, its arguments are too few or too many,
@@ -108,9 +107,8 @@ def all_texts(argument: str, requests: Requests, most: int | None = 2) -> list[T
 def sequences_apart(tokenizer: Tokenizer, texts: Sequence[Texts], first_token: int) -> Sequences:
     """Sequences of ``first_token``, the prefix and the scored text.
 
-    The two texts are encoded separately, so that no token straddles their border,
-    and without the tokenizer's special tokens. An empty text gives a sequence
-    without scored targets.
+    The two texts are encoded separately, so that no token spans their boundary, and without the tokenizer's
+    special tokens. An empty text gives a sequence without scored targets.
     """
     encoded, ends = tokenizer.encode_batch(
         [part for each in texts for part in (each.prefix, each.text)], add_special_tokens=False
@@ -130,7 +128,7 @@ def segments_of(
     max_length: int | None,
     on_bad_request: BadRequest = "raise",
 ) -> Segments:
-    """Segments as lm-eval's own backend makes them; rolling requests are cut into windows.
+    """Segments, made as in lm-eval's own backend; rolling requests are split into windows.
 
     Raises:
         ValueError: Requests are of both types, or some cannot be scored and
@@ -148,14 +146,14 @@ def segments_of(
 
 
 def leave_out(bad: Mapping[int, str], on_bad_request: BadRequest) -> None:
-    """Raises an error for bad requests, or warns that they are left out.
+    """Raises an error for bad requests, or warns that they are skipped.
 
     Args:
-        bad: What is wrong with each, by its number.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave them out.
+        bad: The reason for each, by its number.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip them.
 
     Raises:
-        BadRequestsError: A ``ValueError``, if there are bad requests that are not left out.
+        BadRequestsError: A ``ValueError``, if there are bad requests that are not skipped.
     """
     if bad and on_bad_request == "raise":
         raise BadRequestsError(bad)
@@ -163,10 +161,10 @@ def leave_out(bad: Mapping[int, str], on_bad_request: BadRequest) -> None:
 
 
 def warn_of(lines: Sequence[str]) -> None:
-    """Warns about requests that are left out, with what is wrong with each."""
+    """Warns about skipped requests, with the reason for each."""
     more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
     if lines:
-        LOGGER.warning("requests left out: %d\n%s", len(lines), "\n".join([*lines[:LISTED], *more]))
+        LOGGER.warning("skipped requests: %d\n%s", len(lines), "\n".join([*lines[:LISTED], *more]))
 
 
 def _segments(tokenizer: Tokenizer, texts: Sequence[Texts], max_length: int | None) -> Segments:

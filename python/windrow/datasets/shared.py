@@ -1,8 +1,7 @@
-"""State that datasets keep between reads: arrays that pickle as file names, and recent reads.
+"""State that datasets keep between reads: arrays that are pickled as file names, and recent reads.
 
-Grain pickles a dataset to send it to its worker processes. A `SharedArray`
-pickles as the name of a file that the workers map, so it uses memory once,
-however many workers read it.
+Grain pickles a dataset to send it to its worker processes. A `SharedArray` is pickled as the name of a file
+that the workers map, so it uses memory only once, however many workers read it.
 """
 
 import contextlib
@@ -26,9 +25,8 @@ INLINE_BYTES = 1 << 18
 class SharedArray:
     """A read-only array that worker processes map instead of receiving a copy.
 
-    Arrays of 256 KiB and more are written to a temporary file when they are first
-    pickled. The file is deleted with the array, so the pickle can be read only
-    while the array lives.
+    Arrays of 256 KiB and more are written to a temporary file when they are first pickled. The file is
+    deleted with the array, so the pickle can be read only while the array exists.
 
     Attributes:
         array: The values, read-only.

@@ -1,8 +1,8 @@
 """A dataset sorted by a key of its elements.
 
-The order, ``int64[n]``, is computed when the first element is requested: each
-element is read once for its key and not kept. Each epoch is sorted separately,
-since a shuffled or randomly mapped dataset differs from epoch to epoch.
+The order, ``int64[n]``, is computed when the first element is requested: each element is read once to get its
+key, and not kept. Each epoch is sorted separately, since a shuffled or randomly mapped dataset differs from
+epoch to epoch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ _EPOCHS_KEPT = 2  # prefetching reads the next epoch before this one is used up
 
 
 def token_length(item: Mapping[str, Any]) -> int:
-    """The token length of an element: a key to sort, and so to group, a dataset by.
+    """The length of an element in tokens, as a key to sort a dataset by.
 
     Args:
         item: An element with ``inputs``, an array whose last axis is the sequence.
@@ -44,14 +44,13 @@ def token_length(item: Mapping[str, Any]) -> int:
 class SortedDataset(grain.MapDataset):
     """The elements of a dataset, stably sorted by a key.
 
-    Elements removed by a ``filter`` (``None``) come last in either direction,
-    unless the keys themselves are given.
+    Elements removed by a ``filter`` (``None``) come last in either direction, unless keys are passed as an
+    array or a sequence.
 
     Args:
         dataset: The dataset to sort.
-        key: What to sort by: a function of an element, or the keys themselves (an
-            array or a sequence), one per element. With given keys the elements need
-            not be read, and the keys apply to every epoch.
+        key: The sort key: a function of an element, or the keys themselves (an array or a sequence), one per
+            element. In the latter case, elements need not be read, and the keys apply to every epoch.
         reverse: Sort in descending order. Ascending is the default.
 
     Raises:
@@ -99,12 +98,12 @@ class SortedDataset(grain.MapDataset):
     __repr__ = __str__
 
     def __getstate__(self) -> dict[str, Any]:
-        """Adds the first epoch's order, so that workers need not read all elements; drops given keys."""
+        """Adds the first epoch's order, so that workers need not read all elements, and drops the keys."""
         self._order(0, len(self))
         return self.__dict__ | ({} if callable(self.key) else {"key": None})
 
     def _order(self, epoch: int, size: int) -> NDArray[np.int64]:
-        """The order of an epoch. The first epoch's order is kept, and used for all if keys were given."""
+        """The order of an epoch. The first one's is cached, and used for all epochs if keys were passed."""
         key = self.key
         if self._first is not None and (epoch == 0 or not callable(key)) and len(self._first.array) == size:
             return self._first.array

@@ -1,9 +1,8 @@
-"""Batches of a stream that does not fit in memory, sorted and bucketed within windows.
+"""Batches from a stream that does not fit in memory, sorted and bucketed within windows.
 
-All shapes are known in advance. A window of requests is read, planned like any
-other set of requests, and yielded batch by batch; then the next window is read.
-Only the last batch of a window has rows of padding, so in windows of a hundred
-batches fewer than one row in a hundred is padding.
+All shapes are known in advance. A window of requests is read, planned like any other set of requests, and
+yielded batch by batch; then the next window is read. Only the last batch of a window has rows of padding, so
+in windows of a hundred batches, fewer than one row in a hundred is padding.
 
 ```text
 window of 4 requests, batches of 2, padded lengths [4, 8]
@@ -12,11 +11,11 @@ batches                    [7 4] [3 2]     [8 6] [5 1]     [2 -]
 their padded lengths       8     4         8     8         4
 ```
 
-A state holds the stream's state before the window and the number of the window's
-batches already yielded. To resume, the window is read and planned again.
+The iterator's state holds the stream's state before the window, and the number of batches of the window
+already yielded. To resume, the window is read and planned again.
 
-With several Grain workers, each reads the whole stream but plans only its share of
-the windows, in turn. Windows and request numbers are those of a single reader.
+With several Grain workers, each reads the whole stream, but plans only its share of the windows, in turn.
+Windows and request numbers are the same as with a single reader.
 """
 
 import copy
@@ -41,7 +40,7 @@ from windrow.tokens.segments import BadRequest
 T = TypeVar("T")
 
 Encode = Callable[[list[Any], int], Sequences]
-"""Turns a window's requests, and the number of the first one, into their sequences."""
+"""Turns a window's requests, given the number of the first one, into sequences."""
 
 
 class StreamedBatchDataset(grain.IterDataset):
@@ -50,15 +49,15 @@ class StreamedBatchDataset(grain.IterDataset):
     Args:
         requests: The stream, the same on every host.
         encode: Turns a window's requests into sequences.
-        window: How many requests are read at a time.
+        window: The number of requests that are read at a time.
         batch_size: Rows of every batch over all hosts.
         padded_lengths: The lengths batches may have, ascending.
         share: The rows this host holds; all by default.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave out requests longer than
-            every padded length, with a warning.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip requests longer than every padded length, with a
+            warning.
 
     Raises:
-        TypeError: ``requests`` is not an ``IterDataset``, or a number not an integer.
+        TypeError: ``requests`` is not an ``IterDataset``, or a number is not an integer.
         ValueError: ``window`` is smaller than a batch, ``padded_lengths`` is empty
             or not ascending, ``batch_size`` cannot be split over the hosts, or,
             when a window is read, a request is longer than every padded length.
@@ -106,7 +105,7 @@ class StreamedBatchDataset(grain.IterDataset):
 
         Args:
             sl: ``slice(worker, None, workers)``.
-            sequential_slice: Has no effect: a stream's end is not known in advance.
+            sequential_slice: Has no effect, because the end of a stream is not known in advance.
         """
         self._worker, self._workers = sl.start or 0, sl.step or 1
 
@@ -229,15 +228,15 @@ def evaluation_stream(
     host_count: int = 1,
     on_bad_request: BadRequest = "raise",
 ) -> StreamedBatchDataset:
-    """A stream of requests as a Grain ``IterDataset`` of host batches, sorted and bucketed within windows.
+    """Makes a Grain ``IterDataset`` of host batches from a stream, sorted and bucketed within windows.
 
-    For requests that do not fit in memory; for those that do, `evaluation_dataset`
-    plans better. Requests become segments as in lm-eval's own backend. Batches only
-    have the planned shapes, and an iterator can be checkpointed after any batch.
+    Use it for requests that do not fit in memory; for those that do, `evaluation_dataset` makes better plans.
+    Requests become segments as in lm-eval's own backend. All batches have one of the given shapes, and an
+    iterator can be checkpointed after any batch.
 
-    A request without an ``idx`` is numbered by its position in the stream, from 0. With
-    ``mp_prefetch`` after this dataset, each worker reads the whole stream, but encodes
-    and plans only its share of the windows. Do not put ``mp_prefetch`` before this
+    A request without an ``idx`` is numbered by its position in the stream, from 0. With ``mp_prefetch`` after
+    this dataset, each worker reads the whole stream, but only encodes and plans its share of the windows. Do
+    not put ``mp_prefetch`` before this
     dataset: Grain's workers change the order of what they read.
 
     Args:
@@ -249,15 +248,14 @@ def evaluation_stream(
             ``idx``.
         tokenizer: A tokenizer, or anything `load_tokenizer` takes; ``None`` if
             requests are tokens.
-        window: How many requests are sorted together.
+        window: The number of requests that are sorted together.
         batch_size: Rows of every batch over all hosts.
         padded_lengths: The lengths batches may have, ascending.
-        max_length: The most tokens the model can see at once; ``None`` for no
-            limit.
+        max_length: The maximum input length in tokens; ``None`` for no limit.
         host_index: This host's index.
-        host_count: The number of hosts; each holds an equal run of rows.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave out requests that cannot be
-            scored, with a warning; others keep their numbers.
+        host_count: The number of hosts; each holds an equal block of rows.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip requests that cannot be scored, with a warning;
+            others keep their numbers.
 
     Returns:
         A dataset of `LLMIndexedBatch`.
@@ -282,7 +280,7 @@ def evaluation_stream(
 
 
 class _Encoder:
-    """Encodes a window's texts; a pickle contains the tokenizer or its source, as it was given."""
+    """Encodes a window's texts; pickles contain the tokenizer or its source, whichever was passed."""
 
     def __init__(
         self,
@@ -316,7 +314,7 @@ def _admit_stream(requests: Any) -> None:
 def _readable(
     requests: list[Any], first: int, read: Callable[[Any, int], T], on_bad_request: BadRequest
 ) -> list[T]:
-    """The result of ``read`` for each request and its number; invalid requests may be left out."""
+    """The result of ``read`` for each request and its number; invalid requests may be skipped."""
     good, bad = [], []
     for number, request in enumerate(requests, first):
         try:

@@ -1,1 +1,1 @@
-"""Reports on runs and plans, as text, JSON and pictures. Nothing here imports JAX or lm_eval."""
+"""Reports on runs and plans, as text, JSON and plots. Nothing here imports JAX or lm_eval."""

@@ -1,4 +1,4 @@
-"""Report files: next to lm_eval's results, with the same date in the name."""
+"""Report files, which are next to lm_eval's results and have the same date in their names."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def write_report(
 
     Args:
         report: The report.
-        output_path: The ``--output_path`` that lm_eval was given.
+        output_path: The ``--output_path`` passed to lm_eval.
         known: The results files that existed before the run.
     """
     new = sorted(results_in(output_path) - set(known), key=os.path.getmtime)

@@ -19,15 +19,15 @@ _ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
 def require_format(option: str, path: Path) -> None:
-    """Rejects a file that :func:`save` could not write.
+    """Rejects a file that :func:`save` cannot write.
 
     Args:
         option: The option's name, for the error.
         path: The file.
 
     Raises:
-        ValueError: Its name has another extension.
-        ImportError: It is a PNG and Pillow is not installed.
+        ValueError: The file has another extension.
+        ImportError: The file is a PNG, and Pillow is not installed.
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"{option} writes SVG or PNG; the name must end in .svg or .png, not {str(path)!r}")

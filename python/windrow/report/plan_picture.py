@@ -1,4 +1,4 @@
-"""The picture of a plan: lengths of segments, where the padding is, and the cost of alternatives."""
+"""Plots a plan: segment lengths, padding, and the cost of alternatives."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ _NAME_ROOM = 56
 
 
 def draw_plan(report: dict[str, Any], planned: Sequence[PlannedRequests]) -> Picture:
-    """Two panels for each request type, a third where trees were planned, and one that compares.
+    """Draws two panels per request type, a third if trees were planned, and a comparison.
 
     Args:
         report: The result of :func:`windrow.cli.plan.make_plan_report`.
@@ -105,7 +105,7 @@ def _draw_lengths(picture: Picture, top: float, planned: PlannedRequests, figure
 
 
 def _draw_padding(picture: Picture, top: float, planned: PlannedRequests, figures: dict[str, Any]) -> None:
-    """All rows side by side in execution order: how many tokens each holds, and how much padding."""
+    """All rows side by side in execution order, with the tokens and the padding of each."""
     tokens = figures["tokens"]
     picture.text(24, top, f"{figures['request_type']}: where the padding is", "heading")
     picture.legend(

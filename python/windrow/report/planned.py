@@ -1,9 +1,8 @@
-"""Figures on how requests would be batched, from segments and a policy, without a model.
+"""Computes how requests would be batched, from segments and a policy, without a model.
 
-Device time is taken as proportional to the tokens on the device, padding included. That
-is right for the token-wise parts of a model, and an underestimate for attention, whose
-cost grows faster with length. Compilations come on top; where they are counted, each
-costs the number of tokens that the plan charges for it.
+Device time is assumed to be proportional to the tokens on the device, padding included. That is accurate for
+the token-wise parts of a model, but an underestimate for attention, whose cost grows faster with length.
+Compilations are extra; where they are counted, each costs the number of tokens that the plan charges for it.
 """
 
 from collections.abc import Sequence
@@ -27,9 +26,9 @@ class PlannedRequests:
     Attributes:
         request_type: ``"loglikelihood"`` or ``"loglikelihood_rolling"``.
         own: The requests' own segments.
-        firsts: ``int64[n]``, for each request the first one with the same input before truncation.
+        firsts: ``int64[n]``, for each request, the first one with the same input before truncation.
         plan: The plan of those segments, followed by segments for shifted reads.
-        trees: The same in rows of prefix trees; ``None`` if nothing is shared, or rows are packed.
+        trees: The plan in rows of prefix trees; ``None`` if nothing is shared, or rows are packed.
         rival_rows: The batch size of the alternatives.
     """
 
@@ -52,7 +51,7 @@ class PlannedRequests:
     ) -> "PlannedRequests":
         """Plans as :class:`~windrow.JaxLM` does on this number of devices.
 
-        ``firsts`` may be left out if no segment was truncated.
+        ``firsts`` may be omitted if no segment was truncated.
         """
         plan = policy.plan(segments, devices)
         shared = policy.share and policy.pack is not True and len(segments)
@@ -67,12 +66,12 @@ class PlannedRequests:
 
     @cached_property
     def shares(self) -> NDArray[np.bool_]:
-        """``bool[n]``: whether a segment shares the place of an earlier one."""
+        """``bool[n]``: whether a segment shares an earlier segment's place in a row."""
         return sharing(self.plan, len(self.own))
 
     @cached_property
     def row_lengths(self) -> NDArray[np.int64]:
-        """``int64[rows, 2]``: for each row, including filler, its tokens and its padded length."""
+        """``int64[rows, 2]``: the tokens and the padded length of each row, including filler."""
         shapes = self.plan.batch_shapes.astype(np.int64)
         begins = np.concatenate([[0], np.cumsum(shapes[:, 0])])
         row = begins[self.plan.batches] + self.plan.rows
@@ -119,7 +118,7 @@ class PlannedRequests:
         }
 
     def _tree_figures(self) -> dict[str, Any] | None:
-        """The figures of the plan in tree rows, and the tokens that it saves."""
+        """The figures of the plan in tree rows, and the number of tokens it saves."""
         if self.trees is None:
             return None
         statistics = self.trees.statistics

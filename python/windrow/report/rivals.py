@@ -1,7 +1,7 @@
 """The cost of other ways to batch the same segments, for comparison with a plan.
 
-Each function takes segment lengths, ``n`` integers in arrival order, and a batch size.
-Only lm_eval's own backend deduplicates anything: equal inputs.
+Each function takes segment lengths, ``n`` integers in arrival order, and a batch size. Only lm_eval's own
+backend deduplicates equal inputs.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Cost:
 
     Attributes:
         device_tokens: Tokens on the device, padding and filler included.
-        shapes: The distinct ``(rows, length)``, each of which is one compilation.
+        shapes: The distinct ``(rows, length)``; each takes one compilation.
     """
 
     device_tokens: int
@@ -30,7 +30,7 @@ class Cost:
 
 
 def arrival_order(lengths: ArrayLike, rows: int) -> Cost:
-    """Batches ``rows`` segments at a time in arrival order and pads each batch to its longest.
+    """Batches ``rows`` segments at a time in arrival order, and pads each batch to its longest row.
 
     >>> cost = arrival_order([3, 5, 4, 2, 9], rows=2)
     >>> cost.device_tokens, sorted(cost.shapes)
@@ -65,8 +65,8 @@ def lm_eval_pairs(lengths: ArrayLike, firsts: ArrayLike, rows: int) -> Cost:
 def lm_eval_windows(lengths: ArrayLike, firsts: ArrayLike, rows: int) -> Cost:
     """The cost of ``loglikelihood_rolling`` windows in lm_eval's own backend.
 
-    It takes ``rows`` windows at a time, in arrival order, and deduplicates inputs within such a
-    group only. The arguments are those of :func:`lm_eval_pairs`.
+    It takes ``rows`` windows at a time, in arrival order, and deduplicates inputs only within such a group.
+    The arguments are those of :func:`lm_eval_pairs`.
 
     >>> cost = lm_eval_windows([3, 5, 4, 3, 3], firsts=[0, 1, 2, 0, 0], rows=2)
     >>> cost.device_tokens, sorted(cost.shapes)

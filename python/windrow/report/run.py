@@ -1,7 +1,7 @@
-"""A run's report: :meth:`windrow.JaxLM.report` plus the time of the whole command.
+"""The report of a run: :meth:`windrow.JaxLM.report`, and the time of the whole command.
 
-The phases do not overlap. While devices run, the host prepares the next batches; only
-the time in which the devices are idle is charged to the compiler or to the host.
+The phases do not overlap. While the devices run, the host prepares the next batches; only time in which the
+devices are idle is charged to the compiler or to the host.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ PHASES = ("tokenize", "plan", "compile", "host", "device", "other")
 """The parts of a run's time: ``device`` while devices run, ``compile`` and ``host`` while they are idle."""
 
 OTHER = "start-up, loading the model, building requests, metrics"
-"""What the time outside all other phases is spent on."""
+"""What takes the time outside all other phases."""
 
 
 def make_report(told: dict[str, Any], model: str, total: float, command: Sequence[str]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def make_report(told: dict[str, Any], model: str, total: float, command: Sequenc
 
     Args:
         told: The result of :meth:`windrow.JaxLM.report`.
-        model: Where the model came from.
+        model: The source of the model.
         total: Seconds of the whole command.
         command: The arguments after ``windrow run``.
 
@@ -77,7 +77,7 @@ def make_report(told: dict[str, Any], model: str, total: float, command: Sequenc
 
 
 def summary(report: dict[str, Any]) -> str:
-    """The report on one screen."""
+    """The report as text that fits on one screen."""
     seconds, devices = report["seconds"], report["devices"]
     hosts = f" on {devices['hosts']} hosts" if devices["hosts"] > 1 else ""
     lines = [

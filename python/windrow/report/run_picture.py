@@ -1,4 +1,4 @@
-"""The picture of a run: where the time went, and what the devices computed."""
+"""Plots a run: where the time went, and what the devices computed."""
 
 from collections.abc import Sequence
 from typing import Any

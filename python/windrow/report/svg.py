@@ -1,9 +1,8 @@
-"""Pictures made of a few kinds of shapes, written as SVG.
+"""Draws pictures from a few kinds of shapes, and writes them as SVG.
 
-A picture is a list of shapes, each of a kind. One style sheet defines what a kind looks
-like, and follows the reader's ``prefers-color-scheme``. Colors are not CSS variables,
-which only browsers support. No drawing package is needed, and a picture is a few
-kilobytes of text.
+A picture is a list of shapes, each of some kind. A style sheet defines what each kind looks like, and follows
+the reader's ``prefers-color-scheme``. It does not use CSS variables, which only browsers support. No drawing
+package is needed, and a picture is a few kilobytes of text.
 
 >>> picture = Picture(100, 20, "A bar")
 >>> picture.rect(0, 0, 50, 10, "real", note="50 tokens")
@@ -97,7 +96,7 @@ Shape = Rect | Area | Line | Text
 
 
 class Picture:
-    """Shapes, later ones on top, in pixels from the upper left corner.
+    """A list of shapes, later ones on top, in pixels from the upper left corner.
 
     Args:
         width: The width in pixels; the picture scales with its page.
@@ -177,7 +176,7 @@ def _element(shape: Shape) -> str:
 
 
 def ticks(most: float, about: int = 5) -> list[float]:
-    """Roughly ``about`` round numbers from 0 up to ``most``.
+    """Roughly ``about`` round numbers from 0 to ``most``.
 
     >>> ticks(37_000), ticks(9, about=3)
     ([0, 10000, 20000, 30000], [0, 5])

@@ -1,4 +1,4 @@
-"""The report of a model's runs: a dictionary that prints as a short summary."""
+"""The report of a model's runs, a dictionary that prints as a short summary."""
 
 from html import escape
 from typing import Any
@@ -7,7 +7,7 @@ from windrow.report.run import PHASES, figures, make_report
 
 
 class RunReport(dict[str, Any]):
-    """The result of :meth:`windrow.JaxLM.report`: a dictionary that prints only its main figures.
+    """The result of :meth:`windrow.JaxLM.report`, a dictionary that prints only its main figures.
 
     Notebooks show them as a table. ``dict(report)`` prints everything.
     """

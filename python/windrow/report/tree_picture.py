@@ -1,4 +1,4 @@
-"""The picture of prefix trees: which tokens they save, and what one row of them looks like."""
+"""Plots prefix trees: the tokens they save, and an example of a row."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ def stretches(reach: NDArray[Any]) -> list[Stretch]:
 def draw_trees(
     picture: Picture, top: float, across: tuple[float, float], plan: Plan, figures: dict[str, Any]
 ) -> None:
-    """Draws the computed and the saved tokens as a bar, and the row of the first batch with the most nodes.
+    """Draws a bar of computed and saved tokens, and the row of the first batch that has the most nodes.
 
     Args:
         picture: The picture to draw into.
@@ -79,7 +79,7 @@ def draw_trees(
 
 
 def _draw_row(picture: Picture, top: float, across: tuple[float, float], plan: Plan) -> None:
-    """Draws one row from left to right, each node below the one it continues."""
+    """Draws a row from left to right, with each node below the one it continues."""
     left, right = across
     used = plan.row_lengths(0)
     rows = [stretches(reach[:length]) for reach, length in zip(plan.reach(0), used, strict=True)]

@@ -1,4 +1,4 @@
-"""Sharding: from each host's rows to global arrays, and agreement between hosts."""
+"""Turns each host's rows into global arrays, and checks that hosts agree."""
 
 from jax.sharding import Mesh as Mesh
 

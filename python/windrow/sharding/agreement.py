@@ -1,9 +1,8 @@
-"""Checks that every host was given the same work, before any of it starts.
+"""Checks that every host has the same work, before any of it starts.
 
-Every host plans independently, so hosts with different requests or settings would
-deadlock or, worse, silently mix results. Process 0 broadcasts hashes, eight bytes per
-request, and each host's first mismatch is gathered. All hosts then see the same
-answer and raise the same error.
+Every host plans independently, so hosts with different requests or settings would deadlock or, worse,
+silently mix results. Process 0 broadcasts hashes, eight bytes per request, and each host's first mismatch is
+gathered. All hosts then get the same answer and raise the same error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,12 @@ from numpy.typing import NDArray
 from windrow.sharding.placing import from_host
 
 EXCERPT_BYTES = 64
-"""How many bytes of a differing value the error shows: of its start, and of where it differs."""
+"""The number of bytes of a differing value that the error shows: of its beginning, and of where it
+differs."""
 
 
 class HostsDifferError(ValueError):
-    """Hosts were given different requests or settings. The message is the same on every host."""
+    """Hosts have different requests or settings. The message is the same on every host."""
 
 
 def check_agreement(
@@ -37,12 +37,13 @@ def check_agreement(
     returns immediately.
 
     Args:
-        requests: What identifies each request, such as its text; compared as ``str``.
-        settings: By name, whatever else affects the run.
-        request_name: Names a request in the error; process 0's name is used.
+        requests: Something that identifies each request, such as its text; compared as ``str``.
+        settings: Everything else that affects the run, by name.
+        request_name: Returns the name of a request for the error; process 0's name is used.
 
     Raises:
-        HostsDifferError: Names the hosts, and the first setting or request that differs.
+        HostsDifferError: The hosts differ; the message names them, and the first setting or request that
+            differs.
 
     >>> check_agreement(["a text"], {"batch_size": "64"})
     """
@@ -83,7 +84,7 @@ def is_first_host() -> bool:
 
 
 def share_from_first_host(data: bytes) -> bytes:
-    """Process 0's bytes, on every host; the other hosts' are ignored. Every host must call it."""
+    """Returns process 0's bytes on every host; those of other hosts are ignored. Every host must call it."""
     if jax.process_count() == 1:
         return data
     size = int(_from_first_host(np.array([len(data)], np.uint32))[0])
@@ -94,25 +95,25 @@ def share_from_first_host(data: bytes) -> bytes:
 
 
 def check_first_host(complaint: str) -> None:
-    """Raises process 0's complaint on every host; the other hosts' are ignored. Every host must call it.
+    """Raises process 0's error on every host; those of other hosts are ignored. Every host must call it.
 
     Args:
-        complaint: What is wrong; empty if nothing is.
+        complaint: The error message; empty if there is none.
 
     Raises:
-        ValueError: Process 0 complains.
+        ValueError: Process 0 has an error.
     """
     if complaint := share_from_first_host(complaint.encode()).decode():
         raise ValueError(complaint)
 
 
 def gather_from_hosts(array: NDArray[Any]) -> NDArray[Any]:
-    """Every host's array, ``[hosts, ...]``, on every host; shapes must match. Every host must call it."""
+    """Gathers every host's array, ``[hosts, ...]``; shapes must match. Every host must call it."""
     return _between_hosts(array, _unchanged)
 
 
 def _refuse(what: str, others: NDArray[np.bool_], here: str) -> NoReturn:
-    """Raises the same error on every host: which hosts differ, and what two of them have."""
+    """Raises the same error on every host, which says which hosts differ and shows two of their values."""
     hosts = np.flatnonzero(others)
     own = here.encode(errors="replace")
     theirs = share_from_first_host(own)
@@ -122,7 +123,7 @@ def _refuse(what: str, others: NDArray[np.bool_], here: str) -> NoReturn:
     differs = int(gather_from_hosts(np.array([equal], np.uint32))[hosts[0], 0])
     starts = _excerpts(own[:EXCERPT_BYTES])
     message = (
-        f"hosts were not given the same work: {what} on process {', '.join(map(str, hosts))} "
+        f"hosts do not have the same work: {what} on process {', '.join(map(str, hosts))} "
         "differs from process 0's. "
         f"Process 0 has {starts[0]!r}, process {hosts[0]} has {starts[hosts[0]]!r}. "
     )

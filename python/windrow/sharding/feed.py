@@ -1,12 +1,12 @@
-"""The batches of a dataloader in order, from any position.
+"""Reads the batches of a dataloader in order, from any position.
 
-A sequence is sliced. Anything else is iterated; to resume, its iterator's own state is
-restored if it keeps one, as Grain's do, else batches are skipped.
+A sequence is sliced. Anything else is iterated; to resume, the state of its iterator is restored if it has
+one, as Grain's do, otherwise batches are skipped.
 
 ```text
 dataloader          [a b c d]
 resumed at 2        the slice [2:], or a new iterator that skips a and b
-given               2, and 3 once c is out
+returned            2, and 3 after c
 ```
 """
 
@@ -29,7 +29,7 @@ Read = Callable[[Any], Iterable[Any]]
 
 
 class BatchFeed(Iterator[Any]):
-    """A dataloader's batches. The dataloader is opened, which may start workers, at the first batch.
+    """A dataloader's batches. The dataloader is opened, which may start workers, at the first read.
 
     Args:
         dataloader: A `BatchSequence`, or anything that can be iterated.
@@ -50,12 +50,12 @@ class BatchFeed(Iterator[Any]):
 
     @property
     def is_at_start(self) -> bool:
-        """Whether no batch has been given or skipped."""
+        """Whether no batch has been returned or skipped."""
         return self._given == 0 and self._state is None
 
     @property
     def is_at_end(self) -> bool:
-        """Whether a sequence has no batch left; unknown for other dataloaders."""
+        """Whether a sequence has no batches left; unknown for other dataloaders."""
         return self._is_sequence and self._given >= len(self._dataloader)
 
     def __next__(self) -> Any:
@@ -69,13 +69,13 @@ class BatchFeed(Iterator[Any]):
         return batch
 
     def get_state(self) -> Any:
-        """The number of batches given, or the state of the dataloader's iterator if it keeps one."""
+        """The number of batches returned, or the state of the dataloader's iterator if it has one."""
         if self._is_sequence or not hasattr(self._source, "get_state"):
             return self._given if self._state is None else self._state
         return copy.deepcopy(self._source.get_state())  # type: ignore[union-attr]
 
     def at(self, state: Any) -> "BatchFeed":
-        """The same batches from where `get_state` returned ``state``."""
+        """The same batches, from where `get_state` returned ``state``."""
         if not isinstance(state, int):
             return BatchFeed(self._dataloader, self._read, state=state)
         if not self._is_iterator:
@@ -93,12 +93,12 @@ class BatchFeed(Iterator[Any]):
         return self.at(0)
 
     def pause(self) -> None:
-        """Ends a sequence's workers; the next batch starts them again."""
+        """Stops a sequence's workers; the next batch starts them again."""
         if self._is_sequence:
             self.close()
 
     def close(self) -> None:
-        """Ends the workers."""
+        """Stops the workers."""
         source, self._source = self._source, None
         if (close := getattr(source, "close", None)) is not None:
             close()

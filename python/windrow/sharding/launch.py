@@ -1,10 +1,10 @@
 """Joins the processes of a distributed run, and exits immediately when one of them fails.
 
-A failed process that does not exit strands its peers: JAX waits for them at exit, while
-they wait in a collective. Here it prints the error and exits, so their collectives fail
-too; any other wait ends with the heartbeat timeout.
+If a failed process does not exit, its peers hang: JAX waits for them at exit, while they wait in a
+collective. So the process prints the error and exits immediately, which makes their collectives fail too; any
+other wait ends with the heartbeat timeout.
 
-If the launcher started only one process, none of this applies.
+With a single process, none of this applies.
 """
 
 import os
@@ -22,16 +22,16 @@ from jax.experimental.multihost_utils import sync_global_devices
 from windrow.sharding.agreement import HostsDifferError
 
 HEARTBEAT_TIMEOUT = 60
-"""Default number of seconds after which a silent process counts as dead."""
+"""The default number of seconds after which a silent process is considered dead."""
 
 SHUTDOWN_TIMEOUT = 600
-"""Seconds that a finished process waits for the others, one of which may still be writing files."""
+"""The seconds that a finished process waits for the others, one of which may still be writing files."""
 
 MEETING_SECONDS = 10
-"""Seconds that processes with different work wait until all of them have printed the error."""
+"""The seconds that processes with different work wait until all of them have printed the error."""
 
 SLURM_NAMES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
-"""The variables of a Slurm step that JAX reads."""
+"""The environment variables of a Slurm step that JAX reads."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Launch:
     Attributes:
         coordinator: Process 0's address, ``host:port``; if ``None``, the launcher's
             environment variables decide.
-        process_count: The number of processes; 1 runs alone, whatever the launcher.
+        process_count: The number of processes; 1 means that this process runs alone, whatever the launcher.
         process_id: The index of this process, from 0.
-        heartbeat_timeout: Seconds after which a silent process counts as dead.
+        heartbeat_timeout: The seconds after which a silent process is considered dead.
 
     Raises:
         ValueError: Only some of the first three are given, or a number is out of range.
@@ -55,7 +55,7 @@ class Launch:
     heartbeat_timeout: int = HEARTBEAT_TIMEOUT
 
     def __post_init__(self) -> None:
-        """Rejects settings with which JAX would wait forever."""
+        """Rejects settings that would make JAX wait forever."""
         if self.heartbeat_timeout < 1:
             raise ValueError(f"--heartbeat-timeout must be at least 1 second, not {self.heartbeat_timeout}")
         if self.process_count == 1 and self.coordinator is None and self.process_id in (None, 0):
@@ -82,9 +82,9 @@ class Launch:
     def start(self) -> bool:
         """Joins the other processes, if there are any; returns whether there are.
 
-        Call it before JAX computes anything. With several processes it sets
-        ``LOCAL_RANK``, which tells lm_eval that only process 0 has the results, and
-        disables the progress bars and Weights & Biases runs of the others.
+        Call it before JAX computes anything. With several processes, it sets ``LOCAL_RANK``, which tells
+        lm_eval that only process 0 has the results, and disables the progress bars and Weights & Biases runs
+        of the others.
         """
         if jax.distributed.is_initialized():
             return self._joined()
@@ -123,7 +123,7 @@ def device_platform() -> str:
 
 
 def find_launcher(environment: Mapping[str, str]) -> str | None:
-    """The launcher that started this process as one of several, as JAX detects it; ``None`` if there is none.
+    """The launcher that started this process as one of several, as JAX detects it, or ``None``.
 
     Args:
         environment: The environment variables, after ``import jax``, which records there
@@ -159,8 +159,8 @@ def find_launcher(environment: Mapping[str, str]) -> str | None:
 def leaving_at_once() -> Iterator[None]:
     """Exits immediately after any error inside, if there are other processes.
 
-    The error is printed first. Without other processes it propagates as usual. For
-    scripts that call ``jax.distributed.initialize`` themselves:
+    The error is printed first. Without other processes, it propagates as usual. For scripts that call
+    ``jax.distributed.initialize`` themselves:
 
     ```python
     jax.distributed.initialize(heartbeat_timeout_seconds=60)

@@ -1,7 +1,7 @@
-"""From each host's rows to global arrays on a mesh.
+"""Turns each host's rows into global arrays on a mesh.
 
-A batch's rows are split evenly over all axes of the mesh. Each host provides the
-rows that its devices hold, and no data moves between hosts:
+A batch's rows are split evenly over all axes of the mesh. Each host fills the rows that its devices hold, and
+no data moves between hosts:
 
 ```text
 8 rows, 4 devices on 2 hosts      rows 0-1   2-3   4-5   6-7
@@ -32,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HostShare:
-    """The rows of every batch that a host holds, in blocks of equal size.
+    """The rows of each batch that a host holds, in blocks of equal size.
 
     Attributes:
         blocks: The host's blocks, ascending.
@@ -47,7 +47,7 @@ class HostShare:
 
     @classmethod
     def contiguous(cls, host_index: int, host_count: int) -> Self:
-        """The share of a host if each holds one block, in host order."""
+        """The share of a host if each host holds one block, in host order."""
         if host_count < 1:
             raise ValueError(f"host count is {host_count}; it must be at least 1")
         if not 0 <= host_index < host_count:
@@ -60,9 +60,8 @@ class HostShare:
     def on_mesh(cls, mesh: Mesh, host_index: int, host_count: int) -> Self:
         """The share of a host if rows are split over all axes of a mesh.
 
-        On a mesh of a single process, hosts hold equal consecutive runs of rows. On a
-        mesh of several processes, the host is this process and holds the rows of its
-        devices, wherever they are in the mesh.
+        On a mesh of a single process, hosts hold equal, consecutive blocks of rows. On a mesh of several
+        processes, the host is this process and holds the rows of its devices, wherever they are in the mesh.
 
         Raises:
             TypeError: ``mesh`` is not a mesh.
@@ -109,22 +108,20 @@ class HostShare:
 class MultiHostDataLoadIterator:
     """The batches of a dataloader as global arrays, epoch by epoch.
 
-    Each ``iter()`` begins an epoch, normally at the dataloader's first batch. After
-    ``set_state`` it begins where the state was taken. After an epoch that stopped at
-    ``iterator_length`` with batches left over it continues with those, unless
-    ``reset_after_epoch`` is set. ``next()``, ``get_state()`` and ``set_state()`` act on
-    the latest epoch.
+    Each ``iter()`` begins an epoch, normally at the dataloader's first batch. After ``set_state``, it begins
+    where the state was taken. After an epoch that stopped at ``iterator_length`` with batches left over, it
+    continues with those, unless ``reset_after_epoch`` is set. ``next()``, ``get_state()`` and ``set_state()``
+    act on the latest epoch.
 
     A state does not depend on the number of hosts or workers: a state from four hosts
     with two workers each can be resumed on two hosts without workers.
 
     Args:
-        dataloader: The host's rows of every batch: pytrees of arrays whose first
-            axis is rows (or whatever else is split over the devices). A sequence, a
-            Grain dataset, or any iterable.
+        dataloader: The host's rows of each batch, as a sequence, a Grain dataset, or any iterable of pytrees
+            of arrays, whose first axis (usually rows) is split over the devices.
         global_mesh: The mesh over all hosts' devices.
-        iterator_length: Steps per epoch; by default the dataloader's length. If the
-            dataloader ends earlier, so does the epoch, and a warning is logged.
+        iterator_length: The number of steps per epoch; by default, the dataloader's length. If the dataloader
+            ends earlier, so does the epoch, and a warning is logged.
         dataset_size: The number of elements in the dataset; not used by windrow.
         reset_after_epoch: Whether every epoch starts at the first batch.
         read: How to iterate over a slice of a sequence, for example with worker
@@ -168,7 +165,7 @@ class MultiHostDataLoadIterator:
         self._resuming = False
 
     def __len__(self) -> int:
-        """Steps per epoch; infinite (``sys.maxsize``, as in Grain) if the number is unknown."""
+        """The number of steps per epoch; infinite (``sys.maxsize``, as in Grain) if unknown."""
         return sys.maxsize if self.iterator_length is None else self.iterator_length
 
     def __iter__(self) -> "_Epoch":
@@ -191,9 +188,8 @@ class MultiHostDataLoadIterator:
     def get_state(self) -> dict[str, Any]:
         """The position of the latest epoch: ``step`` and ``iterator_length``.
 
-        There is a third key, ``data``, if an iterator of the dataloader has a state of
-        its own, or if earlier epochs have used batches of the same pass. It can be
-        written as JSON if that state can.
+        There is a third key, ``data``, if the dataloader's iterator has its own state, or if earlier epochs
+        have used batches of the same pass. The result can be written as JSON if that state can.
         """
         return self._epoch.get_state()
 
@@ -223,7 +219,7 @@ def _steps(dataloader: Any) -> int | None:
 
 
 class _Epoch(Iterator[Any]):
-    """One epoch of a feed: ``length`` steps, or all the feed has."""
+    """One epoch of a feed: ``length`` steps, or all of its batches."""
 
     def __init__(self, feed: BatchFeed, place: "_Placement", length: int | None) -> None:
         self.feed = feed

@@ -19,11 +19,12 @@ def put_params(params: Any, rows: RowSharding) -> Any:
     """The parameters on the mesh of ``rows``. NumPy arrays and arrays on one device are replicated.
 
     Leaves that are already on the mesh's devices are not copied. NumPy arrays are always copied, so the
-    caller may overwrite them afterwards. With several hosts, all must call it, with the same local values.
+    caller may overwrite them afterwards. With several hosts, all of them must call it, with the same local
+    values.
 
     Raises:
         TypeError: A leaf is not an array.
-        ValueError: A leaf was deleted, or is on several devices that are not the mesh's.
+        ValueError: A leaf was deleted, or is on several devices other than the mesh's.
         HostsDifferError: Hosts have different values.
     """
     check_alive(params)
@@ -35,7 +36,7 @@ def put_params(params: Any, rows: RowSharding) -> Any:
 
 
 def check_alive(params: Any) -> None:
-    """Rejects parameters whose memory is gone.
+    """Rejects parameters that have been deleted.
 
     Raises:
         ValueError: A leaf has been deleted; the message names it.
@@ -50,7 +51,7 @@ def check_alive(params: Any) -> None:
 
 
 def put_like(params: Any, known: Any) -> Any:
-    """New parameters, each leaf with the sharding of the one it replaces.
+    """Places new parameters: each leaf gets the sharding of the one it replaces.
 
     Args:
         params: The new parameters, on any devices.
@@ -119,7 +120,7 @@ def _put(path: tuple[Any, ...], leaf: Any, rows: RowSharding) -> jax.Array:
 
 
 def _copied(leaf: Any, rows: RowSharding) -> jax.Array:
-    """The leaf on every device. ``device_put`` would need equally many devices on each host."""
+    """Copies the leaf to every device. ``device_put`` would need the same number of devices on each host."""
     if jax.process_count() == 1 or _is_keys(leaf):
         copied: jax.Array = jax.device_put(_owned(leaf), rows.replicated)
         return copied
@@ -181,7 +182,7 @@ def _is_local(leaf: jax.Array) -> bool:
 
 
 def _names(sharding: jax.sharding.Sharding) -> str:
-    """The ids of a sharding's devices, in order if it has one; at most the first 16."""
+    """The ids of a sharding's devices, in order if they have one; at most the first 16."""
     devices = (
         device_order(sharding.mesh) if isinstance(sharding, NamedSharding) else list(sharding.device_set)
     )

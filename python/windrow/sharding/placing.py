@@ -1,4 +1,4 @@
-"""From host memory to global arrays, without communication between hosts."""
+"""Turns host memory into global arrays, without communication between hosts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 def place(
     shape: tuple[int, ...], sharding: NamedSharding, fill: Callable[[int, int], NDArray[np.generic]]
 ) -> jax.Array:
-    """A global array; this host fills only the parts that its devices hold.
+    """Makes a global array; this host fills only the parts that its devices hold.
 
     Args:
         shape: The global shape.
         sharding: The array's sharding.
-        fill: ``fill(start, stop)`` returns a new array with ``start:stop`` of the leading
-            axis and all of the others. It is called once per distinct range, however
-            many devices hold it. Its result must not be modified: JAX may alias it.
+        fill: ``fill(start, stop)`` returns a new array with ``start:stop`` of the leading axis and all of the
+            others. It is called once per distinct range, no matter how many devices hold it. Its result must
+            not be modified: JAX may alias it.
     """
     filled: dict[tuple[int, int], NDArray[np.generic]] = {}
 

@@ -1,8 +1,7 @@
-"""How rows are split over devices: each host's rows become global arrays under the caller's sharding.
+"""Splits rows over devices: each host's rows become global arrays under the caller's sharding.
 
-Every host makes the same plan, so it knows which rows its devices hold. It fills only
-those and passes them to :func:`jax.make_array_from_callback`, without communication
-between hosts.
+Every host makes the same plan, so it knows which rows its devices hold. It fills only those rows and passes
+them to :func:`jax.make_array_from_callback`, without communication between hosts.
 """
 
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 class RowSharding:
     """How the rows of a batch are split over devices.
 
-    The rows are split into ``groups`` equal, consecutive groups. Each group is on one
-    device, or on several that hold copies of it (tensor parallelism).
+    The rows are split into ``groups`` equal, consecutive groups. Each group is on one device, or on several
+    that hold copies of it (as in tensor parallelism).
 
     Attributes:
         sharding: The sharding of an array ``[rows, length]``. All axes of its mesh are automatic.
-        explicit: The explicit axes of the caller's own mesh; a model's functions are traced with
-            them.
+        explicit: The explicit axes of the caller's mesh; a model's functions are traced with them.
     """
 
     sharding: NamedSharding
@@ -36,15 +34,14 @@ class RowSharding:
         """Rows under a given sharding, over all axes of a mesh, or on the caller's mesh.
 
         Args:
-            where: A sharding for ``[rows, length]``, or a mesh. The devices may be in any order. If
-                ``None``, the mesh of ``jax.set_mesh`` is used, else that of the parameters, else one of
-                all devices.
-            params: A model's parameters. On a mesh that was not given as ``where``, rows are split over
-                the axes that no parameter is split over, or over all if there are none.
+            where: A sharding for ``[rows, length]``, or a mesh. The devices may be in any order. If ``None``,
+                the mesh of ``jax.set_mesh`` is used, else the parameters' mesh, else one of all devices.
+            params: A model's parameters. On a mesh not given by ``where``, rows are split over the axes that
+                no parameter is split over, or over all axes if there are none.
 
         Raises:
             TypeError: ``where`` is neither a ``NamedSharding`` nor a ``Mesh`` of devices.
-            ValueError: The spec has more than two axes, or leaves the placement of rows open.
+            ValueError: The spec has more than two axes, or does not determine the placement of rows.
 
         >>> RowSharding.over(Mesh(np.array(jax.devices()[:1]), ("data",))).groups
         1
@@ -91,7 +88,7 @@ class RowSharding:
 
     @cached_property
     def is_local(self) -> bool:
-        """Whether all devices are this process's own."""
+        """Whether all devices belong to this process."""
         return all(device.process_index == jax.process_index() for device in self.mesh.devices.flat)
 
     @cached_property
@@ -106,7 +103,7 @@ class RowSharding:
 
 
 def _where_the_caller_works(params: Any) -> NamedSharding:
-    """Rows on the current mesh, on that of the parameters, or on all devices."""
+    """Rows on the current mesh, on the parameters' mesh, or on all devices."""
     lies = [leaf.sharding for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
     placed = [sharding for sharding in lies if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1]
     mesh: Any = jax.sharding.get_mesh()
@@ -134,7 +131,7 @@ def explicit_axes(mesh: Any) -> tuple[str, ...]:
 
 
 def automatic(mesh: Any) -> Mesh:
-    """The mesh with automatic axes: itself, or one with the same devices."""
+    """The mesh with automatic axes: the same one, or one with the same devices."""
     if not isinstance(mesh, Mesh):
         raise TypeError(f"the sharding's mesh must be a jax.sharding.Mesh of devices, not {mesh}")
     if all(axis is AxisType.Auto for axis in mesh.axis_types):

@@ -1,10 +1,10 @@
-"""How large batches are: what the caller asks for, what fits, and the largest size that does.
+"""Determines batch sizes, from the caller's settings and the available memory.
 
-- :mod:`.policy`: the caller's settings, and the plan that follows if they name a size.
-- :mod:`.memory`: how much memory the devices have, and how much a compiled program needs.
-- :mod:`.search`: the largest size that fits, found by trying few.
-- :mod:`.batches`: that search for scoring, over batches of a plan.
-- :mod:`.slots`: that search for generation, over slots that hold a row's cache.
+- :mod:`.policy`: the caller's settings, and the plan if they include a size.
+- :mod:`.memory`: the memory of the devices, and the memory that a compiled program needs.
+- :mod:`.search`: the search for the largest size that fits, in few attempts.
+- :mod:`.batches`: the search for scoring, over batches of a plan.
+- :mod:`.slots`: the search for generation, over slots that hold a row's cache.
 
-Planning needs the policy alone, so nothing here is imported by the package itself: the others need JAX.
+Planning needs only the policy. This package imports none of its modules itself, because the others need JAX.
 """

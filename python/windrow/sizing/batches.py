@@ -1,9 +1,8 @@
 """Finds the largest batches that fit in device memory.
 
-A plan is determined by how many rows of the longest length a batch holds. Several
-row counts are tried. For each, the longest shape is compiled first, and the others
-only if that one fits. The programs of the chosen plan are compiled by then, and the
-run reuses them.
+A plan is determined by how many rows of the longest length a batch holds. Several row counts are tried. For
+each, the longest shape is compiled first, and the others only if it fits. By the time a plan is chosen, its
+programs are compiled, and the run reuses them.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,17 +16,17 @@ from windrow.sizing.search import largest_fitting
 from windrow.tokens import Segments
 
 MOST_TOKENS = {"cpu": DEFAULT_TOKENS_PER_BATCH}
-"""The most tokens in a batch, by platform: per group elsewhere, in total on CPUs.
+"""The maximum number of tokens in a batch on CPUs, in total.
 
-A few hundred tokens keep a CPU's cores busy; larger batches only fall out of its caches.
+A few hundred tokens keep a CPU's cores busy; larger batches only exceed its caches.
 """
 
 MOST_TOKENS_ELSEWHERE = 32_768
-"""The same per group on other platforms. Thousands of tokens fill the largest matrix units, and
-some tens of thousands take long enough for the host to fill the next batch."""
+"""The maximum number of tokens per group on other platforms. Thousands of tokens fill the largest matrix
+units, and some tens of thousands take long enough for the host to fill the next batch."""
 
 Needs = Callable[[Any, Sequence[BatchShape]], list[int]]
-"""Compiles shapes of a plan and returns how many bytes each needs."""
+"""Compiles shapes of a plan, and returns the bytes that each needs."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class SizedPlan:
 
     Attributes:
         plan: The plan.
-        choice: ``memory_budget``, ``planned_bytes`` (the part of it that is used),
-            ``predicted_bytes`` and ``tokens_per_batch``.
+        choice: ``memory_budget``, ``planned_bytes`` (the part of it that windrow uses), ``predicted_bytes``
+            and ``tokens_per_batch``.
     """
 
     plan: Any
@@ -58,7 +57,7 @@ def fit_plan(
         policy: The policy, without a batch size.
         segments: The segments to plan.
         memory: The available memory.
-        needs: Compiles shapes and returns how many bytes they need.
+        needs: Compiles shapes, and returns the bytes that each needs.
         plan_with: Plans the segments under a policy with a batch size.
         feed_with: Makes the feed of a plan, whose shapes are compiled.
 

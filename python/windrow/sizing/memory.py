@@ -1,13 +1,12 @@
-"""How much memory the devices have for batches, and how much a compiled program needs.
+"""Measures the memory available for batches, and the memory that a compiled program needs.
 
-The need is read from the compiled program without running it: its arguments other than
-the parameters, its outputs and its temporaries, minus outputs that alias arguments. The
-available memory comes from the devices or, on CPUs, from the machine or the caller.
+The need is read from the compiled program without running it: its arguments except the parameters, its
+outputs and its temporaries, minus outputs that alias arguments. The available memory comes from the devices
+or, on CPUs, from the machine or the caller.
 
-On CPUs the need is underestimated: XLA does not count the memory of libraries that it
-calls, the temporaries of consecutive programs may overlap, and the allocator keeps some
-freed memory. Processes have been measured at up to 2.4 times XLA's figure, so only a
-part of a CPU's budget is used.
+On CPUs, this is an underestimate: XLA does not count the memory of libraries that it calls, the temporaries
+of consecutive programs may overlap, and the allocator keeps some freed memory. Processes were measured at up
+to 2.4 times XLA's figure, so only part of a CPU's budget is used.
 """
 
 import os
@@ -33,10 +32,10 @@ DEVICE_SHARE = 0.9
 """The fraction of a device's free memory to use; the rest is for its libraries and for fragmentation."""
 
 CPU_SHARE = 0.35
-"""The same for a CPU's budget, where programs take more memory than XLA reports."""
+"""The fraction of a CPU's budget to use; programs take more memory than XLA reports."""
 
 AVAILABLE_SHARE = 0.5
-"""Without a budget, the fraction of a machine's available memory that all processes on it use together."""
+"""The fraction of a machine's available memory that all processes on it use together, without a budget."""
 
 UNKNOWN_AVAILABLE = 4 << 30
 """The available memory to assume if the machine does not report it, in bytes."""
@@ -44,9 +43,9 @@ UNKNOWN_AVAILABLE = 4 << 30
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """The memory that batches may take on a sharding's devices.
+    """The memory that batches may use on a sharding's devices.
 
-    Every process of the sharding must make the same calls; the smallest value of all applies.
+    Every process of the sharding must make the same calls; the smallest value applies.
 
     Attributes:
         sharding: The sharding whose devices are used.
@@ -59,7 +58,7 @@ class DeviceMemory:
 
     @cached_property
     def budget(self) -> int:
-        """Bytes that batches may take, the same on every host. Access it after placing the parameters."""
+        """The bytes that batches may use, the same on every host. Access it after placing the parameters."""
         divided = self._on_cpu and self.asked is None
         here = self._asked_of_cpu() if self._on_cpu else self._left_of_devices()
         machine = np.frombuffer(blake2b(socket.gethostname().encode(), digest_size=4).digest(), np.uint32)
@@ -69,15 +68,15 @@ class DeviceMemory:
 
     @property
     def room(self) -> int:
-        """Bytes of the budget that are used for planning."""
+        """The bytes of the budget that are used for planning."""
         return int(self.budget * (CPU_SHARE if self._on_cpu else DEVICE_SHARE))
 
     def need(self, program: Any, arrays: Any) -> int:
-        """Bytes of the budget's memory that a program needs on top of the parameters.
+        """The bytes that a program needs in addition to the parameters.
 
         Args:
             program: The result of ``jit(...).lower(params, *arrays).compile()``.
-            arrays: A pytree of ``jax.ShapeDtypeStruct`` with shardings: all arguments but the parameters.
+            arrays: A pytree of ``jax.ShapeDtypeStruct`` with shardings: all arguments except the parameters.
         """
         analyse = getattr(program, "memory_analysis", None)
         if analyse is None or (analysis := analyse()) is None:
@@ -96,13 +95,13 @@ class DeviceMemory:
         return int(kib.max(initial=0)) << 10
 
     def refusal(self, what: str, need: int, remedy: str) -> ValueError:
-        """The error for a batch that does not fit although it is the smallest possible."""
+        """The error for when not even the smallest possible batch fits."""
         there = f"{show_bytes(self.budget)} available"
         if self.asked is not None:
             there = f"{show_bytes(self.asked)} allowed by memory_budget"
         return ValueError(
-            f"{what} needs {show_bytes(need)} on top of the parameters, but only {show_bytes(self.room)} of "
-            f"the {there} can be used; {remedy}"
+            f"{what} needs {show_bytes(need)} in addition to the parameters, but only "
+            f"{show_bytes(self.room)} of the {there} can be used; {remedy}"
         )
 
     @cached_property
@@ -122,7 +121,7 @@ class DeviceMemory:
 
     @property
     def _sharing(self) -> int:
-        """How many devices share the budget's memory."""
+        """The number of devices that share the budget's memory."""
         return max(1, len(self._local)) if self._on_cpu else 1
 
     def _asked_of_cpu(self) -> int:
@@ -143,10 +142,10 @@ class DeviceMemory:
 
 @contextmanager
 def telling_of_memory(what: str) -> Iterator[None]:
-    """Replaces JAX's out-of-memory error by one that names the batch and the settings that help.
+    """Replaces JAX's out-of-memory error with one that names the batch and the settings that help.
 
     Args:
-        what: What is being run, with its shape.
+        what: A description of the work, with its shape.
 
     Raises:
         MemoryError: In place of JAX's ``RESOURCE_EXHAUSTED``.
@@ -164,7 +163,7 @@ def telling_of_memory(what: str) -> Iterator[None]:
 
 
 def available_bytes() -> int:
-    """Bytes of available memory on this machine, or within this process's container limit."""
+    """The bytes of available memory on this machine, or within this process's container limit."""
     known = [_meminfo(), _free_in_group()]
     return min((number for number in known if number is not None), default=UNKNOWN_AVAILABLE)
 

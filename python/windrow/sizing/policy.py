@@ -1,4 +1,4 @@
-"""How segments are batched, and the plan that results."""
+"""Determines how segments are batched, and makes the plan."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ SHARES = ("auto", "trees", "forks", "equal", False)
 """The values of ``share``."""
 
 LEAST_ROW, LONGEST_ROW = 16, 8192
-"""Bounds on the length of rows with several inputs, in tokens; a longer input raises the upper one."""
+"""Bounds on the length of rows with several inputs, in tokens; a longer input raises the upper bound."""
 
 SHORT_ROW = 128
-"""The shortest rows of trees to choose from, in tokens. Attention hardly costs less in shorter ones."""
+"""The shortest candidate for rows of trees, in tokens. Attention hardly costs less in shorter rows."""
 
 DEFAULT_TOKENS_PER_BATCH = 8192
 """Tokens per batch if neither ``batch_size`` nor ``tokens_per_batch`` is given."""
@@ -28,7 +28,7 @@ SHAPE_PRICE = 8192
 """The price of compiling a shape, in tokens, if nothing is known about the model."""
 
 SAMPLE_LENGTH = 8
-"""Row length of the batch in which the model's functions are traced, if the policy allows it."""
+"""The row length of the batch in which the model's functions are traced, if the policy allows it."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,24 @@ class BatchPolicy:
 
     Attributes:
         batch_size: Rows per batch.
-        tokens_per_batch: The most tokens in a batch, padding included, so batches of
-            short rows have more of them. The default, if ``batch_size`` is not given
-            either, is 8,192, or one row of the longest segment per device if that is
-            more. ``"auto"``: as many as fit in device memory, up to the point where
-            more no longer helps.
-        memory_budget: For ``"auto"``: how many bytes batches may take on top of the
-            parameters, per device, or per process if the devices are CPUs; a number,
-            or a string such as ``"2GiB"``. By default all free device memory; on
-            CPUs, half of the available memory.
-        max_shapes: The most distinct batch shapes, each of which is one compilation;
-            ``None`` pads to every multiple that occurs.
+        tokens_per_batch: The maximum number of tokens in a batch, padding included, so batches of short rows
+            have more rows. The default, if there is no ``batch_size`` either, is 8,192, or one row of the
+            longest segment per device if that is more. ``"auto"``: as many as fit in device memory, up to the
+            point where more no longer helps.
+        memory_budget: For ``"auto"``: how many bytes batches may use in addition to the parameters, per
+            device, or per process if the devices are CPUs; a number, or a string such as ``"2GiB"``. Default:
+            all free device memory; on CPUs, half of the available memory.
+        max_shapes: The maximum number of distinct batch shapes, each of which takes one compilation;
+            ``None``: no maximum, so lengths are rounded up to ``padding_multiple``.
         padding_multiple: Padded lengths are multiples of this.
-        share: Which work is shared between inputs. ``"equal"``: equal inputs run once.
-            ``"trees"``: every shared prefix runs once, for models that take ``reach``.
-            ``"forks"``: shared prefixes run once, and the inputs that begin with them start
-            from a copy of the state, for models with ``step``. ``"auto"``: whichever is
-            cheaper on the device: trees for models that take ``reach``, forks for other
+        share: Which work is shared between inputs. ``"equal"``: equal inputs run once. ``"trees"``: every
+            shared prefix runs once, for models that take ``reach``. ``"forks"``: shared prefixes run once,
+            and the inputs that begin with them start from a copy of the state, for models with ``step``.
+            ``"auto"``: the cheapest on the device: trees for models that take ``reach``, forks for other
             models with ``step``, or ``"equal"``. ``False``: nothing is shared.
-        pack: Whether to put several segments in one row, for models that honor segment ids
-            and positions. ``"auto"``: if that is cheaper on the device, and one batch shows
-            that the model gives the same results; plans made without a model are not packed.
+        pack: Whether to put several segments in one row, for models that use segment ids and positions.
+            ``"auto"``: if that is cheaper on the device and a test batch gives the same results; plans made
+            without a model are not packed.
     """
 
     batch_size: int | None = None
@@ -69,7 +66,7 @@ class BatchPolicy:
     memory_budget: int | str | None = None
 
     def __post_init__(self) -> None:
-        """Rejects bad numbers, two batch sizes at once, and a budget that would have no effect."""
+        """Rejects invalid numbers, two batch sizes at once, and a budget that would have no effect."""
         if self.batch_size is not None and self.tokens_per_batch is not None:
             raise ValueError("give batch_size or tokens_per_batch, not both")
         if isinstance(self.tokens_per_batch, str) and not self.sizes_itself:
@@ -99,7 +96,7 @@ class BatchPolicy:
 
     @property
     def sizes_itself(self) -> bool:
-        """Whether device memory decides the batch size."""
+        """Whether the batch size depends on device memory."""
         return self.tokens_per_batch == "auto"
 
     @property
@@ -114,10 +111,10 @@ class BatchPolicy:
     def plan(self, segments: Segments, row_multiple: int, shape_price: int = SHAPE_PRICE) -> Plan:
         """The plan for these segments, with rows a multiple of ``row_multiple``.
 
-        Compiling a shape costs as much as ``shape_price`` tokens.
+        Compiling a shape is charged ``shape_price`` tokens.
 
         Raises:
-            ValueError: The policy sizes itself, which needs the model and its devices.
+            ValueError: The policy sizes itself, which requires the model and its devices.
         """
         if self.sizes_itself:
             raise ValueError(
@@ -147,7 +144,7 @@ class BatchPolicy:
             row_multiple: Rows of a batch are a multiple of this.
             identities: Inputs with the same identity share a place; see :class:`windrow.Plan`.
             pack: Whether rows hold several inputs.
-            shape_price: What compiling a shape costs, in tokens.
+            shape_price: The price of compiling a shape, in tokens.
         """
         return Plan(
             lengths,
@@ -161,7 +158,7 @@ class BatchPolicy:
         )
 
     def packed_plans(self, segments: Segments, row_multiple: int, longest: int | None = None) -> list[Plan]:
-        """Plans with several inputs per row, one plan for each row length that may be the best.
+        """Plans with several inputs per row, one for each row length that may be the best.
 
         Args:
             segments: The segments to plan.
@@ -197,8 +194,8 @@ class BatchPolicy:
         Args:
             segments: The segments to plan.
             row_multiple: Rows of a batch are a multiple of this.
-            price: The cost of a row of a given length.
-            shape_price: What compiling a shape costs.
+            price: The price of a row of a given length.
+            shape_price: The price of compiling a shape.
         """
         most, candidates = self._row_lengths(segments.input_lengths, row_multiple)
         if self.max_shapes != 1:
@@ -217,18 +214,18 @@ class BatchPolicy:
     def _row_lengths(
         self, lengths: NDArray[np.int32], row_multiple: int, longest: int | None = None
     ) -> tuple[int, list[int]]:
-        """The most tokens in a batch, and the possible lengths of rows with several inputs, ascending."""
+        """The maximum tokens per batch, and the candidate lengths of rows with several inputs, ascending."""
         least = self._rounded(max(LEAST_ROW, self._longest(lengths)))
         most = max(self._tokens(lengths, row_multiple), least * row_multiple)
         longer = {self._rounded(power) for power in _powers(LEAST_ROW) if power <= (longest or power)}
         return most, sorted({least, *(length for length in longer if least < length <= most // row_multiple)})
 
     def _shorter(self, length: int) -> list[int]:
-        """Lengths of rows for inputs shorter than the longest one."""
+        """Row lengths for inputs shorter than the longest one."""
         return [short for power in _powers(SHORT_ROW) if (short := self._rounded(power)) < length]
 
     def _tokens(self, lengths: NDArray[np.int32], row_multiple: int) -> int:
-        """The most tokens in a batch."""
+        """The maximum number of tokens in a batch."""
         given = self._rows(lengths, row_multiple)
         if "batch_size" in given:
             return int(given["batch_size"]) * self._longest(lengths)
@@ -272,7 +269,7 @@ def _powers(least: int) -> list[int]:
 
 
 def sharing(plan: Any, count: int) -> NDArray[np.bool_]:
-    """``bool[count]``: which of a plan's first segments share the place of an earlier one."""
+    """``bool[count]``: which of a plan's first segments share an earlier segment's place in a row."""
     if plan.trees:
         # An input that adds no token to its parent equals it: of an input and its extension, the
         # shorter comes first.

@@ -1,10 +1,9 @@
 """The search for the largest batch that fits.
 
-How much memory a size needs is only known once its program is compiled, so the search
-tries few sizes: first the largest useful one, which usually fits; if it does not, the
-smallest; then sizes found by linear interpolation. Memory grows almost linearly, but
-not exactly, so only a size that was tried is returned. The cost is one try if the
-largest size fits, otherwise three or four.
+The memory that a size needs is only known once its program is compiled, so the search tries few sizes: first
+the largest useful one, which usually fits; if it does not, the smallest; then sizes found by linear
+interpolation. Memory grows almost but not exactly linearly, so only a size that was tried is returned. This
+takes one attempt if the largest size fits, otherwise three or four.
 
     64 rows and 1 row need   900 MiB and 90 MiB; 400 MiB are free
     interpolated             25 rows, which need 410 MiB: too large
@@ -17,7 +16,7 @@ _CLOSE = 0.85
 """The search stops at a size that fits if it is this fraction of one that does not."""
 
 _LOOKS = 4
-"""After this many tries, the search stops at the first size that fits."""
+"""After this many attempts, the search stops at the first size that fits."""
 
 
 def largest_fitting(most: int, need: Callable[[int], int], room: int) -> int | None:
@@ -25,8 +24,8 @@ def largest_fitting(most: int, need: Callable[[int], int], room: int) -> int | N
 
     Args:
         most: The largest useful size, at least 1.
-        need: Returns how much a size needs; roughly linear, and expensive to call.
-        room: How much is available.
+        need: Returns the memory that a size needs; roughly linear, and expensive to call.
+        room: The memory available.
 
     Returns:
         A size that was tried and fits; ``None`` if not even 1 does.

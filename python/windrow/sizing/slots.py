@@ -1,9 +1,8 @@
 """Finds as many slots as fit in device memory.
 
-Slots permanently hold each row's memory, such as a key-value cache. The programs that
-read prompts and generate tokens need more memory while they run. Several numbers of
-slots are tried: the programs for the longest prompts are compiled first, the others
-only if those fit. Nothing is run.
+A slot permanently holds a row's memory, such as a key-value cache. The programs that process prompts and
+generate tokens need more memory while they run. Several numbers of slots are tried: the programs for the
+longest prompts are compiled first, and the others only if they fit. Nothing is run.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +13,14 @@ from windrow.sizing.memory import DeviceMemory
 from windrow.sizing.search import largest_fitting
 
 DEFAULT_SLOTS = 32
-"""The number of slots if the policy gives none."""
+"""The number of slots if the policy does not set it."""
 
 MOST_SLOTS = {"cpu": DEFAULT_SLOTS}
-"""The most slots on all devices together, by platform: a few dozen rows keep a CPU's cores busy."""
+"""The maximum number of slots on CPUs, in total: a few dozen rows keep a CPU's cores busy."""
 
 MOST_SLOTS_ELSEWHERE = 256
-"""The most slots per group on other platforms: with more rows, a step's time is dominated by each row's
-own cache and no longer by reading the parameters, which rows share."""
+"""The maximum number of slots per group on other platforms: with more rows, the time of a step is dominated
+by each row's own cache, not by reading the parameters, which rows share."""
 
 
 class HasPrograms(Protocol):
@@ -35,7 +34,7 @@ class HasPrograms(Protocol):
 Made = TypeVar("Made", bound=HasPrograms)
 
 _FIRST = 3
-"""How many of the programs belong to the longest prompts: creating slots, reading, decoding."""
+"""The number of programs that belong to the longest prompts: creating slots, reading, decoding."""
 
 
 def fit_slots(
@@ -44,13 +43,13 @@ def fit_slots(
     batching: Callable[[int], Made],
     need: Callable[[Sequence[Program]], int],
 ) -> tuple[Made, dict[str, int]]:
-    """The batching with the most slots that fit, and how it was sized.
+    """The batching with the largest number of slots that fits, and how it was sized.
 
     Args:
         memory: The available memory.
-        requests: The number of requests per group; more slots are useless.
+        requests: The number of requests per group; more slots would be unused.
         batching: Creates the batching for a number of slots.
-        need: Compiles programs and returns the most bytes that one of them needs.
+        need: Compiles programs, and returns the largest number of bytes that one of them needs.
 
     Raises:
         ValueError: Not even one slot on each device fits.
