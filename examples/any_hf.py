@@ -446,7 +446,7 @@ def stated_length(model, folder):
 
 
 def load(name):
-    """A model from a directory or the hub: its functions, what was found about them, and its directory."""
+    """A model from a directory or the Hub: its functions, what was found about them, and its directory."""
     folder = name
     if not os.path.isdir(name):
         folder = snapshot_download(name, allow_patterns=["*.json", "*.jinja", "*.safetensors"])
@@ -464,7 +464,7 @@ def make_model():
     """The factory: the model that ``ANY_HF_MODEL`` names, and its tokenizer."""
     name = os.environ.get("ANY_HF_MODEL")
     if not name:
-        raise ValueError("set ANY_HF_MODEL to a model's directory, or to its name on the Hugging Face hub")
+        raise ValueError("set ANY_HF_MODEL to a model's directory, or to its name on the Hugging Face Hub")
     model, found, folder = load(name)
     print(f"{model}\nlargest difference from PyTorch's logits: {shown(found)}", file=sys.stderr)
     return model, folder

@@ -1,4 +1,4 @@
-"""Checkpoints by their name on the hub, for which a server on loopback stands in."""
+"""Checkpoints by their name on the Hub, for which a server on loopback stands in."""
 
 import json
 import os
@@ -92,15 +92,15 @@ def test_what_is_fetched(results):
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("no revision", "pretrained='org/tiny' has no revision 'v2' on the hub"),
-        ("gated", "pretrained='org/gated' is gated: accept its terms on the hub, then set HF_TOKEN"),
-        ("missing", "pretrained='org/nothing' is not on the hub, or is private"),
+        ("no revision", "pretrained='org/tiny' has no revision 'v2' on the Hub"),
+        ("gated", "pretrained='org/gated' is gated: accept its terms on the Hub, then set HF_TOKEN"),
+        ("missing", "pretrained='org/nothing' is not on the Hub, or is private"),
         ("pickled", "pretrained='org/pickled' has no safetensors weights here: .*pickled weights"),
         ("alien", "model_type 'retnet' is not supported"),
-        ("empty", "pretrained='org/empty' has no config.json on the hub"),
-        ("never fetched", "pretrained='org/other' is not in the cache, and the hub cannot be reached"),
-        ("no network", "pretrained='org/other' is not in the cache, and the hub cannot be reached"),
-        ("half", "pretrained='org/sharded' is only half downloaded, and the hub cannot be reached"),
+        ("empty", "pretrained='org/empty' has no config.json on the Hub"),
+        ("never fetched", "pretrained='org/other' is not in the cache, and the Hub cannot be reached"),
+        ("no network", "pretrained='org/other' is not in the cache, and the Hub cannot be reached"),
+        ("half", "pretrained='org/sharded' is only half downloaded, and the Hub cannot be reached"),
     ],
 )
 def test_what_is_refused(results, case, said):

@@ -1,4 +1,4 @@
-"""Fetches checkpoints from the Hugging Face hub.
+"""Fetches checkpoints from the Hugging Face Hub.
 
 Only configurations, tokenizers, chat templates and safetensors files are fetched, never
 pickles or code. The configuration is fetched first, so a model that is not supported is
@@ -22,7 +22,7 @@ _SMALL = (
 
 
 def is_name(text: str) -> bool:
-    """Whether this is a valid name on the hub.
+    """Whether this is a valid name on the Hub.
 
     >>> is_name("EleutherAI/pythia-160m"), is_name("/models/pythia"), is_name("./pythia")
     (True, False, False)
@@ -51,7 +51,7 @@ def fetch(
     at = f"{subfolder.strip('/')}/" if subfolder else ""
     folder = _download(name, revision, token, [at + file for file in _SMALL]) / at
     if not (folder / _CONFIG).is_file():
-        raise ValueError(f"pretrained={name!r} has no {at}{_CONFIG} on the hub; is it a transformers model?")
+        raise ValueError(f"pretrained={name!r} has no {at}{_CONFIG} on the Hub; is it a transformers model?")
     check_config(folder)
     shards = (
         sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values())) if _has_index(folder) else []
@@ -89,14 +89,14 @@ def _download(
     try:
         return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
     except GatedRepoError:
-        said = "is gated: accept its terms on the hub, then set HF_TOKEN or run 'hf auth login'"
+        said = "is gated: accept its terms on the Hub, then set HF_TOKEN or run 'hf auth login'"
     except RepositoryNotFoundError:
-        said = "is not on the hub, or is private: check the name, or set HF_TOKEN"
+        said = "is not on the Hub, or is private: check the name, or set HF_TOKEN"
     except RevisionNotFoundError:
-        said = f"has no revision {revision!r} on the hub"
+        said = f"has no revision {revision!r} on the Hub"
     except LocalEntryNotFoundError:
         found = "is only half downloaded" if begun else "is not in the cache"
-        said = f"{found}, and the hub cannot be reached: no network, or HF_HUB_OFFLINE is set"
+        said = f"{found}, and the Hub cannot be reached: no network, or HF_HUB_OFFLINE is set"
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        said = f"could not be fetched from the hub: {str(error).splitlines()[0]}"
+        said = f"could not be fetched from the Hub: {str(error).splitlines()[0]}"
     raise ValueError(f"pretrained={name!r} {said}")

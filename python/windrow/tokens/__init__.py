@@ -1,8 +1,8 @@
-"""From request text to ragged token arrays, as lm-eval does it.
+"""Turns request texts into ragged token arrays, as lm-eval does.
 
-Texts go in; a flat ``int32`` array of tokens and ``int64`` offsets come out, computed
-in Rust on every core with the GIL released. Three functions, one per request type, turn
-lm-eval's requests into segments; a `Tokenizer` does the rest.
+The result is a flat ``int32`` array of tokens and their ``int64`` offsets, computed in Rust on every core
+with the GIL released. Three functions, one per request type, turn lm-eval's requests into segments; a
+`Tokenizer` does everything else.
 
 >>> tokenizer = load_tokenizer("path/to/model")  # doctest: +SKIP
 >>> pairs = [("The cow", " eats"), ("The cow", " sleeps")]

@@ -1,9 +1,8 @@
-"""A tokenizer of the ``tokenizers`` package, completed the way transformers does it.
+"""Builds a tokenizer of the ``tokenizers`` package, and completes it as transformers does.
 
-A ``tokenizer.json``, rebuilt if its class does so, is completed by its
-``tokenizer_config.json``: tokens listed there replace its own, and special tokens named
-there are added. The file's ``add_bos_token`` is ignored; only the argument counts.
-Stored truncation and padding settings are dropped.
+A ``tokenizer.json``, rebuilt if its class does so, is completed by its ``tokenizer_config.json``: tokens
+listed there replace those of ``tokenizer.json``, and special tokens named there are added. The file's
+``add_bos_token`` is ignored; only the argument counts. Stored truncation and padding settings are ignored.
 """
 
 import warnings
@@ -108,7 +107,7 @@ def _add_tokens(backend: Any, config: Mapping[str, Any], taken: Taken) -> None:
     """Adds the tokens of the configuration to the backend, as transformers 5 does.
 
     A listed token replaces the backend's own. A token that is only named is added as a special token if the
-    backend lacks it; otherwise the backend's own is kept, unless the class adds it again.
+    backend lacks it; otherwise, the backend's own is kept, unless the class adds it again.
     """
     known = backend.get_added_tokens_decoder()
     listed = [_added(token) for _, token in sorted(_listed(config, taken.added or known), key=itemgetter(0))]
@@ -171,7 +170,7 @@ def _added(token: Any) -> Any:
 def _set_post_processor(
     backend: Any, texts: Mapping[str, str], taken: Taken, add_bos_token: bool | None
 ) -> None:
-    """Replaces the post-processor if the class has its own or ``add_bos_token`` is set; else keeps it."""
+    """Replaces the post-processor if the class has its own or ``add_bos_token`` is set."""
     before = _around(backend)
     recipe = taken.recipe
     template = recipe.template if recipe else None
@@ -208,7 +207,7 @@ def _set_template(backend: Any, texts: Mapping[str, str], template: Sequence[str
 
 
 def _warn_of_others(backend: Any, texts: Mapping[str, str], files: TokenizerFiles) -> None:
-    """Warns about configuration settings that transformers 5 ignores and older versions may follow."""
+    """Warns about configuration settings that transformers 5 ignores but older versions may follow."""
     ids = backend.encode("a").ids
     ends = {"bos_token": ids[:1], "eos_token": ids[-1:]}
     does = {role: role in texts and ends[role] == [backend.token_to_id(texts[role])] for role in ends}

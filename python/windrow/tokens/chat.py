@@ -1,9 +1,8 @@
-"""Chat templates: from messages to the text format that a chat model was trained on.
+"""Renders chat templates, which turn messages into the text format that a chat model was trained on.
 
-A template is a Jinja program that comes with the tokenizer. It runs in Jinja's sandbox,
-with everything that the Hugging Face format provides: ``messages``,
-``add_generation_prompt``, the special tokens by role, ``raise_exception``,
-``strftime_now``, and a ``tojson`` that does not escape characters.
+A template is a Jinja program that comes with the tokenizer. It runs in Jinja's sandbox, with everything that
+the Hugging Face format defines: ``messages``, ``add_generation_prompt``, the special tokens by role,
+``raise_exception``, ``strftime_now``, and a ``tojson`` that does not escape characters.
 """
 
 import json
@@ -36,13 +35,13 @@ def render_chat(
 ) -> str:
     """Renders messages as lm_eval 0.4.13's ``HFLM.apply_chat_template`` does.
 
-    With the generation prompt, the text ends where the model's answer begins. Without it, the last message
-    is left open, to be continued. If the template rejects the messages, it is tried again without system
-    messages.
+    With the generation prompt, the text ends where the model's answer begins. Without it, the last message is
+    left open, so that the model continues it. If the template rejects the messages, they are rendered again
+    without system messages.
 
     Raises:
-        ValueError: There are no messages, or the last one cannot be found in the rendered text.
-        jinja2.TemplateError: The template rejects the messages without the system role, too.
+        ValueError: There are no messages, or the last one is not in the rendered text.
+        jinja2.TemplateError: The template also rejects the messages without the system role.
     """
     if not messages:
         raise ValueError("messages must hold at least one message")
@@ -50,7 +49,7 @@ def render_chat(
         return _render(template, messages, add_generation_prompt, variables)
     except TemplateError as error:
         warnings.warn(
-            f"the chat template rejects the messages ({error}); leaving out the system role", stacklevel=3
+            f"the chat template rejects the messages ({error}); trying without the system role", stacklevel=3
         )
     others = [message for message in messages if message["role"] != "system"]
     return _render(template, others, add_generation_prompt, variables)

@@ -1,8 +1,8 @@
 """Checks windrow's own encoder against the ``tokenizers`` package.
 
-Texts are encoded in Rust by a newer release of the ``tokenizers`` library than the
-Python package. Before it is used for a tokenizer, both encode a sample of special and
-odd texts. After a single difference, the package encodes everything.
+Texts are encoded in Rust by a newer release of the ``tokenizers`` library than the Python package. Before the
+Rust encoder is used for a tokenizer, both encode a sample of unusual texts. If they differ at all, the
+package encodes everything.
 
 The sample is fixed, except for texts that depend on the tokenizer: its added tokens in
 several contexts, and tokens from its whole vocabulary.
@@ -74,16 +74,16 @@ ODD_TEXTS = (
 )
 
 _VOCABULARY_TEXTS = 64
-"""How many texts consist of tokens from the whole vocabulary."""
+"""The number of texts that consist of tokens from the whole vocabulary."""
 
 _TOKENS_EACH = 16
 
 _ADDED_TOKENS = 40
-"""How many added tokens are checked; some tokenizers have hundreds of reserved ones."""
+"""The number of added tokens that are checked; some tokenizers have hundreds of reserved ones."""
 
 
 def check_encoder(parts: Parts) -> _rust.Encoder:
-    """The quick encoder if it agrees with the tokenizer's own library, else one that calls the library."""
+    """The quick encoder if it agrees with the tokenizer's own library, else one that calls that library."""
     if parts.json is None:
         return _rust.Encoder(None, parts.encode)
     tokenizer = json.loads(parts.json)
@@ -139,7 +139,7 @@ def sample_texts(parts: Parts) -> Iterator[str]:
 
 
 def _first_difference(quick: _rust.Encoder, encode: Encode, texts: list[str]) -> str:
-    """What is wrong with the quick encoder; empty if nothing is."""
+    """The first difference between the encoders; empty if there is none."""
     for index in quick.left(texts):
         if texts[index].isascii():
             return f"it cannot encode {texts[index][:40]!r}"

@@ -1,4 +1,4 @@
-"""Which class transformers 5.24 uses for a tokenizer's files.
+"""Determines the class that transformers 5.24 uses for a tokenizer's files.
 
 The files name a class, and transformers registers a class for the type of their model.
 Which of the two is used depends on both:
@@ -24,7 +24,7 @@ from windrow.tokens.source import TokenizerFiles
 
 
 def class_of(files: TokenizerFiles) -> str:
-    """The name of the class, without ``Fast``; `GENERIC` if ``tokenizer.json`` is used unchanged.
+    """The name of the class, without ``Fast``, or `GENERIC` if ``tokenizer.json`` is used unchanged.
 
     >>> class_of(TokenizerFiles("a mamba", "{}", model_type="mamba"))
     'GPTNeoXTokenizer'

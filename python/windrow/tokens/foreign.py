@@ -1,4 +1,4 @@
-"""Tokenizers of other libraries: anything with ``encode(text)`` that returns token ids.
+"""Supports tokenizers of other libraries: anything with ``encode(text)`` that returns token ids.
 
 Two are recognized by their attributes: tiktoken's ``Encoding`` (``eot_token``, ``special_tokens_set``) and
 SentencePiece's processor (``bos_id()``, and ``encode`` with ``add_bos`` and ``add_eos``).
@@ -15,7 +15,7 @@ from windrow.tokens.parts import Decode, Encode, Parts, sane_limit
 _ROLES = ("bos_token", "eos_token", "pad_token")
 
 _SHOWN = 80
-"""How many characters of a tokenizer's output an error shows."""
+"""The number of characters of a tokenizer's output that an error shows."""
 
 _PROBES = ("a", "Plain text, 0123.", " before", "after ", "\n\n", "na\u00efve, \u65e5\u672c\u8a9e \U0001f642")
 """Texts whose tokens identify a tokenizer."""
@@ -27,7 +27,7 @@ def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
     These attributes are used if present: ``decode``, ``vocab_size`` (or ``n_vocab``), ``bos_token_id`` (or
     ``bos_id()``), ``eos_token_id`` (or ``eos_id()``, ``eot_token``), ``pad_token_id`` (or ``pad_id()``),
     ``chat_template`` and ``model_max_length``. If its ``encode`` takes neither ``add_special_tokens`` nor
-    ``add_bos``, it decides about special tokens itself, and with ``add_bos_token`` its BOS is prepended to
+    ``add_bos``, special tokens are up to the object; with ``add_bos_token``, its BOS token is prepended to
     texts that do not begin with it.
 
     Raises:
@@ -36,7 +36,7 @@ def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
     """
     if not callable(getattr(tokenizer, "encode", None)):
         raise TypeError(
-            "tokenizer must be a path, a name on the hub, a tokenizers.Tokenizer, a transformers tokenizer, "
+            "tokenizer must be a path, a name on the Hub, a tokenizers.Tokenizer, a transformers tokenizer, "
             f"or an object with encode(text) -> list[int], not {type(tokenizer).__name__}"
         )
     name = str(
@@ -97,7 +97,7 @@ def _other_special_ids(tokenizer: Any) -> set[int]:
 
 
 def _vocab_size(tokenizer: Any) -> int | None:
-    """The largest size the object reports: some attributes leave out added tokens."""
+    """The largest size that the object reports; some attributes do not count added tokens."""
     sizes = [getattr(tokenizer, name, None) for name in ("vocab_size", "n_vocab")]
     sizes.append(len(tokenizer) if hasattr(tokenizer, "__len__") else None)
     return max((size for size in sizes if isinstance(size, int)), default=None)

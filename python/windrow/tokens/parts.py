@@ -1,4 +1,4 @@
-"""The parts of a tokenizer, whatever library it comes from."""
+"""The parts of a tokenizer, regardless of its library."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ class Parts:
     """The parts of a tokenizer.
 
     Attributes:
-        name: What it was loaded from.
-        vocab_size: How many tokens there are; ``None`` if its library does not say.
+        name: The source it was loaded from.
+        vocab_size: The number of tokens; ``None`` if its library does not report it.
         encode: Encodes texts with the tokenizer's own library.
         decode: Decodes token ids; ``None`` if the tokenizer cannot.
         identity: A string that differs between tokenizers that encode differently.
@@ -28,8 +28,8 @@ class Parts:
         ids: The ids of tokens with a role, such as ``"bos_token"``.
         texts: The texts of the same tokens.
         chat_template: The chat template, or several by name.
-        model_max_length: The most tokens the model can see, if the tokenizer says so.
-        foreign: Whether it is an object of another library, which may reject the text of its own special
+        model_max_length: The model's maximum input length, if the tokenizer specifies it.
+        foreign: Whether it is an object from another library, which may reject the text of its own special
             tokens.
     """
 
@@ -48,7 +48,7 @@ class Parts:
 
 
 _NO_LIMIT = 10**18
-"""Configurations use 1e30 for no limit."""
+"""Configurations use 1e30 to mean no limit."""
 
 
 def sane_limit(limit: Any) -> int | None:

@@ -1,8 +1,8 @@
 """Rewrites a ``tokenizer.json`` into equivalent forms that the quick encoder supports.
 
-The quick encoder rejects a sequence of a single pre-tokenizer, and byte fallback if the
-vocabulary has no bytes. It searches for added tokens in normalized text and treats
-``Metaspace`` as a normalizer, so it would look for ``[INST]`` in ``▁[INST]``.
+The quick encoder rejects a sequence of a single pre-tokenizer, and byte fallback if the vocabulary has no
+bytes. It searches for added tokens in normalized text, and treats ``Metaspace`` as a normalizer, so it would
+look for ``[INST]`` in ``▁[INST]``.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def quick_forms(tokenizer: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str
 def _found_apart(added: list[dict[str, Any]]) -> bool:
     """Whether no token searched for in normalized text overlaps one searched for in raw text.
 
-    Without a normalizer the two searches are equivalent unless their tokens overlap.
+    Without a normalizer, the two searches are equivalent unless their tokens overlap.
     """
     raw = [token["content"] for token in added if not token.get("normalized")]
     normalized = [token["content"] for token in added if token.get("normalized")]

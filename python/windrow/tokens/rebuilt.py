@@ -1,4 +1,4 @@
-"""Rebuilds a ``tokenizer.json`` the way its class in transformers 5.24 does.
+"""Rebuilds a ``tokenizer.json`` as its class in transformers 5.24 does.
 
 ```text
 text                        "<s>[INST] cow"             " cow"

@@ -1,9 +1,8 @@
-"""How classes of transformers 5.24 build their tokenizer, whatever ``tokenizer.json`` says.
+"""Describes how classes of transformers 5.24 build their tokenizer, regardless of ``tokenizer.json``.
 
-Such a class uses the vocabulary, the merges and the added tokens of the file, and usually its
-post-processor. The model's options, the normalizer, the pre-tokenizer and the decoder are the
-class's own. A `Recipe` describes them in the format of ``tokenizer.json``; settings in
-``tokenizer_config.json`` are taken from there.
+Such a class uses the vocabulary, the merges and the added tokens of the file, and usually its post-processor,
+but has its own model options, normalizer, pre-tokenizer and decoder. A `Recipe` describes these in the format
+of ``tokenizer.json``; some depend on settings in ``tokenizer_config.json``.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,7 @@
 """The tokenizer class that transformers 5.24 registers for each type of model.
 
-These are facts about its ``AutoTokenizer``, for all types that it has a configuration for. Without the
-optional mistral-common package, which lm-eval does not install, the Mistral types have no class of their
-own.
+This is how its ``AutoTokenizer`` behaves, for all types that it has a configuration for. Without the optional
+mistral-common package, which lm-eval does not install, the Mistral types have no class of their own.
 """
 
 GENERIC = "TokenizersBackend"
@@ -148,7 +147,7 @@ AS_IS = (
     "salesforce/instructblip-flan-t5-*",
     "stepfun-ai/step-3.7-*",
 )
-"""Names on the hub, in lower case, whose ``tokenizer.json`` is used whatever class they name."""
+"""Names on the Hub, in lower case, whose ``tokenizer.json`` is used regardless of the class they name."""
 
 _UNREGISTERED = "BertJapanese Bertweet ByT5 Cpm Herbert MBart50 MLuke MyT5 Nllb Phobert"
 UNCOMMON = frozenset({*_TYPES_BY_CLASS, *(f"{name}Tokenizer" for name in _UNREGISTERED.split())} - {GENERIC})

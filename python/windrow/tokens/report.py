@@ -12,11 +12,12 @@ class TokenReport:
         segments: The number of segments they became.
         tokens: The total number of tokens in the segments.
         texts: The number of texts to encode: two per pair, one per other request.
-        encoded_texts: How many of them were encoded, after deduplication.
-        repeated_inputs: How many segments have the same model input as an earlier one, and can share its row.
-        truncated: Truncated requests and how many tokens each lost, most first.
+        encoded_texts: The number of texts that were encoded, after deduplication.
+        repeated_inputs: The number of segments with the same model input as an earlier one, whose row they
+            can share.
+        truncated: Truncated requests, and the number of tokens that each lost, most first.
         longest: The requests with the longest segments, and their lengths in tokens, longest first.
-        skipped: Requests that were left out, and what is wrong with each.
+        skipped: Skipped requests, with the reason for each.
     """
 
     requests: int
@@ -45,5 +46,5 @@ class TokenReport:
                 f"{len(self.truncated):,} requests were truncated, by {sum(self.truncated.values()):,} "
                 f"tokens in total; request {request} lost the most, {tokens:,}"
             )
-        lines.extend(f"request {request} was left out: {reason}" for request, reason in self.skipped.items())
+        lines.extend(f"request {request} was skipped: {reason}" for request, reason in self.skipped.items())
         return "\n".join(lines)

@@ -1,8 +1,7 @@
-"""From requests to segments, with lm-eval's semantics.
+"""Turns requests into segments, with lm-eval's semantics.
 
-A segment is a whole token sequence. The model's input is all of it except the last
-token, and the tokens from ``score_starts`` on are scored. The logits at each position
-score the next token.
+A segment is a complete token sequence. The model's input is all of it except the last token, and the tokens
+from ``score_starts`` on are scored. The logits at each position score the next token.
 
     request      ("The cow", " eats")      context and continuation
     segment      [464, 9875, 25365]
@@ -26,24 +25,24 @@ from windrow.tokens.tokenizer import Tokenizer
 BadRequest = Literal["raise", "skip"]
 
 _SHOWN = 60
-"""How many characters of a bad request an error shows."""
+"""The number of characters of a bad request that an error shows."""
 
 _LISTED = 10
-"""How many of the longest requests a report lists."""
+"""The number of longest requests that a report lists."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Token sequences and where scoring starts in each.
+    """Token sequences, and where scoring starts in each.
 
     Attributes:
-        tokens: ``int32[t]``, all segments one after the other.
+        tokens: ``int32[t]``, all segments concatenated.
         offsets: ``int64[n + 1]``; segment ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
         score_starts: ``int32[n]``, at least 1: the index of the first scored token in each segment; 0 for
             prompts, which are not scored.
         requests: ``int64[n]``, ascending: the request that each segment belongs to.
         request_count: The number of requests, including skipped ones.
-        skipped: ``int64[k]``, ascending: requests that were left out because they are invalid.
+        skipped: ``int64[k]``, ascending: requests that were skipped because they are invalid.
         report: Statistics of the tokenization.
     """
 
@@ -63,13 +62,13 @@ class Segments:
         requests: Sequence[int] | NDArray[np.int64] | None = None,
         request_count: int | None = None,
     ) -> "Segments":
-        """Segments of token sequences that come from no text.
+        """Makes segments from token sequences.
 
         Args:
             sequences: ``n`` arrays, ``int32[k]`` each.
             score_starts: The index of the first scored token in each.
-            requests: The request of each, ascending; by default each is a request of its own.
-            request_count: The number of requests; by default ``n``.
+            requests: The request of each, ascending; by default, each is its own request.
+            request_count: The number of requests; by default, ``n``.
 
         >>> made = Segments.of([np.array([5, 6, 7]), np.array([8, 9])], [1, 1])
         >>> made.tokens, made.offsets
@@ -103,7 +102,7 @@ class Segments:
 
     @cached_property
     def input_lengths(self) -> NDArray[np.int32]:
-        """``int32[n]``: each input's length. Read-only."""
+        """``int32[n]``: the length of each input. Read-only."""
         return _kept((np.diff(self.offsets) - 1).astype(np.int32))
 
     @cached_property
@@ -113,7 +112,7 @@ class Segments:
 
     @cached_property
     def input_order(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """What `windrow.planning.prefix_order` gives for the inputs. Read-only."""
+        """The result of `windrow.planning.prefix_order` for the inputs. Read-only."""
         order, shared = _rust.prefix_order(*self.inputs())
         return _kept(order), _kept(shared)
 
@@ -155,7 +154,7 @@ class Segments:
 
 
 def _kept(array: NDArray[Any]) -> NDArray[Any]:
-    """An array that nobody can change, since it is handed out again."""
+    """The array, read-only, because it is cached."""
     array.flags.writeable = False
     return array
 
@@ -171,17 +170,17 @@ def loglikelihood_segments(
     """Segments of ``loglikelihood`` requests: one per pair of context and continuation.
 
     The semantics are those of lm_eval 0.4.13 (``TemplateLM.loglikelihood`` and ``HFLM``). Trailing white
-    space of the context moves to the continuation. The whole text and the context alone are encoded, and
-    the continuation is what follows as many tokens as the context has. With an empty context, the
-    continuation follows the prefix token. Segments are cut to their last ``max_length + 1`` tokens.
+    space moves from the context to the continuation. The context is encoded alone, as ``c`` tokens, and the
+    whole text is encoded; the continuation's tokens are those after the first ``c``. With an empty context,
+    the continuation follows the prefix token. Segments are truncated to their last ``max_length + 1`` tokens.
 
     Args:
         tokenizer: The tokenizer.
         pairs: ``n`` pairs of strings, as in ``Instance.args``.
-        max_length: The most tokens the model can see at once; ``None`` for no limit.
-        on_bad_request: ``"raise"`` rejects everything if one request is invalid; ``"skip"`` leaves it out.
-        encode_apart: Encode context and continuation separately, without moving white space, so that no
-            token straddles the border. lm-eval does not do this.
+        max_length: The maximum input length in tokens; ``None`` for no limit.
+        on_bad_request: ``"raise"`` rejects everything if a request is invalid; ``"skip"`` skips the request.
+        encode_apart: Encode context and continuation separately, without moving white space, so that no token
+            spans their boundary. lm-eval does not do this.
 
     Raises:
         ValueError: A request is invalid: its continuation is empty, merges into the context or is longer
@@ -209,14 +208,14 @@ def rolling_segments(
     """Segments of ``loglikelihood_rolling`` requests: one per window of a text.
 
     Every token of a text is scored once. The windows are those of lm_eval 0.4.13's
-    ``get_rolling_token_windows`` with a context of one token, made disjoint. Without a limit each text is
+    ``get_rolling_token_windows`` with a context of one token, made disjoint. Without a limit, each text is
     one window. A text without tokens has no window.
 
     Args:
         tokenizer: The tokenizer.
         texts: ``n`` strings.
-        max_length: The most tokens the model can see at once; ``None`` for no limit.
-        on_bad_request: ``"raise"`` rejects everything if one request is invalid; ``"skip"`` leaves it out.
+        max_length: The maximum input length in tokens; ``None`` for no limit.
+        on_bad_request: ``"raise"`` rejects everything if a request is invalid; ``"skip"`` skips the request.
 
     Raises:
         ValueError: A text is not a string, or the tokenizer has no prefix token.
@@ -242,19 +241,19 @@ def generation_prompts(
 ) -> Segments:
     """Prompts of ``generate_until`` requests, truncated to leave room for the new tokens.
 
-    Contexts are cut to their last ``max_length - max_new_tokens`` tokens. Special tokens are added text by
-    text, as lm_eval 0.4.13's ``HFLM.tok_batch_encode`` does for single texts: a context that begins with
-    the BOS token gets none.
+    Contexts are truncated to their last ``max_length - max_new_tokens`` tokens. Special tokens are decided
+    for each text separately, as lm_eval 0.4.13's ``HFLM.tok_batch_encode`` does for single texts: a context
+    that begins with the BOS token gets none.
 
     Args:
         tokenizer: The tokenizer.
         contexts: ``n`` strings.
-        max_new_tokens: How many tokens to generate: one number for all, or ``n`` numbers.
-        max_length: The most tokens the model can see at once; ``None`` for no limit.
-        on_bad_request: ``"raise"`` rejects everything if one request is invalid; ``"skip"`` leaves it out.
+        max_new_tokens: The number of tokens to generate: one for all prompts, or ``n`` numbers.
+        max_length: The maximum input length in tokens; ``None`` for no limit.
+        on_bad_request: ``"raise"`` rejects everything if a request is invalid; ``"skip"`` skips the request.
 
     Raises:
-        ValueError: A context is not a string, encodes to no tokens, or has no room next to the new tokens.
+        ValueError: A context is not a string, encodes to no tokens, or has no room besides the new tokens.
     """
     new = (
         [max_new_tokens] * len(contexts)
@@ -279,7 +278,7 @@ def _limit(max_length: int | None) -> int | None:
 
 
 def _finish(made: Any, given: Sequence[Any], texts_each: int, on_bad_request: BadRequest) -> Segments:
-    """Raises or records what is wrong, and adds the report."""
+    """Raises an error for invalid requests or records them, and adds the report."""
     if on_bad_request not in ("raise", "skip"):
         raise ValueError(f"on_bad_request must be 'raise' or 'skip', not {on_bad_request!r}")
     tokens, offsets, score_starts, requests, cuts, (encoded_texts, repeated_inputs), bad = made

@@ -1,8 +1,8 @@
-"""Reads a tokenizer's files from a path, a directory in the Hugging Face format, or the hub.
+"""Reads a tokenizer's files from a path, a directory in the Hugging Face format, or the Hub.
 
-A ``tokenizer.json`` is not the whole tokenizer. The files next to it matter too:
-``tokenizer_config.json`` names the special tokens, older models name them in
-``special_tokens_map.json``, and the chat template may be in ``chat_template.jinja``.
+A ``tokenizer.json`` is not the complete tokenizer. The files next to it matter too: ``tokenizer_config.json``
+names the special tokens (``special_tokens_map.json`` in older models), and the chat template may be in
+``chat_template.jinja``.
 """
 
 import json
@@ -28,7 +28,7 @@ class TokenizerFiles:
     """The files of a tokenizer.
 
     Attributes:
-        name: The source, as the caller gave it.
+        name: The source, as passed by the caller.
         json: The text of ``tokenizer.json``.
         config: ``tokenizer_config.json``, completed by ``special_tokens_map.json`` and ``added_tokens.json``;
             empty if absent.
@@ -48,7 +48,7 @@ class TokenizerFiles:
 def read_files(
     source: str | os.PathLike[str], *, hf_access_token: str | None, cache_dir: str | Path | None
 ) -> TokenizerFiles:
-    """Reads a tokenizer's files from a ``tokenizer.json``, a directory, or the hub.
+    """Reads a tokenizer's files from a ``tokenizer.json``, a directory, or the Hub.
 
     Raises:
         FileNotFoundError: The path does not exist, or the directory has no ``tokenizer.json``.
@@ -62,7 +62,7 @@ def read_files(
     if isinstance(source, str) and _REPOSITORY.fullmatch(source) and not source.endswith(".json"):
         return _read(source, _download(source, hf_access_token, cache_dir) / "tokenizer.json")
     raise FileNotFoundError(
-        f"tokenizer {str(source)!r} is not a tokenizer.json, a directory with one, or a name on the hub"
+        f"tokenizer {str(source)!r} is not a tokenizer.json, a directory with one, or a name on the Hub"
     )
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer: texts in, ragged token arrays out."""
+"""A tokenizer, which encodes texts into ragged token arrays."""
 
 import hashlib
 import os
@@ -19,22 +19,22 @@ from windrow.tokens.source import TokenizerFiles, object_files, read_files
 
 
 class Tokenizer:
-    """Encodes texts on every core, with the same result as the tokenizer's own library.
+    """Encodes texts on every core, with the same results as the tokenizer's own library.
 
-    Created by `load_tokenizer`. Its threads only live during a call, so it works in forked
-    processes, and ``TOKENIZERS_PARALLELISM`` has no effect. It can be pickled.
+    Created by `load_tokenizer`. Its threads exist only during a call, so it works in forked processes, and
+    ``TOKENIZERS_PARALLELISM`` has no effect. It can be pickled.
 
     Attributes:
-        name: What it was loaded from.
-        vocab_size: How many tokens there are, including added ones; ``None`` if its library does not say.
+        name: The source it was loaded from.
+        vocab_size: The number of tokens, including added ones; ``None`` if its library does not report it.
         bos_token_id: The beginning-of-text token, if there is one.
         eos_token_id: The end-of-text token, if there is one.
         pad_token_id: The padding token, if there is one.
-        prefix_token_id: The token that stands in for an empty context: the one given, else BOS, else EOS.
-        model_max_length: The most tokens the model can see, if the tokenizer says so.
+        prefix_token_id: The token that replaces an empty context: the argument, else BOS, else EOS.
+        model_max_length: The model's maximum input length, if the tokenizer specifies it.
         chat_template: The chat template, or several by name, if there are any.
         add_bos_token: The argument of `load_tokenizer`.
-        encoder: The encoder that the functions of ``windrow._rust`` take.
+        encoder: The encoder to pass to functions of ``windrow._rust``.
     """
 
     def __init__(self, source: Any, add_bos_token: bool | None, prefix_token_id: int | None) -> None:
@@ -119,9 +119,9 @@ class Tokenizer:
 
         Args:
             texts: ``n`` strings.
-            add_special_tokens: Whether the tokenizer adds its special tokens; ``None`` decides text by text
-                as lm_eval 0.4.13's ``HFLM.tok_encode`` does: as ``add_bos_token`` says, else yes, but not
-                for a text that starts with the text of the prefix token.
+            add_special_tokens: Whether the tokenizer adds its special tokens. ``None`` decides this for each
+                text, as lm_eval 0.4.13's ``HFLM.tok_encode`` does: by ``add_bos_token`` if set, else yes, but
+                never for a text that starts with the text of the prefix token.
 
         Returns:
             Tokens ``int32[t]`` and offsets ``int64[n + 1]``; text ``i`` is
@@ -147,7 +147,7 @@ class Tokenizer:
         return tokens
 
     def most_tokens(self, text: str) -> int:
-        """How many tokens a text has; for an object of another library, an upper bound.
+        """The number of tokens in a text; for an object from another library, an upper bound.
 
         Such an object may reject the text of a special token, so it is not called.
         """
@@ -166,7 +166,7 @@ class Tokenizer:
         return self._parts.decode([int(token) for token in tokens], skip_special_tokens)
 
     def template_named(self, name: str | None = None) -> str:
-        """The chat template; if there are several, the one of this name, by default ``default``.
+        """The chat template; if there are several, the one with this name, by default ``default``.
 
         Raises:
             ValueError: There is no template, or none of this name.
@@ -193,9 +193,9 @@ class Tokenizer:
 
         Args:
             messages: Mappings with ``role`` and ``content``, oldest first.
-            add_generation_prompt: Whether to prompt for the model's answer; if not, the last message is
-                continued.
-            variables: Further variables for the template, such as ``enable_thinking``.
+            add_generation_prompt: Whether to prompt for the model's answer; if not, the model continues the
+                last message.
+            variables: More variables for the template, such as ``enable_thinking``.
 
         Raises:
             ValueError: The tokenizer has no chat template, there are no messages, or the last one cannot be
@@ -227,18 +227,18 @@ def load_tokenizer(
 ) -> Tokenizer:
     """Loads a tokenizer.
 
-    Texts are encoded in Rust from the tokenizer's JSON, after a check that a sample encodes as it does with
-    the ``tokenizers`` package. If the check fails, the package is used, with one warning. Texts with
+    Texts are encoded in Rust from the tokenizer's JSON, after a check that a sample is encoded the same way
+    as by the ``tokenizers`` package. If the check fails, the package is used, with one warning. Texts with
     characters that differ between Unicode versions are always encoded by the package.
 
     Args:
         source: A path to a ``tokenizer.json`` or to a directory in the Hugging Face format, a name on the
-            hub, a ``tokenizers.Tokenizer``, a fast transformers tokenizer, or any object with
-            ``encode(text) -> list[int]``. A `Tokenizer` is returned with the settings given here.
-        add_bos_token: Whether texts get a BOS token; ``None`` leaves it to the tokenizer's files.
-        prefix_token_id: The token that stands in for an empty context; ``None`` means BOS, else EOS.
-        hf_access_token: The access token for the hub.
-        cache_dir: The directory for files from the hub.
+            Hugging Face Hub, a ``tokenizers.Tokenizer``, a fast transformers tokenizer, or any object with
+            ``encode(text) -> list[int]``. A `Tokenizer` is returned with these settings.
+        add_bos_token: Whether texts get a BOS token; ``None`` follows the tokenizer's files.
+        prefix_token_id: The token that replaces an empty context; ``None`` means BOS, else EOS.
+        hf_access_token: The access token for the Hub.
+        cache_dir: The directory for files from the Hub.
 
     Raises:
         FileNotFoundError: There is no tokenizer at this path.
