@@ -52,7 +52,7 @@ def test_endless_and_one_way_sources(tmp_path, run, argument, request_):
     assert run(source, tmp_path) == 4
     assert run(source.repeat(2), tmp_path) == 8
     for endless in (source.repeat(), source.repeat()[::3], source.repeat().shuffle(seed=1).map(lambda x: x)):
-        with pytest.raises(ValueError, match=rf"^{argument} is endless, .*remove .repeat\(\)"):
+        with pytest.raises(ValueError, match=rf"^{argument} is infinite, .*remove .repeat\(\)"):
             run(endless, tmp_path)
     one_way = {
         "generator": (request_ for _ in range(4)),

@@ -80,7 +80,7 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
     assert status == 130
     assert said == (
         f"windrow: interrupted; the results so far are in {cache}_rank*.db. "
-        "The same command resumes from there"
+        "Run the same command again to resume"
     )
     (kept,) = sqlite3.connect(f"{cache}_rank0.db").execute("select count(*) from unnamed").fetchone()
     assert 0 < kept < 400
@@ -96,8 +96,8 @@ def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
     status, said = command.interrupt()
     assert status == 130
     assert (
-        said == "windrow: interrupted; no results were kept. Use --resume FOLDER to keep them "
-        "and resume with the same command"
+        said == "windrow: interrupted; no results were saved. With --resume FOLDER, results are saved, "
+        "and running the same command again resumes"
     )
 
 

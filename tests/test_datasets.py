@@ -138,7 +138,7 @@ def test_endless_datasets():
         lambda: PadBatchDataset(endless, 2, 0, 0),
         lambda: MultihostSortedRemapDataset(endless, 2, 1),
     ):
-        with pytest.raises(ValueError, match=r"dataset is endless; put .* before .repeat\(\)"):
+        with pytest.raises(ValueError, match=r"dataset is infinite; put .* before .repeat\(\)"):
             make()
     padded = PadSequenceInBatchDataset(endless, 2, 2)
     assert [padded[index]["inputs"].shape[1] for index in (0, 1, 1_000_001)] == [4, 4, 4]

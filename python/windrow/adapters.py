@@ -1,4 +1,4 @@
-"""Wraps models of other libraries as a :class:`windrow.LanguageModel`, if that takes more than two lines.
+"""Wraps models from other libraries as :class:`windrow.LanguageModel`, where that takes more than two lines.
 
 Flax and Equinox are imported only when one of their modules is passed in.
 """
@@ -18,7 +18,7 @@ Cache = Any
 
 
 def causal_mask(positions: jax.Array, segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array:
-    """The attention mask of a batch, with an axis for heads, as most libraries take it.
+    """The attention mask of a batch, with an axis for heads, as most libraries expect it.
 
     Args:
         positions: ``int32[rows, length]``.
@@ -26,8 +26,8 @@ def causal_mask(positions: jax.Array, segment_ids: jax.Array, reach: jax.Array |
         reach: ``int32[rows, length]`` of tree rows, as for :func:`windrow.visible`.
 
     Returns:
-        ``bool[rows, 1, length, length]``: whether the token of the third axis sees that of the last axis.
-        A token sees itself and the earlier tokens of its segment; in tree rows, itself and the earlier
+        ``bool[rows, 1, length, length]``: whether the query token (third axis) sees the key token (last
+        axis). A token sees itself and the earlier tokens of its segment; in tree rows, itself and the earlier
         tokens that reach it.
 
     >>> causal_mask(jnp.array([[0, 1, 0]]), jnp.array([[1, 1, 2]]))[0, 0].astype(int)
@@ -48,7 +48,7 @@ def cached(
     call: Callable[..., tuple[jax.Array, Cache]],
     rewind: Callable[[Cache, jax.Array], Cache],
 ) -> dict[str, Callable[..., Any]]:
-    """Turns a cache with one write index for all rows into a state for rows that differ in length.
+    """Turns a cache with one write index for all rows into a state for rows of different lengths.
 
     Each row gets its own cache, and ``jax.vmap`` runs the model over the rows. After each chunk, the write
     index is set back to the row's number of real tokens, so the next chunk overwrites the padding.
@@ -56,9 +56,9 @@ def cached(
     Args:
         empty: ``empty(params, length)`` returns a cache of batch size 1 with room for ``length`` tokens.
         call: ``call(params, cache, tokens, positions, mask)`` returns logits, ``[1, columns, vocab]``, and
-            the cache after writing ``tokens`` at the write index. Tokens and positions are ``int32[1,
-            columns]``. ``mask`` is a function of the cache's length: ``mask(length)`` is ``bool[1, columns,
-            length]``, whether a token sees a slot.
+            the cache after writing ``tokens`` at the write index. Tokens and positions are
+            ``int32[1, columns]``. ``mask`` is a function: for a cache with ``length`` slots, ``mask(length)``
+            is ``bool[1, columns, length]``, whether a token sees a slot.
         rewind: ``rewind(cache, index)`` returns the cache with its write index at ``index``, an ``int32``.
 
     Returns:
@@ -106,11 +106,11 @@ def cached(
 
 
 def from_nnx(module: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
-    """Wraps a Flax NNX module, on a copy in evaluation mode.
+    """Wraps a copy of a Flax NNX module in evaluation mode.
 
-    Its ``__call__`` returns logits, or an object with ``logits``. Its first parameter gets the tokens,
+    Its ``__call__`` returns logits, or an object with ``logits``. The first parameter gets the tokens,
     whatever its name. Parameters named ``positions``, ``segment_ids``, ``reach`` and ``mask`` (see
-    :func:`causal_mask`) get those arrays. Anything the module stores while it runs is dropped.
+    :func:`causal_mask`) get these arrays. Anything the module stores while it runs is discarded.
 
     Args:
         module: An ``nnx.Module``.
@@ -147,9 +147,10 @@ def from_linen(module: Any, variables: Any, *, max_length: int | None = None, **
 
 
 def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
-    """Wraps an Equinox module that is written for one row, in inference mode.
+    """Wraps a copy of an Equinox module, which is written for one row, in inference mode.
 
-    ``__call__`` gets the same arrays as in :func:`from_nnx`, but under ``jax.vmap``: without the row axis.
+    ``__call__`` gets the same arrays as in :func:`from_nnx`, but without the row axis, because it runs under
+    ``jax.vmap``.
 
     Args:
         module: An ``eqx.Module``.
@@ -176,7 +177,7 @@ GIVEN = ("positions", "segment_ids", "reach", "mask")
 
 
 def _calling(module: Callable[..., Any]) -> tuple[str, ...]:
-    """Which of :data:`GIVEN` a module's ``__call__`` has parameters for."""
+    """The names in :data:`GIVEN` that a module's ``__call__`` has parameters for."""
     names = list(inspect.signature(module).parameters)
     return tuple(name for name in GIVEN if name in names[1:])
 

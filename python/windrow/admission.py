@@ -1,4 +1,4 @@
-"""Checks arguments before anything runs: request collections, whole numbers, sizes, names.
+"""Checks arguments before anything runs: request collections, integers, sizes, names.
 
 Numbers and sizes may also come from a command line, as strings.
 """
@@ -11,8 +11,8 @@ from numbers import Integral
 from typing import Any
 
 ENDLESS = 1 << 48
-"""Lengths of at least this count as endless: ``repeat()`` has length ``sys.maxsize``, and a slice or batch of
-it some fraction of that."""
+"""Lengths of at least this are considered infinite: ``repeat()`` has length ``sys.maxsize``, and a slice or
+batch of it some fraction of that."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{letter}I": 1 << 10 * power for power, letter in enumerate("KMGT", 1)}
@@ -26,13 +26,13 @@ def admit_requests(argument: str, requests: Any) -> None:
         requests: A sequence, a data source or a Grain ``MapDataset``.
 
     Raises:
-        TypeError: It has no length or no indexing, like a generator or a ``DataLoader``.
-        ValueError: It is endless.
+        TypeError: It has no length or does not support indexing, like a generator or a ``DataLoader``.
+        ValueError: It is infinite.
 
     >>> admit_requests("requests", ["a text"])
     """
     if is_endless(requests):
-        raise ValueError(f"{argument} is endless, so it cannot be sorted; remove .repeat()")
+        raise ValueError(f"{argument} is infinite, so it cannot be sorted; remove .repeat()")
     kind = type(requests)
     if isinstance(requests, str | bytes) or not (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")):
         raise TypeError(
@@ -42,7 +42,7 @@ def admit_requests(argument: str, requests: Any) -> None:
 
 
 def is_endless(dataset: Any) -> bool:
-    """Whether a dataset is endless, judging by its length."""
+    """Whether a dataset is infinite, judging by its length."""
     return hasattr(type(dataset), "__len__") and len(dataset) >= ENDLESS
 
 
@@ -60,9 +60,9 @@ def admit_whole(name: str, value: Any, least: int = 1, also: str = "") -> int:
 
     Args:
         name: The argument's name, for the error.
-        value: An integer, which may be NumPy's.
+        value: An integer, which may be a NumPy integer.
         least: The smallest value accepted.
-        also: What else the argument may be, for the error, such as ``", or None"``.
+        also: Other allowed values, for the error, such as ``", or None"``.
 
     Raises:
         ValueError: It is not an integer, or less than ``least``.

@@ -1,18 +1,18 @@
-"""The error for requests that cannot be run, with a reason for each."""
+"""The error for requests that cannot run, with a reason for each."""
 
 from collections.abc import Callable, Mapping
 
 LISTED = 10
-"""How many bad requests an error lists."""
+"""The maximum number of bad requests that an error lists."""
 
 REMEDY = 'Fix these requests, or skip them with on_bad_request="skip".'
 
 
 class BadRequestsError(ValueError):
-    """Requests that cannot be run.
+    """Requests that cannot run.
 
     Attributes:
-        reasons: What is wrong with each, by its index.
+        reasons: The reason for each, by request index.
 
     >>> print(BadRequestsError({3: "the continuation is empty"}))
     request 3: the continuation is empty
@@ -32,5 +32,5 @@ class BadRequestsError(ValueError):
         super().__init__("\n".join([*lines, remedy]))
 
     def named(self, name: Callable[[int], str]) -> "BadRequestsError":
-        """The same error, with requests named by ``name``."""
+        """The same error, with the names of requests given by ``name``."""
         return BadRequestsError(self.reasons, self._remedy, name)

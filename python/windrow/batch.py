@@ -1,9 +1,8 @@
-"""Batches of token sequences as pytrees: the model's inputs, and what scoring needs.
+"""Batches of token sequences, as pytrees of model inputs and arrays for scoring.
 
-Batches hold NumPy arrays on the host and JAX arrays on devices. They are frozen
-dataclasses registered with JAX, so ``jax.tree.map``, ``jax.jit`` and Grain work
-on them directly. Two batches are equal if all their arrays agree in dtype, shape
-and values.
+Batches hold NumPy arrays on the host, and JAX arrays on devices. They are frozen dataclasses registered with
+JAX, so ``jax.tree.map``, ``jax.jit`` and Grain work on them directly. Two batches are equal if all their
+arrays have the same dtype, shape and values.
 """
 
 import dataclasses
@@ -42,15 +41,15 @@ class _Batch:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class LLMIndexedBatch(_Batch):
-    """A batch of token sequences, one per row, with the document each comes from.
+    """A batch of token sequences, one per row, with the document of each.
 
     The batch has shape ``[rows, length]``. Segment 0 and document 0 mark padding.
 
     Attributes:
         inputs: The model's input tokens, ``int32[rows, length]``.
         targets: The token that follows each input, ``int32[rows, length]``.
-        inputs_position: Position of each input in its sequence, from 0.
-        targets_position: Position of each target in its sequence, from 0.
+        inputs_position: The position of each input in its sequence, from 0.
+        targets_position: The position of each target in its sequence, from 0.
         inputs_segmentation: 1 for a token, 0 for padding.
         targets_segmentation: 1 if a target is scored, else 0.
         document_idx: The row's document, from 1; 0 for a row of padding.
@@ -85,12 +84,11 @@ class LLMIndexedBatch(_Batch):
     def from_inputs(
         cls, inputs: Array, document_idx: Array, sequence_idx: Array, targets: Array | None = None
     ) -> Self:
-        """A batch of whole rows: positions count from 0, and every token is in segment 1.
+        """Makes a batch of whole rows: positions count from 0, and every token is in segment 1.
 
         Args:
-            inputs: Tokens, ``[rows, length]``. Without ``targets`` they are the
-                targets, and the inputs are the same tokens shifted right by one,
-                with a 0 in front.
+            inputs: Tokens, ``[rows, length]``. Without ``targets``, they are the targets, and the inputs are
+                the same tokens shifted right by one, with a leading 0.
             document_idx: The document of each row, ``[rows]``.
             sequence_idx: The sequence of each row, ``[rows]``.
             targets: The token that follows each input, ``[rows, length]``.
@@ -147,10 +145,10 @@ class LLMIndexedBatch(_Batch):
         return sample
 
     def get_document_borders(self) -> Array:
-        """Where a document begins, ``bool[rows, length]``.
+        """Where documents begin, ``bool[rows, length]``.
 
-        ``_document_borders`` if given; else true in the first column and wherever
-        ``inputs_segmentation`` differs from the column before.
+        This is ``_document_borders`` if given; otherwise, it is true in the first column and wherever
+        ``inputs_segmentation`` differs from the previous column.
         """
         if self._document_borders is not None:
             return self._document_borders
@@ -165,12 +163,11 @@ class LLMIndexedBatch(_Batch):
         return dataclasses.replace(self, **changes)
 
     def __getitem__(self, key: Any) -> Self:
-        """The part of the batch that ``key`` selects, in NumPy's notation for ``[rows, length]``.
+        """The part of the batch that ``key`` selects, with NumPy's indexing for ``[rows, length]``.
 
-        Each field uses as many parts of the key as it has dimensions:
-        ``batch[:, 128:256]`` slices the token fields and keeps ``document_idx``.
-        Document borders are computed before slicing, so a slice from the middle of a
-        document does not start with a border.
+        Each field uses as many indices of the key as it has dimensions: ``batch[:, 128:256]`` slices the
+        token fields, and keeps ``document_idx``. Document borders are computed before slicing, so a slice
+        from the middle of a document does not start with a border.
 
         Raises:
             IndexError: The key has more dimensions than the batch, or is a mask of
@@ -185,13 +182,12 @@ class LLMIndexedBatch(_Batch):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class HostBatch(_Batch):
-    """One batch of model inputs, and where its scores are read.
+    """A batch of model inputs, and where to read the scores.
 
-    Rows may be packed or shared by several requests, so a score does not belong to a
-    row. The logits at a position predict the next token: a *pick* is a position whose
-    logits are needed, a *read* is one scored token. Rows are divided into equal groups,
-    one per device, and picks are numbered within their group. All batches of a shape
-    have the same number of picks and reads.
+    Rows may be packed, or shared by several requests, so scores do not correspond to rows. The logits at a
+    position predict the next token: a *pick* is a position whose logits are needed, and a *read* is one
+    scored token. Rows are divided into equal groups, one per device, and picks are numbered within their
+    group. All batches of the same shape have the same number of picks and reads.
 
     ```text
     logits    = model(inputs, positions, segment_ids)         [rows, length, vocab], of one group
@@ -199,22 +195,21 @@ class HostBatch(_Batch):
     scores    = picked[read_pick, read_target]                 one per read
     ```
 
-    If rows hold prefix trees, segments share prefixes: a segment's tokens lie on a path
-    through its row, and ``reach`` says which token sees which.
+    If rows hold prefix trees, segments share prefixes: a segment's tokens lie on a path through its row, and
+    ``reach`` says which tokens see each other.
 
     Attributes:
         inputs: The model's input tokens, ``int32[rows, length]``.
         positions: Each token's position in its segment, from 0; in a tree, its depth.
         segment_ids: Each token's segment, or tree, within its row, from 1; 0 in padding
             and filler.
-        pick_index: Row times length plus position, ``int32[groups, picks]``.
+        pick_index: The row times the length plus the position of each pick, ``int32[groups, picks]``.
         read_pick: The pick whose logits score the token, ``int32[groups, reads]``.
         read_target: The scored token, ``int32[groups, reads]``.
         read_request: The request the token belongs to, ``int32[groups, reads]``; -1
             in padding.
-        reach: ``int32[rows, length]``: token ``i`` of a row sees token ``j`` if
-            ``j <= i < reach[j]``. ``None`` without trees: a token then sees itself and the
-            earlier tokens of its segment.
+        reach: ``int32[rows, length]``: token ``i`` of a row sees token ``j`` if ``j <= i < reach[j]``.
+            ``None`` if there are no trees: a token then sees itself and the earlier tokens of its segment.
     """
 
     inputs: Array
@@ -228,13 +223,13 @@ class HostBatch(_Batch):
 
 
 def join_rows(batches: Sequence[_SomeBatch]) -> _SomeBatch:
-    """Several NumPy batches of one length, with their rows and groups concatenated."""
+    """Concatenates the rows and groups of several NumPy batches of the same length."""
     joined: _SomeBatch = jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
     return joined
 
 
 def _leading(key: Any, dimensions: int, most: int) -> tuple[Any, ...]:
-    """The parts of an indexing key for a field with ``dimensions`` axes, in a batch with ``most``."""
+    """The indices of a key for a field with ``dimensions`` axes, in a batch with ``most`` axes."""
     parts = list(key) if isinstance(key, tuple) else [key]
     indexed = sum(map(_indexed, parts))
     if indexed > most:
@@ -254,7 +249,7 @@ def _leading(key: Any, dimensions: int, most: int) -> tuple[Any, ...]:
 
 
 def _indexed(part: Any) -> int:
-    """How many dimensions one part of an indexing key consumes."""
+    """The number of dimensions that one index of a key consumes."""
     if part is None or part is Ellipsis:
         return 0
     is_mask = getattr(part, "dtype", None) == np.bool_
@@ -280,7 +275,7 @@ def _parts(batch: Any) -> list[Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two arrays are equal, in the shards that this process holds."""
+    """Whether two arrays are equal in the shards that this process holds."""
     if isinstance(one, jax.Array) and isinstance(other, jax.Array) and not one.is_fully_addressable:
         shards = zip(one.addressable_shards, other.addressable_shards, strict=True)
         return one.shape == other.shape and all(_same(mine.data, others.data) for mine, others in shards)

@@ -1,7 +1,7 @@
-"""Files that survive a crash: complete or absent, and a journal that loses at most its last records.
+"""Crash-safe files: files that are either complete or absent, and a journal that loses only its last records.
 
 A file is written under a temporary name, flushed to disk and renamed. A journal is append-only: each line is
-one record with its checksum, so torn and damaged lines are detected and skipped.
+a record with a checksum, so torn and damaged lines are detected and skipped.
 
 ```text
 5d7a3c1f {"window": 0, "documents": 10000}
@@ -28,7 +28,7 @@ def checksum(data: bytes) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file atomically: once it has its name, it is complete and on disk.
+    """Writes a file atomically: under its final name, it is complete and on disk.
 
     Raises:
         OSError: It cannot be written; nothing is left behind.
@@ -73,7 +73,7 @@ class Journal:
         path: The file; created if it does not exist.
 
     Attributes:
-        damaged: How many lines inside the journal have a wrong checksum.
+        damaged: The number of lines inside the journal with a wrong checksum.
 
     Raises:
         OSError: The file cannot be read or written.

@@ -1,4 +1,4 @@
-"""Fingerprints: everything that affects results, by name, so that only matching runs reuse kept results."""
+"""Fingerprints of everything that affects results, so that only matching runs reuse saved results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ Fingerprint = Mapping[str, str | list[float]]
 
 
 def differing(made: Mapping[str, Any], own: Fingerprint) -> list[str]:
-    """The names of the entries that differ between the fingerprint of kept results and that of this run.
+    """The names of the entries that differ between the fingerprint of saved results and that of this run.
 
     >>> differing({"tokenizer": "a", "numbers": [1.0]}, {"tokenizer": "b", "numbers": [1.001]})
     ['tokenizer']
@@ -19,11 +19,11 @@ def differing(made: Mapping[str, Any], own: Fingerprint) -> list[str]:
 
 
 def mismatch(place: str, made: Mapping[str, Any] | None, own: Fingerprint, remedy: str) -> str:
-    """Why kept results cannot be used; empty if they can.
+    """Why saved results cannot be used; empty if they can.
 
     Args:
-        place: Where they are kept.
-        made: The fingerprint kept with them, if there is one.
+        place: Where they are saved.
+        made: The fingerprint saved with them, if there is one.
         own: The fingerprint of this run.
         remedy: What to do.
     """

@@ -1,10 +1,9 @@
 """Reproduces the shifted reads of lm-eval's own backend.
 
-``HFLM`` of lm_eval 0.4.13 runs the model once for all requests of a call with equal
-inputs (context and continuation without its last token), and keeps the logits of the
-longest continuation in the group. For a request with a shorter continuation it takes
-the greedy flag from the *last* of these logits, as it should, but gathers the
-log-probabilities from the *first* ones (``HFLM._loglikelihood_tokens`` and
+``HFLM`` of lm_eval 0.4.13 runs the model once for all requests of a call with equal inputs (context and
+continuation without its last token), and keeps the logits for the longest continuation in the group. For a
+request with a shorter continuation, it takes the greedy flag from the *last* of these logits, which is
+correct, but gathers the log-probabilities from the *first* ones (``HFLM._loglikelihood_tokens`` and
 ``Collator.get_cache``). So in
 
 ```text
@@ -13,12 +12,12 @@ continuation of request 0          b  c  d  e     read at a b c d
 continuation of request 1                d  e     read at c d, but HFLM reads d at a and e at b
 ```
 
-request 1 gets log p(d | a) + log p(e | a b). This only affects requests that split the
-same tokens at different places, which is rare; requests with continuations of equal
-length, such as the choices of a question, are not affected.
+request 1 gets log p(d | a) + log p(e | a b). This only affects requests that split the same tokens at
+different places, which is rare; requests whose continuations have equal lengths, such as the choices of a
+question, are not affected.
 
-To match the harness, windrow does the same. Each shifted read is an additional segment:
-the tokens up to where it is read, then the token that is scored.
+To match the harness, windrow does the same. Each shifted read is an additional segment, which consists of the
+tokens up to where it is read and the token that is scored.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""A drop-in replacement for the pipeline that windrow grew out of, ``xlstm_jax.dataset.lmeval_pipeline``.
+"""The API of ``xlstm_jax.dataset.lmeval_pipeline``, the pipeline that windrow grew out of.
 
-Requests become prefix and text (`ParseLMEval`), then tokens, then batches. All names are
-defined in `windrow.transforms`, `windrow.datasets`, `windrow.batch` and
-`windrow.sharding`, and only re-exported here.
+Requests are turned into prefix and text (`ParseLMEval`), then into tokens, then into batches. All names are
+defined in `windrow.transforms`, `windrow.datasets`, `windrow.batch` and `windrow.sharding`, and only
+re-exported here.
 """
 
 from windrow.batch import LLMIndexedBatch as LLMIndexedBatch

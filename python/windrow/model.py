@@ -1,4 +1,4 @@
-"""What windrow needs to know about a model: a few pure functions and their parameters."""
+"""The model contract: a few pure functions and their parameters."""
 
 import inspect
 from collections.abc import Callable
@@ -11,41 +11,38 @@ import jax.numpy as jnp
 from windrow.admission import admit_whole
 
 Params = Any
-"""A pytree of arrays, which windrow only passes on."""
+"""A pytree of arrays, which windrow passes on unchanged."""
 
 State = Any
-"""A pytree of arrays whose leading axis is rows: recurrent state or key-value cache."""
+"""A pytree of arrays whose leading axis is rows: a recurrent state or a key-value cache."""
 
 Inputs = Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """A causal language model as pure functions over its parameters.
+    """A causal language model, as pure functions of its parameters.
 
-    ``apply`` alone is enough. All functions must be traceable by ``jax.jit``.
-    ``tokens``, ``positions`` and ``segment_ids`` are ``int32[rows, length]``.
-    Segment id 0 marks padding and filler; real segments count from 1 within a
-    row, and positions restart at 0 in each. A causal model may ignore both, because
-    padding comes after the real tokens; it then gets no packed rows.
+    Only ``apply`` is required. All functions must be traceable by ``jax.jit``. ``tokens``, ``positions`` and
+    ``segment_ids`` are ``int32[rows, length]``. Segment id 0 marks padding and filler; real segments count
+    from 1 within a row, and positions restart at 0 in each. A causal model may ignore both, because padding
+    comes after the real tokens; its rows are then not packed.
 
     Attributes:
-        params: The model's parameters, any pytree of arrays.
+        params: The model's parameters, as any pytree of arrays.
         apply: ``apply(params, tokens, positions, segment_ids)`` returns logits,
             ``[rows, length, vocab]``, in float32 or bfloat16. The logits at a
             position predict the next token.
-        max_length: The most tokens the model can see at once; ``None`` means no
-            limit, as for a recurrent model.
+        max_length: The maximum input length in tokens; ``None`` means no limit, as for a recurrent model.
         hidden: ``hidden(params, tokens, positions, segment_ids)`` returns the input
             of the head, ``[rows, length, width]``. With ``hidden`` and ``head``,
             logits are computed only at scored positions.
         head: ``head(params, picked)`` returns logits ``[picked, vocab]`` for
             ``picked``, ``[picked, width]``.
-        init_state: ``init_state(params, rows)`` returns the state before the first
-            token. Each leaf's leading axis is rows. If it has a parameter ``length``,
-            it gets the longest row's number of tokens, at most ``max_length``, which is
-            as long as a key-value cache needs to be. A row's tokens and its next chunk,
-            with padding, never exceed it.
+        init_state: ``init_state(params, rows)`` returns the state before the first token. The leading axis of
+            each leaf is rows. If the function has a parameter ``length``, it gets the number of tokens that
+            the longest row will hold, at most ``max_length``; a key-value cache need not be longer. The
+            tokens in a row plus its next chunk, padding included, never exceed ``length``.
         step: ``step(params, state, tokens, positions, segment_ids)`` returns the
             state after these tokens and, with ``hidden`` and ``head``, the input of
             ``head``, ``[rows, length, width]``, else logits. Positions continue from
@@ -110,7 +107,7 @@ class LanguageModel:
         return self.init_state(params, rows, length=self.room(length))
 
     def room(self, length: int) -> int:
-        """The number of tokens that a state must have room for: ``length``, at most ``max_length``."""
+        """The number of tokens that a state must hold: ``length``, at most ``max_length``."""
         return length if self.max_length is None else min(length, self.max_length)
 
     @property
@@ -130,7 +127,7 @@ class LanguageModel:
 
 
 def parameter_count(params: Params) -> int:
-    """The number of elements of all leaves."""
+    """The total number of elements in all leaves."""
     return sum(getattr(leaf, "size", 1) for leaf in jax.tree.leaves(params))
 
 
@@ -144,8 +141,8 @@ def run_forward(
 ) -> jax.Array:
     """Calls ``apply`` or ``hidden``, with ``reach`` if the function takes it.
 
-    Without ``reach``, rows hold no trees. A function that requires it then gets a
-    reach up to the end of each segment.
+    Without ``reach``, rows hold no trees; a function that requires it then gets the end of each segment as
+    the reach.
     """
     parameter = _reach_parameter(function)
     if parameter is None or (reach is None and parameter.default is not parameter.empty):
@@ -181,9 +178,8 @@ def visible(segment_ids: jax.Array, reach: jax.Array | None = None) -> jax.Array
             tokens of its segment.
 
     Returns:
-        ``bool[rows, length, length]``: whether the query token (second axis) sees the
-        key token (third axis). Every token sees itself, padding too, so no softmax is
-        empty.
+        ``bool[rows, length, length]``: whether the query token (second axis) sees the key token (third axis).
+        Every token sees itself, including padding, so no softmax is empty.
 
     Two inputs with the shared prefix ``a``, ``a b`` and ``a c``, and padding:
 
@@ -208,7 +204,7 @@ PARAMETERS = {
     "init_state": ("params", "rows"),
     "step": ("params", "state", "tokens", "positions", "segment_ids"),
 }
-"""The positional arguments that each function is called with."""
+"""The positional arguments of each function."""
 
 
 def _check_parameters(name: str, function: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""The steps of planning: every function takes and returns NumPy arrays.
+"""The planning steps, as functions that take and return NumPy arrays.
 
 Nothing is copied or cast silently. Each function releases the GIL while it works, and
 raises errors that name the argument, the offending index and the value.

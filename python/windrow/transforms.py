@@ -1,4 +1,4 @@
-"""Grain transforms of single elements: from a request to its texts, and from tokens to a batch's fields."""
+"""Grain transforms of single elements: requests to texts, and tokens to the fields of a batch."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,11 @@ _SCORED = ("loglikelihood", "loglikelihood_rolling")
 class ParseLMEval(grain.transforms.Map):
     """Turns an lm_eval request into its texts: the scored text, and the prefix before it.
 
-    A request's arguments are a context and a continuation, or a single text that
-    is scored whole, with an empty prefix. White space is not moved.
+    A request's arguments are a context and a continuation, or a single text, which is scored whole, with an
+    empty prefix. White space is not moved.
 
     Args:
-        request_name: The key under which an element holds its request.
+        request_name: The key of the request in an element.
     """
 
     def __init__(self, request_name: str = "req") -> None:
@@ -56,13 +56,12 @@ class ParseLMEval(grain.transforms.Map):
 
 
 def request_texts(request: Any, number: Any, most: int | None = 2) -> tuple[str, str]:
-    """Prefix and scored text of an lm_eval request.
+    """The prefix and the scored text of an lm_eval request.
 
     Args:
         request: The request.
-        number: Its number, for error messages, if it has one.
-        most: How many arguments it may have; ``None`` for any number, of which
-            the first two are used.
+        number: The request's number, if any, for error messages.
+        most: The maximum number of arguments; ``None`` for any number, of which the first two are used.
 
     Raises:
         TypeError, ValueError: See `ParseLMEval`; or there are too many arguments.
@@ -90,7 +89,7 @@ def request_texts(request: Any, number: Any, most: int | None = 2) -> tuple[str,
 
 
 class CompleteLLMIndexedBatch(grain.transforms.Map):
-    """Completes elements with tokens and an index to the fields of an `LLMIndexedBatch`.
+    """Adds the remaining fields of an `LLMIndexedBatch` to elements with tokens and an index.
 
     >>> complete = CompleteLLMIndexedBatch().map(
     ...     {"inputs": np.array([[1, 2]]), "targets": np.array([[2, 3]]), "idx": np.array(0)})
@@ -100,11 +99,10 @@ class CompleteLLMIndexedBatch(grain.transforms.Map):
 
     @staticmethod
     def map(item: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The element with the fields that can be derived, and without ``idx``.
+        """Adds the fields that can be derived, and removes ``idx``.
 
-        Documents count from 1, so that 0 can mark padding. Each is one sequence,
-        number 0, without borders inside. Fields that the element already has, such as
-        segmentations, are kept.
+        Documents count from 1, so that 0 can mark padding. Each is a single sequence, number 0, without inner
+        borders. Fields that the element already has, such as segmentations, are kept.
 
         Args:
             item: An element with ``inputs`` and ``targets``, integers
@@ -113,9 +111,9 @@ class CompleteLLMIndexedBatch(grain.transforms.Map):
                 ``document_idx`` and ``sequence_idx`` are not added.
 
         Returns:
-            Also ``inputs_position`` and ``targets_position``, ``int64[rows, length]``,
-            ``document_idx`` and ``sequence_idx``, ``int32[rows]``, and
-            ``_document_borders``, ``bool[rows, length]``.
+            The element with ``inputs_position`` and ``targets_position``, ``int64[rows, length]``,
+            ``document_idx`` and ``sequence_idx``, ``int32[rows]``, and ``_document_borders``,
+            ``bool[rows, length]``.
 
         Raises:
             KeyError: ``inputs`` or ``targets`` is missing.

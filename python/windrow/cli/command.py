@@ -1,4 +1,4 @@
-"""Parses the command line, runs the command, and turns errors into a single helpful line."""
+"""Parses the command line, runs the command, and turns errors into one-line messages."""
 
 import argparse
 import os

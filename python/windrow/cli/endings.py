@@ -1,9 +1,9 @@
-"""Ends a failed or interrupted command with one line on standard error, without delay.
+"""Ends a failed or interrupted command immediately, with one line on standard error.
 
-Python raises ``KeyboardInterrupt`` only between bytecode instructions, so a process that
-waits for a device or a compiler would ignore Ctrl-C until that is done. If it is raised
-inside a callback, such as one of the garbage collector's, it is lost. Here the signal
-wakes a thread, which ends the process unless it has ended within half a second.
+Python raises ``KeyboardInterrupt`` only between bytecode instructions, so a process that waits for a device
+or a compiler would ignore Ctrl-C until that is done. If it is raised inside a callback, such as one of the
+garbage collector, it is lost. So here, the signal wakes a thread, which ends the process unless it ends by
+itself within half a second.
 """
 
 import os
@@ -26,7 +26,7 @@ MISTAKE = 2
 FAULT = 1
 
 GRACE = 0.5
-"""Seconds that the main thread has to react to Ctrl-C."""
+"""The seconds that the main thread has to react to Ctrl-C."""
 
 TRACEBACK = "WINDROW_TRACEBACK"
 """The environment variable that, set to anything, enables tracebacks."""
@@ -38,7 +38,7 @@ _MISTAKES = (ValueError, TypeError, OSError, LookupError, ImportError, Assertion
 
 
 class Ending:
-    """How this process's command ends.
+    """Ends the command of this process.
 
     Args:
         owns_process: Whether to watch signals and possibly exit the process.
@@ -73,7 +73,7 @@ class Ending:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Lets Ctrl-C end what runs inside within a second, whatever it is waiting for."""
+        """Makes Ctrl-C end the block within a second, whatever it is waiting for."""
         if not self.owns_process:
             yield
             return
@@ -113,7 +113,7 @@ def _say_unraisable(unraisable: Any) -> None:
 
 
 def told(error: Exception) -> str:
-    """The error's message, and its location if that is in the user's or a task's code.
+    """The error's message, with its location if that is in the user's or a task's code.
 
     >>> told(ValueError("--limit must be a number")), told(KeyError("no such task"))
     ('--limit must be a number', 'no such task')
@@ -149,7 +149,7 @@ def _task_frame(error: Exception) -> traceback.FrameSummary | None:
 
 
 def _own_frame(error: Exception) -> traceback.FrameSummary | None:
-    """The innermost frame in the user's own code: not installed, nor part of Python, lm_eval or windrow."""
+    """The innermost frame in the user's own code, not in Python, lm_eval, windrow or installed packages."""
     installed = [*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(_PACKAGE), str(_lm_eval())]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)

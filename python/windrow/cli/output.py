@@ -1,8 +1,8 @@
-"""Writes a run's files: to a temporary directory first, then atomically to their destination.
+"""Writes a run's files, first to a temporary directory, then atomically to their destination.
 
-lm_eval writes its files at the very end of a run, and only warns if that fails. So the
-destination is checked before the run. If it is gone or full at the end, the files stay in
-the temporary directory, and the error says where that is.
+lm_eval writes its files at the very end of a run, and only warns if that fails. So windrow checks the
+destination before the run. If it is gone or full at the end, the files stay in the temporary directory, and
+the error says where that is.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 from windrow.report.files import results_in, write_report
 
 TRIAL_BYTES = 1 << 20
-"""How many bytes must fit in the destination before a run begins."""
+"""The number of bytes that must fit in the destination before a run begins."""
 
 
 class Output:

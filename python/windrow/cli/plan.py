@@ -1,4 +1,4 @@
-"""``windrow plan``: how tasks would be batched, without a model or an accelerator."""
+"""``windrow plan``: shows how tasks would be batched, without a model or an accelerator."""
 
 import argparse
 import json
@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
         "-L",
         type=float,
         metavar="N",
-        help="documents per task: how many, or what fraction if below 1",
+        help="number of documents per task, or the fraction if below 1",
     )
     add("--num_fewshot", "--num-fewshot", "-f", type=int, metavar="N", help="number of few-shot examples")
     add(
@@ -93,7 +93,7 @@ def add_to(commands: Any) -> None:
         "--plot",
         type=Path,
         metavar="FILE",
-        help="draw lengths, padding and other policies: FILE.svg or FILE.png",
+        help="plot lengths, padding and other policies to FILE.svg or FILE.png",
     )
 
 
@@ -165,7 +165,7 @@ def make_plan_report(options: argparse.Namespace) -> tuple[dict[str, Any], list[
 
 
 def length_limit(given: str | None, source: str, tokenizer: Any) -> tuple[int | None, str]:
-    """The most tokens a row may have, and where that number comes from.
+    """The maximum number of tokens in a row, and where that number comes from.
 
     Raises:
         ValueError: ``given`` is neither a whole number above 0 nor ``"unbounded"``.

@@ -2,16 +2,16 @@
 
 | lm_eval's default | windrow's default |
 | --- | --- |
-| evaluates a model of type ``hf`` | ``windrow`` |
-| passes a batch size of 1 | ``auto``: as many tokens as fit in memory |
-| records the device ``cuda:0`` | the platform that JAX uses |
-| scans all its own tasks, which takes ten seconds | only those of ``--include_path``, if that has all tasks |
-| gives the results directory of a ``factory=`` model a random name | the factory's name |
-| gives that of ``pretrained=../model`` a leading dot, which hides it | the absolute path |
+| evaluates a model of type ``hf`` | evaluates ``windrow`` |
+| passes a batch size of 1 | passes ``auto``: as many tokens as fit in memory |
+| records the device ``cuda:0`` | records the platform that JAX uses |
+| indexes all its own tasks, for ten seconds | only indexes ``--include_path``, if all tasks are there |
+| gives the results directory of a ``factory=`` model a random name | uses the factory's name |
+| gives that of ``pretrained=../model`` a leading dot, which hides it | uses the absolute path |
 | sets ``TOKENIZERS_PARALLELISM=false`` | leaves it unchanged |
 
-All of this uses lm_eval's own options, except for the tasks, where its ``TaskManager`` is
-rebound, and the environment variable, which is restored.
+All of these use lm_eval's own options, except for the tasks, for which its ``TaskManager`` is replaced, and
+the environment variable, which is restored.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _PATTERN = re.compile(r"[*?\[]")
 
 
 def read_settings(arguments: list[str]) -> dict[str, Any]:
-    """The settings that windrow looks at, from a command line and its ``--config`` file, else ``None``.
+    """The settings that windrow reads from a command line and its ``--config`` file; ``None`` if not given.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: The file or the model's arguments cannot be read.
@@ -65,7 +65,7 @@ def repaired(settings: dict[str, Any], arguments: list[str]) -> list[str]:
 
 
 def task_manager(settings: dict[str, Any]) -> Callable[..., Any]:
-    """lm_eval's ``TaskManager``, without lm_eval's own tasks if none of them is needed.
+    """lm_eval's ``TaskManager``, without lm_eval's own tasks if none are needed.
 
     Raises:
         ValueError: ``--include_path`` is not a directory.
@@ -89,7 +89,7 @@ def require_directory(path: str | None) -> None:
 
 @contextmanager
 def keep_tokenizers_parallel() -> Iterator[Callable[[], None]]:
-    """Yields a function that restores the variable to its value at the beginning."""
+    """Yields a function that restores the variable's initial value."""
     before = os.environ.get(_VARIABLE)
 
     def keep() -> None:
@@ -133,7 +133,7 @@ def model_arguments(given: Any) -> dict[str, Any]:
 
 
 def _named(model: dict[str, Any]) -> dict[str, Any]:
-    """The argument that gives lm_eval's results directory a good name; empty if it already has one."""
+    """The argument that gives lm_eval's results directory a good name; empty if it has one already."""
     if "factory" in model and "model" not in model:
         return {"model": model["factory"]}
     pretrained = str(model.get("pretrained", ""))
@@ -143,7 +143,7 @@ def _named(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_whole(name: Any, index: dict[str, Any]) -> bool:
-    """Whether the index has this task or whole group; a pattern or tag may match more elsewhere."""
+    """Whether the index has this task or complete group; a pattern or tag may match more elsewhere."""
     if not isinstance(name, str) or _PATTERN.search(name) or name not in index:
         return False
     config = index[name].cfg

@@ -1,10 +1,10 @@
-"""``windrow report``: prints and draws a run's report, or prints that of a corpus."""
+"""``windrow report``: prints and plots the report of a run, or prints that of a corpus."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-HELP = "print and draw a run's report"
+HELP = "print and plot the report of a run"
 
 
 def add_to(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""``windrow run``: lm_eval's own command line with the model type ``windrow``.
+"""``windrow run``: lm_eval's command line with the model type ``windrow``.
 
 :mod:`windrow.cli.repairs` changes some of its defaults. If several processes were
 launched, they connect to each other first.
@@ -22,7 +22,7 @@ HELP = "evaluate a model: lm_eval's command with the model type windrow"
 
 
 def execute(arguments: list[str], ending: Ending) -> int:
-    """Runs one process: connects to the others if there are any, and exits immediately on an error."""
+    """Runs one process: connects to the others, if any, and exits immediately on an error."""
     begin = perf_counter()
     given, arguments = _own_options().parse_known_args(arguments)
     if "-h" in arguments or "--help" in arguments:
@@ -113,7 +113,7 @@ def import_from_here() -> None:
 
 @contextmanager
 def _no_forks() -> Iterator[None]:
-    """Makes lm_eval's bootstrap use a fork server: forking a process with JAX's threads may deadlock."""
+    """Makes lm_eval's bootstrap use a fork server; forking a process with JAX's threads may deadlock."""
     chosen: Any = multiprocessing.get_start_method(allow_none=True)
     tqdm.get_lock()  # with another start method, its semaphore would leak after Ctrl-C
     if chosen is None and "forkserver" in multiprocessing.get_all_start_methods():
@@ -142,44 +142,44 @@ def _called(arguments: list[str], names: Mapping[str, Any]) -> Iterator[None]:
 
 
 def farewell(models: list[Any], cache: str | None, resume: str | None = None) -> str:
-    """The message after Ctrl-C: whether results were kept, where they are, and how to resume."""
+    """The message after Ctrl-C: whether results were saved, where they are, and how to resume."""
     if not models:
         return "interrupted before anything ran"
     if resume is not None:
-        return f"interrupted; the results so far are in {resume}. The same command resumes from there"
+        return f"interrupted; the results so far are in {resume}. Run the same command again to resume"
     if cache is None:
         return (
-            "interrupted; no results were kept. Use --resume FOLDER to keep them and resume with the same "
-            "command"
+            "interrupted; no results were saved. With --resume FOLDER, results are saved, and running the same "
+            "command again resumes"
         )
     store = getattr(models[-1].cache_hook, "dbdict", None)
     if store is not None:
         store.commit()
-    return f"interrupted; the results so far are in {cache}_rank*.db. The same command resumes from there"
+    return f"interrupted; the results so far are in {cache}_rank*.db. Run the same command again to resume"
 
 
 def _own_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="windrow run",
         usage="windrow run --model_args pretrained=DIR|factory=MODULE:FUNCTION --tasks TASK,... [options]",
-        description="Evaluate a JAX model on lm_eval tasks. Takes all of lm_eval's options. Processes "
-        "launched by Slurm, on a Cloud TPU pod or with Open MPI find each other.",
+        description="Evaluate a JAX model on lm_eval tasks. Accepts all of lm_eval's options. Processes "
+        "launched by Slurm, Open MPI or on a Cloud TPU pod find each other.",
         add_help=False,
         allow_abbrev=False,
     )
     parser.add_argument(
         "--resume",
         metavar="FOLDER",
-        help="save results to FOLDER as soon as they are known; the same command resumes from there, on any "
-        "number of devices and processes",
+        help="save results to FOLDER as soon as they are computed; run the same command again to resume, on "
+        "any number of devices and processes",
     )
     add_hosts(parser)
     return parser
 
 
 def add_hosts(parser: argparse.ArgumentParser) -> None:
-    """Adds the options by which processes find each other."""
-    hosts = parser.add_argument_group("several processes, launched by hand")
+    """Adds the options that let processes find each other."""
+    hosts = parser.add_argument_group("multiple processes, launched by hand")
     hosts.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
     hosts.add_argument("--process-count", type=int, metavar="N", help="number of processes")
     hosts.add_argument("--process-id", type=int, metavar="I", help="number of this process, from 0")
@@ -188,5 +188,5 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=argparse.SUPPRESS,
         metavar="SECONDS",
-        help="how long a process may be silent before it counts as dead (default: 60)",
+        help="how long a process may be silent before it is considered dead (default: 60)",
     )

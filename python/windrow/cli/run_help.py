@@ -1,7 +1,7 @@
-"""The help of ``windrow run``: its own options, then lm_eval's, with windrow's defaults.
+"""The help of ``windrow run``: its own options, then lm_eval's options with windrow's defaults.
 
-lm_eval's options are taken from its own help, so they match the installed version. Its
-usage, other model types and their defaults are left out.
+lm_eval's options are taken from its own help, so they match the installed version. Its usage, other model
+types and their defaults are omitted.
 """
 
 import re
@@ -21,11 +21,11 @@ examples:
   windrow run --model_args pretrained=/models/llama,dtype=bfloat16 \\
       --tasks arc_easy,gsm8k --output_path results --log_samples
 
-  # tasks of your own, with results kept if the run is interrupted
+  # tasks of your own, with results saved in case the run is interrupted
   windrow run --model_args pretrained=/models/llama --tasks my_task \\
       --include_path tasks --resume kept
 
-windrow ls lists the tasks, windrow plan shows how they would be batched."""
+windrow ls lists the tasks; windrow plan shows how they would be batched."""
 
 WORDS = {
     "--model": "model type (default: windrow)",
@@ -35,10 +35,10 @@ WORDS = {
     "windrow ls lists them",
     "--batch_size": "rows per batch, or auto: as many tokens as fit in memory (default: auto)",
     "--max_batch_size": "accepted and ignored",
-    "--device": "recorded in the results, otherwise ignored: JAX chooses its devices (see JAX_PLATFORMS)",
+    "--device": "recorded in the results but otherwise ignored: JAX chooses its devices (see JAX_PLATFORMS)",
     "--include_path": "directory with your own task files",
-    "--use_cache": "lm_eval's own cache of results; --resume also keeps samples and survives a crash",
-    "--limit": "documents per task: how many, or what fraction if below 1",
+    "--use_cache": "lm_eval's own results cache; --resume also saves samples and survives a crash",
+    "--limit": "number of documents per task, or the fraction if below 1",
     "--output_path": "directory or .json file for results, samples and the report of the run",
 }
 """Descriptions that differ from lm_eval's own help."""

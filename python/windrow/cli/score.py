@@ -1,10 +1,10 @@
-"""``windrow score``: scores a corpus of any size into files, and resumes after an interruption."""
+"""``windrow score``: scores a corpus of any size, writes files, and resumes after an interruption."""
 
 import argparse
 from dataclasses import replace
 from typing import Any
 
-HELP = "score a corpus into files; after an interruption, the same command resumes"
+HELP = "score a corpus and write the scores to files; can resume after an interruption"
 
 EXAMPLES = """\
 examples:
@@ -21,9 +21,9 @@ def add_to(commands: Any) -> None:
         "score",
         help=HELP,
         description="Score documents from JSON lines (also .gz and .zst), Parquet or ArrayRecord files, or "
-        "from folders written by datasets.save_to_disk. Each window of documents becomes one file with their "
-        "log-likelihoods and their token, byte and word counts. After an interruption, run the same command "
-        "again to resume.",
+        "from folders written by datasets.save_to_disk. For each window of documents, it writes one file with "
+        "their log-likelihoods and their token, byte and word counts. After an interruption, run the same "
+        "command again to resume.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -131,7 +131,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _model(words: str) -> Any:
-    """The model, on this process's own devices, with batches as large as fit unless a size is given."""
+    """The model on this process's own devices, with batches as large as fit, unless a size is given."""
     import lm_eval.models  # noqa: F401  before windrow's harness, so that lm_eval's own models register
 
     from windrow.cli.repairs import model_arguments

@@ -1,4 +1,4 @@
-"""The requests of lm_eval tasks as ``windrow run`` would get them, without a model."""
+"""Builds the requests of lm_eval tasks as ``windrow run`` gets them, but without a model."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from windrow.admission import did_you_mean
 from windrow.cli.repairs import task_manager
 
 FEWSHOT_SEED = 1234
-"""lm_eval's default, so that the few-shot examples are those of a run."""
+"""lm_eval's default, so that the few-shot examples are the same as in a run."""
 
 
 def requests_of(
@@ -28,7 +28,7 @@ def requests_of(
         tasks: Names of tasks and groups, or patterns.
         tokenizer: The tokenizer, for its chat template.
         include_path: A directory of task files.
-        limit: Documents per task: how many, or what fraction if below 1.
+        limit: The number of documents per task, or the fraction if below 1.
         num_fewshot: The number of few-shot examples; by default each task's own.
         apply_chat_template: Whether to format prompts with the chat template.
         system_instruction: The system prompt.
@@ -41,7 +41,7 @@ def requests_of(
     names = [part for task in tasks for part in task.split(",") if part]
     manager = task_manager({"include_path": include_path, "tasks": names})(include_path=include_path)
     if not names:
-        raise ValueError("no tasks given; name them with --tasks. windrow ls lists the tasks")
+        raise ValueError("no tasks given; name them with --tasks (windrow ls lists all tasks)")
     require_tasks(manager, names)
     requests: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for task in manager.load(manager.match_tasks(names))["tasks"].values():
@@ -68,7 +68,7 @@ def require_tasks(manager: Any, names: Sequence[str]) -> None:
     """Rejects names that match no task, group, tag, task file or directory.
 
     Raises:
-        ValueError: Names the first of them, and similar names.
+        ValueError: A name matches nothing; the message names the first one, and similar names.
     """
     for name in names:
         if not manager.match_tasks([name]) and not name.endswith(".yaml") and not Path(name).is_dir():
@@ -77,7 +77,7 @@ def require_tasks(manager: Any, names: Sequence[str]) -> None:
 
 
 def checked(make: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
-    """Wraps ``make`` so that a task manager without all of these tasks is rejected."""
+    """Wraps ``make`` to reject a task manager that lacks any of these tasks."""
 
     def manager(*arguments: Any, **keywords: Any) -> Any:
         made = make(*arguments, **keywords)

@@ -88,8 +88,8 @@ class Folder:
             if checksum(data) != record["checksum"]:
                 raise ValueError(
                     f"{path} is damaged: its checksum is wrong (it has {len(data):,} bytes, "
-                    f"{record['size']:,} were written); delete it, and the same command scores its documents "
-                    "again"
+                    f"{record['size']:,} were written); delete it and run the same command to score its "
+                    "documents again"
                 )
         return gone
 
@@ -210,6 +210,6 @@ def _unwritable(path: Path, error: OSError) -> OSError:
     if not path.parent.exists() or (error.errno == 2 and not path.exists()):
         reason = "the folder is gone"
     return OSError(
-        f"{path} cannot be written: {reason}; windows already written are kept, and the same command resumes "
-        "after them"
+        f"{path} cannot be written: {reason}; windows already written are kept; run the same command again "
+        "to resume after them"
     )

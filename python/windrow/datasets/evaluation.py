@@ -68,7 +68,7 @@ def lmeval_preprocessing_pipeline(
         ``idx`` plus 1. Without requests, the iterator is empty.
 
     Raises:
-        ValueError: ``dataset`` is endless; ``global_batch_size`` is not divisible by the number of hosts or
+        ValueError: ``dataset`` is infinite; ``global_batch_size`` is not divisible by the number of hosts or
             devices; the tokenizer has neither BOS nor EOS, and neither is given; a number is out of range; a
             request generates text.
         IndexError: There is no such host.
@@ -129,7 +129,7 @@ def evaluation_dataset(
         A dataset of `HostBatch`; its plan is ``plan``, and ``read_request`` is a request's ``idx``.
 
     Raises:
-        ValueError: ``requests`` is empty, endless, or of several types; a request, ``row_multiple`` or the
+        ValueError: ``requests`` is empty, infinite, or of several types; a request, ``row_multiple`` or the
             policy is invalid.
         IndexError: There is no such host.
         KeyError: A request lacks its texts.

@@ -30,5 +30,5 @@ def admit_dataset(dataset: Any, name: str, *, finite: bool = True) -> grain.MapD
             "wrap a sequence with grain.MapDataset.source(sequence)"
         )
     if finite and is_endless(dataset):
-        raise ValueError(f"dataset is endless; put {name} before .repeat(), not after it")
+        raise ValueError(f"dataset is infinite; put {name} before .repeat(), not after it")
     return dataset

@@ -98,7 +98,7 @@ def all_texts(argument: str, requests: Requests, most: int | None = 2) -> list[T
     """The texts of all requests of a sequence, as `read_texts` reads them.
 
     Raises:
-        TypeError, ValueError: As for `read_texts`; or ``requests`` is not a sequence, or is endless.
+        TypeError, ValueError: As for `read_texts`; or ``requests`` is not a sequence, or is infinite.
     """
     admit_requests(argument, requests)
     return read_texts((requests[index] for index in range(len(requests))), most=most)

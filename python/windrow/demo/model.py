@@ -1,8 +1,8 @@
-"""A small transformer in plain JAX: the example to copy from.
+"""A small transformer in plain JAX, as an example to copy.
 
-windrow needs pure functions of the parameters: ``apply`` from tokens to logits, and
-preferably its two halves, ``hidden`` and ``head``, so that logits are only computed where
-they are needed. Only ``language_model``, which bundles the three, depends on windrow.
+windrow needs pure functions of the parameters: ``apply``, which maps tokens to logits, and preferably its two
+halves, ``hidden`` and ``head``, so that logits are only computed where they are needed. Only
+``language_model``, which bundles the three, depends on windrow.
 """
 
 from functools import partial
@@ -43,9 +43,8 @@ def init(key: jax.Array, vocab: int, *, width: int = 64, layers: int = 2, heads:
 def hidden(params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
     """Returns the input of the head, ``float32[rows, length, width]``, from ``int32[rows, length]`` each.
 
-    Positions enter as a penalty on distance, with a separate slope for each head
-    ("Train Short, Test Long", Press et al., 2022), so there is no position table that
-    limits the length.
+    Positions are encoded as a penalty on distance, with a separate slope for each head ("Train Short, Test
+    Long", Press et al., 2022), so there is no position table that limits the length.
     """
     heads = params["layers"][0]["out"].shape[0]
     slopes = jnp.float32(2.0) ** -(8 * jnp.arange(1, heads + 1, dtype=jnp.float32) / heads)

@@ -16,7 +16,7 @@ Results = dict[str, Any]
 
 
 def chances(results: Results, tokenizer: Tokenizer, training_tokens: NDArray[np.int32]) -> str:
-    """The scores of the same tasks without any understanding of the text, as lines of text."""
+    """The scores on the same tasks without any understanding of the text, as lines of text."""
     pages = [arguments[0] for arguments in arguments_of(results, "demo_chronicle")]
     frequencies = frequency_word_perplexity(tokenizer, training_tokens, pages)
     lines = (

@@ -6,7 +6,7 @@ mixed with remarks about the weather. For each person, two customs are never men
 A model that has learned the valleys can infer them from others in the same valley. That
 is what the tasks test.
 
-Everything is determined by a seed, so the text is the same on every machine.
+A seed determines everything, so the text is the same on every machine.
 
 >>> print(stories(1, seed=2)[0])
 Falk drinks broth.
@@ -74,7 +74,7 @@ KINDS = tuple(CUSTOMS)
 
 
 def custom(name: str, kind: str) -> str:
-    """The person's custom of this kind, which is that of the valley."""
+    """The person's custom of this kind, which is that of their valley."""
     return VALUES[kind][NAMES.index(name) % VALLEYS]
 
 

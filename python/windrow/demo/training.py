@@ -1,4 +1,4 @@
-"""From texts to a trained model: a tokenizer, a stream of tokens, and AdamW in plain JAX.
+"""Trains a model on texts: a tokenizer, a stream of tokens, and AdamW in plain JAX.
 
 Each text is one segment and begins with a marker. The segments are concatenated into a
 stream, and a training row is a random window of it, so training needs no padding.
@@ -74,14 +74,14 @@ def train(
     """Trains a model on random windows of the stream.
 
     Args:
-        stream: What :func:`token_stream` gave.
-        vocab: How many tokens the vocabulary has.
-        steps: How many AdamW steps to take, a multiple of ``steps_per_call``.
-        steps_per_call: How many steps run on the device per call.
+        stream: The result of :func:`token_stream`.
+        vocab: The size of the vocabulary.
+        steps: The number of AdamW steps, a multiple of ``steps_per_call``.
+        steps_per_call: The number of steps to run on the device per call.
         rows: Windows per step.
         length: Tokens per window.
-        peak_rate: The peak of the learning rate, which rises linearly over the first
-            tenth of the steps and then falls linearly to zero.
+        peak_rate: The peak learning rate. The rate rises linearly over the first tenth of the steps, and then
+            falls linearly to zero.
         seed: Determines the initial parameters and the windows.
         told: Called with the number of steps so far and the mean loss of the last call,
             in nats per token.

@@ -1,4 +1,4 @@
-"""Text generation: each prompt is continued up to a stop string, an end token or a maximum length."""
+"""Text generation: continues each prompt up to a stop string, an end token or a maximum length."""
 
 from windrow.generation.api import Generations as Generations
 from windrow.generation.api import generate as generate

@@ -1,8 +1,8 @@
-"""Extracts the answer from generated tokens by removing the thinking before it.
+"""Extracts the answer from generated tokens by removing the reasoning before it.
 
-As in lm_eval's Hugging Face backend, the answer is what follows the last end-of-thinking
-marker, without leading white space. Stop strings cut it afterwards, so a stop string
-within the thinking ends generation but cuts nothing.
+As in lm_eval's Hugging Face backend, the answer is the text after the last end-of-thinking marker, without
+leading white space. Stop strings are applied to it afterwards, so a stop string within the reasoning ends
+generation but does not truncate the answer.
 
     tokens of "<think>so</think> 42"    end of thinking "</think>"    answer "42"
 """
@@ -10,16 +10,16 @@ within the thinking ends generation but cuts nothing.
 from collections.abc import Callable, Sequence
 
 ThinkEnd = int | str | None
-"""What ends the thinking: a token id, or a string in the decoded text."""
+"""The end of the reasoning: a token id, or a string in the decoded text."""
 
 
 def read_answer(tokens: Sequence[int], decode: Callable[[Sequence[int]], str], think_end: ThinkEnd) -> str:
-    """The decoded text after the last end of thinking.
+    """The decoded text after the last end-of-thinking marker.
 
     Args:
         tokens: All generated tokens.
         decode: Decodes them, without special tokens.
-        think_end: What ends the thinking; with ``None`` or an empty string nothing is removed.
+        think_end: The end-of-thinking marker; with ``None`` or an empty string, nothing is removed.
 
     >>> read_answer([9, 0, 7, 0, 0, 5], lambda tokens: f" {tokens}", 7)
     '[0, 0, 5]'

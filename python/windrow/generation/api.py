@@ -1,4 +1,4 @@
-"""Text generation without lm_eval: prompts in, texts out."""
+"""Generates texts from prompts without lm_eval."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +26,12 @@ class Generations:
     """The text generated for each prompt.
 
     Attributes:
-        texts: ``n`` texts, cut at the stop strings; empty for skipped prompts.
-        tokens: ``int32[m]``, the generated tokens, prompt after prompt, including end
-            tokens and the tokens of stop strings.
-        offsets: ``int64[n + 1]``, where each prompt's tokens begin.
+        texts: ``n`` texts, truncated at stop strings; empty for skipped prompts.
+        tokens: ``int32[m]``, the generated tokens, prompt by prompt, including end tokens and the tokens of
+            stop strings.
+        offsets: ``int64[n + 1]``, where the tokens for each prompt begin.
         reasons: Why each of the ``n`` texts ended: ``"stop"``, ``"end"``, ``"length"`` or ``"skipped"``.
-        skipped: ``int64[k]``, the prompts that could not be used.
+        skipped: ``int64[k]``, the prompts that were skipped.
         report: A summary of the run; see :meth:`windrow.generation.Generator.report`.
     """
 
@@ -72,37 +72,36 @@ def generate(
 ) -> Generations:
     """Continues each prompt, as ``generate_until`` of :class:`~windrow.JaxLM` does.
 
-    A prompt's text does not depend on the other prompts, nor on the number of slots or
-    devices. Samples depend on the seed and the prompt; a repeated prompt gets a
-    different sample each time.
+    The text for a prompt does not depend on the other prompts, or on the number of slots or devices. Samples
+    depend on the seed and the prompt; a repeated prompt gets a different sample each time.
 
     Args:
-        model: The model; with ``init_state`` and ``step`` nothing is recomputed.
-        tokenizer: A :class:`windrow.tokens.Tokenizer`, or what :func:`windrow.tokens.load_tokenizer` takes.
-        prompts: ``n`` strings; long ones are cut to their last ``max_length - max_new_tokens`` tokens.
-        max_new_tokens: The most tokens per text: one number for all, or ``n`` numbers.
-        stop: Strings that end a text; they and what follows are cut off. The tokenizer's EOS ends it too.
-        temperature: What logits are divided by before sampling; 0 is greedy.
-        top_k: Sample from the ``top_k`` most likely tokens; 0 is no limit.
-        top_p: Sample from the smallest set of most likely tokens with this total probability; 1 is no limit.
+        model: The model; with ``init_state`` and ``step``, nothing is recomputed.
+        tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
+        prompts: ``n`` strings; long ones are truncated to their last ``max_length - max_new_tokens`` tokens.
+        max_new_tokens: The maximum number of tokens per text: one number for all prompts, or ``n`` numbers.
+        stop: Strings that end a text, which is truncated before them. The tokenizer's EOS ends it too.
+        temperature: Logits are divided by this before sampling; 0 means greedy decoding.
+        top_k: Sample from the ``top_k`` most likely tokens; 0 means no limit.
+        top_p: Sample from the smallest set of most likely tokens with this total probability; 1 means no
+            limit.
         seed: The seed for sampling.
-        end_tokens: Tokens that end a text; by default those of ``generation_config.json`` next to the
+        end_tokens: Tokens that end a text; by default, those in ``generation_config.json`` next to the
             tokenizer, else the tokenizer's EOS.
-        rules: Changes to the logits before a token is chosen, such as a repetition penalty; by default
-            those of ``generation_config.json``.
-        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most tokens in all slots
-            together; ``"auto"``: as many slots as fit in device memory.
-        sharding: A sharding for ``[rows, length]``, or a mesh over all of whose axes
-            rows are split. By default the mesh of ``jax.set_mesh``, that of the parameters,
-            or all devices.
-        on_bad_request: ``"raise"``, or ``"skip"`` to leave such prompts out.
-        chunk_length: If given, prompts are read in chunks of this many tokens.
-        finished: Called with each prompt's index and result as soon as it is known.
+        rules: Changes to the logits before a token is chosen, such as a repetition penalty; by default, those
+            in ``generation_config.json``.
+        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the maximum number of tokens in
+            all slots together; ``"auto"``: as many slots as fit in device memory.
+        sharding: A sharding for ``[rows, length]``, or a mesh; rows are then split over all of its axes.
+            Default: the mesh of ``jax.set_mesh``, else the parameters' mesh, else all devices.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip prompts that cannot be used.
+        chunk_length: If given, prompts are processed in chunks of this many tokens.
+        finished: Called with each prompt's index and result as soon as it is finished.
 
     Raises:
         TypeError: The prompts are a single string or not a sequence, or ``stop`` or ``end_tokens`` is not a
             sequence.
-        ValueError: A prompt is empty and there is no BOS, there is no room for a prompt next to the new
+        ValueError: A prompt is empty and there is no BOS token, there is no room for a prompt besides the new
             tokens, or an argument is invalid. The message names it.
 
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP

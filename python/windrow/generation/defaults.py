@@ -1,4 +1,4 @@
-"""Generation defaults from a model's own files."""
+"""Reads generation defaults from a model's files."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ _TOP_K = 50
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """Values for what a request leaves open.
+    """Values for settings that a request does not specify.
 
     Attributes:
         end_tokens: Tokens that end a text.
-        top_k: Samples are drawn from the ``top_k`` most likely tokens; 0 is no limit.
+        top_k: Samples are drawn from the ``top_k`` most likely tokens; 0 means no limit.
         top_p: Samples are drawn from the smallest set of most likely tokens with this total probability.
         rules: Changes to the logits before a token is chosen.
-        max_new_tokens: The most tokens per text; if given, it takes precedence over requests.
+        max_new_tokens: The maximum number of tokens per text; if given, it takes precedence over requests.
         others: Unsupported fields, by name; requests that they would affect are rejected.
         source: The file, for errors.
     """
@@ -39,11 +39,11 @@ class GenerationDefaults:
 
 
 def read_defaults(directory: str | PathLike[str], eos_token_id: int | None) -> GenerationDefaults:
-    """Reads ``generation_config.json``, else ``config.json``; without either, the tokenizer's EOS ends texts.
+    """Reads ``generation_config.json``, else ``config.json``; without them, only the EOS token ends texts.
 
     As in transformers 5.24, a request's own keywords take precedence, except for ``max_new_tokens``:
-    lm_eval's Hugging Face backend requests a total length, over which the file's number of new tokens
-    takes precedence.
+    lm_eval's Hugging Face backend requests a total length, and the file's number of new tokens takes
+    precedence over that.
 
     Args:
         directory: A model directory in the Hugging Face format; it need not exist.

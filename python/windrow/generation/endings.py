@@ -1,18 +1,16 @@
-"""Decides when a text ends and where it is cut, matching stop strings as lm_eval's Hugging Face backend does.
+"""Decides when a text ends and where to truncate it, with stop strings as in lm_eval's Hugging Face backend.
 
-After each token the last few tokens are decoded, including special ones: two more
-than the stop string itself has. A stop string found there ends the text, even if it
-begins or ends within a token. Afterwards the whole text is decoded without special
-tokens, and each stop string in turn cuts it at its first occurrence. With overlapping
-stop strings the result depends on where generation stopped, so the text must end at
-the right token. An empty stop string matches everywhere: it ends a text after one
-token and cuts nothing.
+After each token, the last few tokens are decoded, including special ones: two more than the stop string
+itself has. A stop string found there ends the text, even if it begins or ends within a token. Afterwards, the
+whole text is decoded without special tokens, and truncated at the first occurrence of each stop string in
+turn. With overlapping stop strings, the result depends on where generation stopped, so the text must end at
+the right token. An empty stop string matches everywhere: it ends a text after one token and removes nothing.
 
     stops "cd", "abc"     tokens  a  b  c  d
     "abc" is found after c, so "abc" is cut to ""; with d it would have been "ab"
 
-The cost is one decoding of the new tokens and a few before them. Only if that contains
-a stop string or an incomplete character, each token and stop string is decoded separately.
+Usually, only the new tokens and a few before them are decoded, once. If the result contains a stop string or
+an incomplete character, each token and stop string is decoded separately.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +22,7 @@ from windrow.generation.settings import Settings
 from windrow.tokens import Tokenizer
 
 Reason = Literal["stop", "end", "length", "skipped"]
-"""Why a text ended: a stop string, an end token, the length limit; or it was skipped."""
+"""Why a text ended: a stop string, an end token, or the length limit; or it was skipped."""
 
 _LOOK_BACK = 2
 
@@ -34,7 +32,7 @@ _TORN = "\ufffd"
 
 @dataclass(frozen=True)
 class StopStrings:
-    """Stop strings, each with the number of tokens to look back for it."""
+    """Stop strings, each with the number of tokens to search for it."""
 
     texts: tuple[str, ...]
     reaches: tuple[int, ...]
@@ -42,7 +40,7 @@ class StopStrings:
 
     @cached_property
     def longest(self) -> int:
-        """The most tokens to look back."""
+        """The largest number of tokens to search."""
         return max(self.reaches, default=0)
 
     def first_end(self, tokens: Sequence[int], looked_at: int) -> int | None:
@@ -50,7 +48,7 @@ class StopStrings:
 
         Args:
             tokens: All tokens so far.
-            looked_at: How many of them have been checked before.
+            looked_at: The number of tokens that have been checked before.
         """
         if not self.texts:
             return None
@@ -65,14 +63,14 @@ class StopStrings:
         return None
 
     def cut(self, text: str) -> str:
-        """Cuts the text at the first occurrence of each stop string in turn."""
+        """Truncates the text at the first occurrence of each stop string in turn."""
         for stop in filter(None, self.texts):
             text = text.split(stop)[0]
         return text
 
 
 class StopReader:
-    """Creates :class:`StopStrings`, and caches how many tokens each string has.
+    """Creates :class:`StopStrings`, and caches the number of tokens in each string.
 
     Args:
         tokenizer: The tokenizer; its EOS, as text, is a stop string of every request.
@@ -105,7 +103,7 @@ class Growing:
         stops: The stop strings that end it.
         end_tokens: The tokens that end it.
         tokens: The generated tokens.
-        reason: Why it ended; ``None`` while it has not.
+        reason: Why it ended; ``None`` until it has.
     """
 
     settings: Settings

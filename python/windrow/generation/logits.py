@@ -1,10 +1,9 @@
-"""Logit rules on the device: one table for all kinds of requests in a run, and each row's history.
+"""Applies logit rules on the device, from a table of all kinds of requests in a run and each row's history.
 
-A row stores the index of its kind, which selects its numbers and lists in the table.
-Lists are padded with -1 to a few widths, so that similar runs share programs. Rules
-apply in the order of Hugging Face's ``generate``, because some of them override others.
-The cost per token is a few passes over the row's tokens and one over the vocabulary. If
-no request of a run has rules, there is neither table nor history.
+A row stores the index of its kind, which selects its numbers and lists in the table. Lists are padded with -1
+to a few widths, so that similar runs share programs. Rules are applied in the order of Hugging Face's
+``generate``, because some of them override others. The cost per token is a few passes over the row's tokens
+and one over the vocabulary. If no request of a run has rules, there is no table and no history.
 
     history             5 7 5 9 . .      length 4, no_repeat_ngram_size 2
     the last token      9                did not occur before: anything may follow
@@ -39,8 +38,8 @@ class RuleTable(NamedTuple):
         prompt_ngram: ``int32``, 0 for no limit.
         least_new: ``int32``, no end token before this many new tokens.
         least: ``int32``, no end token before this many tokens in total.
-        decay_start: ``int32``, end tokens become likelier after this many new tokens.
-        decay: ``float32``, 1 if they do not.
+        decay_start: ``int32``, end tokens become more likely after this many new tokens.
+        decay: ``float32``, the factor for that; 1 if there is none.
         first: ``int32``, the token that follows a prompt of one token.
         ends: ``int32[kinds, …]``, end tokens.
         last: ``int32[kinds, …]``, the tokens that may end a text of full length.
@@ -68,7 +67,7 @@ class RuleTable(NamedTuple):
 
 
 class Ruled(NamedTuple):
-    """What rows store for their rules.
+    """The state that rows store for their rules.
 
     Attributes:
         history: ``int32[rows, capacity]``, each row's tokens.
@@ -156,10 +155,10 @@ def apply_rules(
     Args:
         table: The rules of each kind.
         ruled: The rows' tokens and kinds.
-        lengths: ``int32[rows]``, how many tokens each row has.
-        made: ``int32[rows]``, how many of them were generated.
-        left: ``int32[rows]``, how many may still be generated.
-        logits: ``[rows, vocab]``, the model's own.
+        lengths: ``int32[rows]``, the number of tokens in each row.
+        made: ``int32[rows]``, how many of these were generated.
+        left: ``int32[rows]``, how many more may be generated.
+        logits: ``[rows, vocab]``, from the model.
     """
     own = jax.tree.map(lambda column: column[ruled.kind], table)
     rows = own, ruled.history, lengths, made, left, logits.astype(jnp.float32)

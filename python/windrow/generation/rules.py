@@ -1,4 +1,4 @@
-"""Changes to the logits before a token is chosen, as in Hugging Face's ``generate``.
+"""Rules that change the logits before a token is chosen, as in Hugging Face's ``generate``.
 
 The fields have the same names and meaning as in ``generation_config.json``
 (transformers 5.24), and apply to greedy and sampled text. Repetition is checked over the
@@ -25,21 +25,21 @@ class Rules:
     Attributes:
         repetition_penalty: Divides the positive logits of tokens that occur in the row, and multiplies
             the negative ones.
-        encoder_repetition_penalty: The inverse for tokens of the prompt: above 1 they become likelier.
-        no_repeat_ngram_size: No sequence of this many tokens occurs twice in the row; 0 is no limit.
-        encoder_no_repeat_ngram_size: No sequence of this many tokens from the prompt occurs again;
-            0 is no limit.
+        encoder_repetition_penalty: The inverse, for tokens of the prompt: above 1, they become more likely.
+        no_repeat_ngram_size: No sequence of this many tokens occurs twice in the row; 0 means no limit.
+        encoder_no_repeat_ngram_size: No sequence of this many tokens from the prompt occurs again; 0 means no
+            limit.
         bad_words_ids: Token sequences that are never completed.
         sequence_bias: Token sequences, each with a bias on the logit of its last token that applies if
             the others precede it.
         min_new_tokens: No end token before this many new tokens; takes precedence over ``min_length``.
-        min_length: The same, but prompt tokens count too.
+        min_length: The same, but counting prompt tokens too.
         forced_bos_token_id: The token that follows a prompt of one token.
         forced_eos_token_id: The tokens that may end a text of full length.
-        exponential_decay_length_penalty: A number of new tokens, and the factor by which end tokens
-            become likelier with each token after that.
+        exponential_decay_length_penalty: A number of new tokens, and the factor by which end tokens become
+            more likely with each token after that.
         suppress_tokens: Tokens that are never chosen.
-        begin_suppress_tokens: Tokens that are not chosen first.
+        begin_suppress_tokens: Tokens that are never chosen first.
     """
 
     repetition_penalty: float = 1.0

@@ -1,18 +1,16 @@
 """Chooses the next token on the device: the most likely one, or a sample.
 
-The semantics and their order are those of Hugging Face's logits warpers: divide the
-logits by the temperature, keep the ``top_k`` highest, then drop every token whose
-more likely tokens already have a total probability of ``top_p``. Ties at the border
-are kept.
+The semantics and their order are those of Hugging Face's logits warpers: divide the logits by the
+temperature, keep the ``top_k`` highest, then drop every token whose more likely tokens already have a total
+probability of ``top_p``. Ties at the boundary are kept.
 
     probabilities     0.5  0.3  0.15  0.05
     top_k = 3         0.53 0.32 0.16  -
     then top_p = 0.6  0.62 0.38 -     -       (0.53 before the second is below 0.6)
 
-A sample is the arg-max after adding Gumbel noise. The noise depends only on the
-request's key and the token's index, not on the row, the other rows or the devices.
-Greedy choice costs one pass over the vocabulary, sampling one more for the noise, and
-limits a sort.
+A sample is the arg-max after adding Gumbel noise. The noise depends only on the request's key and the token's
+index, not on the row, the other rows or the devices. Greedy decoding takes one pass over the vocabulary,
+sampling one more for the noise, and ``top_k`` or ``top_p`` a sort.
 """
 
 from functools import partial
@@ -22,7 +20,8 @@ import jax
 import jax.numpy as jnp
 
 Choice = Literal["greedy", "sampled", "limited"]
-"""The most general kind that a run needs: arg-max, sampling, or sampling with ``top_k`` or ``top_p``."""
+"""The most general kind of choice that a run needs: arg-max, sampling, or sampling with ``top_k`` or
+``top_p``."""
 
 
 def choose_tokens(
@@ -40,10 +39,10 @@ def choose_tokens(
         logits: ``[rows, vocab]``.
         choice: The most general kind of sampling that any row needs.
         keys: ``uint32[rows, 2]``, the words of each row's random key.
-        places: ``int32[rows]``, how many tokens each row has generated before.
-        temperatures: ``float32[rows]``; 0 is greedy.
-        top_k: ``int32[rows]``; 0 is no limit.
-        top_p: ``float32[rows]``; 1 is no limit.
+        places: ``int32[rows]``, the number of tokens that each row has generated before.
+        temperatures: ``float32[rows]``; 0 means greedy decoding.
+        top_k: ``int32[rows]``; 0 means no limit.
+        top_p: ``float32[rows]``; 1 means no limit.
 
     >>> likely = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
     >>> row = jnp.zeros(1, jnp.int32)
@@ -63,7 +62,7 @@ def choose_tokens(
 
 
 def limit_choice(scaled: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array:
-    """One row's logits, minus infinity for tokens that ``top_k`` or ``top_p`` exclude.
+    """One row's logits, with minus infinity for tokens that ``top_k`` or ``top_p`` exclude.
 
     >>> likely = jnp.log(jnp.array([0.3, 0.5, 0.05, 0.15]))
     >>> jnp.isfinite(limit_choice(likely, jnp.int32(3), jnp.float32(0.6))).tolist()

@@ -1,10 +1,9 @@
-"""A request's generation settings, read from lm_eval's generation keywords.
+"""Reads a request's generation settings from lm_eval's generation keywords.
 
-The semantics are those of lm_eval 0.4.13 (``normalize_gen_kwargs`` and
-``HFLM._model_generate``). There are several names for the number of new tokens, and the
-first one given applies; the default is 256. A temperature above 0 means sampling, unless
-``do_sample`` is false. Other defaults come from the model's ``generation_config.json``,
-then from Hugging Face, where samples are drawn from the 50 most likely tokens.
+The semantics are those of lm_eval 0.4.13 (``normalize_gen_kwargs`` and ``HFLM._model_generate``). The number
+of new tokens has several names, of which the first one given applies; the default is 256. A temperature above
+0 means sampling, unless ``do_sample`` is false. Other defaults come from the model's
+``generation_config.json``, then from Hugging Face, where samples are drawn from the 50 most likely tokens.
 
     {"until": "Q:", "max_tokens": 32}              greedy, 32 tokens, stop at "Q:"
     {"temperature": 0.7, "top_p": 0.9}             samples, 256 tokens
@@ -21,10 +20,10 @@ from windrow.generation.rules import NO_RULES, RULES, Rules, number, read_rules,
 from windrow.generation.unfollowed import UNFOLLOWED, check_followed
 
 DEFAULT_NEW_TOKENS = 256
-"""The most new tokens if a request gives no limit."""
+"""The maximum number of new tokens if a request gives no limit."""
 
 LENGTH_KEYWORDS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""Names for the most new tokens, in order of precedence."""
+"""Names for the maximum number of new tokens, in order of precedence."""
 
 KEYWORDS = (
     *LENGTH_KEYWORDS,
@@ -36,18 +35,20 @@ KEYWORDS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """How one request's text is generated.
+    """The generation settings of one request.
 
     Attributes:
-        max_new_tokens: The most tokens generated.
+        max_new_tokens: The maximum number of generated tokens.
         stops: Stop strings; an empty one ends the text after its first token, as in lm_eval.
-        temperature: What logits are divided by before sampling; 0 is greedy.
-        top_k: Sample from the ``top_k`` most likely tokens; 0 is no limit.
-        top_p: Sample from the smallest set of most likely tokens with this total probability; 1 is no limit.
+        temperature: Logits are divided by this before sampling; 0 means greedy decoding.
+        top_k: Sample from the ``top_k`` most likely tokens; 0 means no limit.
+        top_p: Sample from the smallest set of most likely tokens with this total probability; 1 means no
+            limit.
         rules: Changes to the logits before a token is chosen.
         end_tokens: Tokens that end the text; ``None`` for the model's own.
-        reserved: How many tokens truncation of the prompt leaves free; ``None`` for ``max_new_tokens``.
-        max_length: The most tokens of prompt and text together, in place of ``max_new_tokens``.
+        reserved: The number of tokens to leave free when truncating the prompt; ``None`` for
+            ``max_new_tokens``.
+        max_length: The maximum number of tokens of prompt and text together, instead of ``max_new_tokens``.
     """
 
     max_new_tokens: int = DEFAULT_NEW_TOKENS
@@ -77,7 +78,7 @@ class Settings:
 
     @property
     def room(self) -> int:
-        """How many tokens of the model's limit the prompt leaves free."""
+        """The number of tokens that the prompt leaves free."""
         return self.max_new_tokens if self.reserved is None else self.reserved
 
     def after(self, prompt_tokens: int) -> "Settings":
@@ -100,10 +101,10 @@ class Settings:
 
 
 def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
-    """The settings that a request's generation keywords describe.
+    """Reads the settings from a request's generation keywords.
 
     Args:
-        keywords: The second of an lm_eval ``generate_until`` request's ``args``.
+        keywords: The second element of an lm_eval ``generate_until`` request's ``args``.
         defaults: The defaults from the model's files.
 
     Raises:
@@ -135,7 +136,7 @@ def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
 
 
 def _limits(keywords: Mapping[str, Any], own: int | None) -> dict[str, Any]:
-    """The length limit of a text, and how many tokens the prompt leaves free, which may differ."""
+    """The length limit of a text, and the number of tokens that the prompt leaves free, which may differ."""
     given = [keywords[name] for name in LENGTH_KEYWORDS if keywords.get(name) is not None]
     asked = _as_whole(given[0]) if given else DEFAULT_NEW_TOKENS
     if own is not None:
@@ -145,7 +146,7 @@ def _limits(keywords: Mapping[str, Any], own: int | None) -> dict[str, Any]:
 
 
 def _end_tokens(keywords: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The request's own end tokens, possibly empty; ``None`` if it gives none."""
+    """The request's own end tokens, possibly empty; ``None`` if it specifies none."""
     if "eos_token_id" not in keywords:
         return None
     given = keywords["eos_token_id"]

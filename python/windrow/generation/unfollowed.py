@@ -1,4 +1,4 @@
-"""Unsupported keywords and fields of Hugging Face's ``generate``, and the values that are harmless."""
+"""Unsupported keywords and fields of Hugging Face's ``generate``, and their harmless values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ WITHOUT_EFFECT = (
     *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
     *("prompt_lookup_num_tokens", "max_matching_ngram_size"),  # speculative decoding
 )
-"""Accepted with any value: none changes a text."""
+"""Accepted with any value, because none changes a text."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
@@ -29,7 +29,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "max_time": (),
     "stop_strings": (),
 }
-"""Accepted with these values and with ``None``, which change nothing."""
+"""Accepted with these values and with ``None``, because they change nothing."""
 
 NEUTRAL_FOR_SAMPLES: dict[str, tuple[Any, ...]] = {
     "min_p": (0,),
@@ -38,7 +38,7 @@ NEUTRAL_FOR_SAMPLES: dict[str, tuple[Any, ...]] = {
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
 }
-"""The same for sampling; none of these changes greedy text."""
+"""The same for sampling; none of these changes the result of greedy decoding."""
 
 UNFOLLOWED = (*NEUTRAL, *NEUTRAL_FOR_SAMPLES, *WITHOUT_EFFECT)
 

@@ -1,9 +1,8 @@
 """Reads the tensors of a directory in the Hugging Face format, slice by slice.
 
-A checkpoint is ``model.safetensors``, or shards listed in
-``model.safetensors.index.json``. Opening a file reads its header; reading a slice reads
-only its rows, straight into the array that they are for. Nothing is memory-mapped, so a
-file's pages do not count as the process's memory.
+A checkpoint is ``model.safetensors``, or shards listed in ``model.safetensors.index.json``. Opening a file
+reads its header; reading a slice reads only its rows, straight into the destination array. Nothing is
+memory-mapped, so a file's pages do not count as the process's memory.
 
     directory/
       model.safetensors.index.json    {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
@@ -43,7 +42,7 @@ _BLOCK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class _Stored:
-    """Where a tensor lies, from its file's header; ``begin`` is its first byte in the file."""
+    """The location of a tensor, from its file's header; ``begin`` is its first byte in the file."""
 
     path: Path
     dtype: str
@@ -55,10 +54,10 @@ class Checkpoint:
     """Tensors by name.
 
     Args:
-        directory: The folder with the safetensors file or files.
-        prefix: The prefix of the base model's tensor names in a checkpoint that includes
-            the head, such as ``"model."``. It is added to names stored without it.
-        renamed: Parts of stored names, and what replaces them.
+        directory: The directory with the safetensors files.
+        prefix: The prefix of the base model's tensor names in a checkpoint that includes the head, such as
+            ``"model."``. It is added to stored names that lack it.
+        renamed: Parts of stored names, and their replacements.
         fused: The end of the name of a tensor ``[experts, parts * out, in]``, after renaming, and its parts.
             It is offered as one tensor per expert and part, ``[out, in]``: ``experts.gate_up_proj`` as
             ``experts.0.gate_proj.weight``, ``experts.0.up_proj.weight`` and so on.
@@ -99,7 +98,7 @@ class Checkpoint:
 
     @property
     def first(self) -> str:
-        """The first floating-point tensor, or the first of all if there is none."""
+        """The first floating-point tensor, or the first tensor if there is none."""
         return next(filter(self.is_float, self._tensors), next(iter(self._tensors)))
 
     def path(self, name: str) -> Path:
@@ -205,7 +204,7 @@ class Checkpoint:
 
 
 def _fill(out: np.ndarray, file: FileIO) -> None:
-    """Reads as many bytes as an array has, which may take several calls."""
+    """Reads as many bytes as an array holds, which may take several calls."""
     left = out.reshape(-1).view(np.uint8).data
     while left:
         count = file.readinto(left)

@@ -1,8 +1,7 @@
 """Reads a ``config.json`` field by field.
 
-A family's module *takes* each field that affects the model's class in transformers. Other
-fields are ignored, as in transformers, except for a few that affect every class: these
-are rejected unless they have no effect.
+A family's module reads each field that affects the model's class in transformers. Other fields are ignored,
+as in transformers, except for a few that affect every class: these are rejected unless they have no effect.
 
 >>> fields = Fields({"model_type": "x", "width": 4, "twist": 0.5}, Path("config.json"))
 >>> fields.size("width")
@@ -30,7 +29,7 @@ BRIDGE = (
     f"{WAY_OUT}; examples/any_hf.py in the repository of windrow does that for any causal model of "
     "transformers (see 'Any other model of transformers' in the guide)"
 )
-"""The way out for what transformers can run but windrow cannot."""
+"""The alternative for models that transformers can run but windrow cannot."""
 
 _REQUIRED: Any = object()
 
@@ -79,7 +78,7 @@ class Fields:
 
     @property
     def positions(self) -> int:
-        """``max_position_embeddings``, or what the model's class assumes where the file has none."""
+        """``max_position_embeddings``, or the default of the model's class."""
         return self.size("max_position_embeddings", self._positions)
 
     def __contains__(self, name: str) -> bool:

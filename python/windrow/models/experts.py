@@ -7,7 +7,7 @@ through a few of them. Sources: Jiang et al., Mixtral of Experts, 2024; the Qwen
     probs   = softmax(router(x))
     y       = sum over the best few experts of prob * expert(x)
 
-Token-expert pairs are sorted by expert, and each expert processes its own run of rows. No token is
+Token-expert pairs are sorted by expert, and each expert processes its own consecutive rows. No token is
 dropped, whatever the load, so a token's output does not depend on the rest of the batch.
 """
 
@@ -34,7 +34,7 @@ RENAMED = {".block_sparse_moe.": ".mlp.", ".w1.": ".gate_proj.", ".w3.": ".up_pr
 """Mixtral's names."""
 
 FUSED = {".experts.gate_up_proj": ("gate_proj", "up_proj"), ".experts.down_proj": ("down_proj",)}
-"""Tensors of all experts, as transformers 5 keeps them in memory and can save them."""
+"""Tensors that hold all experts, as transformers 5 keeps them in memory and can save them."""
 
 _BLOCK = 256
 _BY_EXPERT = RaggedDotDimensionNumbers(
@@ -137,7 +137,7 @@ class Config(llama.Config):
 def by_runs(
     activation: Activation, x: jax.Array, gate: jax.Array, up: jax.Array, down: jax.Array, sizes: jax.Array
 ) -> jax.Array:
-    """Each expert's run of rows through its matrices, by ``ragged_dot_general``.
+    """Multiplies each expert's rows by its matrices, with ``ragged_dot_general``.
 
     Args:
         activation: That of the gated linear unit.
@@ -145,7 +145,7 @@ def by_runs(
         gate: ``[experts, inner, width]``, as is ``up``.
         up: See ``gate``.
         down: ``[experts, width, inner]``.
-        sizes: How many rows each expert has, ``int32[experts]``.
+        sizes: The number of rows of each expert, ``int32[experts]``.
     """
     gated = activation(_ragged(x, gate, sizes)) * _ragged(x, up, sizes)
     return _ragged(gated, down, sizes)
@@ -154,9 +154,9 @@ def by_runs(
 def by_blocks(
     activation: Activation, x: jax.Array, gate: jax.Array, up: jax.Array, down: jax.Array, sizes: jax.Array
 ) -> jax.Array:
-    """The same block by block, each of one expert; the last block of an expert is padded.
+    """The same, in blocks that each belong to one expert; the last block of an expert is padded.
 
-    On CPUs, where XLA has no ragged product and would multiply every row by every expert.
+    It is for CPUs, where XLA has no ragged product and would multiply every row by every expert.
     """
     pairs, experts = x.shape[0], sizes.shape[0]
     size = min(_BLOCK, max(8, pairs // experts))
@@ -181,7 +181,7 @@ def by_blocks(
 
 
 def _ragged(x: jax.Array, weight: jax.Array, sizes: jax.Array) -> jax.Array:
-    """``[pairs, in]``, of each expert so many, by its ``[out, in]``."""
+    """Multiplies ``[pairs, in]``, ``sizes`` rows per expert, by each expert's ``[out, in]``."""
     precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
     y = jax.lax.ragged_dot_general(
         x, weight, sizes, _BY_EXPERT, precision=precision, preferred_element_type=jnp.float32

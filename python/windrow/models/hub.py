@@ -1,10 +1,9 @@
-"""Fetches checkpoints from the Hugging Face Hub.
+"""Downloads checkpoints from the Hugging Face Hub.
 
-Only configurations, tokenizers, chat templates and safetensors files are fetched, never
-pickles or code. The configuration is fetched first, so a model that is not supported is
-refused before its weights are downloaded. The endpoint, cache, access token and offline mode
-are those of ``huggingface_hub``: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and
-``HF_HUB_OFFLINE``.
+Only configurations, tokenizers, chat templates and safetensors files are downloaded, never pickles or code.
+The configuration comes first, so an unsupported model is rejected before its weights are downloaded. The
+endpoint, cache, access token and offline mode are those of ``huggingface_hub``: ``HF_ENDPOINT``, ``HF_HOME``,
+``HF_TOKEN`` and ``HF_HUB_OFFLINE``.
 """
 
 import re
@@ -33,13 +32,13 @@ def is_name(text: str) -> bool:
 def fetch(
     name: str, *, revision: str | None = None, subfolder: str = "", token: str | bool | None = None
 ) -> Path:
-    """Fetches a checkpoint, or finds it in the cache.
+    """Downloads a checkpoint, or finds it in the cache.
 
     Args:
         name: ``"organization/model"``.
         revision: A branch, a tag or a commit; the main branch by default.
-        subfolder: The checkpoint's folder within the repository.
-        token: An access token; by default ``HF_TOKEN`` or that of ``hf auth login``.
+        subfolder: The checkpoint's subdirectory in the repository.
+        token: An access token; by default, ``HF_TOKEN`` or the token of ``hf auth login``.
 
     Returns:
         The folder with the checkpoint.

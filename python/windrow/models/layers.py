@@ -46,8 +46,8 @@ def along(weight: jax.Array, x: jax.Array) -> jax.Array:
 def contract(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
     """``einsum`` with float32 accumulation and result.
 
-    Float32 operands are multiplied at full precision; by default accelerators would
-    round them to fewer bits first.
+    Float32 operands are multiplied at full precision; by default, accelerators round them to fewer bits
+    first.
 
     >>> contract("ij,kj->ik", jnp.ones((2, 3)), jnp.ones((4, 3))).shape
     (2, 4)
@@ -57,7 +57,7 @@ def contract(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 FEW_ROWS = 1024
-"""With fewer rows than this, CPUs multiply the weight by the inputs; see :func:`by_weight`."""
+"""With fewer rows than this, CPUs compute ``weight @ x.T``; see :func:`by_weight`."""
 
 
 def by_weight(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:

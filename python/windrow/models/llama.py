@@ -9,7 +9,7 @@ configurations.
     each layer:  x = x + attention(norm(x))
                  x = x + down(silu(gate(norm(x))) * up(norm(x)))
 
-Most other families are this one with a few changes, each in its own module.
+Most other families are variants of this one, each in its own module.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""From a directory in the Hugging Face format to a language model."""
+"""Loads language models from directories in the Hugging Face format."""
 
 from os import PathLike
 from pathlib import Path
@@ -40,7 +40,7 @@ class _Family(NamedTuple):
     architecture: str
     module: Any
     max_length: int | None
-    """Hugging Face's default if the file has no limit; ``None`` for a recurrent model."""
+    """Hugging Face's default limit if the file has none; ``None`` for a recurrent model."""
 
 
 FAMILIES = {
@@ -89,20 +89,20 @@ def load(
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: the dtype of the parameters and of the layers'
             computations. Norms, attention weights, recurrences and logits are always float32. ``"bf16"``,
             PyTorch's spellings (``"half"``, ``"torch.bfloat16"``) and NumPy's and JAX's dtypes are accepted.
-            ``"auto"`` is the dtype in ``config.json``, else that of the stored tensors.
-        mesh: The devices for the parameters; each device's part is read from the files separately. The
-            mesh's axes are treated as automatic. ``None`` puts everything on the default device.
+            ``"auto"`` means the dtype in ``config.json``, else that of the stored tensors.
+        mesh: The devices for the parameters; each device's part is read from the files separately. Mesh axes
+            are treated as automatic. ``None`` places everything on the default device.
         tensor_axis: The mesh axis that splits attention heads, experts or the width inside a layer, and the
             vocabulary, if their sizes are divisible by it; parameters are replicated along all other axes.
-            ``None`` uses the first of ``tensor``, ``model`` and ``tp`` that the mesh has, else everything is
-            replicated.
-        max_length: The most tokens the model sees at once.
-            ``"config"`` uses the configuration's ``n_positions``, ``max_position_embeddings`` or ``n_ctx``,
-            else 2048. This includes recurrent models, to match lm_eval's Hugging Face backend.
-            ``"unbounded"`` or ``None`` removes the limit, for recurrent models only.
-        retie: How to treat a stored head that differs from the embedding although ``config.json`` ties
-            them. By default it is used, as in transformers' ``from_pretrained``. lm_eval's Hugging Face
-            backend ties the two again after loading, so the head is ignored, and so does ``retie=True``.
+            ``None`` uses the first of ``tensor``, ``model`` and ``tp`` that the mesh has; if it has none,
+            everything is replicated.
+        max_length: The maximum input length in tokens. ``"config"`` uses the configuration's ``n_positions``,
+            ``max_position_embeddings`` or ``n_ctx``, else 2048. This includes recurrent models, to match
+            lm_eval's Hugging Face backend. ``"unbounded"`` or ``None`` removes the limit, for recurrent
+            models only.
+        retie: Whether to ignore a stored head that differs from the embedding although ``config.json`` ties
+            them, as lm_eval's Hugging Face backend does, because it ties the two again after loading. By
+            default, the head is used, as in transformers' ``from_pretrained``.
 
     Returns:
         The model; its functions are pure and not yet compiled.
@@ -135,7 +135,7 @@ def load(
 
 
 def check_config(directory: str | PathLike[str]) -> None:
-    """Refuses unknown model types and quantized checkpoints before any weights are read."""
+    """Rejects unknown model types and quantized checkpoints before any weights are read."""
     folder = Path(directory)
     fields = Fields(_read_config(folder), folder / "config.json")
     _family(fields)
@@ -145,8 +145,8 @@ def check_config(directory: str | PathLike[str]) -> None:
 def config_max_length(directory: str | PathLike[str]) -> int | None:
     """The length limit in a directory's ``config.json``, or ``None`` if it has none.
 
-    The text configuration takes precedence, then ``n_positions``, ``max_position_embeddings`` and ``n_ctx``
-    in this order, as in lm_eval's Hugging Face backend, which then falls back to the tokenizer, and to 2048.
+    The text configuration takes precedence; then ``n_positions``, ``max_position_embeddings`` and ``n_ctx``,
+    in this order, as in lm_eval's Hugging Face backend, which falls back to the tokenizer, and then to 2048.
     """
     folder = Path(directory)
     values = _read_config(folder)
@@ -166,7 +166,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _family(fields: Fields) -> _Family:
-    """The family, by ``model_type`` only: transformers ignores which architecture the file names."""
+    """The family, by ``model_type`` only: transformers ignores the architecture in the file."""
     kind = fields.take("model_type", None)
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
@@ -183,7 +183,7 @@ def _family(fields: Fields) -> _Family:
 
 
 def _dtype(asked: Any, values: dict[str, Any], checkpoint: Checkpoint) -> np.dtype[Any]:
-    """The given dtype; for ``"auto"``, the configuration's, else that of the tensors."""
+    """The dtype; for ``"auto"``, that of the configuration, else that of the tensors."""
     found = asked
     if asked == "auto":
         found = values.get("dtype") or values.get("torch_dtype") or checkpoint.dtype(checkpoint.first)

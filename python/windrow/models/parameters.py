@@ -1,17 +1,15 @@
-"""From tensors in files to a pytree of arrays on devices.
+"""Reads tensors from files into a pytree of arrays on devices.
 
-A *leaf* says which tensor it comes from, how the tensor's axes map to the leaf's, and
-which axis may be split. The tensors of all layers become one leaf with a leading layer
-axis, so a model is one ``jax.lax.scan`` over layers, and compile time does not grow with
-the number of layers.
+A *leaf* specifies the tensor it comes from, how the tensor's axes map to the leaf's, and which axis may be
+split. The tensors of all layers become one leaf with a leading layer axis, so a model is one ``jax.lax.scan``
+over layers, and compile time does not grow with the number of layers.
 
     tensor  layers.{layer}.q_proj.weight   [heads * head_dim, width], one per layer
     leaf    [layers, heads, head_dim, width], split over heads
 
-Placement: the mesh's tensor axis splits heads, intermediate width and vocabulary if their
-sizes are divisible by it; everything else is replicated. Each device's part is read from
-the files separately, so a host only needs memory for its own devices' parts of one leaf
-at a time.
+Placement: the mesh's tensor axis splits heads, intermediate width and vocabulary if their sizes are divisible
+by it; everything else is replicated. Each device's part is read from the files separately, so a host only
+needs memory for its devices' parts of one leaf at a time.
 """
 
 import warnings
@@ -57,7 +55,7 @@ class Leaf:
 
     @property
     def stacked(self) -> int:
-        """The number of leading axes that index tensors: layers, then experts."""
+        """The number of leading axes that index tensors: first layers, then experts."""
         return ("{layer}" in self.tensor) + ("{expert}" in self.tensor)
 
     @property
@@ -69,12 +67,12 @@ class Leaf:
         return tuple(sizes)
 
     def shape(self, layers: int) -> tuple[int, ...]:
-        """The leaf's shape, with the axes of layers and experts first if there are any."""
+        """The leaf's shape, with the axes of layers and experts, if any, first."""
         stacked = (len(self._layers(layers)), self.experts)[: self.stacked]
         return stacked + tuple(chain(*self.axes))
 
     def tensors(self, layers: int) -> list[str]:
-        """The names of its tensors, layer by layer and within a layer expert by expert."""
+        """The names of its tensors, by layer and, within a layer, by expert."""
         if not self.stacked:
             return [self.tensor]
         experts = range(self.experts)
@@ -132,7 +130,7 @@ def check(tree: Any, checkpoint: Checkpoint, layers: int, ignored: tuple[str, ..
 def settle_head(tree: dict[str, Any], checkpoint: Checkpoint, retie: bool) -> dict[str, Any]:
     """The tree of a model with a tied head, adapted to what the files contain.
 
-    As in transformers 5: a stored head that differs from the embedding is used, with a warning, unless it is
+    As in transformers 5, a stored head that differs from the embedding is used, with a warning, unless it is
     tied again after loading; if there is no embedding, the head is used for both.
     """
     embedding = tree["embedding"]
@@ -214,7 +212,7 @@ def _read(
 
 
 def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
-    """Memory at a multiple of 64 bytes, which JAX uses on CPUs without copying it."""
+    """Memory aligned to 64 bytes, which JAX uses on CPUs without copying it."""
     size = prod(shape) * dtype.itemsize
     memory = np.empty(size + 64, np.uint8)
     begin = -memory.ctypes.data % 64

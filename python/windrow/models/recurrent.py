@@ -1,12 +1,11 @@
-"""What recurrent models share: a state carried from chunk to chunk, and one scan over the layers.
+"""The common part of recurrent models: a state carried from chunk to chunk, and one scan over the layers.
 
     x = embed(tokens)
     each layer:  state, x = block(state, x)
     logits = head(norm(x))
 
-Results do not depend on how a row is cut into chunks. The state is reset at position 0,
-so rows may be packed; padding (segment id 0) leaves it unchanged. ``apply`` is ``step`` from
-the empty state.
+Results do not depend on how a row is split into chunks. The state is reset at position 0, so rows may be
+packed; padding (segment id 0) leaves it unchanged. ``apply`` is ``step`` from the empty state.
 
 Parameters: ``embedding [vocab, width]``, ``layers`` (every leaf with a leading layer
 axis), ``norm [width]`` and, unless tied to the embedding, ``head [vocab, width]``.
@@ -151,7 +150,7 @@ class Paths(NamedTuple):
 def paths(fading: jax.Array, first: jax.Array) -> Paths:
     """The paths within a chunk.
 
-    Sums are taken along each path and never subtracted: slow fading after fast fading stays exact.
+    Sums are taken along each path and never subtracted, so slow fading after fast fading stays exact.
 
     Args:
         fading: The log of each token's decay of the state before it, ``float32[rows, size, heads]``;

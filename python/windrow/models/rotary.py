@@ -1,10 +1,9 @@
 """Rotary position embeddings: pairs of features rotated by an angle that grows with the position.
 
-Feature ``i`` of the first half of the turned features and feature ``i`` of their second
-half are one pair, turned by ``position * frequency[i]``. The remaining features
-stay as they are. Source: Su et al., RoFormer, 2021. The kinds of scaling are those of
-transformers 5: linear, dynamic (NTK), yarn (Peng et al., 2023), longrope (Ding et al.,
-2024), llama3 and proportional.
+Feature ``i`` of the first half of the rotated features and feature ``i`` of the second half form a pair,
+which is rotated by ``position * frequency[i]``. The remaining features are unchanged. Source: Su et al.,
+RoFormer, 2021. The kinds of scaling are those of transformers 5: linear, dynamic (NTK), yarn (Peng et al.,
+2023), longrope (Ding et al., 2024), llama3 and proportional.
 
     head_dim 4, theta 10000    frequencies [1, 0.01]
     position 3                 angles      [3, 0.03]
@@ -42,7 +41,7 @@ class Rope(NamedTuple):
 
 
 def still(pairs: int) -> Rope:
-    """The embedding that rotates nothing, for layers without positions."""
+    """An embedding that rotates nothing, for layers without positions."""
     return Rope((0.0,) * pairs)
 
 
@@ -67,7 +66,7 @@ def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 
 class _Model(NamedTuple):
-    """The settings that scaling is computed from."""
+    """The settings from which scaling is computed."""
 
     path: Any
     theta: float
@@ -111,7 +110,7 @@ def read_rope(
     settings: Mapping[str, Any] | None = None,
     nested: bool = False,
 ) -> Rope:
-    """The rotary embedding that a configuration asks for.
+    """The rotary embedding that a configuration specifies.
 
     Both spellings are read: ``rope_theta`` next to ``rope_scaling``, and
     ``rope_parameters`` with everything in it.
@@ -121,7 +120,7 @@ def read_rope(
         head_dim: Features per head.
         theta: The family's default base.
         partial: Whether the family can leave the last features of a head unrotated.
-        settings: The settings, if the family writes them in its own way.
+        settings: The settings, if the family has its own format for them.
         nested: Whether there are several embeddings, one per kind of layer.
 
     Raises:
@@ -179,7 +178,7 @@ def _linear(model: _Model) -> Rope:
 
 
 def _proportional(model: _Model) -> Rope:
-    """Only the fastest pairs rotate, at the frequencies they have in the whole head."""
+    """Only the fastest pairs rotate, with the frequencies they have in the whole head."""
     pairs = int(float(model.settings["part"]) * model.head_dim // 2)
     turns = _powers(model.theta, model.head_dim)
     turns[pairs:] = 0

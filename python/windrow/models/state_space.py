@@ -1,8 +1,8 @@
-"""What both kinds of Mamba share: a convolution before the recurrence, and the residual stream.
+"""The common part of both kinds of Mamba: a convolution before the recurrence, and the residual stream.
 
     each layer:  x = x + mix(norm(x))
 
-``mix`` is a family's own.
+Each family has its own ``mix``.
 """
 
 from abc import abstractmethod
@@ -37,7 +37,7 @@ class StateSpace(Recurrent):
     """Fields beyond those of every recurrent model; sizes are counts.
 
     Attributes:
-        taps: How many inputs the convolution sees.
+        taps: The number of inputs that the convolution sees.
         activation: Applied after the convolution.
         bias: Whether projections have a bias.
         bias_conv: Whether the convolution has a bias.
@@ -71,7 +71,7 @@ class StateSpace(Recurrent):
 
 
 def read_shared(fields: Fields, *, tied: bool) -> dict[str, Any]:
-    """The fields that both kinds spell alike; ``tied`` is the default for the head."""
+    """The fields with the same name in both kinds; ``tied`` is the default for the head."""
     return {
         "vocab": fields.size("vocab_size"),
         "width": fields.size("hidden_size"),
@@ -91,8 +91,8 @@ def convolve(
 ) -> tuple[jax.Array, jax.Array]:
     """A causal depthwise convolution over the real tokens of each segment.
 
-    The real tokens are first packed after ``recent``, so that the token
-    ``k`` before a token stands ``k`` places before it whatever padding there was.
+    The real tokens are first moved to directly after ``recent``, so that the ``k``-th token before another is
+    ``k`` places before it, regardless of padding.
 
     Args:
         weights: ``conv``, ``[features, 1, taps]``, and optionally ``conv_bias``, ``[features]``.

@@ -1,6 +1,6 @@
-"""The tasks' documents, written by the generator when lm_eval asks for them.
+"""Generates the tasks' documents when lm_eval asks for them.
 
-Their seeds are none of those that the training text was written with.
+Their seeds differ from those of the training text.
 """
 
 import datasets
