@@ -96,8 +96,8 @@ def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
     status, said = command.interrupt()
     assert status == 130
     assert (
-        said == "windrow: interrupted; no results were saved. With --resume FOLDER, results are saved, "
-        "and running the same command again resumes"
+        said == "windrow: interrupted; no results were saved. Use --resume FOLDER to save results, "
+        "and run the same command again to resume"
     )
 
 

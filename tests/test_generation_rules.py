@@ -246,7 +246,9 @@ def test_texts_end_where_the_model_does(evals, tmp_path):
     folder = folder_with(evals, "tiny-llama", {"max_new_tokens": 40}, tmp_path / "model")
     lm = JaxLM(pretrained=str(folder), batch_size=4, mesh=MESHES[1]())
     keywords = {"until": [], "max_gen_toks": 8, "min_new_tokens": 40}
-    with pytest.warns(UserWarning, match="1 of the texts may exceed the model's maximum length of 256 tokens"):
+    with pytest.warns(
+        UserWarning, match="1 of the texts may exceed the model's maximum length of 256 tokens"
+    ):
         ask(lm, ("The cow jumped over the moon. " * 60, keywords), ("The cow", keywords))
     report = lm.report()["generation"]
     assert report["prompt_tokens"] == 248 + len(lm.tokenizer.encode("The cow"))

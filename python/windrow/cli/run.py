@@ -149,8 +149,8 @@ def farewell(models: list[Any], cache: str | None, resume: str | None = None) ->
         return f"interrupted; the results so far are in {resume}. Run the same command again to resume"
     if cache is None:
         return (
-            "interrupted; no results were saved. With --resume FOLDER, results are saved, and running the same "
-            "command again resumes"
+            "interrupted; no results were saved. Use --resume FOLDER to save results, and run the same "
+            "command again to resume"
         )
     store = getattr(models[-1].cache_hook, "dbdict", None)
     if store is not None:

@@ -21,9 +21,9 @@ def add_to(commands: Any) -> None:
         "score",
         help=HELP,
         description="Score documents from JSON lines (also .gz and .zst), Parquet or ArrayRecord files, or "
-        "from folders written by datasets.save_to_disk. For each window of documents, it writes one file with "
-        "their log-likelihoods and their token, byte and word counts. After an interruption, run the same "
-        "command again to resume.",
+        "from folders written by datasets.save_to_disk. Each window of documents gets one file with the "
+        "log-likelihoods and the token, byte and word counts. After an interruption, run the same command "
+        "again to resume.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -151,8 +151,8 @@ def _writing(journal: Journal) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(
-            f"{journal.path} cannot be written: {error.strerror or error}; results already written are kept, "
-            "and the same run resumes from them"
+            f"{journal.path} cannot be written: {error.strerror or error}; results already written are kept; "
+            "run the same command again to resume from them"
         ) from error
 
 
