@@ -1,8 +1,8 @@
-//! Padded lengths: choosing the cheapest few, and assigning each segment to one.
+//! Padded lengths: chooses the cheapest few, and assigns each segment to one.
 //!
-//! Every distinct padded length is another program to compile, so there should be
-//! few; every padded token is computed, so they should fit tightly.
-//! [`choose_lengths`] finds the optimum from how often each length occurs.
+//! Each distinct padded length is one more program to compile, so there should be few; every padded token is
+//! computed, so they should fit tightly. [`choose_lengths`] finds the optimum from the number of times each
+//! length occurs.
 //!
 //! ```text
 //! lengths            [3, 9, 4, 5]
@@ -21,10 +21,10 @@ use crate::chunks::fill_chunks;
 use crate::error::{Error, Result};
 use crate::lengths::{extremes, first_bad, occurrences};
 
-/// Writes into `rounded` each length rounded up to a multiple of `multiple`; 0 stays 0.
+/// Writes each length, rounded up to a multiple of `multiple`, into `rounded`; 0 stays 0.
 ///
-/// Negative lengths are an error, as are those whose multiple is not an `i32`. `rounded`
-/// must have as many elements as `lengths`; if the result is `Ok`, all are written.
+/// Negative lengths are an error, as are lengths whose multiple does not fit `i32`. `rounded` must have as
+/// many elements as `lengths`; if the result is `Ok`, all are written.
 pub fn round_up(lengths: &[i32], multiple: i32, rounded: &mut [MaybeUninit<i32>]) -> Result<()> {
     if rounded.len() != lengths.len() {
         let because = "one for each length";
@@ -47,12 +47,11 @@ pub fn round_up(lengths: &[i32], multiple: i32, rounded: &mut [MaybeUninit<i32>]
     })
 }
 
-/// Chooses at most `max_shapes` padded lengths, ascending, that minimize the total
-/// number of padded tokens, with each segment padded to the smallest length that
-/// holds it.
+/// Chooses at most `max_shapes` padded lengths, in ascending order, to minimize the total number of tokens
+/// when each segment is padded to the smallest length that holds it.
 ///
-/// Padded lengths are multiples of `multiple`. Among equal totals, the choice with the
-/// fewest lengths is used. Without segments there are no lengths.
+/// Padded lengths are multiples of `multiple`. Among equal totals, the choice with the fewest lengths is
+/// used. Without segments, there are no lengths.
 pub fn choose_lengths(lengths: &[i32], max_shapes: i64, multiple: i32) -> Result<Vec<i32>> {
     if max_shapes < 1 {
         return Err(Error::Value { argument: "max_shapes", value: max_shapes, expected: "at least 1" });
@@ -81,8 +80,7 @@ pub fn choose_lengths(lengths: &[i32], max_shapes: i64, multiple: i32) -> Result
     Ok(chosen.into_iter().rev().map(|candidate| candidates[candidate] as i32).collect())
 }
 
-/// Writes into `ids`, for each length, the index of the smallest of `bucket_lengths`
-/// that holds it.
+/// For each length, writes the index of the smallest of `bucket_lengths` that holds it into `ids`.
 ///
 /// `bucket_lengths` must be at least 0 and ascending, and the last must hold every
 /// length. `ids` must have as many elements as `lengths`; if the result is `Ok`, all
@@ -133,7 +131,7 @@ impl Raise {
         Ok(Self { multiple, inverse: (1u64 << shift).div_ceil(multiple.into()), shift })
     }
 
-    /// The multiple, or a negative number if it is not an `i32` or `length` is negative.
+    /// The multiple, or a negative number if it does not fit `i32` or `length` is negative.
     fn up(self, length: i32) -> i32 {
         let length = length as u32;
         let below = (((u64::from(length) * self.inverse) >> self.shift) as u32).wrapping_mul(self.multiple);
@@ -157,7 +155,7 @@ impl Raise {
     }
 }
 
-/// A checked copy of the bucket lengths, because the caller's may change.
+/// A checked copy of the bucket lengths, because the caller's array may change.
 struct Buckets(Vec<i32>);
 
 impl Buckets {
@@ -185,7 +183,7 @@ impl Buckets {
         if length < 0 || id == self.0.len() { -1 } else { id as i32 }
     }
 
-    /// The bucket of every length, then -1, if the table is worth building.
+    /// The bucket of each length, followed by -1, if the table is worth building.
     fn table(&self, lengths: usize) -> Option<Vec<i32>> {
         let last = *self.0.last()?;
         if last as usize / 4 > lengths {
@@ -214,7 +212,7 @@ impl Buckets {
                     Error::Limit { argument, index, value: value.into(), limit, at_most: last.into() }
                 }
                 None => {
-                    let because = "or more, since there are lengths to hold";
+                    let because = "or more, because there are lengths";
                     Error::Size { argument: "bucket_lengths", size: 0, expected: 1, because }
                 }
             },

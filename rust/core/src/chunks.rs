@@ -1,4 +1,4 @@
-//! One call's work in chunks, spread over threads.
+//! Splits the work of one call into chunks for several threads.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -9,8 +9,8 @@ use std::thread;
 use crate::error::Result;
 use crate::parallel::threads_for;
 
-/// How many chunks a thread gets if chunks are independent: the others take over some
-/// chunks of a thread that was interrupted.
+/// The number of chunks per thread if chunks are independent: other threads can take over chunks of a thread
+/// that was interrupted.
 const CHUNKS_PER_THREAD: usize = 4;
 
 /// `0..count` in `chunks` ranges whose sizes differ by at most 1.
@@ -19,8 +19,8 @@ pub(crate) fn ranges(count: usize, chunks: usize) -> Vec<Range<usize>> {
     (0..chunks).map(|chunk| begin(chunk)..begin(chunk + 1)).collect()
 }
 
-/// Does `work` on every part, on up to `threads` threads including the calling one,
-/// and returns the results in the order of the parts.
+/// Calls `work` for every part, on up to `threads` threads including the calling one, and returns the results
+/// in the order of the parts.
 ///
 /// If the system provides fewer threads, they do all the work.
 pub(crate) fn on_threads<P: Send, R: Send>(
@@ -48,15 +48,15 @@ pub(crate) fn on_threads<P: Send, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// The parts of `elements` in ranges that follow each other from 0 on.
+/// Splits `elements` into the given ranges, which are consecutive and start at 0.
 pub(crate) fn split<'a, T>(elements: &'a mut [T], ranges: &[Range<usize>]) -> Vec<&'a mut [T]> {
     let mut rest = elements;
     let mut part = |range: &Range<usize>| rest.split_off_mut(..range.len()).expect("the ranges end with it");
     ranges.iter().map(&mut part).collect()
 }
 
-/// Has `fill` write every chunk of `output`, given the chunk's range of indices;
-/// returns the error of the first chunk that fails.
+/// Calls `fill` to write every chunk of `output`, given its range of indices; returns the error of the first
+/// chunk that fails.
 pub(crate) fn fill_chunks<T: Send>(
     output: &mut [MaybeUninit<T>],
     fill: impl Fn(Range<usize>, &mut [MaybeUninit<T>]) -> Result<()> + Sync,

@@ -1,4 +1,4 @@
-//! Filling a batch's arrays, each in one pass.
+//! Fills the arrays of a batch, each in one pass.
 //!
 //! ```text
 //! tokens     [7, 8, 9, 5, 6]
@@ -9,7 +9,7 @@
 //!             [7, 8, 9, 0]]
 //! ```
 //!
-//! The cost is one write of each output element and one read of each token.
+//! Each output element is written once, and each token is read once.
 
 mod line;
 
@@ -27,11 +27,10 @@ pub use batch::{Sequences, inputs, positions, row_lengths, segment_ids, targets}
 pub use reads::{Groups, ReadArrays, read_capacities, read_spans, reads};
 pub use trees::reach;
 
-/// Stands for a row without a segment, which completes a batch.
+/// Marks a row without a segment, which completes a batch.
 pub const FILLER: i64 = -1;
 
-/// The number of elements in `rows` rows of `length` tokens; a refusal where
-/// memory cannot be that large.
+/// The number of elements in `rows` rows of `length` tokens; an error if that is too large to address.
 pub fn padded_size(rows: usize, length: i32) -> Result<usize> {
     if length < 0 {
         return Err(Error::Value { argument: "length", value: length.into(), expected: "at least 0" });
@@ -43,12 +42,11 @@ pub fn padded_size(rows: usize, length: i32) -> Result<usize> {
     }
 }
 
-/// Writes into `padded` one line of `length` tokens for each of `rows`: the
-/// tokens of that segment, or none for [`FILLER`], then `fill` to the line's end.
+/// Writes `length` tokens into `padded` for each of `rows`: the tokens of that segment, or none for
+/// [`FILLER`], followed by `fill`.
 ///
-/// Segment `s` is `tokens[offsets[s]..offsets[s + 1]]`. Offsets of segments that
-/// are not in `rows` are not looked at. `padded` must have [`padded_size`]
-/// elements; where the result is `Ok`, all are written, each once.
+/// Segment `s` is `tokens[offsets[s]..offsets[s + 1]]`. Only the offsets of segments in `rows` are read.
+/// `padded` must have [`padded_size`] elements; if the result is `Ok`, all are written, each once.
 pub fn pad_rows(
     tokens: &[i32],
     offsets: &[i64],
@@ -71,7 +69,7 @@ pub fn pad_rows(
     lines.write(padded)
 }
 
-/// What [`pad_rows`] writes.
+/// The arguments of [`pad_rows`].
 struct Lines<'a> {
     tokens: &'a [i32],
     offsets: &'a [i64],
@@ -81,7 +79,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// As [`Self::write`], in wider steps: 0.8 of the time.
+    /// The same as [`Self::write`] in wider steps, which takes 0.8 of the time.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn write_with_avx2(&self, padded: &mut [MaybeUninit<i32>]) -> Result<()> {
@@ -105,7 +103,7 @@ impl Lines<'_> {
         Ok(())
     }
 
-    /// Scattered rows lie where the processor cannot foresee.
+    /// Rows may be scattered, which the processor cannot predict, so this prefetches them.
     #[inline(always)]
     fn prefetch(&self, index: usize) {
         if let Some(&row) = self.rows.get(index)
@@ -123,7 +121,7 @@ fn segment<'a>(tokens: &'a [i32], offsets: &[i64], index: usize, row: i64) -> Re
         let segments = offsets.len().saturating_sub(1);
         return Err(Error::Segment { argument: "rows", index, value: row, segments });
     };
-    // Read once each: the offsets may be written to meanwhile.
+    // Each offset is read only once, because another thread may write to the offsets.
     let (begin, end) = (offsets[segment], offsets[segment + 1]);
     if begin < 0 || begin > end {
         let expected = "at least 0 and at most the offset after it";
@@ -141,7 +139,7 @@ fn segment<'a>(tokens: &'a [i32], offsets: &[i64], index: usize, row: i64) -> Re
 mod tests {
     use super::*;
 
-    /// `pad_rows` chooses by processor; this is the way that every processor can go.
+    /// `pad_rows` chooses its code by processor; this tests the code for any processor.
     #[test]
     fn both_ways_write_the_same() {
         let tokens: Vec<i32> = (1..=2145).collect();
@@ -152,7 +150,7 @@ mod tests {
         let mut plain = chosen.clone();
         pad_rows(&tokens, &offsets, &rows, length, fill, &mut chosen).unwrap();
         Lines { tokens: &tokens, offsets: &offsets, rows: &rows, length, fill }.write(&mut plain).unwrap();
-        // SAFETY: every element had a value from the start.
+        // SAFETY: every element was initialized from the start.
         let values =
             |slots: Vec<MaybeUninit<i32>>| slots.into_iter().map(|slot| unsafe { slot.assume_init() });
         assert!(values(chosen).eq(values(plain)));

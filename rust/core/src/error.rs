@@ -1,8 +1,8 @@
-//! What can be wrong with the arguments, with the values that are.
+//! Errors about invalid arguments, with the offending values.
 
 use std::fmt;
 
-/// A refusal. Each message names the argument, what was expected and what came.
+/// An invalid argument. The message names the argument, what was expected and the actual value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,7 +30,7 @@ pub enum Error {
         /// The limit.
         at_most: i64,
     },
-    /// An element names a segment that there is not.
+    /// An element refers to a segment that does not exist.
     Segment {
         /// The argument's name.
         argument: &'static str,
@@ -38,25 +38,25 @@ pub enum Error {
         index: usize,
         /// The offending element.
         value: i64,
-        /// How many segments there are.
+        /// The number of segments.
         segments: usize,
     },
     /// A row is shorter than its segment.
     TooLong {
-        /// Where in `rows` the segment is named.
+        /// The index of the segment in `rows`.
         index: usize,
         /// The segment.
         segment: i64,
-        /// How many tokens it has.
+        /// The number of tokens it has.
         tokens: usize,
-        /// How many tokens a row has.
+        /// The number of tokens in a row.
         length: i32,
     },
-    /// A matrix would not fit into any memory.
+    /// A matrix would be too large to address.
     TooLarge {
-        /// Its rows.
+        /// The number of rows.
         rows: usize,
-        /// The tokens in a row.
+        /// The number of tokens in each row.
         length: i32,
     },
     /// A single number is not a multiple of another argument.
@@ -87,32 +87,32 @@ pub enum Error {
         size: usize,
         /// The size it must have.
         expected: usize,
-        /// Why: what the size must agree with.
+        /// The reason: what the size must match.
         because: &'static str,
     },
-    /// A number, or an element, does not stand as it must to a number that depends on other arguments.
+    /// A number, or an element, violates a bound that depends on other arguments.
     Bound {
         /// The argument's name.
         argument: &'static str,
-        /// Where the offending element is; nothing for a single number.
+        /// The index of the offending element; `None` for a single number.
         index: Option<usize>,
         /// The offending number.
         value: i64,
-        /// How it must stand to the limit: "at least", "at most", "a multiple of".
+        /// The required relation to the limit: "at least", "at most", "a multiple of".
         relation: &'static str,
         /// The limit.
         limit: i64,
-        /// Where the limit comes from.
+        /// The reason for the limit.
         because: &'static str,
     },
     /// There is no such batch.
     NoBatch {
-        /// The batch asked for.
+        /// The requested batch.
         batch: i64,
-        /// How many there are.
+        /// The number of batches.
         batches: usize,
     },
-    /// An array was written to by somebody else meanwhile, so there is no answer.
+    /// Another thread wrote to an array while it was being read.
     Changed {
         /// The argument's name.
         argument: &'static str,

@@ -1,10 +1,10 @@
-//! Checks and statistics of lengths that several functions need.
+//! Checks and statistics of lengths, shared by several functions.
 
 use crate::chunks::{on_threads, ranges};
 use crate::error::{Error, Result};
 use crate::parallel::{SMALL, threads_for};
 
-/// With more counters than this, a copy of the lengths takes less memory.
+/// With more counters than this, sorting a copy of the lengths takes less memory.
 const MOST_COUNTERS: usize = 1 << 22;
 
 /// The smallest and the largest length, or `None` if there are none; negative lengths
@@ -29,9 +29,9 @@ pub(crate) fn extremes(lengths: &[i32]) -> Result<Option<(i32, i32)>> {
     Ok((!lengths.is_empty()).then_some((least, most)))
 }
 
-/// How often each length occurs, ascending by length, given the smallest and the largest.
+/// The number of times each length occurs, ascending by length, given the smallest and the largest.
 ///
-/// Counts in a table if that takes little memory, else sorts a copy.
+/// Counts in a table if that takes little memory; otherwise sorts a copy.
 pub(crate) fn occurrences(lengths: &[i32], least: i32, most: i32) -> Vec<(i32, i64)> {
     let span = (most - least) as usize;
     if span / 4 > lengths.len().max(SMALL) || span > MOST_COUNTERS {
@@ -45,7 +45,7 @@ pub(crate) fn occurrences(lengths: &[i32], least: i32, most: i32) -> Vec<(i32, i
     lengths.map(|(above, &count)| (least + above as i32, count)).collect()
 }
 
-/// How often each of the lengths `least..=least + span` occurs.
+/// The number of times that each of the lengths `least..=least + span` occurs.
 fn counts(lengths: &[i32], least: i32, span: usize) -> Vec<i64> {
     let threads = threads_for(lengths.len()).min(lengths.len() / (span + 1)).max(1);
     let chunks = threads.max(lengths.len().div_ceil(u32::MAX as usize)); // a chunk's counts fit into 32 bits
@@ -70,7 +70,7 @@ fn counts(lengths: &[i32], least: i32, span: usize) -> Vec<i64> {
     sums
 }
 
-/// The first element that is `bad`, with its index.
+/// The first element for which `bad` is true, with its index.
 pub(crate) fn first_bad<T: Copy>(elements: &[T], bad: impl Fn(T) -> bool) -> Option<(usize, T)> {
     elements.iter().copied().enumerate().find(|&(_, value)| bad(value))
 }

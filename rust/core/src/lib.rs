@@ -1,4 +1,4 @@
-//! Plans for batches of token sequences.
+//! Plans batches of token sequences.
 //!
 //! A language-model evaluation is a list of *segments* (token sequences) for a
 //! model. This crate assigns each segment to a row of a batch with a padded length,

@@ -1,14 +1,12 @@
-//! Sorting by length, and undoing it.
+//! Sorts segments by length, and inverts orders.
 //!
-//! Lengths are small numbers, so this is a counting sort: one pass counts how often
-//! each length occurs, prefix sums give where each length's segments begin in the
-//! order, and a second pass puts every segment in its place. The sort is stable. Each
-//! thread counts and places its own part. The cost is two passes over the lengths and
-//! one over the order, and 8 bytes of memory per possible length.
+//! Lengths are small numbers, so this is a counting sort: one pass counts the occurrences of each length,
+//! prefix sums give the position at which the segments of each length begin in the order, and a second pass
+//! puts each segment in its place. The sort is stable. Each thread counts and places its own part. This takes
+//! two passes over the lengths, one over the order, and 8 bytes of memory per possible length.
 //!
-//! If the longest length is far above the number of segments, a few segments are sorted
-//! by comparison, and many by a radix sort with 16-bit digits and 8 bytes of memory per
-//! segment.
+//! If the longest length is far larger than the number of segments, few segments are sorted by comparison,
+//! and many by a radix sort with 16-bit digits, which takes 8 bytes of memory per segment.
 //!
 //! ```text
 //! lengths            [3, 1, 2, 3]
@@ -26,17 +24,18 @@ use crate::memory::zeroed;
 use crate::parallel::{SMALL, threads_for};
 use crate::place::{Places, place_all};
 
-/// The most buckets in one counting pass.
+/// The maximum number of buckets in one counting pass.
 const MOST_BUCKETS: usize = 1 << 16;
-/// Each marks what it has seen in bits of its own, one for every segment.
+/// The maximum number of threads that check a permutation; each has its own bitmap of the segments it has
+/// seen.
 const MOST_MARKING_THREADS: usize = 8;
-/// The bits of a number that a segment takes where a digit of its length stands above it.
+/// The number of low bits for a segment's number, below a digit of its length.
 const SEGMENT_BITS: u32 = 48;
 
 const CHANGED: Result<()> = Err(Error::Changed { argument: "lengths" });
 
-/// Writes into `order` the segments sorted by length, longest first if
-/// `descending`; equal lengths keep their order.
+/// Writes the segments, sorted by length, into `order`, longest first if `descending`; equal lengths keep
+/// their order.
 ///
 /// `order` must have as many elements as `lengths`; all are written.
 pub fn length_order(lengths: &[i32], descending: bool, order: &mut [MaybeUninit<i64>]) -> Result<()> {
@@ -61,12 +60,12 @@ fn same_size(argument: &'static str, size: usize, expected: usize, because: &'st
     if size == expected { Ok(()) } else { Err(Error::Size { argument, size, expected, because }) }
 }
 
-/// Lengths as distances from the one that comes first.
+/// Maps lengths to their distance from the one that comes first.
 #[derive(Clone, Copy)]
 struct Keys<'a> {
     lengths: &'a [i32],
     first: i32,
-    /// -1, all bits set, if the longest comes first; else 0. Flipping all bits reverses the order.
+    /// -1 (all bits set) if the longest comes first, else 0. Flipping all bits reverses the order.
     flip: i32,
 }
 
@@ -103,8 +102,8 @@ fn order_by_digits(keys: Keys, order: &mut [MaybeUninit<i64>]) -> Result<()> {
     if placed && placed_again { Ok(()) } else { CHANGED }
 }
 
-/// Writes into `inverse` the place of each segment in `order`: `inverse[order[i]] == i`.
-/// An order that is not a permutation is an error.
+/// Writes the position of each segment in `order` into `inverse`: `inverse[order[i]] == i`. An order that is
+/// not a permutation is an error.
 ///
 /// `inverse` must have as many elements as `order`; if the result is `Ok`, all are
 /// written.
@@ -124,7 +123,7 @@ pub fn invert_order(order: &[i64], inverse: &mut [MaybeUninit<i64>]) -> Result<(
         }
         seen
     });
-    // As many elements as segments: if every segment was seen, none was seen twice.
+    // There are as many elements as segments: if every segment was seen, none was seen twice.
     let mut all = seen.swap_remove(0);
     for other in seen {
         all.iter_mut().zip(other).for_each(|(all, other)| *all |= other);

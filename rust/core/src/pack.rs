@@ -1,8 +1,8 @@
-//! Packing several segments into one row.
+//! Packs several segments into one row.
 //!
-//! Best fit, longest segments first: each segment goes where it leaves the least free
-//! space, and opens a new row only if no row has room. That needs at most 11/9 of the
-//! minimum number of rows plus one (D. S. Johnson, 1973), and usually far fewer.
+//! Best fit, longest segments first: each segment goes into the row where it leaves the least free space, and
+//! opens a new row only if none has room. This takes at most 11/9 of the minimum number of rows plus one (D.
+//! S. Johnson, 1973), and usually far fewer.
 //!
 //! ```text
 //! lengths    [4, 3, 2, 3]    capacity 6
@@ -10,16 +10,15 @@
 //! start      [0, 0, 4, 3]
 //! ```
 //!
-//! Segments of equal length are placed together: a *stretch* of them fills rows with
-//! equal free space, one per row, or a single row, one after another. One pass counts
-//! the lengths, each length in turn is placed in as few stretches as possible, and a
-//! last pass assigns the stretches' places to segments in the given order. Nothing is
-//! sorted. In the worst case, if all lengths differ, the cost is one step and a few
-//! dozen bytes per segment.
+//! Segments of equal length are placed together: a *stretch* of them fills rows with equal free space, one
+//! per row, or a single row, one after another. One pass counts the lengths, each length in turn is placed in
+//! as few stretches as possible, and a last pass assigns the places in the stretches to segments in the given
+//! order. Nothing is sorted. In the worst case, when all lengths differ, this takes one step and a few dozen
+//! bytes per segment.
 //!
-//! If `capacity` is far above the number of segments, a sorted list of lengths and an
-//! ordered map of free spaces replace the tables, so that memory stays proportional to
-//! the number of segments. The rows are the same.
+//! If `capacity` is far larger than the number of segments, a sorted list of lengths and an ordered map of
+//! free spaces replace the tables, so that memory stays proportional to the number of segments. The rows are
+//! the same.
 
 mod free_spaces;
 mod groups;
@@ -34,12 +33,10 @@ use groups::{ByLength, ByRank, Groups};
 /// Packs segments into rows of `capacity` tokens, at most `max_segments` per row,
 /// and returns the number of rows.
 ///
-/// Writes each segment's row into `row`, and where it begins in that row into
-/// `start`. Rows are numbered as they are opened, and a row's segments have no gaps,
-/// longest first. Segments of equal length are placed in the given order; if several
-/// rows have the same free space, the one that reached it first is used. A segment
-/// without tokens takes no space, but counts towards `max_segments`; it may start at
-/// `capacity`.
+/// Writes each segment's row into `row`, and its first position in that row into `start`. Rows are numbered
+/// as they are opened, and a row's segments have no gaps, longest first. Segments of equal length are placed
+/// in the given order; if several rows have the same free space, the one that reached it first is used. A
+/// segment without tokens takes no space, but counts towards `max_segments`; it may start at `capacity`.
 ///
 /// `row` and `start` must have as many elements as `lengths`; if the result is `Ok`,
 /// all are written.
@@ -64,7 +61,7 @@ pub fn pack_rows(
     })
 }
 
-/// As [`pack_rows`]; calls `put` with the row and the start of each segment in turn.
+/// The same as [`pack_rows`], but calls `put` with the row and the start of each segment in turn.
 pub(crate) fn pack_each(
     lengths: &[i32],
     capacity: i32,
@@ -81,7 +78,7 @@ pub(crate) fn pack_each(
     if max_segments < 1 {
         return Err(Error::Value { argument: "max_segments", value: max_segments, expected: "at least 1" });
     }
-    // There are fewer segments than `u32::MAX`, so a higher limit has no effect.
+    // There are fewer than `u32::MAX` segments, so a higher limit has no effect.
     let rows = Packing::new(capacity, u32::try_from(max_segments).unwrap_or(u32::MAX));
     if capacity as usize <= 2 * lengths.len() + (1 << 14) {
         let groups = ByLength::count(lengths, capacity)?;
@@ -96,11 +93,11 @@ pub(crate) fn pack_each(
 struct Stretch {
     /// The row of the next place.
     row: u32,
-    /// The token of the row at which the next place begins.
+    /// The position in the row at which the next place begins.
     start: i32,
-    /// Places left.
+    /// The number of places left.
     left: u32,
-    /// Whether each place is in a different row, or all in the same.
+    /// Whether each place is in a different row, or all are in the same one.
     new_rows: bool,
 }
 
@@ -133,11 +130,11 @@ impl Packing {
         self
     }
 
-    /// Places some of `left` segments of one length in the rows that fit them best, and returns how many.
+    /// Places some of `left` segments of one length in the rows that fit them best, and returns their number.
     fn place_some(&mut self, length: i32, left: u32, free_spaces: &mut FreeSpaces<impl Queues>) -> u32 {
         let best = free_spaces.least(length);
         let (free, segments) = best.unwrap_or((self.capacity, 0));
-        // A row that has taken one of them is the best for the next, until it is full.
+        // A row that has taken one of them is the best fit for the next, until it is full.
         let fit = free.checked_div(length).map_or(u32::MAX, |fit| fit as u32);
         let in_each = fit.min(self.max_segments - segments).min(left);
         let needed = left.div_ceil(in_each);
@@ -173,9 +170,9 @@ impl Packing {
         }
     }
 
-    /// Gives every segment the next place of its length; returns how many rows there are.
+    /// Gives every segment the next place for its length; returns the number of rows.
     fn deal(mut self, lengths: &[i32], groups: &impl Groups, mut put: impl FnMut(u32, i32)) -> Result<usize> {
-        // There is a place for each segment, unless another thread has written to the lengths.
+        // There is a place for each segment, unless another thread wrote to the lengths.
         const CHANGED: Error = Error::Changed { argument: "lengths" };
         for &length in lengths {
             let next = groups.find(length).and_then(|group| self.first.get_mut(group)).ok_or(CHANGED)?;
@@ -202,7 +199,7 @@ impl Packing {
 mod tests {
     use super::*;
 
-    /// As if another thread had written to the lengths between the passes.
+    /// Tests the case of another thread that writes to the lengths between the passes.
     #[test]
     fn lengths_that_change_meanwhile_are_refused_or_dealt_some_place() {
         for changed in [[4, 3, 3, 3], [4, 3, 2, 9], [-1; 4], [i32::MAX; 4], [0; 4], [2; 4], [4; 4]] {

@@ -1,4 +1,4 @@
-//! Putting many items in their places on several threads, by counting first.
+//! Puts many items in their places on several threads, as in a counting sort.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::chunks::{on_threads, ranges};
 use crate::parallel::threads_for;
 
-/// Places the items `0..count` by the number of their bucket, stable: calls
-/// `put(place, item)` for each.
+/// Places the items `0..count` by the number of their bucket, stably: calls `put(place, item)` for each.
 ///
-/// Returns whether every place below `count` was given once. That is so unless
-/// `bucket` did not answer the same both times it was asked; then places may be
-/// beyond `count`.
+/// Returns whether every place below `count` was used exactly once. This is true unless `bucket` returned
+/// different values in its two calls for an item; places may then be beyond `count`.
 pub(crate) fn place_all(
     count: usize,
     buckets: usize,
@@ -42,7 +40,7 @@ pub(crate) fn place_all(
             *place += 1;
         }
     });
-    // Each must have come to where the one after it began.
+    // Each must have ended where the next one began.
     let in_order = |bucket| next.iter().zip(&begins).map(move |(end, begin)| (begin[bucket], end[bucket]));
     let mut end_before = 0;
     let whole =
@@ -50,7 +48,7 @@ pub(crate) fn place_all(
     whole && end_before == count
 }
 
-/// Memory into which several threads write, each its own places.
+/// Memory into which several threads write, each to its own places.
 #[derive(Clone, Copy)]
 pub(crate) struct Places<'a> {
     begin: *mut i64,
@@ -58,7 +56,7 @@ pub(crate) struct Places<'a> {
     memory: PhantomData<&'a mut [MaybeUninit<i64>]>,
 }
 
-// SAFETY: `put` is all that can be done with it, and it writes atomically.
+// SAFETY: `put` is the only operation, and it writes atomically.
 unsafe impl Sync for Places<'_> {}
 
 impl<'a> Places<'a> {
@@ -70,18 +68,18 @@ impl<'a> Places<'a> {
         Self { begin: memory.as_mut_ptr().cast(), size: memory.len(), memory: PhantomData }
     }
 
-    /// Writes `value`, or nothing where there is no such place.
+    /// Writes `value`, or nothing if there is no such place.
     pub(crate) fn put(self, place: usize, value: i64) {
         if place < self.size {
-            // SAFETY: the place lies in the memory that was borrowed, and all writes to it are atomic.
+            // SAFETY: the place is in the borrowed memory, and all writes to it are atomic.
             unsafe { AtomicI64::from_ptr(self.begin.add(place)) }.store(value, Ordering::Relaxed);
         }
     }
 }
 
-/// Numbers for several threads to write to.
+/// Numbers that several threads can write to.
 pub(crate) fn shared(numbers: &mut [i64]) -> &[AtomicI64] {
-    // SAFETY: they are borrowed alone, so nobody else reads or writes them but as atomic ones, which have
-    // the same size and alignment.
+    // SAFETY: the exclusive borrow means that they are accessed only as atomics, which have the same size and
+    // alignment.
     unsafe { &*(std::ptr::from_mut(numbers) as *const [AtomicI64]) }
 }

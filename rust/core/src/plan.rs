@@ -1,32 +1,26 @@
-//! The plan: which segment lies in which row of which batch, in which shape.
+//! The plan: assigns each segment to a row, a batch and a shape.
 //!
-//! A plan is made once from the segments' lengths and never changes. It uses
-//! whole numbers only and no hash tables, so every host that makes it makes the
-//! same one.
+//! A plan is made once from the segments' lengths and never changes. It uses only integers and no hash
+//! tables, so every host makes the same plan.
 //!
-//! # The rules
+//! # Rules
 //!
-//! 1. *Sharing.* Segments with equal inputs hold one row. `identities` names for
-//!    each segment the first one with the same input.
-//! 2. *Packing*, if asked for, puts several segments into one row, end to end.
-//! 3. *Order.* Rows are sorted longest first; equally long ones stay in the
-//!    order they came in.
-//! 4. *Batches* take rows in that order. A batch has a fixed number of rows, or
-//!    as many as a budget of tokens allows: `R₀` rows at the longest padded
-//!    length, and twice as many each time the length has become small enough,
-//!    but no more than there are rows for. Only the batch of the shortest rows has
-//!    any to spare; they are *filler*. Under a budget the batches of the shortest
-//!    rows share them evenly, so that hardly any are to spare, and no more than 256
-//!    rows never cost more than in batches of 32: if they would, such are taken (or
-//!    of 16, 8, … rows where the budget allows no 32).
-//! 5. *Padded lengths* are all multiples of a number, a given list, or the best
-//!    few. A batch is as long as the least chosen length that holds its first
-//!    row, except that a batch must begin at a multiple of its rows: until then
-//!    rows stay at the longer length, and the spare rows of a longer batch take
+//! 1. *Sharing.* Segments with equal inputs share a row. `identities` gives, for each segment, the first one
+//!    with the same input.
+//! 2. *Packing*, if requested, puts several segments into one row, end to end.
+//! 3. *Order.* Rows are sorted longest first; rows of equal length keep their order.
+//! 4. *Batches* take rows in that order. A batch has a fixed number of rows, or as many as a token budget
+//!    allows: `R₀` rows at the longest padded length, and twice as many each time the length has become small
+//!    enough, but not more than there are rows. Only the batch of the shortest rows can have spare rows,
+//!    which are *filler*. Under a budget, the batches of the shortest rows share these rows evenly, so there
+//!    is hardly any filler, and plans with at most 256 rows never cost more than with batches of 32: if they
+//!    would, batches of 32 are used (or of 16, 8, … rows if the budget does not allow 32).
+//! 5. *Padded lengths* are all multiples of a number, a given list, or the best few. The length of a batch is
+//!    the smallest chosen length that holds its first row, except that a batch must begin at a multiple of
+//!    its number of rows: until then, rows use the longer length, and the spare rows of a longer batch take
 //!    the next shorter segments.
-//! 6. *The best lengths* are those that cost the least: rows × length of whole
-//!    batches, filler included, and a price in tokens for each shape after the
-//!    first, which stands for its compilation.
+//! 6. *The best lengths* are those with the lowest cost: rows × length of whole batches, filler included,
+//!    plus a price in tokens for each shape after the first, which accounts for its compilation.
 //!
 //! ```text
 //! lengths                 [5, 1, 3, 5, 2]
@@ -42,10 +36,9 @@
 //!
 //! # Cost
 //!
-//! Planning takes time linear in the segments, besides the choice of lengths
-//! (see `bucket`), and keeps 16 bytes a segment, 20 where rows are shared, or 32 where
-//! they hold trees. The batch and the row of each segment, 8 bytes more, and the
-//! fingerprint are found when they are first asked for.
+//! Planning takes linear time in the number of segments, apart from the choice of lengths (see `bucket`), and
+//! keeps 16 bytes per segment, 20 if rows are shared, or 32 if they hold trees. The batch and row of each
+//! segment, another 8 bytes, and the fingerprint are computed when they are first requested.
 
 mod bytes;
 mod layout;
@@ -73,17 +66,17 @@ pub use trees::{Choice, Prefixes};
 pub struct Plan {
     policy: Policy,
     lengths: Vec<i32>,
-    /// The first segment with the same input; nothing if no row is shared.
+    /// The first segment with the same input; `None` if no row is shared.
     firsts: Option<Vec<u32>>,
-    /// How segments share beginnings; nothing if they do not.
+    /// How segments share prefixes; `None` if they do not.
     trees: Option<trees::Trees>,
     members: layout::Members,
-    /// Longest first, whichever way the batches run.
+    /// Longest first, in whichever order the batches run.
     stretches: Vec<Stretch>,
     statistics: Statistics,
-    /// The batch of each segment, and its row there; found when they are first asked for.
+    /// The batch of each segment, and its row there; computed when they are first requested.
     places: OnceLock<[Vec<i32>; 2]>,
-    /// Taken when it is first asked for.
+    /// Computed when it is first requested.
     fingerprint: OnceLock<u64>,
 }
 
@@ -91,18 +84,17 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'plan> {
     plan: &'plan Plan,
-    /// Its rows, filler included.
+    /// The number of rows, filler included.
     pub rows: usize,
-    /// Its padded length.
+    /// The padded length.
     pub length: usize,
-    /// Where its rows begin among all rows.
+    /// The index of its first row among all rows.
     first_row: usize,
 }
 
 impl Plan {
-    /// Plans segments of these lengths. `identities[i]` is the first segment with
-    /// the same input as segment `i`, as `group_identical` gives it; without them
-    /// nothing is shared.
+    /// Plans segments of these lengths. `identities[i]` is the first segment with the same input as segment
+    /// `i`, from `group_identical`; without it, nothing is shared.
     pub fn new(lengths: &[i32], identities: Option<&[i64]>, policy: Policy) -> Result<Self> {
         policy.check()?;
         let (lengths, longest) = sharing::admit_lengths(lengths)?;
@@ -135,10 +127,10 @@ impl Plan {
         })
     }
 
-    /// Plans segments of these lengths whose shared beginnings stand once in each row.
+    /// Plans segments of these lengths so that each row holds a shared prefix only once.
     ///
-    /// Rows are as long as the given padded lengths that cost the least, or else as
-    /// the longest segment, rounded up.
+    /// Row lengths are those of the given padded lengths with the lowest cost, or else the length of the
+    /// longest segment, rounded up.
     pub fn of_trees(lengths: &[i32], prefixes: Prefixes, policy: Policy) -> Result<Self> {
         policy.check()?;
         let (lengths, longest) = sharing::admit_lengths(lengths)?;
@@ -157,7 +149,7 @@ impl Plan {
         })
     }
 
-    /// Who shares with whom.
+    /// Which segments share a row.
     fn shared(&self) -> bytes::Shared<'_> {
         match (&self.firsts, &self.trees) {
             (None, None) => bytes::Shared::Nothing,
@@ -166,12 +158,12 @@ impl Plan {
         }
     }
 
-    /// What the plan was asked for.
+    /// The policy of the plan.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Tokens that the model sees of each segment.
+    /// The number of input tokens of each segment.
     pub fn lengths(&self) -> &[i32] {
         &self.lengths
     }
@@ -191,12 +183,12 @@ impl Plan {
         self.places.get_or_init(find)
     }
 
-    /// Where in its row each segment begins.
+    /// The position at which each segment begins in its row.
     pub fn starts(&self) -> &[i32] {
         &self.members.starts
     }
 
-    /// The distinct shapes, in the order they first run.
+    /// The distinct shapes, in the order in which they first run.
     pub fn shapes(&self) -> impl ExactSizeIterator<Item = &Stretch> + Clone {
         let count = self.stretches.len();
         (0..count).map(move |index| {
@@ -204,7 +196,7 @@ impl Plan {
         })
     }
 
-    /// Writes rows and length of each shape, in the order they first run.
+    /// Writes the rows and length of each shape, in the order in which they first run.
     pub fn write_shapes(&self, out: &mut [MaybeUninit<i32>]) {
         for (slots, shape) in out.chunks_exact_mut(2).zip(self.shapes()) {
             slots[0].write(shape.rows as i32);
@@ -212,7 +204,7 @@ impl Plan {
         }
     }
 
-    /// Writes rows and length of each batch.
+    /// Writes the rows and length of each batch.
     pub fn write_batch_shapes(&self, out: &mut [MaybeUninit<i32>]) {
         let shapes = self.shapes().flat_map(|shape| std::iter::repeat_n(shape, shape.batches));
         for (slots, shape) in out.chunks_exact_mut(2).zip(shapes) {
@@ -221,13 +213,13 @@ impl Plan {
         }
     }
 
-    /// What the plan amounts to.
+    /// The statistics of the plan.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
     }
 
-    /// A number that is the same for every plan of the same segments under the
-    /// same policy, on every platform, and differs otherwise.
+    /// A number that is the same on every platform for plans of the same segments under the same policy, and
+    /// different otherwise.
     pub fn fingerprint(&self) -> u64 {
         *self.fingerprint.get_or_init(|| {
             let places = [self.batches(), self.rows(), self.starts()];
@@ -235,32 +227,32 @@ impl Plan {
         })
     }
 
-    /// Whether rows hold trees, in which segments share beginnings.
+    /// Whether rows hold trees, in which segments share prefixes.
     pub fn has_trees(&self) -> bool {
         self.trees.is_some()
     }
 
-    /// How the lengths of rows were chosen, where they hold trees.
+    /// How row lengths were chosen, if rows hold trees.
     pub fn choice(&self) -> Option<&Choice> {
         self.trees.as_ref().map(|trees| &trees.choice)
     }
 
-    /// How many of each segment's first tokens stand as those of its parent; nothing without trees.
+    /// The number of leading tokens that each segment shares with its parent; `None` without trees.
     pub fn all_own(&self) -> Option<&[i32]> {
         self.trees.as_ref().map(|trees| &trees.own[..])
     }
 
-    /// The parent of each segment, −1 for none; nothing without trees.
+    /// The parent of each segment, −1 for none; `None` without trees.
     pub fn all_parents(&self) -> Option<&[i32]> {
         self.trees.as_ref().map(|trees| &trees.parents[..])
     }
 
-    /// How many of a segment's first tokens stand as those of its parent.
+    /// The number of leading tokens that a segment shares with its parent.
     pub fn own(&self, segment: usize) -> usize {
         self.trees.as_ref().map_or(0, |trees| trees.own[segment] as usize)
     }
 
-    /// The segment whose tokens stand for those that are not a segment's own.
+    /// The segment that holds the tokens that a segment does not hold itself.
     pub fn parent(&self, segment: usize) -> Option<usize> {
         let parent = self.trees.as_ref()?.parents[segment];
         usize::try_from(parent).ok()
@@ -271,12 +263,12 @@ impl Plan {
         self.policy.packing.is_some() || self.has_trees()
     }
 
-    /// How many batches there are.
+    /// The number of batches.
     pub fn batch_count(&self) -> usize {
         self.statistics.batches
     }
 
-    /// One batch, counted in the order batches run.
+    /// A batch, by its index in execution order.
     pub fn batch(&self, batch: i64) -> Result<Batch<'_>> {
         let batches = self.batch_count();
         let Some(index) = usize::try_from(batch).ok().filter(|&index| index < batches) else {
@@ -289,12 +281,12 @@ impl Plan {
         Ok(Batch { plan: self, rows: stretch.rows, length: stretch.length, first_row })
     }
 
-    /// A few bytes from which [`Plan::from_bytes`] makes the same plan.
+    /// A compact encoding from which [`Plan::from_bytes`] makes the same plan.
     pub fn to_bytes(&self) -> Vec<u8> {
         bytes::write(&self.policy, &self.lengths, self.shared(), self.fingerprint())
     }
 
-    /// The plan that was stored as these bytes.
+    /// The plan that was encoded as these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (recipe, fingerprint) = bytes::read(bytes)?;
         let (lengths, policy) = (&recipe.lengths, recipe.policy);
@@ -321,13 +313,12 @@ impl PartialEq for Plan {
 impl Eq for Plan {}
 
 impl<'plan> Batch<'plan> {
-    /// The plan that it is a batch of.
+    /// The plan of this batch.
     pub fn plan(&self) -> &'plan Plan {
         self.plan
     }
 
-    /// The rows from `start` to `stop`, the last excluded; all from `start` on
-    /// if there is no `stop`.
+    /// The rows from `start` to `stop`, exclusive; all from `start` on if `stop` is `None`.
     pub fn row_range(&self, start: i64, stop: Option<i64>) -> Result<Range<usize>> {
         let rows = self.rows as i64;
         let stop = stop.unwrap_or(rows);
@@ -348,20 +339,21 @@ impl<'plan> Batch<'plan> {
         Ok(start as usize..stop as usize)
     }
 
-    /// The positions of its row that a segment's own tokens fill: in a row without trees, all of them.
+    /// The positions in the row of a segment's own tokens, which are all of its tokens unless the row holds
+    /// trees.
     pub(crate) fn span(&self, segment: u32) -> Range<usize> {
         let segment = segment as usize;
         let start = self.plan.members.starts[segment] as usize;
         start..start + self.plan.lengths[segment] as usize - self.plan.own(segment)
     }
 
-    /// Those of these rows that hold a segment: filler stands behind them.
+    /// The rows among these that hold a segment; filler comes after them.
     pub(crate) fn filled(&self, rows: Range<usize>) -> Range<usize> {
         let filled = self.plan.statistics.rows.saturating_sub(self.first_row).min(self.rows);
         rows.start..rows.end.min(filled).max(rows.start)
     }
 
-    /// The segments in these rows, by row, start and number.
+    /// The segments in these rows, ordered by row, start and number.
     pub fn segments(&self, rows: Range<usize>) -> &'plan [u32] {
         let members = &self.plan.members;
         let row_count = members.ends.len() - 1;
@@ -369,21 +361,21 @@ impl<'plan> Batch<'plan> {
         &members.segments[end(rows.start)..end(rows.end)]
     }
 
-    /// Writes the segments in these rows, by row, start and number.
+    /// Writes the segments in these rows, ordered by row, start and number.
     pub fn write_segments(&self, rows: Range<usize>, out: &mut [MaybeUninit<i64>]) {
         for (slot, &segment) in out.iter_mut().zip(self.segments(rows)) {
             slot.write(segment.into());
         }
     }
 
-    /// Writes the first segment of each row, by start and number; −1 for filler.
+    /// Writes the first segment of each row, in order of start and number; −1 for filler.
     pub fn write_rows(&self, out: &mut [MaybeUninit<i64>]) {
         for (row, slot) in out.iter_mut().enumerate() {
             slot.write(self.segments(row..row + 1).first().map_or(-1, |&segment| segment.into()));
         }
     }
 
-    /// The segments of one row, those that share a start together.
+    /// The segments of a row, grouped by start.
     pub(crate) fn shared(&self, row: usize) -> impl Iterator<Item = &'plan [u32]> {
         let starts = &self.plan.members.starts;
         self.segments(row..row + 1).chunk_by(|&one, &other| starts[one as usize] == starts[other as usize])

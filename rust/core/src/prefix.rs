@@ -1,9 +1,8 @@
-//! Prefix trees: every shared beginning laid out once.
+//! Prefix trees, which lay out every shared prefix only once.
 //!
-//! Sorted lexicographically, segments that begin alike stand side by side, and how
-//! many first tokens each has in common with the one before it is the prefix tree,
-//! depth first. A run of neighbours fills one row: the first one whole, and of each
-//! other one only the tokens that are new.
+//! In lexicographic order, segments with a common prefix are adjacent, and the numbers of leading tokens that
+//! each shares with the previous one describe the prefix tree, depth first. A run of neighbors fills a row:
+//! the first one completely, and of every other one only the new tokens.
 //!
 //! ```text
 //! segments    0: a b c e f    1: h i    2: a b c d    3: a b g    4: h i

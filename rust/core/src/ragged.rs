@@ -1,4 +1,4 @@
-//! Ragged tokens: all segments concatenated in one array, and the offsets where each begins.
+//! Ragged tokens: all segments concatenated in one array, and the offset at which each begins.
 //!
 //! ```text
 //! tokens     [7, 8, 7, 8, 5]
@@ -21,11 +21,10 @@ pub(crate) use segments::Segments;
 use crate::chunks::fill_chunks;
 use crate::error::{Error, Result};
 
-/// Writes into `lengths` how many tokens each segment has.
+/// Writes the number of tokens in each segment into `lengths`.
 ///
-/// `offsets` has one element more than there are segments; it must begin at 0 and not
-/// descend. `lengths` must have one element fewer; if the result is `Ok`, all are
-/// written.
+/// `offsets` has one more element than there are segments; it must begin at 0 and not descend. `lengths` must
+/// have one element per segment; if the result is `Ok`, all are written.
 pub fn token_lengths(offsets: &[i64], lengths: &mut [MaybeUninit<i32>]) -> Result<()> {
     let segments = segment_count(offsets)?;
     if lengths.len() != segments {
@@ -59,8 +58,8 @@ pub(crate) fn segment_count(offsets: &[i64]) -> Result<usize> {
     }
 }
 
-/// The error for the first offset that descends or makes a segment too long,
-/// `offsets` being those from segment `begin` on.
+/// The error for the first offset that descends or makes a segment too long; `offsets` are those from segment
+/// `begin` on.
 pub(crate) fn refused_offset(offsets: &[i64], begin: usize) -> Error {
     for (segment, ends) in offsets.windows(2).enumerate() {
         let (first, value) = (ends[0], ends[1]);

@@ -1,4 +1,4 @@
-//! Which elements each host gets.
+//! Determines which elements each host gets.
 //!
 //! Data loaders give each host one contiguous slice of the data, which it batches. With
 //! sorted data, the hosts' first batches would then have very different lengths. The
@@ -17,10 +17,10 @@ use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
 
-/// The number of elements in a remap: `size`, or an error.
+/// The number of elements in a remap: `size`, or an error if it is invalid.
 ///
-/// It must be a multiple of `global_batch_size`, and that of `host_count`: in a smaller
-/// last batch the hosts would have parts of another shape, or none.
+/// `size` must be a multiple of `global_batch_size`, and that of `host_count`: in a smaller last batch, the
+/// hosts' parts would have another shape, or be empty.
 pub fn remap_size(size: i64, global_batch_size: i64, host_count: i64) -> Result<usize> {
     if size < 0 {
         return Err(Error::Value { argument: "size", value: size, expected: "at least 0" });
@@ -31,17 +31,16 @@ pub fn remap_size(size: i64, global_batch_size: i64, host_count: i64) -> Result<
     usize::try_from(size).ok().filter(|&size| size <= most).ok_or(Error::Value {
         argument: "size",
         value: size,
-        expected: "so small that memory can hold as many numbers",
+        expected: "small enough for that many numbers to fit in memory",
     })
 }
 
-/// Writes into `remap`, for each place of the remapped data, the element of the sorted
-/// data at that place.
+/// For each position in the remapped data, writes the element of the sorted data at that position into
+/// `remap`.
 ///
-/// Let a host hold `r = global_batch_size / host_count` rows of each of the
-/// `b = size / global_batch_size` batches. Row `i` of host `h`'s part of batch `k`
-/// then has the place `(h * b + k) * r + i`, which gets element
-/// `k * global_batch_size + h * r + i`.
+/// Let each host hold `r = global_batch_size / host_count` rows of each of the `b = size / global_batch_size`
+/// batches. Row `i` of host `h`'s part of batch `k` is then at position `(h * b + k) * r + i`, which gets
+/// element `k * global_batch_size + h * r + i`.
 ///
 /// `remap` must have [`remap_size`] elements; if the result is `Ok`, all are written.
 pub fn multihost_remap(

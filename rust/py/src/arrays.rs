@@ -47,7 +47,7 @@ pub fn admit<'py, T: Element>(
         )));
     }
     let array = value.cast::<PyArray1<T>>()?.try_readonly().map_err(|_| {
-        PyValueError::new_err(format!("{argument} is being written to; pass it when that has ended"))
+        PyValueError::new_err(format!("{argument} is being written to; pass it after that is done"))
     })?;
     if array.as_slice().is_err() {
         return Err(PyValueError::new_err(format!(

@@ -238,7 +238,9 @@ fn admit_text<'a>(text: &'a Bound<'_, PyAny>, what: &str) -> Result<&'a str, Str
         let kind = text.get_type().name().map_or_else(|_| "another type".to_owned(), |name| name.to_string());
         return Err(format!("its {what} must be a string, not {kind}"));
     };
-    string.to_str().map_err(|_| format!("its {what} holds a lone surrogate, which is no Unicode character"))
+    string
+        .to_str()
+        .map_err(|_| format!("its {what} holds a lone surrogate, which is not a Unicode character"))
 }
 
 /// Borrows every valid text; the others come with a reason.

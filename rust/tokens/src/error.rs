@@ -1,4 +1,4 @@
-//! What can go wrong with a tokenizer, and what can be wrong with a request.
+//! Errors of tokenizers, and problems of requests.
 
 use std::fmt;
 
@@ -24,11 +24,11 @@ pub enum Problem {
     EmptyContinuation,
     /// Context and continuation together have no more tokens than the context alone.
     MergedContinuation,
-    /// The continuation has more tokens than the model can see.
+    /// The continuation has more tokens than the model can take.
     LongContinuation {
-        /// Its tokens.
+        /// The number of tokens it has.
         tokens: usize,
-        /// The most there may be.
+        /// The maximum number.
         max_length: usize,
     },
     /// The tokenizer rejects the text, for this reason.
@@ -37,9 +37,9 @@ pub enum Problem {
     NoPrefix,
     /// The tokens to generate leave no room for the prompt.
     NoRoom {
-        /// How many tokens to generate.
+        /// The number of tokens to generate.
         max_new_tokens: usize,
-        /// The most tokens the model can see.
+        /// The maximum input length.
         max_length: usize,
     },
 }
@@ -47,10 +47,10 @@ pub enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::EmptyContext => f.write_str("its context encodes to no token"),
-            Problem::EmptyContinuation => f.write_str("its continuation encodes to no token"),
+            Problem::EmptyContext => f.write_str("its context encodes to no tokens"),
+            Problem::EmptyContinuation => f.write_str("its continuation encodes to no tokens"),
             Problem::MergedContinuation => f.write_str(
-                "its continuation merges into the context: together they are no more tokens than the context alone",
+                "its continuation merges into the context: together they have no more tokens than the context alone",
             ),
             Problem::LongContinuation { tokens, max_length } => write!(
                 f,
@@ -58,7 +58,7 @@ impl fmt::Display for Problem {
             ),
             Problem::Refused(reason) => write!(f, "the tokenizer refuses its text ({reason})"),
             Problem::NoPrefix => f.write_str(
-                "nothing stands before its text, and the tokenizer has neither a BOS nor an EOS token \
+                "no token comes before its text, because the tokenizer has neither a BOS nor an EOS token \
                  (give prefix_token_id)",
             ),
             Problem::NoRoom { max_new_tokens, max_length } => write!(

@@ -1,34 +1,31 @@
-//! The optimal choice of lengths.
+//! Finds the optimal choice of lengths.
 //!
-//! Dynamic programming over candidates, one layer per chosen length. Within a layer, the
-//! cost of continuing from a candidate is linear in the position where the next
-//! candidate begins, so the best predecessor comes from the lower hull of those lines
-//! (the "convex-hull trick"). A first run finds the cost, how many lengths to use and
-//! the last of them; a second run finds the others. The cost is
+//! This is dynamic programming over candidates, with one layer per chosen length. Within a layer, the cost of
+//! continuing from a candidate is linear in the position where the next candidate begins, so the best
+//! predecessor comes from the lower hull of those lines (the "convex-hull trick"). A first run finds the
+//! cost, the number of lengths to use and the last of them; a second run finds the others. This takes
 //! `O(candidates × max_shapes)` time and `O(candidates)` memory.
 
 use std::ops::ControlFlow;
 
-/// Up to this many candidates times layers, every predecessor is stored.
+/// If candidates times layers is at most this, every predecessor is stored.
 const MOST_WRITTEN_DOWN: usize = 1 << 22;
 
-/// Chooses at most `max_shapes` of `lengths` with the lowest cost, and returns their
-/// indices, ascending.
+/// Chooses at most `max_shapes` of `lengths` with the lowest total cost, and returns their indices,
+/// ascending.
 ///
-/// Positions are covered in order, longest length first. Candidate `j`, if chosen,
-/// is in force from position `starts[j]` until the next chosen candidate's start;
-/// the last one chosen, until its own `ends[j]`. The cost is each chosen length
-/// times the positions it is in force for, plus `price` for each length beyond
-/// the first. Among equal costs, the choice with the fewest lengths is used; beyond
-/// that it depends only on the arguments.
+/// Positions are covered in order, longest length first. Candidate `j`, if chosen, applies from position
+/// `starts[j]` to the start of the next chosen candidate; the last one chosen applies to its own `ends[j]`.
+/// The cost is each chosen length times the number of positions to which it applies, plus `price` for each
+/// length after the first. Among equal costs, the choice with the fewest lengths is used; beyond that, it
+/// depends only on the arguments.
 ///
-/// Candidate 0 is always chosen, because only it covers the positions before the
-/// second. Without candidates the result is empty; `max_shapes` below 1 counts as 1.
+/// Candidate 0 is always chosen, because only it covers the positions before the second. Without candidates,
+/// the result is empty; `max_shapes` below 1 is treated as 1.
 ///
-/// The caller guarantees: the three slices have one element per candidate; `lengths`
-/// are strictly descending and in `0..=i32::MAX`; `starts` begin at 0 and do not
-/// descend; `ends[j] >= starts[j]`; `price` is at least 0. Otherwise the result is
-/// some subset, or the call panics.
+/// The caller guarantees: the three slices have one element per candidate; `lengths` are strictly descending
+/// and in `0..=i32::MAX`; `starts` begin at 0 and do not descend; `ends[j] >= starts[j]`; `price` is at least
+/// 0. Otherwise, the result is some subset, or the call panics.
 ///
 /// ```text
 /// lengths [9, 5, 4]   starts [0, 1, 2]   ends [4, 4, 4]   price 0
@@ -72,8 +69,8 @@ pub fn least_cost_lengths(
 /// Finds, layer by layer, the minimal cost of covering the positions before each
 /// candidate with `layer` others, of which candidate 0 is the first.
 ///
-/// Calls `visit(layer, covered, from)` after each layer, with the costs and the
-/// previous candidate in the cheapest chain. Both are valid from candidate `layer` on.
+/// Calls `visit(layer, covered, from)` after each layer, with the costs and the predecessors in the cheapest
+/// chains. Both are valid from candidate `layer` on.
 fn cover(
     lengths: &[i64],
     starts: &[i64],
@@ -145,7 +142,7 @@ fn tail(lengths: &[i64], starts: &[i64], ends: &[i64], j: usize) -> i128 {
     lengths[j] as i128 * (ends[j] as i128 - starts[j] as i128)
 }
 
-/// The cost if every candidate may be chosen and none has a price, a lower bound.
+/// A lower bound: the cost if every candidate could be chosen without a price.
 fn cost_without_limit(lengths: &[i64], starts: &[i64], ends: &[i64]) -> i128 {
     let mut covered = 0;
     let mut least = tail(lengths, starts, ends, 0);
@@ -174,8 +171,8 @@ impl Line {
     }
 }
 
-/// The lower hull of lines that are added with falling slopes and queried at rising
-/// positions, so both ends only move one way.
+/// The lower hull of lines that are added with decreasing slopes and queried at increasing positions, so both
+/// ends only move in one direction.
 ///
 /// Slopes are below 2³¹ and positions below 2⁶³, so costs are below 2⁹⁴ and the
 /// products of [`Hull::push`] below 2¹²⁷.
@@ -194,7 +191,7 @@ impl Hull {
     fn push(&mut self, new: Line, candidate: usize) {
         while self.lines.len() >= self.head + 2 {
             let [(first, _), (middle, _)] = self.lines[self.lines.len() - 2..] else { unreachable!() };
-            // `middle` is never the lowest if `new` is below `first` no later than `middle` is.
+            // `middle` is never the lowest if `new` falls below `first` no later than `middle` does.
             let new_below = (new.at_zero - first.at_zero) * (first.slope - middle.slope) as i128;
             let middle_below = (middle.at_zero - first.at_zero) * (first.slope - new.slope) as i128;
             if new_below > middle_below {

@@ -1,7 +1,7 @@
-//! The rows of a batch: what the model sees, and what comes next.
+//! Fills the rows of a batch: the model's inputs, and the tokens that follow them.
 //!
-//! A segment is given as a whole sequence. The model sees all of its tokens but
-//! the last, and the token after each of those is what it should have predicted.
+//! A segment is a complete sequence. The model sees all of its tokens but the last, and the target of each is
+//! the next token.
 //!
 //! ```text
 //! segments     [7 8 9 4] and [5 6 3] packed into a row of length 6
@@ -12,8 +12,7 @@
 //! row_lengths   5
 //! ```
 //!
-//! In a row of trees a segment fills only the positions of its own tokens; see
-//! [`reach`](super::reach).
+//! In a row of trees, a segment fills only the positions of its own tokens; see [`reach`](super::reach).
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -21,7 +20,7 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::plan::{Batch, Plan};
 
-/// All segments' tokens, end to end, and where each begins; one more at the end.
+/// The tokens of all segments, concatenated, and the index at which each begins, with one more at the end.
 #[derive(Clone, Copy, Debug)]
 pub struct Sequences<'a> {
     plan: &'a Plan,
@@ -41,7 +40,7 @@ impl<'a> Sequences<'a> {
         Ok(Sequences { plan, tokens, offsets })
     }
 
-    /// One segment's tokens, the last included.
+    /// The tokens of a segment, including the last.
     pub(super) fn tokens(&self, segment: u32) -> Result<&'a [i32]> {
         let begin = sequence_begin(self.plan, self.offsets, segment)?;
         let index = segment as usize;
@@ -60,7 +59,7 @@ impl<'a> Sequences<'a> {
     }
 }
 
-/// Where a segment's tokens begin, if there are as many as the plan says.
+/// The index at which a segment's tokens begin, if their number matches the plan.
 pub(super) fn sequence_begin(plan: &Plan, offsets: &[i64], segment: u32) -> Result<i64> {
     let segment = segment as usize;
     let (begin, end) = (offsets[segment], offsets[segment + 1]);
@@ -90,7 +89,7 @@ pub(super) fn check_size(
     Err(Error::Size { argument, size, expected, because })
 }
 
-/// Writes what the model sees: `rows.len()` × the batch's length, row by row.
+/// Writes the model's inputs, `rows.len()` × the batch's length, row by row.
 pub fn inputs(
     batch: Batch,
     rows: Range<usize>,
@@ -103,7 +102,7 @@ pub fn inputs(
     })
 }
 
-/// Writes the token after each input; where several may follow, that of the segment whose own the input is.
+/// Writes the token after each input; if several may follow, that of the segment that holds the input itself.
 pub fn targets(
     batch: Batch,
     rows: Range<usize>,
@@ -116,8 +115,8 @@ pub fn targets(
     })
 }
 
-/// Writes which of its row's segments, or trees, each position belongs to, counted
-/// from 1; 0 where there is none. A segment without tokens has no number.
+/// Writes the number of the segment, or tree, in its row to which each position belongs, counted from 1; 0 if
+/// there is none. A segment without tokens has no number.
 pub fn segment_ids(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
     fill_rows(batch, rows, 0, out, |slots, _, id| {
         slots.fill(MaybeUninit::new(id));
@@ -125,7 +124,7 @@ pub fn segment_ids(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>
     })
 }
 
-/// Writes where in its segment each position is, its depth in a tree; 0 where there is none.
+/// Writes each position's index in its segment, or its depth in a tree; 0 if there is no token.
 pub fn positions(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
     fill_rows(batch, rows, 0, out, |slots, segment, _| {
         for (position, slot) in (batch.plan().own(segment as usize) as i32..).zip(slots) {
@@ -135,7 +134,7 @@ pub fn positions(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>])
     })
 }
 
-/// Writes how many positions of each row are filled.
+/// Writes the number of filled positions in each row.
 pub fn row_lengths(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
     check_size("out", out.len(), rows.len(), "one for each row")?;
     for (slot, row) in out.iter_mut().zip(rows) {
@@ -152,8 +151,8 @@ fn copy(slots: &mut [MaybeUninit<i32>], tokens: &[i32]) -> Result<()> {
     Ok(())
 }
 
-/// Has `write` fill the stretch of every segment that holds one, given the
-/// segment and the number of it, or of its tree, in the row, and puts `fill` everywhere else.
+/// Calls `write` to fill the positions of every segment that has any, with the segment and its number, or its
+/// tree's, in the row, and writes `fill` everywhere else.
 fn fill_rows(
     batch: Batch,
     rows: Range<usize>,

@@ -1,4 +1,4 @@
-//! Picks in rows of trees, where several segments may read one position.
+//! Finds the picks in rows of trees, in which several segments may read the same position.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ use crate::plan::Plan;
 /// Finds the positions of tokens that a segment shares with its parents.
 #[derive(Default)]
 pub(super) struct Path {
-    /// Positions of the row, the last stretch of the path first.
+    /// Ranges of positions in the row; the last part of the path comes first.
     stretches: Vec<Range<usize>>,
 }
 
 impl Path {
-    /// The positions in their row of a segment's tokens at these depths, in stretches, the first first.
+    /// The positions in the row of a segment's tokens at these depths, as ranges in order.
     pub(super) fn positions(
         &mut self,
         plan: &Plan,
@@ -36,28 +36,28 @@ impl Path {
     }
 }
 
-/// Which pick each position of a row is.
+/// The pick at each position of a row.
 #[derive(Default)]
 pub(super) struct Picks {
-    /// The row that a position was last picked in, counted from 1, and the number of the pick.
+    /// For each position, the row in which it was last picked, counted from 1, and the number of the pick.
     of_position: Vec<(u32, i32)>,
     row: u32,
-    /// How many picks there are.
+    /// The number of picks.
     pub(super) count: i32,
 }
 
 impl Picks {
-    /// Begins anew. What earlier rows left behind is never taken for a later one's.
+    /// Starts over. Entries of earlier rows are never mistaken for those of later ones.
     pub(super) fn begin(&mut self) {
         self.count = 0;
     }
 
-    /// Goes on to another row.
+    /// Moves on to another row.
     pub(super) fn next_row(&mut self) {
         self.row += 1;
     }
 
-    /// The number of a position's pick; calls `picked` where it is the first time.
+    /// The number of the pick at a position; calls `picked` the first time.
     pub(super) fn number<E>(
         &mut self,
         position: usize,

@@ -1,17 +1,14 @@
-//! Where scores are read.
+//! Finds where scores are read.
 //!
-//! The logits at a position predict the token after it, so the token at index `k`
-//! of a segment is scored by the logits at its input position `k − 1`. A *read* is
-//! one scored token; a *pick* is a position that some read needs. Segments that
-//! share a row have the same input and are scored from some token to the last, so
-//! the picks of a row are those of the segment that is scored longest, and fewer
-//! than its reads. In a row of trees, segments read along their path, and no
-//! position is picked twice either.
+//! The logits at a position predict the next token, so the token at index `k` of a segment is scored by the
+//! logits at its input position `k − 1`. A *read* is one scored token; a *pick* is a position that some read
+//! needs. Segments that share a row have the same input and are scored from some token to the last, so the
+//! picks of a row are those of the segment with the most scored tokens, and the row has fewer picks than
+//! reads. In a row of trees, segments read along their path, and again no position is picked twice.
 //!
-//! Picks are counted within a *group* of rows, the rows of one device, so that
-//! each device picks among its own positions. Every group has as many picks and
-//! reads as the largest, so that one compiled program serves all batches of a
-//! shape; what a group does not use points at pick 0 and target 0.
+//! Picks are numbered within a *group* of rows, the rows of one device, so that each device picks among its
+//! own positions. Every group has as many picks and reads as the largest one, so that one compiled program
+//! serves all batches of a shape; unused entries refer to pick 0 and target 0.
 //!
 //! ```text
 //! segments       [7 8 9 4] scored from 3, and [7 8 9 5] scored from 2, in row 1 of length 6
@@ -29,7 +26,7 @@ use crate::plan::{Batch, Plan, round_up};
 use super::batch::{Sequences, check_size, sequence_begin};
 use super::picks::{Path, Picks};
 
-/// Some of a batch's rows, split into equal groups.
+/// Rows of a batch, split into equal groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groups {
     rows: Range<usize>,
@@ -37,7 +34,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Those of the batch's `groups` groups that make up `rows`.
+    /// The groups, out of the batch's `groups` groups, that make up `rows`.
     pub fn new(batch: Batch, rows: Range<usize>, groups: i64) -> Result<Self> {
         let rows_per_group = rows_per_group(batch.rows, groups)?;
         for (argument, row) in [("row_start", rows.start), ("row_stop", rows.end)] {
@@ -55,7 +52,7 @@ impl Groups {
         Ok(Groups { rows, rows_per_group })
     }
 
-    /// How many groups there are.
+    /// The number of groups.
     pub fn count(&self) -> usize {
         self.rows.len() / self.rows_per_group
     }
@@ -81,7 +78,7 @@ fn rows_per_group(rows: usize, groups: i64) -> Result<usize> {
     }
 }
 
-/// Where each segment's scored tokens begin, checked where they are used.
+/// The index of each segment's first scored token, checked when used.
 #[derive(Clone, Copy)]
 struct Scores<'a> {
     plan: &'a Plan,
@@ -111,8 +108,8 @@ impl<'a> Scores<'a> {
         Ok(start as usize..length as usize + 1)
     }
 
-    /// The scored tokens of the one that is scored longest among segments that
-    /// share a row, and how many are scored by all of them together.
+    /// Among segments that share a row, the scored tokens of the segment that has the most, and the total
+    /// number of scored tokens.
     fn shared(&self, segments: &[u32]) -> Result<(Range<usize>, usize)> {
         let mut longest = self.scored(segments[0])?;
         let mut reads = longest.len();
@@ -124,7 +121,7 @@ impl<'a> Scores<'a> {
         Ok((longest, reads))
     }
 
-    /// How many picks and reads a group has.
+    /// The number of picks and reads of a group.
     fn count(&self, batch: Batch, rows: Range<usize>, picks: &mut Picks) -> Result<(usize, usize)> {
         let rows = batch.filled(rows);
         if self.plan.has_trees() {
@@ -157,18 +154,18 @@ impl<'a> Scores<'a> {
     }
 }
 
-/// Where [`reads`] writes to: `groups` × capacity each, group by group.
+/// The output of [`reads`]: `groups` × capacity each, group by group.
 pub struct ReadArrays<'a> {
     /// Positions whose logits are needed, `row × length + position` within the group.
     pub pick_index: &'a mut [MaybeUninit<i32>],
-    /// For each scored token, which pick scores it.
+    /// For each scored token, the pick that scores it.
     pub read_pick: &'a mut [MaybeUninit<i32>],
-    /// Each scored token.
+    /// The scored tokens.
     pub read_target: &'a mut [MaybeUninit<i32>],
 }
 
-/// Writes where the scores of these groups are read. A group's reads are in the
-/// order of its rows' segments, each segment's tokens in order.
+/// Writes where the scores of these groups are read. A group's reads are in the order of the segments in its
+/// rows, and each segment's tokens are in order.
 pub fn reads(
     batch: Batch,
     groups: &Groups,
@@ -223,7 +220,7 @@ fn check_capacity(argument: &'static str, capacity: usize, needed: usize) -> Res
         value: capacity as i64,
         relation: "at least",
         limit: needed as i64,
-        because: "what a group of this batch needs; read_capacities gives what all batches of its shape need",
+        because: "the need of a group in this batch; read_capacities returns the need of all batches of its shape",
     })
 }
 
@@ -235,7 +232,7 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Adds segments that share the input which begins at position `first`.
+    /// Adds segments that share the input starting at position `first`.
     fn add(&mut self, first: usize, shared: &[u32], scores: Scores, sequences: Sequences) -> Result<()> {
         let (longest, _) = scores.shared(shared)?;
         let first_pick = self.picks.used;
@@ -250,7 +247,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Adds rows in which segments share beginnings.
+    /// Adds rows in which segments share prefixes.
     fn add_trees(
         &mut self,
         batch: Batch,
@@ -278,7 +275,7 @@ impl Group<'_> {
     }
 }
 
-/// A stretch of memory that is written from its beginning on.
+/// A range of memory that is written from its beginning on.
 struct Cursor<'a> {
     argument: &'static str,
     slots: &'a mut [MaybeUninit<i32>],
@@ -304,14 +301,14 @@ impl<'a> Cursor<'a> {
         self.extend(std::iter::once(value))
     }
 
-    /// Writes zeros into the rest.
+    /// Fills the rest with zeros.
     fn finish(self) {
         self.slots[self.used..].fill(MaybeUninit::new(0));
     }
 }
 
-/// Writes where each segment's reads begin and end among those of all groups, end
-/// to end: a pair for each of the segments in these groups' rows, in their order.
+/// Writes where each segment's reads begin and end in the concatenated reads of all groups: a pair for each
+/// segment in the rows of these groups, in their order.
 pub fn read_spans(
     batch: Batch,
     groups: &Groups,
@@ -336,8 +333,8 @@ pub fn read_spans(
     Ok(())
 }
 
-/// Writes, for each of the plan's shapes, the most picks and the most reads that
-/// a group of any of its batches has, each rounded up to a multiple.
+/// For each of the plan's shapes, writes the maximum numbers of picks and reads in a group of any of its
+/// batches, each rounded up to a multiple.
 pub fn read_capacities(
     plan: &Plan,
     offsets: &[i64],

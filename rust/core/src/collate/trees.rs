@@ -1,4 +1,4 @@
-//! Rows of trees: who sees whom.
+//! Computes which tokens see each other in rows of trees.
 //!
 //! ```text
 //! segments     a b c d, a b c e f and a b g in one tree, h i in another
@@ -16,9 +16,9 @@ use crate::plan::Batch;
 
 use super::batch::check_size;
 
-/// Writes up to where each position is seen: token `i` of a row sees token `j` if
-/// `j ≤ i < reach[j]`. Without trees that is the end of the token's segment; a
-/// position without a token sees itself alone.
+/// Writes the position up to which each token is seen: token `i` of a row sees token `j` if
+/// `j ≤ i < reach[j]`. Without trees, this is the end of the token's segment; a position without a token sees
+/// only itself.
 ///
 /// Writes `rows.len()` × the batch's length, row by row.
 pub fn reach(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> Result<()> {
@@ -43,14 +43,14 @@ pub fn reach(batch: Batch, rows: Range<usize>, out: &mut [MaybeUninit<i32>]) -> 
     Ok(())
 }
 
-/// Neighbouring tokens of the path that the last token stands on.
+/// Adjacent tokens on the path of the last token.
 struct Stretch {
-    /// How many tokens stand before the first of them on the path.
+    /// The number of tokens before the first of them on the path.
     depth: usize,
     span: Range<usize>,
 }
 
-/// Ends the path at `depth`: what is deeper is not seen from position `end` on.
+/// Ends the path at `depth`: deeper tokens are not seen from position `end` on.
 fn close(open: &mut Vec<Stretch>, depth: usize, end: usize, slots: &mut [MaybeUninit<i32>]) {
     while let Some(last) = open.last_mut() {
         let kept = depth.saturating_sub(last.depth).min(last.span.len());

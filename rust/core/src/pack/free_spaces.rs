@@ -1,4 +1,4 @@
-//! Open rows by free space.
+//! Tracks open rows by free space.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// The first rows, at most `count`, and the others.
+    /// The first rows, at most `count`, and the remaining ones.
     pub(super) fn split(self, count: u32) -> (Self, Self) {
         let count = count.min(self.count);
         (Self { count, ..self }, Self { first: self.first + count, count: self.count - count, ..self })
@@ -43,7 +43,7 @@ struct Waiting {
     next: Link,
 }
 
-/// All rows that may take another segment, by free space.
+/// All rows that can take another segment, by free space.
 pub(super) struct FreeSpaces<Q> {
     queues: Q,
     waiting: Vec<Waiting>,
@@ -56,13 +56,14 @@ impl<Q: Queues> FreeSpaces<Q> {
         Self { queues, waiting: Vec::new(), unused: 0 }
     }
 
-    /// The smallest free space that holds `length`, and how many segments its first row has.
+    /// The smallest free space that holds `length`, and the number of segments in its first row.
     pub(super) fn least(&self, length: i32) -> Option<(i32, u32)> {
         let (free, queue) = self.queues.least(length)?;
         Some((free, self.waiting[queue.front as usize - 1].rows.segments))
     }
 
-    /// Takes the first rows with `free` out, at least one and at most `count`, all with as many segments.
+    /// Removes the first rows with `free`, at least one and at most `count`, all with the same number of
+    /// segments.
     pub(super) fn take(&mut self, free: i32, count: u32) -> Rows {
         let queue = self.queues.get(free);
         let front = &mut self.waiting[queue.front as usize - 1];
@@ -110,9 +111,8 @@ impl<Q: Queues> FreeSpaces<Q> {
     }
 }
 
-/// A queue for each possible free space, and a tree of bits that finds non-empty ones:
-/// a bit of the lowest level stands for a queue, a bit of any other level for a word of
-/// the level below.
+/// A queue for each possible free space, and a tree of bits that finds non-empty ones: a bit on the lowest
+/// level represents a queue, and a bit on any other level a word of the level below.
 pub(super) struct Table {
     queues: Vec<Queue>,
     levels: Vec<Vec<u64>>,
@@ -130,7 +130,7 @@ impl Table {
         Self { queues: vec![Queue::default(); spaces], levels }
     }
 
-    /// The first bit of the lowest level from `at` on.
+    /// The first set bit on the lowest level from `at` on.
     fn find(&self, mut at: usize) -> Option<usize> {
         for (level, words) in self.levels.iter().enumerate() {
             let word = *words.get(at / 64)? & (!0 << (at % 64));

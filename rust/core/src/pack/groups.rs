@@ -1,13 +1,13 @@
-//! Segments grouped by length.
+//! Groups segments by length.
 
 use crate::error::{Error, Result};
 
-/// The lengths that occur, ascending, and how many segments have each.
+/// The lengths that occur, ascending, and the number of segments with each.
 pub(super) trait Groups {
     /// The number of groups; some may be empty.
     fn groups(&self) -> usize;
 
-    /// A group's length and how many segments have it.
+    /// A group's length, and the number of segments with it.
     fn group(&self, group: usize) -> (i32, u32);
 
     /// The group of a length, if there is one.

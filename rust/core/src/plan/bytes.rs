@@ -1,13 +1,11 @@
-//! A plan as a few bytes, and as one number.
+//! Encodes a plan compactly, and computes its fingerprint.
 //!
-//! A plan is decided by its policy and its segments' lengths and identities, or
-//! prefixes, so these are all that is stored; the rest is planned again. Numbers are stored
-//! in groups of 7 bits, least first, the eighth bit saying that more follow;
-//! most lengths take one byte or two.
+//! A plan is determined by its policy and its segments' lengths and identities or prefixes, so only these are
+//! stored, and the plan is made again. Numbers are stored as varints: in groups of 7 bits, least significant
+//! first, with the eighth bit set if more follow. Most lengths take one or two bytes.
 //!
-//! The fingerprint is taken over the same numbers and over where each segment came
-//! to lie, so that two releases that plan differently do not pass for equal. It is
-//! no protection against someone who wants a collision.
+//! The fingerprint covers the same numbers and the place of each segment, so that releases that plan
+//! differently have different fingerprints. It does not protect against deliberate collisions.
 
 use crate::error::{Error, Result};
 
@@ -15,24 +13,24 @@ use super::policy::Policy;
 use super::shapes::Stretch;
 use super::trees::{Choice, Trees};
 
-/// Changes whenever the bytes or the fingerprint do.
+/// A version that changes whenever the encoding or the fingerprint does.
 const FORMAT: i64 = 1;
 
-/// What decides a plan.
+/// The data that determines a plan.
 pub(super) struct Recipe {
     pub policy: Policy,
     pub lengths: Vec<i32>,
     pub sharing: Sharing,
 }
 
-/// What is known of segments that are alike.
+/// How equal or similar segments share rows.
 pub(super) enum Sharing {
     Nothing,
     Identities(Vec<i64>),
     Prefixes { order: Vec<i64>, shared: Vec<i32>, choice: Choice },
 }
 
-/// Who shares with whom, as a plan keeps it.
+/// How segments share rows, as stored in a plan.
 #[derive(Clone, Copy)]
 pub(super) enum Shared<'a> {
     Nothing,
@@ -41,7 +39,7 @@ pub(super) enum Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// The number that tells which it is.
+    /// The number of the variant.
     fn kind(self) -> u64 {
         match self {
             Shared::Nothing => 0,
@@ -51,7 +49,7 @@ impl Shared<'_> {
     }
 }
 
-/// Writes what decides a plan.
+/// Writes the data that determines a plan.
 pub(super) fn write(policy: &Policy, lengths: &[i32], shared: Shared, fingerprint: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(lengths.len() * 2 + 64);
     push(&mut bytes, FORMAT as u64);
@@ -78,17 +76,17 @@ pub(super) fn write(policy: &Policy, lengths: &[i32], shared: Shared, fingerprin
     bytes
 }
 
-/// Reads what [`write`] wrote, and the fingerprint of the plan that it came from.
+/// Reads the output of [`write`], and the fingerprint of the original plan.
 pub(super) fn read(bytes: &[u8]) -> Result<(Recipe, u64)> {
     parse(bytes).ok_or_else(|| foreign(bytes))
 }
 
-/// The refusal of bytes that no plan of this release was stored as.
+/// The error for bytes that are not a plan of this release.
 pub(super) fn foreign(bytes: &[u8]) -> Error {
     Error::Value {
         argument: "the number of stored bytes",
         value: bytes.len() as i64,
-        expected: "of a plan that this release of windrow stored; make the plan again",
+        expected: "those of a plan stored by this release of windrow; make the plan again",
     }
 }
 
@@ -117,7 +115,7 @@ fn parse(bytes: &[u8]) -> Option<(Recipe, u64)> {
     bytes.is_empty().then_some((Recipe { policy, lengths, sharing }, u64::from_le_bytes(*fingerprint)))
 }
 
-/// The number that stands for a plan; `places` are its segments' batches, rows and starts.
+/// The fingerprint of a plan; `places` are its segments' batches, rows and starts.
 pub(super) fn fingerprint(
     policy: &Policy,
     lengths: &[i32],
@@ -149,13 +147,13 @@ pub(super) fn fingerprint(
     mixer.finish()
 }
 
-/// Mixes words into one. Each step can be undone if its word is known, so no
-/// difference between two lists is lost before the next one comes in.
+/// Mixes words into one. Each step is invertible given its word, so no difference between two lists is lost
+/// before the next one.
 struct Mixer(u64);
 
 impl Mixer {
     fn add(&mut self, word: u64) {
-        // 2⁶⁴ over the golden ratio, made odd: its multiples spread evenly.
+        // 2⁶⁴ divided by the golden ratio, made odd, so that its multiples are spread evenly.
         let mixed = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.0 = mixed ^ (mixed >> 32);
     }
@@ -196,7 +194,7 @@ fn pull(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Folds small negative numbers onto small positive ones: 0, −1, 1, −2, …
+/// Maps small negative numbers to small positive ones (zigzag): 0, −1, 1, −2, …
 fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)) as u64
 }

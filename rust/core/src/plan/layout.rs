@@ -1,4 +1,4 @@
-//! From segments to rows, and from rows to batches and back.
+//! Maps segments to rows, and rows to batches and back.
 
 use crate::error::{Error, Result};
 use crate::memory::{collected, prefetch, zeroed};
@@ -8,27 +8,27 @@ use crate::pack::pack_rows;
 use super::policy::{Packing, PaddedLengths, Policy};
 use super::shapes::{Run, Stretch, round_up};
 
-/// Lengths are counted in `i32`.
+/// Lengths are `i32`.
 const LONGEST: i64 = i32::MAX as i64;
 
-/// How far ahead memory is asked for what an order names anywhere.
+/// How far ahead to prefetch, since an order visits memory at random.
 const AHEAD: usize = 32;
 
-/// Rows before they are sorted: each holds one segment, or several packed ones.
+/// Rows before sorting; each holds one segment, or several packed ones.
 pub(super) struct Rows {
-    /// How much of each row is filled.
+    /// The number of filled positions in each row.
     pub filled: Vec<i32>,
-    /// Where packed segments lie; nothing if row `r` holds the `r`-th segment.
+    /// The places of packed segments; `None` if row `r` holds the `r`-th segment.
     pub packed: Option<Packed>,
 }
 
-/// Where each packed segment lies.
+/// The place of each packed segment.
 pub(super) struct Packed {
     pub row: Vec<i64>,
     pub start: Vec<i32>,
 }
 
-/// The rows for segments of these lengths, those that share a row counted once.
+/// The rows for segments of these lengths; segments that share a row count once.
 pub(super) fn rows(policy: &Policy, lengths: Vec<i32>) -> Result<Rows> {
     match policy.packing {
         None => Ok(Rows { filled: lengths, packed: None }),
@@ -47,7 +47,7 @@ fn pack(policy: &Policy, lengths: &[i32], max_segments: Option<i64>) -> Result<R
     let (row_slots, start_slots) = (row.spare_capacity_mut(), start.spare_capacity_mut());
     let slots = (&mut row_slots[..lengths.len()], &mut start_slots[..lengths.len()]);
     let count = pack_rows(lengths, capacity, max_segments.unwrap_or(i64::MAX), slots.0, slots.1)?;
-    // SAFETY: `pack_rows` writes every element where it returns `Ok`.
+    // SAFETY: `pack_rows` writes every element if it returns `Ok`.
     unsafe {
         row.set_len(lengths.len());
         start.set_len(lengths.len());
@@ -60,7 +60,7 @@ fn pack(policy: &Policy, lengths: &[i32], max_segments: Option<i64>) -> Result<R
     Ok(Rows { filled, packed: Some(Packed { row, start }) })
 }
 
-/// Refuses segments, the longest of which has `longest` tokens, that no padded length holds.
+/// Rejects segments that no padded length holds; the longest has `longest` tokens.
 pub(super) fn check_longest(policy: &Policy, lengths: &[i32], longest: i32) -> Result<()> {
     let (limit, because) = match &policy.padded_lengths {
         PaddedLengths::Given(given) => (
@@ -86,24 +86,24 @@ pub(super) fn check_longest(policy: &Policy, lengths: &[i32], longest: i32) -> R
     }
 }
 
-/// A length rounded up to a multiple; no row is shorter than one token.
+/// A length rounded up to a multiple; rows have at least one token.
 pub(super) fn padded(length: i32, multiple: i64) -> i64 {
     round_up(length.max(1).into(), multiple)
 }
 
-/// Rows sorted longest first, stable.
+/// Rows sorted longest first, stably.
 pub(super) struct Sorted {
-    /// Where each row stands among the sorted.
+    /// The position of each row among the sorted ones.
     pub position: Vec<u32>,
     /// The runs of equal padded length.
     pub runs: Vec<Run>,
 }
 
-/// Sorts rows by how much of them is filled.
+/// Sorts rows by the number of filled positions.
 pub(super) fn sort(filled: &[i32], multiple: i64) -> Result<Sorted> {
     let mut order: Vec<i64> = Vec::with_capacity(filled.len());
     length_order(filled, true, &mut order.spare_capacity_mut()[..filled.len()])?;
-    // SAFETY: `length_order` writes every element where it returns `Ok`.
+    // SAFETY: `length_order` writes every element if it returns `Ok`.
     unsafe { order.set_len(filled.len()) };
     let mut position = vec![0; filled.len()];
     let mut runs: Vec<Run> = Vec::new();
@@ -117,18 +117,18 @@ pub(super) fn sort(filled: &[i32], multiple: i64) -> Result<Sorted> {
     Ok(Sorted { position, runs })
 }
 
-/// Which segments lie in every row, and where in it.
+/// The segments in every row, and their positions in it.
 #[derive(Clone, Debug)]
 pub(super) struct Members {
     /// Where in its row each segment begins.
     pub starts: Vec<i32>,
-    /// The segments by row, start and number; rows are in sorted order.
+    /// The segments, ordered by row, start and number; rows are in sorted order.
     pub segments: Vec<u32>,
-    /// Where each sorted row's segments begin; one more at the end.
+    /// The index at which each sorted row's segments begin, and one more at the end.
     pub ends: Vec<u32>,
 }
 
-/// The sorted row of each segment. `firsts` tells with which one each shares it.
+/// The sorted row of each segment. `firsts` gives the segment with which each shares its row.
 pub(super) fn sorted_rows(
     count: usize,
     firsts: Option<&[u32]>,
@@ -171,18 +171,18 @@ pub(super) fn starts(count: usize, firsts: Option<&[u32]>, packed: Option<Packed
     starts
 }
 
-/// Gathers the segments of every row, sorted by start and number; `rows` are sorted rows.
+/// Collects the segments of every row, sorted by start and number; `rows` are sorted rows.
 ///
-/// `order` has every segment once. A row whose segments come in it by start and
-/// number need not be sorted.
+/// `order` has every segment once. A row whose segments are in it by start and number need not be sorted.
 pub(super) fn members(
     rows: &[u32],
     row_count: usize,
     starts: Vec<i32>,
     order: impl Iterator<Item = u32> + Clone,
 ) -> Members {
-    // Each row's count stands two places on, so that after the running sum the place one on says where the
-    // row begins, and, moved on by every segment put there, in the end where it ends.
+    // Each row's count is stored two places further, so that after the running sum, the next place holds the
+    // index at which the row begins. It is then incremented for every segment put there, and finally holds
+    // the index at which the row ends.
     let mut ends = vec![0u32; row_count + 2];
     for &row in rows {
         ends[row as usize + 2] += 1;
@@ -223,7 +223,7 @@ impl Members {
     }
 }
 
-/// The batch of a sorted row, and its row there.
+/// The batch of a sorted row, and the row's index in it.
 fn batch_of(stretches: &[Stretch], longest_first: bool) -> impl Fn(u32) -> (i32, i32) {
     let last = stretches.last().map_or(0, |last| last.first_batch + last.batches - 1);
     move |row: u32| {
@@ -236,7 +236,7 @@ fn batch_of(stretches: &[Stretch], longest_first: bool) -> impl Fn(u32) -> (i32,
     }
 }
 
-/// The batch of every segment, and its row there.
+/// The batch of every segment, and its row in it.
 pub(super) fn batches(stretches: &[Stretch], members: &Members, longest_first: bool) -> [Vec<i32>; 2] {
     let Members { segments, ends, .. } = members;
     let (mut batches, mut rows) = (zeroed(segments.len()), zeroed(segments.len()));

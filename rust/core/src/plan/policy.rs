@@ -1,63 +1,62 @@
-//! What a plan is asked for, and which wishes cannot be met.
+//! The settings of a plan, and checks that they can be satisfied.
 
 use crate::error::{Error, Result};
 
-/// What one more compiled shape is charged by default, in tokens on the device.
+/// The default price of one more compiled shape, in tokens on the device.
 ///
-/// Compiling a step takes a second or more, in which a device sees ten thousand
-/// tokens of a small model and as many of a large one on an accelerator. On
-/// large suites the price hardly matters; it keeps suites of a few batches from
-/// being cut into a shape for each.
+/// Compiling a step takes a second or more. In that time, a device processes about ten thousand tokens of a
+/// small model, or as many of a large model on an accelerator. In large suites, the price hardly matters; it
+/// keeps suites of a few batches from having a shape for each batch.
 pub const SHAPE_PRICE: i64 = 8192;
 
-/// Numbers in a policy end here, so that no sum of them overflows.
+/// The upper limit of numbers in a policy, so that no sum of them overflows.
 const LARGEST: i64 = i32::MAX as i64;
 const LARGEST_PRICE: i64 = 1 << 40;
 
 /// How many rows a batch has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BatchRows {
-    /// Every batch has this many.
+    /// Every batch has this many rows.
     Fixed(i64),
-    /// As many as keep rows × length within this many tokens.
+    /// As many rows as keep rows × length within this many tokens.
     Budget(i64),
 }
 
 /// Which lengths rows may be padded to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaddedLengths {
-    /// Every multiple of this number that some row rounds up to.
+    /// Every multiple of this number to which some row is rounded up.
     Multiples(i64),
-    /// These, ascending.
+    /// These lengths, ascending.
     Given(Vec<i32>),
-    /// Of the multiples, those that cost the least.
+    /// The multiples with the lowest cost.
     Best {
         /// At most this many.
         max_shapes: i64,
         /// Lengths are rounded up to a multiple of this.
         multiple: i64,
-        /// What each shape beyond the first is charged, in tokens.
+        /// The price of each shape after the first, in tokens.
         shape_price: i64,
     },
 }
 
-/// How segments share rows, for models that honour segment ids.
+/// How segments share rows, for models that use segment ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packing {
-    /// At most this many segments in a row; any number if nothing.
+    /// At most this many segments in a row; any number if `None`.
     pub max_segments: Option<i64>,
 }
 
-/// What decides a plan besides the segments themselves.
+/// Everything that determines a plan besides the segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How many rows a batch has.
     pub rows: BatchRows,
-    /// Rows of every batch are a multiple of this.
+    /// The number of rows in each batch is a multiple of this.
     pub row_multiple: i64,
     /// Which lengths rows may be padded to.
     pub padded_lengths: PaddedLengths,
-    /// Whether several segments may stand in one row.
+    /// Whether a row may hold several segments.
     pub packing: Option<Packing>,
     /// Whether the longest batch runs first.
     pub longest_first: bool,
@@ -75,12 +74,12 @@ impl Policy {
         }
     }
 
-    /// As [`Policy::fixed`], with a budget of tokens for each batch.
+    /// The same as [`Policy::fixed`], with a token budget for each batch.
     pub fn budget(tokens_per_batch: i64) -> Self {
         Policy { rows: BatchRows::Budget(tokens_per_batch), ..Policy::fixed(1) }
     }
 
-    /// Refuses numbers that no plan can follow.
+    /// Rejects numbers that no plan can satisfy.
     pub(super) fn check(&self) -> Result<()> {
         between("row_multiple", self.row_multiple, 1, LARGEST, COUNT)?;
         match self.rows {
@@ -111,7 +110,7 @@ impl Policy {
         }
     }
 
-    /// The number that rounded lengths are multiples of.
+    /// The number of which rounded lengths are multiples.
     pub(super) fn multiple(&self) -> i64 {
         match self.padded_lengths {
             PaddedLengths::Multiples(multiple) | PaddedLengths::Best { multiple, .. } => multiple,
@@ -119,7 +118,7 @@ impl Policy {
         }
     }
 
-    /// The policy as numbers, from which [`Policy::from_words`] makes it again.
+    /// The policy as numbers, which [`Policy::from_words`] decodes.
     pub(super) fn words(&self) -> Vec<i64> {
         let mut words = match self.rows {
             BatchRows::Fixed(rows) => vec![0, rows],
@@ -143,7 +142,7 @@ impl Policy {
         words
     }
 
-    /// The policy that [`Policy::words`] wrote; nothing if it wrote no such words.
+    /// The policy encoded by [`Policy::words`]; `None` if the words are invalid.
     pub(super) fn from_words(mut next: impl FnMut() -> Option<i64>) -> Option<Self> {
         let rows = match (next()?, next()?) {
             (0, rows) => BatchRows::Fixed(rows),
@@ -186,12 +185,7 @@ fn between(argument: &'static str, value: i64, least: i64, most: i64, expected: 
 fn ascending(lengths: &[i32]) -> Result<()> {
     let mut last = 0;
     if lengths.is_empty() {
-        return Err(Error::Size {
-            argument: "padded_lengths",
-            size: 0,
-            expected: 1,
-            because: "at the least",
-        });
+        return Err(Error::Size { argument: "padded_lengths", size: 0, expected: 1, because: "at least" });
     }
     for (index, &length) in lengths.iter().enumerate() {
         if length <= last {

@@ -1,18 +1,17 @@
-//! Which shapes a plan uses, and which stretch of the sorted rows runs in each.
+//! Chooses the shapes of a plan, and the range of sorted rows that runs in each.
 //!
-//! Rows stand longest first. A padded length `L` may be used from the first row
-//! that fits it, but not in the middle of a batch: a batch at a longer length
-//! is completed with the rows that follow. With `R(L)` rows to a batch,
+//! Rows are sorted longest first. A padded length `L` may be used from the first row that fits it, but not in
+//! the middle of a batch: a batch at a longer length is completed with the rows that follow. With `R(L)` rows
+//! per batch,
 //!
 //! ```text
 //! q(L) = the first row of length ≤ L
 //! A(L) = q(L) rounded up to a multiple of R(L)
 //! ```
 //!
-//! is where batches of length `L` begin. Under a token budget `R(L)` is `R₀·2ʲ`,
-//! so that a longer length's rows divide a shorter one's and `A(L)` is the same
-//! whichever longer lengths are used. A choice of lengths `L₁ > L₂ > …` therefore
-//! costs
+//! is where batches of length `L` begin. Under a token budget, `R(L)` is `R₀·2ʲ`, so that the number of rows
+//! at a longer length divides that at a shorter one, and `A(L)` does not depend on which longer lengths are
+//! used. A choice of lengths `L₁ > L₂ > …` therefore costs
 //!
 //! ```text
 //! Σ Lᵢ · (A(Lᵢ₊₁) − A(Lᵢ)),   the last one ending at n rounded up to R(Lᵢ)
@@ -20,66 +19,65 @@
 //!
 //! tokens on the device, which `least_cost_lengths` minimizes exactly.
 //!
-//! A budget is the most that a batch may have, so the last length's batches need
-//! not have all the rows that it allows: they have as few as hold their rows in as
-//! many batches. That, too, depends on the length alone. What is left of filler is
-//! less than a row multiple for each batch. And where there are few rows, to begin
-//! only at multiples of large batches may cost more than it saves: if batches of 32
-//! rows would cost less, such are taken, or of as many halves as the budget asks for.
+//! A budget is an upper limit, so batches of the last length need not have as many rows as it allows: they
+//! have as few as hold the remaining rows in the same number of batches. This, too, depends only on the
+//! length. The filler that remains is less than one row multiple per batch. If there are few rows, beginning
+//! only at multiples of large batches may cost more than it saves: if batches of 32 rows cost less, those are
+//! used, or batches of 32 rows halved until the budget allows them.
 
 use crate::bucket::least_cost_lengths;
 use crate::error::{Error, Result};
 
 use super::policy::{BatchRows, PaddedLengths, Policy};
 
-/// So few rows under a budget cost no more than in batches of [`SMALL_BATCH`].
+/// Under a budget, this many rows or fewer cost no more than in batches of [`SMALL_BATCH`].
 const FEW_ROWS: usize = 256;
 const SMALL_BATCH: i64 = 32;
 
-/// Positions within a batch are counted in `i32`.
+/// Positions in a batch are `i32`.
 const MOST_POSITIONS: i64 = i32::MAX as i64;
 
-/// The batches of one shape; they take rows that follow each other.
+/// The batches of one shape, which take consecutive rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Rows of each batch.
+    /// The number of rows in each batch.
     pub rows: usize,
     /// The padded length.
     pub length: usize,
-    /// How many batches have this shape.
+    /// The number of batches with this shape.
     pub batches: usize,
-    /// Where its rows begin among all rows, longest first.
+    /// The index of its first row among all rows, longest first.
     pub(super) first_row: usize,
-    /// Where its batches begin among all batches, longest first.
+    /// The index of its first batch among all batches, longest first.
     pub(super) first_batch: usize,
 }
 
 impl Stretch {
-    /// What the device computes for it.
+    /// The tokens that the device computes for it.
     pub fn tokens(&self) -> u64 {
         (self.rows * self.length) as u64 * self.batches as u64
     }
 }
 
-/// Rows of one padded length: those from `first_row` to the next run's.
+/// Rows of one padded length, from `first_row` to that of the next run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub length: i64,
     pub first_row: usize,
 }
 
-/// A length that batches may be padded to.
+/// A candidate for the length of batches.
 struct Candidate {
     length: i64,
-    /// Rows of a batch.
+    /// The number of rows in a batch.
     rows: i64,
-    /// The row at which batches of this length may begin.
+    /// The first row at which batches of this length may begin.
     begin: i64,
 }
 
 impl Candidate {
-    /// Rows of a batch, and how many there are, if this length is the last for `row_count` rows.
-    /// Under a budget as few rows as hold all in as many batches.
+    /// The rows per batch and the number of batches, if this length is the last for `row_count` rows. Under a
+    /// budget, batches have as few rows as hold all of them in the same number of batches.
     fn last(&self, policy: &Policy, row_count: i64) -> (i64, i64) {
         let left = row_count - self.begin;
         let batches = round_up(left, self.rows) / self.rows;
@@ -88,19 +86,19 @@ impl Candidate {
     }
 }
 
-/// What a batch has of rows.
+/// The number of rows in a batch.
 #[derive(Clone, Copy)]
 enum Rows {
-    /// So many.
+    /// This many.
     Same(i64),
-    /// So many at the longest length, doubled while the budget allows.
+    /// This many at the longest length, doubled while the budget allows it.
     Doubled { least: i64, tokens: i64 },
 }
 
-/// The shapes for `row_count` rows, which `runs` tells by their padded length,
-/// longest first. `longest` is the longest length that rows may be padded to.
+/// The shapes for `row_count` rows, given as `runs` of equal padded length, longest first. `longest` is the
+/// maximum padded length.
 ///
-/// Costs O(runs) and what the choice costs.
+/// This takes O(runs), plus the time for the choice.
 pub(super) fn choose_stretches(policy: &Policy, runs: &[Run], row_count: usize) -> Result<Vec<Stretch>> {
     if row_count == 0 {
         return Ok(Vec::new());
@@ -123,7 +121,8 @@ pub(super) fn choose_stretches(policy: &Policy, runs: &[Run], row_count: usize) 
         let of_32 = Policy { rows: BatchRows::Fixed(SMALL_BATCH), ..policy.clone() };
         let small = stretches_of(&of_32, Rows::Same(SMALL_BATCH), runs, row_count);
         if cost(policy, &small) < cost(policy, &stretches) {
-            // As many, or what the budget allows of them: batches of half the rows never cost more.
+            // This many, or as many of them as the budget allows: batches of half as many rows never cost
+            // more.
             let halves = (0..).map(|halvings| SMALL_BATCH >> halvings);
             let rows = halves.take_while(|rows| rows % policy.row_multiple == 0).find(|&rows| rows <= least);
             let rows = rows.unwrap_or(policy.row_multiple);
@@ -133,7 +132,7 @@ pub(super) fn choose_stretches(policy: &Policy, runs: &[Run], row_count: usize) 
     Ok(stretches)
 }
 
-/// What the device computes in these shapes, and their price.
+/// The tokens that the device computes in these shapes, plus the price of the shapes.
 fn cost(policy: &Policy, stretches: &[Stretch]) -> u64 {
     let shape_price = match policy.padded_lengths {
         PaddedLengths::Best { shape_price, .. } => shape_price as u64,
@@ -142,7 +141,7 @@ fn cost(policy: &Policy, stretches: &[Stretch]) -> u64 {
     stretches.iter().map(|stretch| stretch.tokens() + shape_price).sum()
 }
 
-/// The shapes for batches with so many rows.
+/// The shapes for batches with this many rows.
 fn stretches_of(policy: &Policy, rows: Rows, runs: &[Run], row_count: usize) -> Vec<Stretch> {
     let mut candidates = candidates(rows, runs, row_count as i64);
     let last = |candidate: &Candidate| candidate.last(policy, row_count as i64);
@@ -164,7 +163,7 @@ fn candidates(rows: Rows, runs: &[Run], row_count: i64) -> Vec<Candidate> {
         if begin >= row_count {
             break;
         }
-        // A shorter length that begins at the same row with as many rows is never worse.
+        // A shorter length that begins at the same row, with the same number of rows, is never worse.
         if candidates.last().is_some_and(|last| (last.rows, last.begin) == (of_batch, begin)) {
             candidates.pop();
         }
@@ -173,7 +172,7 @@ fn candidates(rows: Rows, runs: &[Run], row_count: i64) -> Vec<Candidate> {
     candidates
 }
 
-/// For each of the given lengths, longest first, the first row that it holds.
+/// The first row that each of the given lengths, longest first, holds.
 fn first_rows(lengths: &[i32], runs: &[Run]) -> Vec<Run> {
     let mut runs = runs.iter().peekable();
     let first = |&length: &i32| {
@@ -186,7 +185,7 @@ fn first_rows(lengths: &[i32], runs: &[Run]) -> Vec<Run> {
     lengths.iter().rev().map_while(first).collect()
 }
 
-/// The rows of a batch at the longest length.
+/// The number of rows in a batch of the longest length.
 fn least_rows(policy: &Policy, longest: i64, row_count: i64) -> Result<i64> {
     let multiple = policy.row_multiple;
     match policy.rows {
@@ -214,7 +213,7 @@ fn least_rows(policy: &Policy, longest: i64, row_count: i64) -> Result<i64> {
     }
 }
 
-/// `rows`, doubled while the budget allows and there are rows for it.
+/// `rows`, doubled while the budget allows it and there are enough rows.
 fn doubled(mut rows: i64, length: i64, tokens: i64, row_count: i64) -> i64 {
     while rows < row_count && 2 * rows * length <= tokens {
         rows *= 2;
@@ -222,12 +221,12 @@ fn doubled(mut rows: i64, length: i64, tokens: i64, row_count: i64) -> i64 {
     rows
 }
 
-/// The least multiple that is not below `value`; both are at least 0.
+/// The smallest multiple that is at least `value`; both are at least 0.
 pub(crate) fn round_up(value: i64, multiple: i64) -> i64 {
     (value as u64).next_multiple_of(multiple as u64) as i64
 }
 
-/// The candidates whose use costs the least.
+/// The candidates with the lowest total cost.
 fn best(
     candidates: Vec<Candidate>,
     last: impl Fn(&Candidate) -> (i64, i64),
@@ -247,7 +246,7 @@ fn best(
     candidates.into_iter().filter(|_| chosen.next_if_eq(&index.next().unwrap()).is_some()).collect()
 }
 
-/// Cuts the rows into the chosen lengths' stretches, leaving out empty ones.
+/// Splits the rows into the ranges of the chosen lengths, without empty ones.
 fn stretches(chosen: &[Candidate], last: impl Fn(&Candidate) -> (i64, i64)) -> Vec<Stretch> {
     let mut stretches = Vec::with_capacity(chosen.len());
     let mut first_batch = 0;

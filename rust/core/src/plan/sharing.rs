@@ -1,20 +1,20 @@
-//! The segments as they are given: copied once, checked once, and never read again.
+//! Copies and checks the caller's arrays once; they are never read again.
 
 use crate::error::{Error, Result};
 use crate::lengths::extremes;
 use crate::memory::room_for;
 
-/// Segments are numbered in `u32` within a plan, and in `i32` outside it.
+/// Segment numbers are `u32` inside a plan, and `i32` outside.
 const MOST_SEGMENTS: usize = i32::MAX as usize;
 
-/// Copies the lengths, refusing negative ones and more than can be numbered; tells the longest, too.
+/// Copies the lengths, and returns the longest, too; rejects negative lengths and too many segments.
 pub(super) fn admit_lengths(lengths: &[i32]) -> Result<(Vec<i32>, i32)> {
     if lengths.len() > MOST_SEGMENTS {
         return Err(Error::Size {
             argument: "lengths",
             size: lengths.len(),
             expected: MOST_SEGMENTS,
-            because: "at the most, so that int32 can number the segments",
+            because: "at most, so that int32 can number the segments",
         });
     }
     let mut copy = room_for(lengths.len());
@@ -23,7 +23,7 @@ pub(super) fn admit_lengths(lengths: &[i32]) -> Result<(Vec<i32>, i32)> {
     Ok((copy, longest))
 }
 
-/// Copies which segment each one shares its row with; nothing if none shares.
+/// Copies the segment with which each one shares its row; `None` if none are shared.
 pub(super) fn admit_identities(identities: &[i64], lengths: &[i32]) -> Result<Option<Vec<u32>>> {
     if identities.len() != lengths.len() {
         return Err(Error::Size {
@@ -55,7 +55,7 @@ pub(super) fn admit_identities(identities: &[i64], lengths: &[i32]) -> Result<Op
     Ok(shared.then_some(firsts))
 }
 
-/// The lengths of the segments that hold a row of their own.
+/// The lengths of the segments that have their own row.
 pub(super) fn distinct(lengths: &[i32], firsts: Option<&[u32]>) -> Vec<i32> {
     let Some(firsts) = firsts else {
         return lengths.to_vec();

@@ -1,4 +1,4 @@
-//! What a plan costs and saves, and how it reads on a screen.
+//! The costs and savings of a plan, and its text form.
 
 use std::fmt;
 
@@ -6,43 +6,43 @@ use super::Plan;
 use super::policy::{BatchRows, Packing, PaddedLengths, Policy};
 use super::shapes::Stretch;
 
-/// Shapes that a printed plan shows before it only counts the rest.
+/// The number of shapes that a printed plan lists; the others are only counted.
 const SHOWN_SHAPES: usize = 16;
 
-/// What a plan amounts to. Tokens are those that a model sees: inputs.
+/// The statistics of a plan. Tokens are input tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Segments.
+    /// The number of segments.
     pub segments: usize,
-    /// Segments that hold no row of their own, since an earlier one has the same input.
+    /// Segments without their own row, because an earlier one has the same input.
     pub shared_segments: usize,
     /// Rows that hold a segment.
     pub rows: usize,
-    /// Rows that complete the last batch.
+    /// Filler rows, which complete the last batch.
     pub filler_rows: usize,
-    /// Batches.
+    /// The number of batches.
     pub batches: usize,
-    /// Tokens of all segments.
+    /// The tokens of all segments.
     pub real_tokens: u64,
-    /// Tokens that stand in rows: those that segments share count once.
+    /// The tokens in rows; tokens that segments share count once.
     pub row_tokens: u64,
-    /// Rows × length of all batches, filler included: what the device computes.
+    /// Rows × length of all batches, filler included: the tokens that the device computes.
     pub device_tokens: u64,
-    /// What is known where rows hold trees.
+    /// Further statistics if rows hold trees.
     pub tree: Option<TreeTokens>,
 }
 
-/// Tokens of segments whose rows hold trees.
+/// Token statistics of rows that hold trees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TreeTokens {
-    /// Tokens of segments with different inputs.
+    /// The tokens of all distinct inputs.
     pub distinct: u64,
-    /// Tokens if every shared beginning stood once in all: the size of the tree.
+    /// The size of the tree: the tokens if every shared prefix occurred only once.
     pub least: u64,
 }
 
 impl Statistics {
-    /// What is known of segments before they have rows; those that hold a row are `distinct`.
+    /// The statistics of segments before they have rows; those with their own row are `distinct`.
     pub(super) fn of_segments(lengths: &[i32], distinct: &[i32]) -> Self {
         let tokens = |lengths: &[i32]| lengths.iter().map(|&length| length as u64).sum();
         Statistics {
@@ -54,7 +54,7 @@ impl Statistics {
         }
     }
 
-    /// Adds what the batches make of the rows.
+    /// Adds the statistics of the batches.
     pub(super) fn add_batches(&mut self, rows: usize, stretches: &[Stretch]) {
         self.rows = rows;
         self.batches = stretches.iter().map(|stretch| stretch.batches).sum();
@@ -63,22 +63,22 @@ impl Statistics {
         self.device_tokens = stretches.iter().map(Stretch::tokens).sum();
     }
 
-    /// Tokens that the device computes and nobody needs, filler included.
+    /// The padding tokens that the device computes, filler included.
     pub fn padding_tokens(&self) -> u64 {
         self.device_tokens - self.row_tokens
     }
 
-    /// Tokens that need not be computed, since segments share rows or beginnings.
+    /// The tokens that need not be computed, because segments share rows or prefixes.
     pub fn shared_tokens(&self) -> u64 {
         self.real_tokens - self.row_tokens
     }
 
-    /// Tokens of shared beginnings that stand again, in another row.
+    /// The tokens of shared prefixes that are repeated in other rows.
     pub fn repeated_tokens(&self) -> u64 {
         self.tree.map_or(0, |tree| self.row_tokens - tree.least)
     }
 
-    /// How the segments' tokens come to be the device's, line by line.
+    /// The steps from segment tokens to device tokens, line by line.
     fn lines(&self) -> Vec<(u64, &'static str)> {
         let mut lines = vec![(self.real_tokens, "tokens in segments")];
         match self.tree {
@@ -155,7 +155,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// A number with a comma after every three digits.
+/// A number with thousands separators.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);

@@ -1,10 +1,9 @@
-//! The lengths of rows that hold trees.
+//! Chooses the lengths of rows that hold trees.
 //!
-//! Where there is a choice of lengths, the order is cut where next to nothing is
-//! shared, and each of these *groves* goes into rows of the length at which its
-//! tokens cost least. Which lengths there are is tried out: every one alone, every
-//! two, and more while the total falls. The total is what all batches cost, filler
-//! included, and a price for each shape after the first.
+//! If there is a choice of lengths, the order is cut where almost nothing is shared, and each of the
+//! resulting *groves* goes into rows of the length at which its tokens cost least. Sets of lengths are tried
+//! out: each length alone, each pair, and more lengths while the total decreases. The total is the cost of
+//! all batches, filler included, plus a price for each shape after the first.
 
 use std::borrow::Cow;
 
@@ -16,19 +15,19 @@ use super::policy::{PaddedLengths, Policy};
 use super::shapes::{Stretch, choose_stretches};
 use super::trees::Choice;
 
-/// Neighbours that share no more than this may go into rows of different lengths.
+/// Neighbors that share no more tokens than this may go into rows of different lengths.
 const LITTLE: i32 = 16;
 
-/// A row costs no more than this, so that no sum of prices overflows.
+/// The maximum price of a row, so that no sum of prices overflows.
 const LARGEST_PRICE: i64 = 1 << 56;
 
-/// The lengths there are to choose from, ascending, and what rows of them cost.
+/// The candidate lengths, ascending, and the prices of their rows.
 pub(super) struct Shop<'a> {
     policy: &'a Policy,
     choice: &'a Choice,
     lengths: Vec<i32>,
     prices: Vec<i64>,
-    /// The first of the lengths that holds all segments.
+    /// The smallest length that holds all segments.
     longest: usize,
 }
 
@@ -47,7 +46,7 @@ impl<'a> Shop<'a> {
         Ok(Shop { policy, choice, lengths, prices, longest })
     }
 
-    /// The lengths whose total is the least found, ascending; the last holds all segments.
+    /// The lengths with the smallest total found, ascending; the last holds all segments.
     pub(super) fn choose(&self, branches: &[Branch]) -> Result<Vec<usize>> {
         let all = 0..self.lengths.len();
         let mut best = (i128::MAX, Vec::new());
@@ -98,7 +97,7 @@ impl<'a> Shop<'a> {
         Ok(())
     }
 
-    /// What these batches and their shapes cost.
+    /// The cost of these batches and their shapes.
     fn total(&self, stretches: &[Stretch]) -> i128 {
         let batches = stretches.iter().map(|stretch| {
             let at = self.lengths.partition_point(|&length| (length as usize) < stretch.length);
@@ -108,12 +107,12 @@ impl<'a> Shop<'a> {
         batches.sum::<i128>() + shapes * i128::from(self.choice.shape_price)
     }
 
-    /// The rows for what goes into rows of each of the chosen lengths.
+    /// The rows for the segments assigned to each of the chosen lengths.
     pub(super) fn pack<'b>(&self, parts: &'b [Cow<[Branch]>], chosen: &[usize]) -> Result<Vec<Packed<'b>>> {
         parts.iter().zip(chosen).map(|(part, &length)| Packed::new(part, self.lengths[length])).collect()
     }
 
-    /// The batches of rows that are filled so far, and where each row stands among them.
+    /// The batches of rows with these fillings, and the position of each row among them.
     pub(super) fn batches(&self, chosen: &[usize], filled: &[i32]) -> Result<(Vec<Stretch>, Vec<u32>)> {
         let lengths = chosen.iter().map(|&length| self.lengths[length]).collect();
         let policy = Policy { padded_lengths: PaddedLengths::Given(lengths), ..self.policy.clone() };
@@ -121,7 +120,7 @@ impl<'a> Shop<'a> {
         Ok((choose_stretches(&policy, &sorted.runs, filled.len())?, sorted.position))
     }
 
-    /// The segments that go into rows of each of the chosen lengths, in their order.
+    /// The segments assigned to each of the chosen lengths, in their order.
     pub(super) fn split<'b>(&self, branches: &'b [Branch], chosen: &[usize]) -> Vec<Cow<'b, [Branch]>> {
         if chosen.len() == 1 {
             return vec![branches.into()];
@@ -137,7 +136,7 @@ impl<'a> Shop<'a> {
         parts.into_iter().map(|part| part.branches.into()).collect()
     }
 
-    /// Which of the chosen lengths a grove costs the least at; the longest of equal ones.
+    /// The chosen length at which a grove costs least; the longest one among ties.
     fn cheapest(&self, grove: &[Branch], chosen: &[usize]) -> usize {
         let longest = grove.iter().map(|branch| branch.length).max().unwrap_or(0);
         let cost = |&at: &usize| {
@@ -150,7 +149,7 @@ impl<'a> Shop<'a> {
     }
 }
 
-/// How many tokens a grove takes in rows of `length`.
+/// The number of tokens that a grove takes in rows of `length`.
 fn tokens(grove: &[Branch], length: i32) -> u64 {
     let (mut total, mut filled) = (0, 0);
     for (index, branch) in grove.iter().enumerate() {
@@ -165,11 +164,11 @@ fn tokens(grove: &[Branch], length: i32) -> u64 {
     total + filled as u64
 }
 
-/// The segments that go into rows of one length.
+/// The segments assigned to rows of one length.
 #[derive(Default)]
 struct Part {
     branches: Vec<Branch>,
-    /// The least that neighbours passed over since the last one taken share.
+    /// The minimum shared by neighbors skipped since the last segment taken.
     least: i32,
 }
 
@@ -189,7 +188,7 @@ impl Part {
 fn check(policy: &Policy, choice: &Choice) -> Result<()> {
     let refuse = |argument, value, expected| Err(Error::Value { argument, value, expected });
     if policy.packing.is_some() {
-        return refuse("pack", 1, "off where there are prefixes, since rows of trees are packed as it is");
+        return refuse("pack", 1, "off if there are prefixes, because rows of trees are always packed");
     }
     if choice.max_shapes < 1 {
         return refuse("max_shapes", choice.max_shapes, "at least 1");

@@ -1,7 +1,7 @@
 //! Plans whose rows hold prefix trees.
 //!
-//! Rows are laid as `tree_rows` lays them. Each row's number of segments, and its position among the
-//! sorted rows, is known beforehand, so each segment's place is written once.
+//! Rows are laid out as by `tree_rows`. The number of segments in each row, and its position among the sorted
+//! rows, are known in advance, so each segment's place is written once.
 
 use crate::error::Result;
 use crate::memory::{prefetch, zeroed};
@@ -13,25 +13,25 @@ use super::shapes::Stretch;
 use super::statistics::{Statistics, TreeTokens};
 use super::tree_lengths::Shop;
 
-/// The prefix tree of a plan's segments, and what rows of trees cost.
+/// The prefix tree of a plan's segments, and how to choose row lengths.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefixes<'a> {
-    /// The segments in lexicographic order, as `prefix_order` gives it.
+    /// The segments in lexicographic order, from `prefix_order`.
     pub order: &'a [i64],
-    /// How many first tokens each has in common with the one before it, likewise.
+    /// The number of leading tokens that each shares with the previous one, from `prefix_order`.
     pub shared: &'a [i32],
-    /// How the lengths of rows are chosen.
+    /// How row lengths are chosen.
     pub choice: &'a Choice,
 }
 
-/// How the lengths of tree rows are chosen among the policy's given padded lengths.
+/// How the lengths of tree rows are chosen from the policy's padded lengths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// What a row of each length costs, in any unit; its tokens if nothing.
+    /// The price of a row of each length, in any unit; the number of its tokens if `None`.
     pub row_prices: Option<Vec<i64>>,
     /// At most this many lengths are used.
     pub max_shapes: i64,
-    /// What each shape beyond the first costs, in the unit of `row_prices`.
+    /// The price of each shape after the first, in the unit of `row_prices`.
     pub shape_price: i64,
 }
 
@@ -42,7 +42,7 @@ impl Default for Choice {
 }
 
 impl Choice {
-    /// As numbers, from which [`Choice::from_words`] makes it again.
+    /// The choice as numbers, which [`Choice::from_words`] decodes.
     pub(super) fn words(&self) -> Vec<i64> {
         let prices = self.row_prices.as_deref().unwrap_or_default();
         let mut words = vec![self.max_shapes, self.shape_price, self.row_prices.is_some().into()];
@@ -51,7 +51,7 @@ impl Choice {
         words
     }
 
-    /// What [`Choice::words`] wrote; nothing if it wrote no such words.
+    /// The choice encoded by [`Choice::words`]; `None` if the words are invalid.
     pub(super) fn from_words(mut next: impl FnMut() -> Option<i64>) -> Option<Self> {
         let (max_shapes, shape_price) = (next()?, next()?);
         let (given, count) = (next()?, next()?);
@@ -65,18 +65,18 @@ impl Choice {
     }
 }
 
-/// What a plan keeps of its trees.
+/// The part of its trees that a plan stores.
 #[derive(Clone, Debug)]
 pub(super) struct Trees {
     pub branches: Vec<Branch>,
     pub choice: Choice,
-    /// How many of each segment's first tokens stand as its parent's.
+    /// The number of leading tokens that each segment shares with its parent.
     pub own: Vec<i32>,
     /// The parent of each segment; −1 for none.
     pub parents: Vec<i32>,
 }
 
-/// Rows of trees in batches.
+/// Rows of trees, in batches.
 pub(super) struct Laid {
     pub trees: Trees,
     pub members: Members,
@@ -84,7 +84,7 @@ pub(super) struct Laid {
     pub statistics: Statistics,
 }
 
-/// Lays the segments, the longest of which has `longest` tokens, into rows of the lengths that cost least.
+/// Lays out the segments, the longest of which has `longest` tokens, in rows of the lengths that cost least.
 pub(super) fn lay(policy: &Policy, lengths: &[i32], longest: i32, prefixes: Prefixes) -> Result<Laid> {
     let branches = branches(lengths, prefixes.order, prefixes.shared)?;
     let mut statistics = statistics(lengths, &branches);
@@ -92,7 +92,7 @@ pub(super) fn lay(policy: &Policy, lengths: &[i32], longest: i32, prefixes: Pref
     let chosen = shop.choose(&branches)?;
     let parts = shop.split(&branches, &chosen);
     let packed = shop.pack(&parts, &chosen)?;
-    // As the lengths were chosen: what pieces in one row share does not count.
+    // As in the choice of lengths, sharing between pieces in the same row is not counted.
     let filled: Vec<i32> = packed.iter().flat_map(|packed| packed.filled.iter().copied()).collect();
     let (stretches, position) = shop.batches(&chosen, &filled)?;
     statistics.add_batches(filled.len(), &stretches);
@@ -122,7 +122,7 @@ fn statistics(lengths: &[i32], branches: &[Branch]) -> Statistics {
         tree.distinct += if repeated { 0 } else { branch.length as u64 };
         shared_segments += usize::from(repeated);
     }
-    // The first shares nothing; if it has no tokens, that is all of them.
+    // The first segment shares nothing; if it has no tokens, that is all of them.
     shared_segments -= usize::from(branches.first().is_some_and(|first| first.length == 0));
     Statistics {
         segments: lengths.len(),
@@ -133,19 +133,19 @@ fn statistics(lengths: &[i32], branches: &[Branch]) -> Statistics {
     }
 }
 
-/// Each segment's place, written while rows are laid.
+/// The place of each segment, written while rows are laid out.
 struct Seats {
     own: Vec<i32>,
     parents: Vec<i32>,
     members: Members,
-    /// Where each row's next member is noted; rows are not sorted.
+    /// The index for the next segment of each row; rows are not sorted.
     next: Vec<u32>,
-    /// Whether some segment follows one of a higher number that starts at the same token.
+    /// Whether a segment follows one with a higher number that starts at the same token.
     untidy: bool,
 }
 
 impl Seats {
-    /// For packed rows, given each row's position among the sorted rows.
+    /// For packed rows, given the position of each row among the sorted rows.
     fn new(packed: &[Packed], position: Vec<u32>) -> Self {
         let mut ends = vec![0u32; position.len() + 1];
         let mut first_row = 0;

@@ -1,7 +1,7 @@
 //! Reads and checks the prefix tree that the arguments describe.
 //!
-//! Each argument is read once. Threads read a part of the order each and mark the segments they see;
-//! a segment that two threads mark occurs twice.
+//! Each argument is read once. Each thread reads a part of the order and marks the segments it sees; a
+//! segment that two threads mark occurs twice.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -16,19 +16,19 @@ pub(super) const AHEAD: usize = 32;
 
 const TOO_MANY: usize = u32::MAX as usize;
 
-/// A segment in its place in the order.
+/// A segment in the order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Branch {
     pub segment: u32,
     pub length: i32,
-    /// How many tokens it shares with the one before.
+    /// The number of leading tokens it shares with the previous one.
     pub shared: i32,
 }
 
 impl Branch {
     /// Whether it can follow a segment of length `before` in lexicographic order.
     fn follows(self, before: i32) -> bool {
-        // A segment stands before those that begin with all of it.
+        // A segment comes before those that begin with all of it.
         let ends_early = self.length < before && self.shared == self.length;
         (0..=self.length.min(before)).contains(&self.shared) && !ends_early
     }
@@ -42,7 +42,7 @@ pub(crate) fn check_size(argument: &'static str, size: usize, expected: usize) -
     }
 }
 
-/// The segments in their order.
+/// The segments in the given order.
 pub(crate) fn branches(lengths: &[i32], order: &[i64], shared: &[i32]) -> Result<Vec<Branch>> {
     check_size("order", order.len(), lengths.len())?;
     check_size("shared", shared.len(), lengths.len())?;
@@ -61,7 +61,7 @@ pub(crate) fn branches(lengths: &[i32], order: &[i64], shared: &[i32]) -> Result
     let Some(seen) = seen.into_iter().collect::<Option<Vec<_>>>() else {
         return Err(refusal(lengths, order, shared));
     };
-    // SAFETY: `read` writes every element of its part where it returns something.
+    // SAFETY: `read` writes every element of its part if it returns `Some`.
     unsafe { branches.set_len(order.len()) };
     let joined = ranges.iter().map(|range| range.start).all(|start| {
         let before = start.checked_sub(1).map_or(0, |before| branches[before].length);

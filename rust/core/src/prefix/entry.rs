@@ -1,14 +1,14 @@
-//! What decides a segment's place in its group, as one number.
+//! The sort key of a segment within its group, as one number.
 
-/// A segment's number below what decides its place in a group, from the top: its
-/// class by the pivot in 32 bits, and the two tokens after what it has in common
-/// with the pivot, 32 bits each.
+/// A segment's sort key in a group, with its number in the lowest bits. From the top, the key is its class
+/// relative to the pivot, in 32 bits, and the two tokens after the prefix that it shares with the pivot, 32
+/// bits each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry(pub(super) u128);
 
-/// The class of segments that are equal to the pivot. Below it are those that stand
-/// before the pivot, the longer in common the later; above it those behind, the
-/// longer the earlier.
+/// The class of segments that are equal to the pivot. Segments before the pivot have lower classes, which
+/// increase with the shared length; segments after it have higher classes, which decrease with the shared
+/// length.
 pub(super) const EQUAL: u32 = i32::MAX as u32;
 
 impl Entry {
@@ -16,13 +16,13 @@ impl Entry {
         Entry(segment.into())
     }
 
-    /// With what stands first in its tokens, as if it had none in common with a pivot.
+    /// Keyed by its first tokens, as if it shared none with a pivot.
     pub(super) fn by_first(self, tokens: &[i32]) -> Self {
         let [one, two] = next(tokens, 0);
         self.with(0, one, two)
     }
 
-    /// Compares tokens with the pivot's.
+    /// Compares tokens with those of the pivot.
     pub(super) fn by(self, tokens: &[i32], pivot: &[i32]) -> Self {
         let common = common(tokens, pivot);
         let class = match (tokens.get(common), pivot.get(common)) {
@@ -35,7 +35,7 @@ impl Entry {
         self.with(class, one, two)
     }
 
-    /// As the pivot itself.
+    /// The entry of the pivot itself.
     pub(super) fn equal(self) -> Self {
         self.with(EQUAL, 0, 0)
     }
@@ -52,17 +52,17 @@ impl Entry {
         (self.0 >> 96) as u32
     }
 
-    /// The tokens after those in common, up to the first that is not known.
+    /// The tokens after the shared ones, up to the first unknown one.
     fn next(self) -> [u32; 2] {
         [(self.0 >> 64) as u32, (self.0 >> 32) as u32]
     }
 
-    /// What decides its place, without its number.
+    /// The key, without the segment's number.
     pub(super) fn key(self) -> u128 {
         self.0 >> 32
     }
 
-    /// How many tokens it has in common with a pivot of `length` tokens.
+    /// The number of leading tokens it shares with a pivot of `length` tokens.
     fn common(self, length: u32) -> u32 {
         match self.class() {
             EQUAL => length,
@@ -70,27 +70,27 @@ impl Entry {
         }
     }
 
-    /// How many tokens it shares with one of another key.
+    /// The number of leading tokens it shares with an entry that has a different key.
     pub(super) fn shared(self, other: Self, length: u32) -> u32 {
         let common = self.common(length).min(other.common(length));
         common + u32::from(self.class() == other.class() && self.next()[0] == other.next()[0])
     }
 
-    /// How many tokens all that have its key begin with.
+    /// The number of leading tokens common to all entries with its key.
     pub(super) fn known(self, length: u32) -> u32 {
         self.common(length) + self.next().map(|token| u32::from(token != 0)).iter().sum::<u32>()
     }
 }
 
-/// The two tokens from `at` on as numbers in the same order; 0 where there is none.
+/// The two tokens from `at` on, as numbers with the same order; 0 if there is none.
 fn next(tokens: &[i32], at: usize) -> [u32; 2] {
-    // No token stands for 0, which the least possible one shares: who reads it takes neither for known.
+    // 0 means no token, and also the smallest possible one, so readers treat both as unknown.
     let number = |at: usize| tokens.get(at).map_or(0, |&token| token as u32 ^ 1 << 31);
     let one = number(at);
     [one, if one == 0 { 0 } else { number(at + 1) }]
 }
 
-/// How many first tokens are the same.
+/// The number of equal leading tokens.
 pub(super) fn common(one: &[i32], other: &[i32]) -> usize {
     const BLOCK: usize = 16;
     let most = one.len().min(other.len());

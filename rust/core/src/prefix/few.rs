@@ -1,25 +1,25 @@
-//! The lexicographic order of a few segments.
+//! Sorts a few segments lexicographically.
 //!
-//! Insertion sort that remembers shared lengths. What a segment shares with one
-//! sorted segment, and that one with the next, usually tells on which side of the next
-//! it stands; tokens are compared only where both lengths are equal, and only from
-//! there on. No insertion reads a token of the new segment twice.
+//! This is an insertion sort that remembers shared lengths. The lengths that a segment shares with one sorted
+//! segment, and that one with the next, usually tell on which side of the next it belongs; tokens are
+//! compared only if both lengths are equal, and only from there on. No insertion reads a token of the new
+//! segment twice.
 
 use super::entry::common;
 
-/// At most so many segments are sorted in this way.
+/// The maximum number of segments that are sorted this way.
 pub(super) const FEW: usize = 16;
 
-/// A segment among the sorted ones.
+/// A sorted segment.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Placed<'a> {
     pub segment: u32,
-    /// How many first tokens it has in common with the one before it; the first has 0.
+    /// The number of leading tokens it shares with the previous one; 0 for the first.
     pub shared: u32,
     tokens: &'a [i32],
 }
 
-/// Sorts at most [`FEW`] segments by their tokens, equal ones by number.
+/// Sorts at most [`FEW`] segments by their tokens, and equal ones by number.
 pub(super) fn sort_few<'a>(segments: impl Iterator<Item = (u32, &'a [i32])>, sorted: &mut [Placed<'a>; FEW]) {
     for (count, (segment, tokens)) in segments.enumerate() {
         let (at, shared, after) = find((segment, tokens), &sorted[..count]);
@@ -33,8 +33,7 @@ pub(super) fn sort_few<'a>(segments: impl Iterator<Item = (u32, &'a [i32])>, sor
     }
 }
 
-/// Where to insert a segment, and how many first tokens it shares with the one before
-/// and the one after.
+/// Where to insert a segment, and the number of leading tokens it shares with the previous and the next one.
 fn find((segment, tokens): (u32, &[i32]), sorted: &[Placed]) -> (usize, u32, u32) {
     let mut shared = 0;
     for (at, other) in sorted.iter().enumerate() {

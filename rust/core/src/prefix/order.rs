@@ -1,16 +1,14 @@
-//! The lexicographic order of segments, and what neighbours share.
+//! Sorts segments lexicographically, and finds how many tokens neighbors share.
 //!
-//! A *group* is a range of segments that begin with the same `depth` tokens. It is
-//! sorted by the two tokens that follow, which splits it into smaller groups. Where
-//! most of a group stays together, these segments have a longer beginning in common,
-//! and two tokens at a time would be slow: the group is compared with one of its
-//! segments, the *pivot*, instead. How many tokens a segment shares with the pivot,
-//! on which side of it the segment stands, and the next two tokens are its key, and
-//! segments with equal keys are the next groups. Groups of a few segments are
-//! finished at once (see `few`).
+//! A *group* is a range of segments that begin with the same `depth` tokens. It is sorted by the next two
+//! tokens, which splits it into smaller groups. If most of a group stays together, its segments share a
+//! longer prefix, and advancing by two tokens at a time would be slow, so the group is compared with one of
+//! its segments, the *pivot*, instead. The number of tokens that a segment shares with the pivot, the side of
+//! the pivot that it is on, and the next two tokens form its key, and segments with equal keys form the next
+//! groups. Groups of a few segments are sorted immediately (see `few`).
 //!
-//! Neighbours with different keys share what the keys say, so no token that is known
-//! to be shared is read again.
+//! The keys tell how many tokens neighbors with different keys share, so no token that is known to be shared
+//! is read again.
 //!
 //! ```text
 //! group       a b c e f    h i    a b c d    a b g    h i        the pivot is a b c d
@@ -19,10 +17,9 @@
 //! shared      0         3           2       0
 //! ```
 //!
-//! A split by two tokens either halves every group or is followed by one with a
-//! pivot, which is chosen at random, but the same for the same segments. So a segment
-//! takes part in O(log n) rounds, and in far fewer where tokens differ much. Memory
-//! is 16 bytes a segment and 16 for each group that waits.
+//! A split by two tokens either halves every group or is followed by a split by a pivot, which is chosen
+//! pseudorandomly, and is the same for the same segments. So a segment takes part in O(log n) rounds, and in
+//! far fewer if tokens vary a lot. This takes 16 bytes of memory per segment, and 16 per waiting group.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -37,20 +34,20 @@ use super::entry::{EQUAL, Entry};
 use super::few::{FEW, Placed, sort_few};
 use super::sort::sort;
 
-/// Reading this many tokens takes as long as anything else that a round does with a segment.
+/// Reading this many tokens takes as long as everything else that a round does with a segment.
 const TOKENS_PER_STEP: usize = 8;
-/// Parts of the work for each thread, so that none waits long for another.
+/// The number of parts per thread, so that no thread waits long for another.
 const PARTS_PER_THREAD: usize = 8;
-/// How far ahead a segment's offsets and its tokens are asked for.
+/// How far ahead a segment's offsets and tokens are prefetched.
 const AHEAD: usize = 16;
 
-/// Writes into `order` the segments in lexicographic order of their tokens, equal
-/// ones in the order given, and into `shared` how many first tokens each of them
-/// has in common with the one before it; the first has 0.
+/// Writes the segments, in lexicographic order of their tokens and equal ones in the given order, into
+/// `order`, and the number of leading tokens that each shares with the previous one, 0 for the first, into
+/// `shared`.
 ///
-/// Segment `s` is `tokens[offsets[s]..offsets[s + 1]]`; `offsets` must begin at 0,
-/// never descend, and end with the number of tokens. `order` and `shared` must have
-/// one element for each segment; where the result is `Ok`, all are written.
+/// Segment `s` is `tokens[offsets[s]..offsets[s + 1]]`; `offsets` must begin at 0, never descend, and end
+/// with the number of tokens. `order` and `shared` must have one element per segment; if the result is `Ok`,
+/// all are written.
 pub fn prefix_order(
     tokens: &[i32],
     offsets: &[i64],
@@ -79,7 +76,7 @@ pub fn prefix_order(
     })
 }
 
-/// Refuses offsets that descend, segments that `i32` cannot count, and too many segments.
+/// Rejects offsets that descend, segments that are too long for `i32`, and too many segments.
 fn check(offsets: &[i64]) -> Result<()> {
     if offsets.len() > u32::MAX as usize {
         let value = offsets.len() as i64 - 1;
@@ -89,13 +86,13 @@ fn check(offsets: &[i64]) -> Result<()> {
     if offsets.windows(2).any(bad) { Err(refused_offset(offsets, 0)) } else { Ok(()) }
 }
 
-/// Neighbours that begin with the same `depth` tokens and are not sorted yet.
+/// Neighbors that begin with the same `depth` tokens and are not sorted yet.
 #[derive(Clone, Copy)]
 struct Group {
     begin: u32,
     end: u32,
     depth: u32,
-    /// Whether they were most of a group that was sorted by the tokens from `depth` on.
+    /// Whether they made up most of a group that was sorted by the tokens from `depth` on.
     alike: bool,
 }
 
@@ -105,14 +102,14 @@ impl Group {
     }
 }
 
-/// Some groups, and the entries and slots from the first one's begin to the last one's end.
+/// Some groups, and the entries and slots from the beginning of the first to the end of the last.
 struct Part<'a> {
     groups: Vec<Group>,
     entries: &'a mut [Entry],
     shared: &'a mut [MaybeUninit<i32>],
 }
 
-/// Cuts the work into parts of about `size` segments.
+/// Splits the work into parts of about `size` segments.
 fn parts<'a>(
     groups: &[Group],
     mut entries: &'a mut [Entry],
@@ -148,8 +145,8 @@ struct Sorter<'a> {
 }
 
 impl Sorter<'_> {
-    /// Splits groups until none is so large that other threads would wait for it.
-    /// Returns those that are left, in their order.
+    /// Splits groups until none is so large that other threads would wait for it. Returns the remaining
+    /// groups in order.
     fn split_large(
         self,
         entries: &mut [Entry],
@@ -180,8 +177,8 @@ impl Sorter<'_> {
         }
     }
 
-    /// Sorts a group by its next tokens or its pivot, writes what those with different keys share,
-    /// finishes the few that have the same key, and calls `push` where these are more.
+    /// Sorts a group by its next tokens or its pivot, writes the shared lengths of segments with different
+    /// keys, sorts the segments with equal keys if they are few, and otherwise calls `push` with them.
     #[inline]
     fn split(
         self,
@@ -236,7 +233,7 @@ impl Sorter<'_> {
         }
     }
 
-    /// Gives every entry its key.
+    /// Computes the key of every entry.
     fn compare(self, entries: &mut [Entry], pivot: Option<usize>, depth: u32, threads: usize) {
         let others = pivot.map(|pivot| self.tokens(pivot, depth)).unwrap_or_default();
         let compare = |entries: &mut [Entry]| {
@@ -246,7 +243,7 @@ impl Sorter<'_> {
                 let tokens = self.tokens(segment, depth);
                 entries[at] = match pivot {
                     None => entries[at].by_first(tokens),
-                    // Whatever others write to the tokens meanwhile, the pivot leaves the group.
+                    // Whatever other threads write to the tokens, the pivot leaves the group.
                     Some(pivot) if pivot == segment => entries[at].equal(),
                     Some(_) => entries[at].by(tokens, others),
                 }
@@ -259,7 +256,7 @@ impl Sorter<'_> {
         on_threads(threads, entries.chunks_mut(size).collect(), compare);
     }
 
-    /// Asks memory for what the entries after this one need.
+    /// Prefetches the data of later entries.
     fn foresee(self, entries: &[Entry], at: usize, depth: u32) {
         if let Some(entry) = entries.get(at + 2 * AHEAD) {
             prefetch(self.segments.offsets, entry.segment());
@@ -270,17 +267,18 @@ impl Sorter<'_> {
         }
     }
 
-    /// A segment's tokens from `depth` on; none where there are none.
+    /// A segment's tokens from `depth` on; empty if there are none.
     fn tokens(&self, segment: usize, depth: u32) -> &[i32] {
         let (begin, end) = self.segments.ends(segment);
         self.segments.between((begin + i64::from(depth), end)).unwrap_or_default()
     }
 }
 
-/// A segment of the group to compare the others with.
+/// The segment of the group to compare the others with.
 fn pick(entries: &[Entry], depth: u32) -> usize {
     let (count, first) = (entries.len() as u64, entries[0].segment() as u64);
-    // A mixture of what tells groups apart: whoever orders the segments does not order the pivots.
+    // A hash of the group's first segment, depth and size, so that the order of segments cannot control the
+    // pivots.
     let mixed = (first ^ u64::from(depth) << 32 ^ count << 17).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 32;
     entries[((mixed * count) >> 32) as usize].segment()

@@ -1,14 +1,12 @@
-//! Trees laid depth first into rows.
+//! Lays out trees depth first in rows.
 //!
-//! Segments are taken in lexicographic order into *pieces*: a piece takes the next
-//! segment while the tokens that are new in it fit into a row, and repeats what it
-//! shares with the piece before. It also ends where so little is shared that to
-//! repeat it costs next to nothing, so that small trees stay by themselves. Pieces
-//! are then packed best-fit, as segments are, and rows are written in lexicographic
-//! order, where pieces of one tree that came into one row share again. So no row
-//! holds the same beginning twice.
+//! Segments are divided, in lexicographic order, into *pieces*: a piece takes the next segment as long as its
+//! new tokens fit in a row, and repeats the prefix that it shares with the previous piece. It also ends where
+//! so little is shared that repeating it costs almost nothing, so that small trees stay separate. Pieces are
+//! then packed best-fit, like segments, and rows are written in lexicographic order, in which pieces of the
+//! same tree that end up in the same row share again. So no row holds the same prefix twice.
 //!
-//! The cost is a few steps and at most 32 bytes of memory for each segment.
+//! This takes a few steps and at most 32 bytes of memory per segment.
 
 use std::mem::MaybeUninit;
 
@@ -19,7 +17,7 @@ use crate::memory::prefetch;
 use crate::pack::pack_each;
 use crate::parallel::threads_for;
 
-/// A piece ends where the next segment shares no more than this part of what the piece holds.
+/// A piece ends where the next segment shares no more than this fraction of the piece's tokens.
 const LITTLE: i64 = 64;
 
 /// How many pieces ahead to prefetch their rows.
@@ -28,29 +26,28 @@ const PIECES_AHEAD: usize = 8;
 /// No parent.
 const NONE: u32 = u32::MAX;
 
-/// Where [`tree_rows`] writes to, one element for each segment.
+/// The output of [`tree_rows`], with one element per segment.
 pub struct TreeRows<'a> {
     /// The row.
     pub row: &'a mut [MaybeUninit<i64>],
-    /// Where in the row the segment's own tokens begin.
+    /// The position in the row at which the segment's own tokens begin.
     pub start: &'a mut [MaybeUninit<i32>],
-    /// How many tokens before those are laid out as another's.
+    /// The number of tokens before these, which are laid out as another segment's.
     pub own: &'a mut [MaybeUninit<i32>],
-    /// The segment that they are laid out as, down to its own first one; −1 for none.
+    /// The segment whose tokens they are laid out as, itself or through its parent; −1 for none.
     pub parent: &'a mut [MaybeUninit<i64>],
 }
 
-/// Lays segments into rows of `capacity` tokens, shared beginnings once in each
-/// row, and returns how many rows that takes.
+/// Lays out segments in rows of `capacity` tokens, with shared prefixes only once per row, and returns the
+/// number of rows.
 ///
-/// `order` and `shared` are what `prefix_order` gives. Token `t` of segment `i`
-/// stands at `start[i] + t − own[i]` if `t` is at least `own[i]`; the tokens before
-/// that are those of `parent[i]`, wherever these stand. All of a segment's tokens
-/// stand in `row[i]`. Equal segments have the same place, and so do those without
-/// tokens, which may start at `capacity`.
+/// `order` and `shared` come from `prefix_order`. Token `t` of segment `i` is at `start[i] + t − own[i]` if
+/// `t` is at least `own[i]`; the tokens before that are those of `parent[i]`, wherever they are. All tokens
+/// of a segment are in `row[i]`. Equal segments have the same place, and so do those without tokens, which
+/// may start at `capacity`.
 ///
-/// Refuses an order that is no permutation, and shared lengths that no segments
-/// in lexicographic order can have.
+/// Rejects an order that is not a permutation, and shared lengths that are impossible for segments in
+/// lexicographic order.
 pub fn tree_rows(
     lengths: &[i32],
     order: &[i64],
@@ -74,12 +71,12 @@ pub fn tree_rows(
     let branches = branches(lengths, order, shared)?;
     let packed = Packed::new(&branches, capacity)?;
     packed.lay(0, &mut out);
-    // SAFETY: each segment is in the order, and has been put.
+    // SAFETY: each segment is in the order, and has been placed.
     unsafe { out.unpack() };
     Ok(packed.filled.len())
 }
 
-/// Where a segment lies.
+/// The place of a segment.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub row: u32,
@@ -89,19 +86,19 @@ pub(crate) struct Place {
     pub parent: u32,
 }
 
-/// Receives each segment's place, in the order in which segments are laid.
+/// Receives the place of each segment, in the order in which segments are laid out.
 pub(crate) trait Places {
     /// Prefetches where a segment's place will be written.
     fn foresee(&self, segment: u32);
 
-    /// Takes a segment's place. It is `tied` if others start there too.
+    /// Stores a segment's place. It is `tied` if others start there too.
     fn put(&mut self, segment: u32, place: Place, tied: bool);
 
-    /// How many tokens of a segment are its parent's, and the parent.
+    /// The number of a segment's tokens that belong to its parent, and the parent.
     ///
     /// # Safety
     ///
-    /// The segment must have been put.
+    /// The segment must have been placed.
     unsafe fn own_and_parent(&self, segment: u32) -> (i32, u32);
 }
 
@@ -130,7 +127,7 @@ impl TreeRows<'_> {
     ///
     /// # Safety
     ///
-    /// All segments must have been put.
+    /// All segments must have been placed.
     unsafe fn unpack(self) {
         let threads = threads_for(self.row.len());
         let ranges = ranges(self.row.len(), threads);
@@ -142,7 +139,7 @@ impl TreeRows<'_> {
         on_threads(threads, parts.collect(), |part: TreeRows| unsafe { part.unpack_alone() });
     }
 
-    /// As [`TreeRows::unpack`], and as unsafe.
+    /// The same as [`TreeRows::unpack`], with the same safety requirements.
     unsafe fn unpack_alone(self) {
         let slots = self.row.iter_mut().zip(self.start).zip(self.own.iter_mut().zip(self.parent));
         for ((row, start), (own, parent)) in slots {
@@ -164,28 +161,28 @@ fn halves(pair: i64) -> [u32; 2] {
     [(pair as u64 >> 32) as u32, pair as u32]
 }
 
-/// Neighbours that lie in one row, one after another.
+/// Runs of neighbors, each of which is in one row.
 struct Pieces {
-    /// The place in the order of each piece's first segment, and one more at the end.
+    /// The index in the order of each piece's first segment, and one more at the end.
     begins: Vec<u32>,
-    /// The least that two neighbours in each piece share.
+    /// The minimum that two neighbors in each piece share.
     leasts: Vec<i32>,
 }
 
-/// Some segments, cut into pieces that rows hold, and the row of each piece.
+/// Segments divided into pieces that fit in rows, and the row of each piece.
 pub(crate) struct Packed<'a> {
     branches: &'a [Branch],
     pieces: Pieces,
     rows: Vec<u32>,
-    /// How many tokens the pieces in each row have, before those in one row share.
+    /// The number of tokens of the pieces in each row, before pieces in the same row share.
     pub filled: Vec<i32>,
 }
 
-/// What lies in a row so far.
+/// The contents of a row so far.
 #[derive(Clone, Copy)]
 struct Laid {
     filled: i32,
-    /// The last piece, and the last segment that has tokens of its own; [`NONE`] if there is none yet.
+    /// The last piece, and the last segment with tokens of its own; [`NONE`] if there is none yet.
     piece: u32,
     segment: u32,
 }
@@ -201,14 +198,14 @@ impl<'a> Packed<'a> {
         Ok(Packed { branches, pieces, rows, filled })
     }
 
-    /// The row of each piece, and how many segments the piece has.
+    /// The row of each piece, and the number of segments in the piece.
     pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, u32)> {
         let counts = self.pieces.begins.windows(2).map(|ends| ends[1] - ends[0]);
         self.rows.iter().copied().zip(counts)
     }
 
-    /// Tells `places` where each segment lies, rows counted from `first_row`; returns how many
-    /// tokens there are in all rows.
+    /// Passes the place of each segment to `places`, with rows numbered from `first_row`; returns the number
+    /// of tokens in all rows.
     pub(crate) fn lay(&self, first_row: u32, places: &mut impl Places) -> u64 {
         let mut rows = vec![Laid { filled: 0, piece: NONE, segment: NONE }; self.filled.len()];
         let mut valley = Valley::default();
@@ -220,20 +217,21 @@ impl<'a> Packed<'a> {
             valley.push(2 * u64::from(index), branches[0].shared);
             self.rows.get(index as usize + PIECES_AHEAD).inspect(|&&row| prefetch(&rows, row as usize));
             let laid = &mut rows[row as usize];
-            // Pieces of one tree may have come into one row: then they share there, too.
+            // Pieces of the same tree may be in the same row; they then share there, too.
             let shared = match laid.piece {
                 NONE => 0,
                 _ if branches[0].shared == 0 => 0,
                 piece => valley.least_after(2 * u64::from(piece) + 1),
             };
-            // Only now: what the first segment shares does not depend on those behind it.
+            // Only now, because the first segment's shared length does not depend on later ones.
             valley.push(2 * u64::from(index) + 1, self.pieces.leasts[index as usize]);
             if branches[0].length > 0 {
                 laid.piece = index;
                 laid.add(branches, shared, first_row + row, places);
             }
         }
-        // Segments without tokens are the first in the order, all of them in one piece. They lie behind all others.
+        // Segments without tokens come first in the order, all in one piece. They are placed after all
+        // others.
         for branch in self.branches.iter().take_while(|branch| branch.length == 0) {
             let row = self.rows[0];
             let start = rows[row as usize].filled;
@@ -244,7 +242,7 @@ impl<'a> Packed<'a> {
 }
 
 impl Laid {
-    /// Puts a piece behind what the row holds. Its first segment shares `shared` tokens with the last one there.
+    /// Appends a piece to the row. Its first segment shares `shared` tokens with the last one there.
     fn add(&mut self, branches: &[Branch], shared: i32, row: u32, places: &mut impl Places) {
         let mut place = Place { row, start: self.filled, own: shared, parent: NONE };
         for (index, branch) in branches.iter().enumerate() {
@@ -259,14 +257,15 @@ impl Laid {
         }
     }
 
-    /// The nearest of the last segment and its parents that has the last of `shared` tokens as its own.
+    /// The nearest of the last segment and its ancestors that holds the last of `shared` tokens itself.
     fn parent(&self, shared: i32, places: &impl Places) -> u32 {
         if shared == 0 {
             return NONE;
         }
         let mut holder = self.segment;
         loop {
-            // SAFETY: the row's last segment has been put, and the parents of what has been put are before it.
+            // SAFETY: the row's last segment has been placed, and ancestors are placed before their
+            // descendants.
             let (own, parent) = unsafe { places.own_and_parent(holder) };
             if own < shared {
                 return holder;
@@ -277,14 +276,14 @@ impl Laid {
 }
 
 impl Pieces {
-    /// Cuts the order into pieces that rows of `capacity` hold; tells how many tokens each has, too,
-    /// its first segment's all of them.
+    /// Divides the order into pieces that fit in rows of `capacity`; also returns the number of tokens in
+    /// each, with all tokens of its first segment.
     fn cut(branches: &[Branch], capacity: i32) -> (Self, Vec<i32>) {
         let (mut begins, mut leasts, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut size, mut least) = (0, i32::MAX);
         for (begin, branch) in (0..).zip(branches) {
             let new = branch.length - branch.shared;
-            // It goes on where what is new fits, and more than little is shared.
+            // The piece continues if the new tokens fit, and enough is shared.
             let fits = new <= capacity - size && i64::from(branch.shared) * LITTLE > size.into();
             if begin > 0 && (new == 0 || fits) {
                 size += new;
@@ -309,12 +308,12 @@ impl Pieces {
     }
 }
 
-/// The least of numbers that stand behind some place, for places asked for while numbers come.
+/// The minimum of the numbers after an index, for queries while numbers are being added.
 #[derive(Default)]
 struct Valley(Vec<(u64, i32)>);
 
 impl Valley {
-    /// Adds the number at a place behind all before.
+    /// Adds the number at an index after all previous ones.
     fn push(&mut self, place: u64, number: i32) {
         while self.0.last().is_some_and(|&(_, last)| last >= number) {
             self.0.pop();
@@ -322,7 +321,7 @@ impl Valley {
         self.0.push((place, number));
     }
 
-    /// The least of the numbers behind `place`, of which there are some.
+    /// The minimum of the numbers after `place`, of which there is at least one.
     fn least_after(&self, place: u64) -> i32 {
         self.0[self.0.partition_point(|&(at, _)| at <= place)].1
     }

@@ -1,8 +1,8 @@
-//! Sorting entries by their keys.
+//! Sorts entries by their keys.
 //!
-//! Many keys are equal in real tokens, and sorting them takes fewer steps than sorting
-//! distinct ones would: so segment numbers, which make all distinct, are left out here,
-//! and equal segments are put in order at the end.
+//! With real tokens, many keys are equal, and sorting them takes fewer steps than sorting distinct keys. So
+//! segment numbers, which would make all keys distinct, are ignored here, and equal segments are put in order
+//! at the end.
 
 use crate::chunks::on_threads;
 

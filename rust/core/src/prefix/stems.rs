@@ -1,9 +1,9 @@
-//! Shared prefixes that are worth computing before the segments that begin with them.
+//! Finds shared prefixes that are worth computing before the segments that begin with them.
 //!
-//! The prefix tree is walked once, depth first. A node of the tree becomes a *stem* if
-//! that saves enough: of the `k` branches that begin at it, all but one are spared the
-//! tokens between it and the node above. Segments that begin at no stem of their own
-//! count as branches of the node above, so a node is judged by what is left below it.
+//! The prefix tree is traversed once, depth first. A node of the tree becomes a *stem* if that saves enough:
+//! of the `k` branches that begin at it, all but one save the tokens between it and the node above. Segments
+//! without a stem of their own count as branches of the node above, so a node is judged by the branches that
+//! remain below it.
 //!
 //! ```text
 //! segments    a b c d · a b c e f · a b g · h i        at least 2 tokens saved
@@ -11,7 +11,7 @@
 //! a b         three branches, 2 tokens: saves 4, a stem
 //! ```
 //!
-//! The cost is a few steps and 40 bytes of memory for each segment.
+//! This takes a few steps and 40 bytes of memory per segment.
 
 use crate::error::{Error, Result};
 use crate::memory::room_for;
@@ -20,7 +20,7 @@ use crate::prefix::branches::{branches, check_size};
 /// The stems of a set of segments, in depth-first order, and the stem of each segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stems {
-    /// How many tokens each stem has, from the segments' first one on.
+    /// The number of tokens in each stem, counted from the beginning of a segment.
     pub depth: Vec<i32>,
     /// The deepest stem that each stem begins with, which comes before it; −1 for none.
     pub parent: Vec<i64>,
@@ -37,7 +37,7 @@ struct Run {
     limit: i32,
 }
 
-/// A node of the tree whose last branch has not come yet.
+/// A node of the tree whose last branch is still to come.
 struct Node {
     depth: i32,
     first: usize,
@@ -54,9 +54,9 @@ struct Cut {
 /// The stems that save at least `least` tokens each, no longer than the `limits` of the segments
 /// that begin with them.
 ///
-/// `order` and `shared` are what `prefix_order` gives. Equal segments count once, and have the same
-/// stem: the smallest of their limits is the limit of each. If they are `apart`, each counts, so what
-/// they have in common may be a stem.
+/// `order` and `shared` come from `prefix_order`. Equal segments count once, and have the same stem: the
+/// smallest of their limits applies to all of them. If `apart` is set, each of them counts, so their common
+/// tokens may be a stem.
 pub fn prefix_stems(
     lengths: &[i32],
     order: &[i64],
@@ -140,7 +140,7 @@ fn cuts(runs: &[Run], least: i64) -> Vec<Cut> {
     cuts
 }
 
-/// Writes the cuts into `stems`; gives the deepest stem of each run.
+/// Writes the cuts into `stems`; returns the deepest stem of each run.
 fn numbered(runs: &[Run], cuts: &[Cut], stems: &mut Stems) -> Vec<i64> {
     let mut around: Vec<usize> = Vec::new();
     let mut of_runs = room_for(runs.len());

@@ -1,4 +1,4 @@
-//! Which entries have the hash of an earlier one.
+//! Finds entries with the same hash as an earlier one.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -11,9 +11,9 @@ use crate::memory::prefetch_all;
 pub(super) struct Finder<'a> {
     deal: Deal,
     entries: &'a [AtomicI64],
-    /// Entries by some bits of their hash, or 0.
+    /// Entries, indexed by some bits of their hash, or 0.
     table: Vec<u64>,
-    /// Where entries are that found another in their slot.
+    /// The positions of entries that found a different one in their slot.
     waiting: Vec<usize>,
 }
 
@@ -23,11 +23,11 @@ impl<'a> Finder<'a> {
         Self { deal, entries, table: vec![0; slots], waiting: Vec::new() }
     }
 
-    /// Puts in the place of each entry the pair of it and the first one of its hash.
+    /// Replaces each entry with the pair of it and the first entry with the same hash.
     ///
-    /// In each round, the first entry that comes to a slot holds it. Later ones with
-    /// its hash are found; those with another go to the next round, where slots are
-    /// taken by other bits. As every round leaves fewer, there is a last one.
+    /// In each round, the first entry that reaches a slot takes it. Later entries with the same hash are
+    /// found; those with another hash go to the next round, in which slots are chosen by other bits. Each
+    /// round leaves fewer entries, so this ends.
     pub(super) fn find(&mut self, cells: impl Iterator<Item = Range<usize>> + Clone) {
         let size = cells.clone().map(|cell| cell.len()).sum();
         if self.waiting.len() < size {
@@ -62,8 +62,8 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// Whether an entry's slot is empty, or has its hash: then its pair takes its place. Which of
-/// the three it is, is never guessed.
+/// Whether an entry's slot is empty or has the same hash; if so, the entry is replaced with its pair. The
+/// three cases are distinguished without branches.
 #[inline(always)]
 fn meet(deal: Deal, place: &AtomicI64, table: &mut [u64], shift: u32, factor: u64) -> bool {
     let entry = place.load(Relaxed) as u64;

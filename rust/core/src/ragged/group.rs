@@ -1,17 +1,16 @@
-//! Which segments have the same tokens.
+//! Finds segments with the same tokens.
 //!
-//! Every segment is hashed, and its hash and number go into a bin by the hash's first
-//! bits. A bin is small enough that a table of its hashes stays in a core's own cache;
-//! there each segment finds the first one with its hash. At last each segment is
-//! compared with the one it found. The few that share a hash and nothing else are then
-//! grouped by their tokens.
+//! Every segment is hashed, and its hash and number go into a bin determined by the first bits of the hash. A
+//! bin is small enough that a table of its hashes fits in a core's own cache; in it, each segment finds the
+//! first one with the same hash. Finally, each segment is compared with the one it found. The few that have
+//! only the hash in common are then grouped by their tokens.
 //!
-//! All of this takes place in the memory of the result. It is dealt with in chunks, as
-//! many elements as segments: each chunk has the entries of its own segments, by bin,
-//! then in their places the pairs of segments, and in the end the result.
+//! All of this happens in the memory of the result, in chunks with as many elements as segments: each chunk
+//! first holds the entries of its segments, by bin, then, in their places, the pairs of segments, and finally
+//! the result.
 //!
-//! The cost is two passes over the tokens and hardly any memory. What is read is
-//! read in order, or was asked for long before.
+//! This takes two passes over the tokens and hardly any memory. Data is read in order, or prefetched long
+//! before.
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -26,25 +25,25 @@ use crate::memory::prefetch;
 use crate::parallel::threads_for;
 use crate::place::shared;
 
-/// Hashing this many tokens takes as long as anything else that is done with a segment.
+/// Hashing this many tokens takes as long as everything else that is done with a segment.
 const TOKENS_PER_STEP: usize = 8;
-/// Parts of the work for each thread, so that none waits long for another.
+/// The number of parts per thread, so that no thread waits long for another.
 const PARTS_PER_THREAD: usize = 4;
-/// So many pairs are compared together.
+/// The number of pairs that are compared together.
 const BLOCK: usize = 256;
 
-/// Writes into `first`, for each segment, the first segment with the same tokens:
-/// itself, if none before it has them.
+/// For each segment, writes the first segment with the same tokens into `first`: the segment itself, if no
+/// earlier one has them.
 ///
-/// Segment `s` is `tokens[offsets[s]..offsets[s + 1]]`; `offsets` must begin at 0,
-/// never descend, and end with the number of tokens. `first` must have one element
-/// for each segment; where the result is `Ok`, all are written.
+/// Segment `s` is `tokens[offsets[s]..offsets[s + 1]]`; `offsets` must begin at 0, never descend, and end
+/// with the number of tokens. `first` must have one element per segment; if the result is `Ok`, all are
+/// written.
 pub fn group_identical(tokens: &[i32], offsets: &[i64], first: &mut [MaybeUninit<i64>]) -> Result<()> {
     group(hash, tokens, offsets, first)
 }
 
-/// As [`group_identical`], with a hash of the caller's. The result is the same for
-/// any hash that depends on the tokens alone, however poor.
+/// The same as [`group_identical`], with the caller's hash. The result is the same for any hash that depends
+/// only on the tokens, however poor.
 pub fn group_identical_by(
     hash: impl Fn(&[i32]) -> u64 + Sync,
     tokens: &[i32],
@@ -54,7 +53,7 @@ pub fn group_identical_by(
     group(|tokens| mix(hash(tokens)), tokens, offsets, first)
 }
 
-/// Groups by a hash whose first bits differ wherever it differs.
+/// Groups by a hash whose differences always affect its first bits.
 fn group(
     hash: impl Fn(&[i32]) -> u64 + Sync,
     tokens: &[i32],
@@ -66,7 +65,7 @@ fn group(
     let threads = threads_for(first.len().max(tokens.len() / TOKENS_PER_STEP));
     let deal = Deal::new(first.len(), threads);
     let borders = segments.deal(hash, deal, first, threads)?;
-    // SAFETY: all chunks together have all elements, and `deal_chunk` writes every element of its chunk.
+    // SAFETY: the chunks together cover all elements, and `deal_chunk` writes every element of its chunk.
     let first = unsafe { &mut *(std::ptr::from_mut(first) as *mut [i64]) };
     pair(deal, &borders, first);
     let mistaken = segments.check(deal, first, threads);
@@ -74,7 +73,7 @@ fn group(
     Ok(())
 }
 
-/// Puts in the place of each entry the pair of it and the first one of its hash.
+/// Replaces each entry with the pair of it and the first entry with the same hash.
 fn pair(deal: Deal, borders: &[u32], entries: &mut [i64]) {
     let entries = shared(entries);
     let threads = threads_for(entries.len()).min(deal.bins);
@@ -91,8 +90,8 @@ fn pair(deal: Deal, borders: &[u32], entries: &mut [i64]) {
 }
 
 impl Segments<'_> {
-    /// Writes every segment's entry into its chunk of `entries`, by bin. Returns the borders between
-    /// the bins of each chunk, one more than there are bins.
+    /// Writes every segment's entry into its chunk of `entries`, by bin. Returns the boundaries of the bins
+    /// in each chunk, one more than there are bins.
     fn deal(
         self,
         hash: impl Fn(&[i32]) -> u64 + Sync,
@@ -137,7 +136,7 @@ impl Segments<'_> {
         for border in &mut borders[1..] {
             sum += std::mem::replace(border, sum);
         }
-        // Each bin's border moves from where the bin begins to where it ends.
+        // Each bin's boundary moves from its beginning to its end.
         for (segment, &hash) in segments.zip(&*hashes) {
             let at = &mut borders[deal.bin(hash) + 1];
             entries[*at as usize].write(deal.entry(hash, segment) as i64);
@@ -146,8 +145,7 @@ impl Segments<'_> {
         Ok(())
     }
 
-    /// Puts in each segment's place the one that it is paired with; returns those
-    /// that are not the same as that one.
+    /// Writes the segment paired with each one in its place; returns the segments that differ from theirs.
     fn check(self, deal: Deal, first: &mut [i64], threads: usize) -> Vec<usize> {
         let mut parts: Vec<_> = first.chunks_mut(deal.chunk).enumerate().collect();
         let size = parts.len().div_ceil(threads * PARTS_PER_THREAD).max(1);
@@ -163,8 +161,8 @@ impl Segments<'_> {
         mistaken.concat()
     }
 
-    /// Puts in each segment's place the one that it is paired with. Gathers in `pairs` those of two
-    /// segments, and returns how many.
+    /// Writes the segment paired with each one in its place. Collects the pairs of different segments in
+    /// `pairs`, and returns their number.
     fn unpair(self, begin: usize, first: &mut [i64], pairs: &mut [u64]) -> usize {
         for (pair, &entry) in pairs.iter_mut().zip(&*first) {
             *pair = entry as u64;
@@ -182,8 +180,8 @@ impl Segments<'_> {
 
     /// Compares the segments of some pairs; `begin` is the chunk's first segment.
     ///
-    /// The segments named may be anywhere. The first loop asks for offsets, the next
-    /// for tokens, and only the last has to wait for a comparison.
+    /// These segments may be anywhere in memory. The first loop prefetches offsets, the second prefetches
+    /// tokens, and only the last one compares.
     fn check_block(self, pairs: &[u64], begin: usize, mistaken: &mut Vec<usize>) {
         for &pair in pairs {
             let (place, named) = unpair(pair);
@@ -206,8 +204,8 @@ impl Segments<'_> {
         }
     }
 
-    /// Groups `mistaken` segments by their tokens. All with the same tokens are among
-    /// them: they had the same hash, hence the same, wrong, first segment.
+    /// Groups `mistaken` segments by their tokens. All segments with the same tokens are among them, because
+    /// they had the same hash, and so the same, wrong, first segment.
     fn regroup(self, mut mistaken: Vec<usize>, first: &mut [i64]) {
         mistaken.sort_unstable();
         let mut seen = HashMap::new();
@@ -218,13 +216,13 @@ impl Segments<'_> {
     }
 }
 
-/// Whether both are there and have the same tokens.
+/// Whether both exist and have the same tokens.
 fn same(one: Option<&[i32]>, other: Option<&[i32]>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return false };
     if one.len() != other.len() || one.len() > 8 {
         return one == other;
     }
-    // Few tokens are compared sooner than a call is made. The first four and the last four may overlap.
+    // Comparing few tokens inline is faster than a call. The first four and the last four may overlap.
     if let [Some(first), Some(last), Some(others_first), Some(others_last)] =
         [one.first_chunk(), one.last_chunk(), other.first_chunk(), other.last_chunk()]
     {

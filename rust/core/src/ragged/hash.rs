@@ -1,10 +1,9 @@
 //! A quick 64-bit hash of tokens.
 //!
-//! Two words at a time are multiplied to 128 bits whose halves are combined, an
-//! idea known from wyhash. It need not withstand anybody who looks for
-//! collisions: they cost time, never a wrong answer.
+//! Pairs of words are multiplied to 128 bits, whose halves are combined, as in wyhash. It need not resist
+//! deliberate collisions: these cost time, but never give a wrong result.
 
-/// Odd, with as many bits set as not, and nothing else in common.
+/// Odd numbers with half of their bits set, otherwise unrelated.
 const SALTS: [u64; 8] = [
     0x9e37_79b9_7f4a_7c15,
     0xd1b5_4a32_d192_ed03,
@@ -16,9 +15,9 @@ const SALTS: [u64; 8] = [
     0x1d8e_4e27_c47d_124f,
 ];
 
-/// The tokens that one step takes in each lane.
+/// The number of tokens that a step processes in each lane.
 const STEP: usize = 4;
-/// Independent lanes, so that one multiplication need not wait for another.
+/// The number of independent lanes, so that multiplications need not wait for each other.
 const LANES: usize = 4;
 
 /// The hash of `tokens`.
@@ -28,7 +27,7 @@ pub(super) fn hash(tokens: &[i32]) -> u64 {
     }
     let size = tokens.len() as u64;
     if let (Some(first), Some(last)) = (tokens.first_chunk(), tokens.last_chunk()) {
-        // The two may overlap; the number of tokens tells how far.
+        // The two may overlap, to an extent given by the number of tokens.
         let ([a, b], [c, d]) = (words(first), words(last));
         return fold(a ^ SALTS[1], b ^ SALTS[2] ^ size) ^ fold(c ^ SALTS[3], d ^ SALTS[4]);
     }
@@ -37,7 +36,7 @@ pub(super) fn hash(tokens: &[i32]) -> u64 {
     fold(a ^ SALTS[1], b ^ SALTS[2] ^ size << 32)
 }
 
-/// The hash of more than two steps.
+/// The hash of more tokens than two steps process.
 fn hash_many(tokens: &[i32]) -> u64 {
     let mut state = SALTS[0] ^ tokens.len() as u64;
     let mut rest = tokens;
@@ -61,7 +60,7 @@ fn hash_many(tokens: &[i32]) -> u64 {
         state = fold(a ^ SALTS[1], b ^ state);
         rest = after;
     }
-    // The last step may overlap what came before; the number of tokens is in the state.
+    // The last step may overlap the previous one; the number of tokens is in the state.
     let [a, b] = words(tokens.last_chunk().expect("more than two steps"));
     fold(a ^ SALTS[2], b ^ state)
 }
@@ -77,7 +76,7 @@ fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Spreads a hash over all its bits.
+/// Mixes all bits of a hash.
 pub(super) fn mix(hash: u64) -> u64 {
     fold(hash ^ SALTS[3], SALTS[0])
 }
