@@ -1,15 +1,13 @@
-//! The only place where NumPy arrays come in and go out.
+//! The only module in which NumPy arrays enter and leave.
 //!
-//! In: an argument is borrowed without a copy, or rejected. A wrong dtype or rank
-//! is a `TypeError`, a layout that would need a copy is a `ValueError`; each
-//! message names the argument and the call that fixes it.
+//! Arguments are borrowed without a copy, or rejected. A wrong dtype or rank is a `TypeError`, and a layout
+//! that would need a copy is a `ValueError`; each message names the argument and the call that fixes it.
 //!
-//! Out: results are written into memory that NumPy allocated, because NumPy asks
-//! the system for huge pages and a new `Vec` does not.
+//! Results are written into memory allocated by NumPy, because NumPy requests huge pages and a new `Vec` does
+//! not.
 //!
-//! Borrowed arrays are read with the GIL released. Another Python thread may
-//! write into them meanwhile, so the core does not trust a value that it has to
-//! read twice.
+//! Borrowed arrays are read with the GIL released. Another Python thread may write to them in the meantime,
+//! so the core does not trust a value that it has to read twice.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -62,8 +60,7 @@ pub fn elements<'a, T: Element>(array: &'a PyReadonlyArray1<'_, T>) -> &'a [T] {
     array.as_slice().expect("admit() lets in contiguous arrays only")
 }
 
-/// Allocates an array of `size` elements and has `fill` write every one of them
-/// with the GIL released.
+/// Allocates an array of `size` elements, and calls `fill` to write all of them with the GIL released.
 ///
 /// # Safety
 ///
@@ -79,7 +76,7 @@ where
     Ok(array.0)
 }
 
-/// As [`filled`], for two arrays of `size` elements each.
+/// The same as [`filled`], for two arrays of `size` elements each.
 ///
 /// # Safety
 ///
@@ -96,7 +93,7 @@ where
     Ok((one.0, other.0))
 }
 
-/// As [`filled_pair`], for two arrays of each type.
+/// The same as [`filled_pair`], for two arrays of each type.
 ///
 /// # Safety
 ///
@@ -114,7 +111,7 @@ where
     Ok((ones.map(|array| array.0), others.map(|array| array.0)))
 }
 
-/// As [`filled`], for a matrix of `rows` × `columns` elements in C order.
+/// The same as [`filled`], for a matrix of `rows` × `columns` elements in C order.
 ///
 /// # Safety
 ///
@@ -135,7 +132,7 @@ where
     Ok(array.0)
 }
 
-/// As [`filled_matrix`], for several matrices of `rows` rows each.
+/// The same as [`filled_matrix`], for several matrices of `rows` rows each.
 ///
 /// # Safety
 ///
@@ -160,11 +157,11 @@ where
     Ok(arrays.map(|array| array.0))
 }
 
-/// A read-only array over memory that `owner` keeps.
+/// A read-only array over memory that `owner` keeps alive.
 ///
 /// # Safety
 ///
-/// `elements` must neither move nor change for as long as `owner` lives.
+/// `elements` must not move or change while `owner` exists.
 pub unsafe fn lent<'py, T: Element>(
     owner: &Bound<'py, PyAny>,
     elements: &[T],
@@ -191,7 +188,7 @@ impl<'py, T: Element, D: Dimension> Fresh<'py, T, D> {
     where
         [usize; N]: IntoDimension<Dim = D>,
     {
-        // A size beyond `isize` wraps to a negative one, which NumPy refuses.
+        // A size beyond `isize` wraps to a negative one, which NumPy rejects.
         let mut shape = shape.map(|size| size as npy_intp);
         // SAFETY: NumPy takes over the reference to the dtype and reads `N` sizes from `shape`.
         // It returns a new reference to an array of that many dimensions, or null and an exception.
@@ -212,7 +209,7 @@ impl<'py, T: Element, D: Dimension> Fresh<'py, T, D> {
     }
 
     fn slots(&mut self) -> &mut [MaybeUninit<T>] {
-        // SAFETY: nobody else has the array, and a new one is contiguous and aligned.
+        // SAFETY: there are no other references to the array, and a new array is contiguous and aligned.
         unsafe { std::slice::from_raw_parts_mut(self.0.data().cast(), self.0.len()) }
     }
 }

@@ -11,11 +11,11 @@ use crate::numbers::integer;
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each at least 0.
-///     multiple: Results are multiples of this, at least 1, for example the width of
-///         the device's vector units.
+///     multiple: Results are multiples of this, at least 1; for example, the width of the device's vector
+///         units.
 ///
 /// Returns:
-///     ``int32[n]``: for each length, the smallest multiple that is not shorter.
+///     ``int32[n]``: for each length, the smallest multiple that is at least as large.
 ///
 /// Raises:
 ///     TypeError: ``lengths`` is not a one-dimensional ``int32`` array, or
@@ -50,7 +50,7 @@ fn a_multiple(value: &Bound<'_, PyAny>) -> PyResult<i32> {
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each at least 0.
-///     max_shapes: How many lengths may be chosen, at least 1.
+///     max_shapes: The maximum number of lengths to choose, at least 1.
 ///     multiple: Only multiples of this are chosen, at least 1.
 ///
 /// Returns:

@@ -1,5 +1,4 @@
-//! Binding of what the tokens crate has for corpora: windows of documents that are tokens already, and the
-//! sizes of texts.
+//! Binding of the tokens crate's functions for corpora: windows of tokenized documents, and text sizes.
 
 use numpy::PyArray1;
 use pyo3::exceptions::PyValueError;
@@ -18,16 +17,17 @@ type Windows<'py> = (
     Bound<'py, PyArray1<i32>>,
 );
 
-/// Cuts token sequences into windows as `rolling_segments` cuts texts. The first token of a sequence
-/// stands where a text has its prefix token.
+/// Splits token sequences into windows, as `rolling_segments` does with texts. The first token of a sequence
+/// takes the role of a text's prefix token.
 ///
 /// Args:
 ///     lengths: Token counts, `int64[n]`, each at least 0; a sequence without a second token has no window.
-///     max_length: The most tokens a window scores, at least 1; `None` makes one window of each sequence.
+///     max_length: The maximum number of scored tokens per window, at least 1; with `None`, each sequence is
+///         one window.
 ///
 /// Returns:
-///     For each of `m` windows its sequence, its first token and its end in that sequence, `int64[m]` each,
-///     and the index of its first scored token, `int32[m]`.
+///     For each of `m` windows, its sequence, and its first token and its end in that sequence, `int64[m]`
+///     each; and the index of its first scored token, `int32[m]`.
 ///
 /// Raises:
 ///     TypeError: `lengths` is not a one-dimensional `int64` array.
@@ -67,7 +67,7 @@ pub fn rolling_windows<'py>(
     ))
 }
 
-/// The size of each text in UTF-8 bytes, and in words as lm_eval counts them: the parts of
+/// The size of each text in UTF-8 bytes and in words, counted as in lm_eval: the parts of
 /// `re.split(r"\s+", text)`.
 ///
 /// Args:

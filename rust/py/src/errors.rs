@@ -1,4 +1,4 @@
-//! The only place where the core's errors become Python exceptions.
+//! The only module in which the core's errors become Python exceptions.
 
 use pyo3::PyErr;
 use pyo3::exceptions::{PyIndexError, PyValueError};

@@ -1,4 +1,4 @@
-//! The only place where Python integers come in.
+//! The only module in which Python integers enter.
 
 use std::any::type_name;
 
@@ -33,7 +33,7 @@ pub fn integer<T: Element + TryFrom<i64>>(argument: &'static str, value: &Bound<
 pub struct Whole(pub i64);
 
 impl Whole {
-    /// The number as a `T`, where the core wants a narrower one.
+    /// The number as a `T`, if the core takes a narrower one.
     pub fn within<T: TryFrom<i64>>(self, argument: &'static str) -> PyResult<T> {
         T::try_from(self.0).map_err(|_| {
             PyValueError::new_err(format!("{argument} is {}; it must fit {}", self.0, type_name::<T>()))

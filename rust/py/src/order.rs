@@ -36,7 +36,7 @@ pub fn length_order<'py>(
     }
 }
 
-/// The inverse of an order: each segment's place in it.
+/// The inverse of an order: each segment's position in it.
 ///
 /// Args:
 ///     order: Each segment from 0 to n - 1 once, ``int64[n]``.

@@ -7,22 +7,20 @@ use crate::numbers::integer;
 
 /// Segments packed into rows: best fit, longest first.
 ///
-/// Each segment goes into the row where it leaves the least free space, and into a
-/// new row only if none has room. Unless ``max_segments`` limits it, that takes at most
-/// 11/9 of the minimum number of rows plus one (D. S. Johnson, 1973).
+/// Each segment goes into the row where it leaves the least free space, and into a new row only if none has
+/// room. Unless limited by ``max_segments``, this takes at most 11/9 of the minimum number of rows plus one
+/// (D. S. Johnson, 1973).
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each from 0 to ``capacity``.
-///     capacity: The most tokens in a row, from 0 to 2**31 - 1.
-///     max_segments: The most segments in a row, at least 1. Segments without tokens
-///         count too.
+///     capacity: The maximum number of tokens in a row, from 0 to 2**31 - 1.
+///     max_segments: The maximum number of segments in a row, at least 1. Segments without tokens count too.
 ///
 /// Returns:
-///     ``row``, ``int64[n]``: each segment's row, numbered from 0 in the order in which
-///     rows are opened; there are ``row.max() + 1``. ``start``, ``int32[n]``: the
-///     position in its row at which each segment begins. Segments fill their row without
-///     gaps, longest first, segments of equal length in the given order. If several
-///     rows have the same free space, the one that reached it first is used.
+///     ``row``, ``int64[n]``: each segment's row, numbered from 0 in the order in which rows are opened;
+///     there are ``row.max() + 1`` rows. ``start``, ``int32[n]``: the position in its row at which each
+///     segment begins. Segments fill their row without gaps, longest first, segments of equal length in the
+///     given order. If several rows have the same free space, the one that reached it first is used.
 ///
 /// Raises:
 ///     TypeError: ``lengths`` is not a one-dimensional ``int32`` array, or one of

@@ -25,55 +25,48 @@ use crate::policy;
 /// rows are sorted longest first, and batches take them in that order, so only the
 /// last batch has filler.
 ///
-/// With ``prefixes``, a row holds *trees*: several segments with their shared prefixes
-/// stored once, as in ``tree_rows``, for models that take ``reach``, which says which
-/// token sees which. A segment's tokens from ``own`` on are at ``starts``; the ones
-/// before are its parent's.
+/// With ``prefixes``, a row holds *trees*: several segments with their shared prefixes stored once, as in
+/// ``tree_rows``, for models that take ``reach``, which says which tokens see each other. A segment's tokens
+/// from ``own`` on are at ``starts``; the ones before are its parent's.
 ///
 /// Args:
 ///     lengths: The input length of each segment in tokens, ``int32[n]``, each at
 ///         least 0.
-///     identities: For each segment, the first one with the same input, ``int64[n]``,
-///         from ``group_identical``. Without it no row is shared.
+///     identities: For each segment, the first one with the same input, ``int64[n]``, from
+///         ``group_identical``. Without it, no rows are shared.
 ///     prefixes: The prefix tree of the inputs, ``(order, shared)`` from
 ///         ``prefix_order``. It also says which inputs are equal, so it replaces
 ///         ``identities``, and rows are always packed.
-///     row_prices: With ``prefixes``: the cost of a row of each of ``padded_lengths``, in any
-///         unit, integers from 1 to 2**56 (or ``int64[k]``). By default a row costs its
-///         tokens.
-///     batch_size: Rows of every batch, filler included. Give either this or
+///     row_prices: With ``prefixes``: the cost of a row of each of ``padded_lengths``, in any unit, as
+///         integers from 1 to 2**56 (or ``int64[k]``). By default, the number of tokens.
+///     batch_size: The number of rows in each batch, filler included. Give either this or
 ///         ``tokens_per_batch``.
-///     tokens_per_batch: The most tokens in a batch, padding included. At the
-///         longest padded length a batch has as many rows as that allows; at
-///         shorter ones twice as many each time the length allows it, but not
-///         more than there are rows for.
-///     row_multiple: Rows of every batch are a multiple of this, the number of shards
-///         that a batch's rows are split into.
-///     max_shapes: The most padded lengths. They are chosen to minimize the cost: rows
-///         times length of whole batches, filler included, plus ``shape_price`` for
-///         each shape after the first. ``None`` means all multiples of
-///         ``padding_multiple`` that a row rounds up to.
+///     tokens_per_batch: The maximum number of tokens in a batch, padding included. At the longest padded
+///         length, a batch has as many rows as this allows; at shorter lengths, twice as many each time the
+///         length allows it, but not more than there are rows.
+///     row_multiple: The number of rows in each batch is a multiple of this; for example, the number of
+///         shards that a batch's rows are split into.
+///     max_shapes: The maximum number of padded lengths. They are chosen to minimize the cost: rows times
+///         length of whole batches, filler included, plus ``shape_price`` for each shape after the first.
+///         ``None`` means all multiples of ``padding_multiple`` to which a row is rounded up.
 ///     padding_multiple: Padded lengths are multiples of this.
-///     padded_lengths: The padded lengths to use, ascending: a list or
-///         ``int32[k]``. With it ``max_shapes`` and ``shape_price`` have no effect, except
-///         with ``prefixes``: then at most ``max_shapes`` of these lengths are used, those
-///         that make the price of all batches and shapes least (of one or two lengths
-///         exactly so). Without it, rows of trees are as long as the longest segment,
-///         rounded up to a multiple of ``padding_multiple``.
-///     shape_price: The cost of each additional shape, for its compilation, in tokens or
-///         in the unit of ``row_prices``.
-///     pack: Whether to put several segments into one row, for models that honour
-///         segment ids. Rows are packed up to the longest padded length.
-///     max_segments: The most segments in a packed row; ``None`` for any number.
+///     padded_lengths: The padded lengths to use, ascending: a list or ``int32[k]``. ``max_shapes`` and
+///         ``shape_price`` then have no effect, except with ``prefixes``: at most ``max_shapes`` of these
+///         lengths are used, chosen to minimize the price of all batches and shapes (exactly, for one or two
+///         lengths). Without it, rows of trees are as long as the longest segment, rounded up to a multiple
+///         of ``padding_multiple``.
+///     shape_price: The cost of compiling each additional shape, in tokens or in the unit of ``row_prices``.
+///     pack: Whether to put several segments into one row, for models that use segment ids. Rows are packed
+///         up to the longest padded length.
+///     max_segments: The maximum number of segments in a packed row; ``None`` for any number.
 ///     longest_first: Whether the longest batch runs first, so that a batch that does
 ///         not fit in memory fails at the start.
 ///
 /// Raises:
-///     TypeError: An array is not one-dimensional or of another dtype, or a number
-///         is not an integer.
-///     ValueError: A number or an element is out of range (the message names it and
-///         what to pass), not exactly one of ``batch_size`` and
-///         ``tokens_per_batch`` is given, or ``prefixes`` with ``identities`` or ``pack``.
+///     TypeError: An array is not one-dimensional or has another dtype, or a number is not an integer.
+///     ValueError: A number or an element is out of range (the message names it and says what to pass), not
+///         exactly one of ``batch_size`` and ``tokens_per_batch`` is given, or ``prefixes`` is combined with
+///         ``identities`` or ``pack``.
 ///
 /// >>> lengths = np.array([5, 1, 3, 5, 2], np.int32)
 /// >>> identities = np.array([0, 1, 2, 0, 4])
@@ -190,7 +183,7 @@ impl Plan {
         self.core.to_string()
     }
 
-    /// The text of `print`, for notebooks.
+    /// The same text as `print`, for notebooks.
     fn _repr_html_(&self) -> String {
         format!("<pre>{}</pre>", self.core)
     }
@@ -229,8 +222,8 @@ impl Plan {
         Ok(plan.map_err(raise)?.into())
     }
 
-    /// 16 hexadecimal digits, the same on every platform for the same segments under
-    /// the same policy. Two plans are equal if their fingerprints are.
+    /// 16 hexadecimal digits, the same on every platform for the same segments under the same policy. Two
+    /// plans are equal if their fingerprints are equal.
     #[getter]
     fn fingerprint(&self) -> String {
         format!("{:016x}", self.core.fingerprint())
@@ -306,7 +299,7 @@ impl Plan {
         Ok(plan.map_err(raise)?.into())
     }
 
-    /// A batch and the rows of it that are asked for.
+    /// A batch, and the requested rows.
     fn part(
         &self,
         batch: Whole,

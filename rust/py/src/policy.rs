@@ -1,4 +1,4 @@
-//! Between Python's keywords and the core's policy.
+//! Converts between Python's keywords and the core's policy.
 
 use numpy::{Element, PyUntypedArray, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -9,7 +9,7 @@ use windrow_core::plan::{BatchRows, Choice, Packing, PaddedLengths, Policy};
 use crate::arrays::{admit, elements};
 use crate::numbers::Whole;
 
-/// How many rows a batch has.
+/// The number of rows in a batch.
 pub fn batch_rows(batch_size: Option<Whole>, tokens_per_batch: Option<Whole>) -> PyResult<BatchRows> {
     match (batch_size, tokens_per_batch) {
         (Some(Whole(rows)), None) => Ok(BatchRows::Fixed(rows)),
@@ -72,7 +72,7 @@ fn numbers<T: Element + Copy + Into<i64>>(
     })
 }
 
-/// How the lengths of rows of trees are chosen.
+/// How the lengths of tree rows are chosen.
 pub fn choice(
     row_prices: Option<&Bound<'_, PyAny>>,
     max_shapes: Option<Whole>,
@@ -86,8 +86,7 @@ pub fn choice(
     })
 }
 
-/// The policy under the names of the arguments that decided it; with how the lengths of rows of
-/// trees were chosen, where there are such.
+/// The policy, under the names of its arguments, and the choice of tree row lengths, if there are trees.
 pub fn policy_dict<'py>(
     py: Python<'py>,
     policy: &Policy,

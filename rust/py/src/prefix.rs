@@ -8,7 +8,7 @@ use crate::arrays::{Pair, admit, elements, filled_pair, filled_pairs};
 use crate::errors::raise;
 use crate::numbers::integer;
 
-/// Segments in lexicographic order, and how many tokens each shares with the previous one.
+/// Segments in lexicographic order, and the number of leading tokens that each shares with the previous one.
 ///
 /// This is the prefix tree of all segments in depth-first order: adjacent segments have
 /// the longest common prefixes. Segments with the same tokens are adjacent and share all
@@ -20,10 +20,9 @@ use crate::numbers::integer;
 ///         ``int64[n + 1]``: from 0 to ``t``, not descending.
 ///
 /// Returns:
-///     ``order``, ``int64[n]``: the segments in lexicographic order of their tokens,
-///     equal ones in the given order, and a prefix before its extensions. ``shared``,
-///     ``int32[n]``: how many first tokens ``order[i]`` has in common with
-///     ``order[i - 1]``; 0 for the first.
+///     ``order``, ``int64[n]``: the segments in lexicographic order of their tokens, equal ones in the given
+///     order, and a prefix before its extensions. ``shared``, ``int32[n]``: the number of leading tokens that
+///     ``order[i]`` has in common with ``order[i - 1]``; 0 for the first.
 ///
 /// Raises:
 ///     TypeError: An argument is not a one-dimensional array of its dtype.
@@ -70,14 +69,13 @@ type Rows<'py> = (Vector<'py, i64>, Vector<'py, i32>, Vector<'py, i32>, Vector<'
 ///     order: The segments in lexicographic order, ``int64[n]``, from ``prefix_order``.
 ///     shared: How many first tokens each has in common with the previous one in
 ///         ``order``, ``int32[n]``, from ``prefix_order``.
-///     capacity: The most tokens in a row, from 0 to 2**31 - 1.
+///     capacity: The maximum number of tokens in a row, from 0 to 2**31 - 1.
 ///
 /// Returns:
-///     ``row``, ``int64[n]``: the row of each segment, from 0, which has all its tokens.
-///     ``start``, ``int32[n]``: where its own tokens begin in the row; token ``t`` is at
-///     ``start + t - own``. ``own``, ``int32[n]``: how many first tokens belong to
-///     ``parent``, ``int64[n]``, or in turn to its parent; -1 if there is none. Segments
-///     with the same tokens have the same place.
+///     ``row``, ``int64[n]``: the row of each segment, from 0, which holds all of its tokens. ``start``,
+///     ``int32[n]``: where its own tokens begin in the row; token ``t`` is at ``start + t - own``. ``own``,
+///     ``int32[n]``: the number of leading tokens that belong to ``parent``, ``int64[n]``, or in turn to its
+///     parent; -1 if there is none. Segments with the same tokens have the same place.
 ///
 /// Raises:
 ///     TypeError: An array is not a one-dimensional one of its dtype, or ``capacity`` is
@@ -125,26 +123,25 @@ type StemArrays<'py> = (Vector<'py, i32>, Vector<'py, i64>, Vector<'py, i64>, Ve
 
 /// The shared prefixes, called stems, that are worth computing once, before the segments that begin with them.
 ///
-/// A node of the prefix tree becomes a stem if that saves at least ``least`` tokens: all
-/// but one of the branches that begin there are spared the tokens between the node and
-/// the one above it.
+/// A node of the prefix tree becomes a stem if that saves at least ``least`` tokens: all but one of the
+/// branches that begin there save the tokens between the node and the one above it.
 ///
 /// Args:
 ///     lengths: Token counts, ``int32[n]``, each at least 0.
 ///     order: The segments in lexicographic order, ``int64[n]``, from ``prefix_order``.
 ///     shared: How many first tokens each has in common with the previous one in
 ///         ``order``, ``int32[n]``, from ``prefix_order``.
-///     limits: The most first tokens of each segment that may be in a stem, ``int32[n]``,
-///         each from 0 to its length. Equal segments share the smallest of their limits.
-///     least: How many tokens a stem must save, at least 1.
-///     apart: Whether equal segments count as branches of their own, so that what they
-///         have in common may be a stem; otherwise they count once.
+///     limits: The maximum number of leading tokens of each segment that may be in a stem, ``int32[n]``, each
+///         from 0 to its length. Equal segments share the smallest of their limits.
+///     least: The number of tokens that a stem must save, at least 1.
+///     apart: Whether equal segments count as separate branches, so that their common tokens may be a stem;
+///         otherwise, they count once.
 ///
 /// Returns:
-///     ``depth``, ``int32[s]``: how many tokens each stem has. ``parent``, ``int64[s]``:
-///     the longest stem that each one begins with, which comes before it; -1 if there is
-///     none. ``segment``, ``int64[s]``: a segment that begins with it. ``stem``,
-///     ``int64[n]``: the longest stem that each segment begins with; -1 if there is none.
+///     ``depth``, ``int32[s]``: the number of tokens in each stem. ``parent``, ``int64[s]``: the longest stem
+///     with which each one begins, which comes before it; -1 if there is none. ``segment``, ``int64[s]``: a
+///     segment that begins with it. ``stem``, ``int64[n]``: the longest stem with which each segment begins;
+///     -1 if there is none.
 ///
 /// Raises:
 ///     TypeError: An array is not a one-dimensional one of its dtype, or ``least`` is not

@@ -18,10 +18,9 @@ use crate::numbers::integer;
 /// of ``MultihostSortedRemapDataset`` in ``xlstm_jax.dataset.lmeval_pipeline``.
 ///
 /// Args:
-///     size: The number of elements, at least 0 and a multiple of ``global_batch_size``:
-///         fill up the last batch, because a smaller one would be another shape.
-///     global_batch_size: Rows of a batch on all hosts together, a multiple of
-///         ``host_count``.
+///     size: The number of elements, at least 0 and a multiple of ``global_batch_size``; fill up the last
+///         batch, because a smaller one would have another shape.
+///     global_batch_size: The number of rows in a batch, on all hosts together; a multiple of ``host_count``.
 ///     host_count: The number of hosts, at least 1.
 ///
 /// Returns:
@@ -29,7 +28,7 @@ use crate::numbers::integer;
 ///
 /// Raises:
 ///     TypeError: An argument is not an integer.
-///     ValueError: An argument is out of range or not the multiple it must be.
+///     ValueError: An argument is out of range, or not the required multiple.
 ///     MemoryError: There is not enough memory.
 ///
 /// >>> multihost_remap(8, global_batch_size=4, host_count=2)

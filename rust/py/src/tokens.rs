@@ -1,7 +1,7 @@
 //! Binding of the tokens crate.
 //!
-//! Strings are borrowed as UTF-8 from Python's memory; the tuple that holds them keeps
-//! them alive while the GIL is released.
+//! Strings are borrowed as UTF-8 from Python's memory; the tuple that contains them keeps them alive while
+//! the GIL is released.
 
 use numpy::PyArray1;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -28,8 +28,8 @@ type Segments<'py> = (
 /// Encodes texts, in Rust or by calling a Python function.
 ///
 /// Args:
-///     json: The text of a ``tokenizer.json``, of any version. Texts are encoded
-///         accordingly, on every core; ``None`` leaves all texts to ``encode``.
+///     json: The text of a ``tokenizer.json``, of any version. Texts are encoded with it, on every core; with
+///         ``None``, ``encode`` encodes all texts.
 ///     encode: ``encode(texts, add_special_tokens)`` returns for each text a list of
 ///         token ids, or a string that says why it rejects the text. It is called for
 ///         texts that may be encoded differently here and by the ``tokenizers`` package.
@@ -50,7 +50,7 @@ enum Row {
     Tokens(Vec<i32>),
 }
 
-/// How many texts are passed to the Python function at once.
+/// The number of texts that are passed to the Python function at once.
 const BATCH: usize = 1024;
 
 #[pymethods]
@@ -232,7 +232,7 @@ pub fn prompt_segments<'py>(
     hand_over(py, plan.layout(&encoded, max_length, |request| max_new_tokens[request]), &encoded, bad)
 }
 
-/// Borrows a Python string as UTF-8, or returns what is wrong with it.
+/// Borrows a Python string as UTF-8, or returns the problem with it.
 fn admit_text<'a>(text: &'a Bound<'_, PyAny>, what: &str) -> Result<&'a str, String> {
     let Ok(string) = text.cast::<PyString>() else {
         let kind = text.get_type().name().map_or_else(|_| "another type".to_owned(), |name| name.to_string());
@@ -259,7 +259,7 @@ fn admit_texts<'a>(
     (good, bad)
 }
 
-/// Takes requests apart into context and continuation.
+/// Splits requests into context and continuation.
 #[expect(clippy::type_complexity)]
 fn split_pairs<'py>(
     pairs: &Bound<'py, PyAny>,

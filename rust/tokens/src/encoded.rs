@@ -10,20 +10,19 @@ use crate::error::Problem;
 #[derive(Debug, Default)]
 pub struct Encoded {
     pieces: Vec<Vec<PipelineToken>>,
-    /// For each job: its piece, and where in it the job's tokens begin and end.
+    /// For each job, its piece, and where in it the job's tokens begin and end.
     places: Vec<(usize, usize, usize)>,
-    /// Why jobs could not be encoded.
+    /// The reasons why jobs could not be encoded.
     refusals: HashMap<usize, String>,
 }
 
 impl Encoded {
-    /// Nothing encoded yet.
+    /// Without any jobs.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the jobs that follow those already here: `ends[i]` is where in `piece`
-    /// the tokens of the `i`th of them end.
+    /// Appends jobs: the tokens of the `i`th of them end at `ends[i]` in `piece`.
     pub(crate) fn push(&mut self, piece: Vec<PipelineToken>, ends: &[usize]) {
         let mut start = 0;
         for &end in ends {
@@ -33,7 +32,7 @@ impl Encoded {
         self.pieces.push(piece);
     }
 
-    /// `jobs` jobs, each without tokens as yet; see [`Encoded::set`].
+    /// `jobs` jobs, all still without tokens; see [`Encoded::set`].
     pub fn for_jobs(jobs: usize) -> Self {
         Self { pieces: vec![Vec::new()], places: vec![(0, 0, 0); jobs], ..Self::default() }
     }
@@ -44,7 +43,7 @@ impl Encoded {
     ///
     /// If there is no such job.
     pub fn set(&mut self, job: usize, tokens: impl Iterator<Item = u32>) {
-        // The last piece is nobody's end: tokens behind it disturb no job.
+        // Appending to the last piece does not affect other jobs.
         let last = self.pieces.len() - 1;
         let piece = &mut self.pieces[last];
         let start = piece.len();
@@ -57,7 +56,7 @@ impl Encoded {
         self.refusals.insert(job, reason);
     }
 
-    /// The reason for the first of these jobs that could not be encoded, if any.
+    /// The reason why the first of these jobs that failed could not be encoded, if any did.
     pub(crate) fn check(&self, jobs: &[usize]) -> Result<(), Problem> {
         match jobs.iter().find_map(|job| self.refusals.get(job)) {
             Some(reason) => Err(Problem::Refused(reason.clone())),

@@ -1,10 +1,9 @@
-//! A tokenizer built from its JSON, and jobs encoded with it on every core.
+//! Builds a tokenizer from its JSON, and encodes jobs with it on every core.
 //!
-//! Jobs are split into chunks of about the same number of bytes; each thread takes the
-//! next free chunk. Threads only live during a call, because the threads of a pool do
-//! not survive a `fork`. Neither does a lock that another thread held at that moment,
-//! and the tokenizer keeps its scratch memory behind locks, so a forked child rebuilds
-//! the tokenizer.
+//! Jobs are split into chunks of about the same number of bytes; each thread takes the next free chunk.
+//! Threads exist only during a call, because the threads of a pool do not survive a `fork`. Neither does a
+//! lock that another thread held at that moment. The tokenizer protects its scratch memory with locks, so a
+//! forked child rebuilds the tokenizer.
 //!
 //! A text that this tokenizer might encode differently from the `tokenizers` package is
 //! not encoded here; the caller gets a list of those texts.
@@ -29,27 +28,27 @@ use crate::unsettled::has_unsettled;
 /// The minimum size of a chunk in bytes: below it, distributing work costs more than it saves.
 const CHUNK: usize = 1 << 15;
 
-/// Chunks per thread, so that a thread with easy texts can help the others.
+/// The number of chunks per thread, so that a thread with easy texts can help the others.
 const CHUNKS_PER_THREAD: usize = 8;
 
-/// A tokenizer that encodes, and adds the special tokens that its post-processor adds.
+/// A tokenizer that encodes texts, and adds the special tokens that its post-processor adds.
 pub struct Encoder {
     tokenizer: PipelineTokenizer,
-    /// Splits texts by a pattern that the tokenizer leaves out.
+    /// Splits texts by a pattern that is not in the tokenizer.
     splitter: Option<Splitter>,
     pattern: Option<Box<str>>,
     before: Vec<PipelineToken>,
     after: Vec<PipelineToken>,
     plain: EncodeOptions,
-    /// Whether only ASCII is known to be encoded as in the package.
+    /// Whether only ASCII texts are known to be encoded as in the package.
     ascii_only: bool,
     json: Box<str>,
     process: u32,
-    /// The replacement in a forked child.
+    /// Its replacement in a forked child.
     heir: OnceLock<Box<Encoder>>,
 }
 
-/// The tokens of some jobs, in order: where each job's end, and which were left out.
+/// The tokens of some jobs, in order, the end of each, and the jobs that were left out.
 struct Piece {
     tokens: Vec<PipelineToken>,
     ends: Vec<usize>,
@@ -63,8 +62,8 @@ impl Encoder {
         Self::with_pattern(json, None)
     }
 
-    /// The same, where a text is first cut by a split pattern that `json` leaves out: each
-    /// match is a piece, and so is what stands between matches.
+    /// The same, but texts are first split by a pattern that is not in `json`: each match is a piece, and so
+    /// is the text between matches.
     pub fn with_pattern(json: &str, pattern: Option<&str>) -> Result<Self, LoadError> {
         let build = || -> Result<PipelineTokenizer, String> {
             let canonical = tokenizers::canonicalize_str(json).map_err(|error| error.to_string())?;
@@ -80,8 +79,8 @@ impl Encoder {
         let template = &tokenizer.get_post_processor().single;
         let ids = |run: &[(PipelineToken, u8)]| run.iter().map(|&(id, _)| id).collect();
         let (before, after) = (ids(&template.prefix), ids(&template.suffix));
-        // What a precompiled table replaces depends on where graphemes end, which
-        // changes with Unicode's versions for sequences, not for single characters.
+        // A precompiled table's replacements depend on grapheme boundaries, which for sequences, but not for
+        // single characters, vary between Unicode versions.
         let precompiled =
             |normalizer: &PipelineNormalizer| matches!(normalizer, PipelineNormalizer::Precompiled(_));
         let ascii_only = tokenizer.get_normalizers().iter().any(precompiled);
@@ -132,7 +131,7 @@ impl Encoder {
         };
         thread::scope(|scope| {
             for _ in 1..threads {
-                // If no more threads are available, this one does all the work.
+                // If no more threads can be started, this one does all the work.
                 let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
@@ -167,7 +166,7 @@ impl Encoder {
         piece
     }
 
-    /// Appends the job's tokens, or returns false; then the appended tokens are meaningless.
+    /// Appends the job's tokens, or returns false; the appended tokens are then invalid.
     fn encode_job(&self, job: &Job<'_>, joined: &mut String, tokens: &mut Vec<PipelineToken>) -> bool {
         if self.doubts(job.head) || self.doubts(job.tail) {
             return false;
@@ -217,20 +216,20 @@ impl Encoder {
     }
 }
 
-/// Known differences from the `tokenizers` package, in tokenizers that can be built.
+/// Known differences from the `tokenizers` package in tokenizers that can be built.
 fn refusal(tokenizer: &PipelineTokenizer) -> Option<&'static str> {
     if matches!(tokenizer.get_model(), PipelineModel::Unigram(_)) {
-        // "###" as "#", "##" or as "##", "#": the sums are equal but for rounding.
+        // "###" as "#", "##" or as "##", "#": the scores are equal up to rounding.
         return Some("of two equally likely ways a Unigram model may choose the other");
     }
     let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
     if added.values().any(|token| token.single_word) {
-        // Behind another added token they are found where the package finds none.
+        // After another added token, these are found where the package finds none.
         return Some("it has added tokens that must stand as single words");
     }
     let strip = added.values().any(|token| token.lstrip || token.rstrip);
     if strip && added.values().any(|token| token.content.trim() != token.content) {
-        // White space that one of them takes and that is another: the package finds it twice.
+        // White space that one of them strips and that is another one: the package finds it twice.
         return Some(
             "it has added tokens that take the white space beside them, and others that are white space",
         );

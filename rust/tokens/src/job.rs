@@ -1,11 +1,11 @@
-//! Texts to encode, each once.
+//! Texts to encode, each only once.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-/// A text to encode: `head` followed by `tail`, and whether special tokens are added.
-/// It has two parts so that they need not be joined beforehand.
+/// A text to encode: `head` followed by `tail`, and whether special tokens are added. It has two parts so
+/// that they need not be joined first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Job<'t> {
     /// The text's first part.
@@ -28,12 +28,12 @@ impl Job<'_> {
     }
 }
 
-/// Decides, text by text, whether special tokens are added.
+/// Decides for each text whether special tokens are added.
 #[derive(Clone, Copy, Debug)]
 pub struct Specials<'t> {
-    /// What holds for most texts.
+    /// The default for texts.
     pub add: bool,
-    /// A text that begins with this gets none; `None` where no text is spared.
+    /// A text that begins with this gets none; `None` if there is no such exception.
     pub unless: Option<&'t str>,
 }
 
@@ -51,23 +51,22 @@ impl Specials<'_> {
     }
 }
 
-/// A list of jobs in which equal texts are one.
+/// A list of jobs without duplicate texts.
 ///
-/// Texts are told apart by their parts: each part gets a number once, and a job is
-/// known by the numbers of its parts. So a context that comes back with every
-/// choice is looked at once, and not at all where it comes back at the same place
-/// in memory.
+/// Texts are identified by their parts: each distinct part gets a number, and a job is identified by the
+/// numbers of its parts. So a context that is repeated with every choice is hashed only once, and not at all
+/// if it is repeated at the same address.
 #[derive(Debug, Default)]
 pub struct Jobs<'t> {
     list: Vec<Job<'t>>,
     parts: HashMap<&'t str, usize, RandomState>,
     known: HashMap<(usize, usize, bool), usize, RandomState>,
-    /// The last head and its number.
+    /// The last head, and its number.
     last: Option<(&'t str, usize)>,
 }
 
 impl<'t> Jobs<'t> {
-    /// No jobs yet, but room for those of so many requests.
+    /// An empty list, with capacity for the jobs of this many requests.
     pub fn for_requests(requests: usize) -> Self {
         Self {
             list: Vec::with_capacity(requests),
@@ -77,7 +76,7 @@ impl<'t> Jobs<'t> {
         }
     }
 
-    /// The job that encodes this text: a new one, or the one that already does.
+    /// The job for this text, which is created if there is none yet.
     pub fn add(&mut self, job: Job<'t>) -> usize {
         let head = match self.last {
             Some((text, number)) if std::ptr::eq(text, job.head) => number,

@@ -1,4 +1,4 @@
-//! Segments laid out from stretches of encoded jobs.
+//! Lays out segments from ranges of encoded jobs.
 
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
@@ -9,12 +9,12 @@ use foldhash::fast::RandomState;
 use crate::encoded::Encoded;
 use crate::error::Problem;
 
-/// Some of a job's tokens.
+/// A range of a job's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Which job.
+    /// The job.
     pub job: usize,
-    /// Which of its tokens.
+    /// The range of its tokens.
     pub range: Range<usize>,
 }
 
@@ -24,7 +24,7 @@ impl Stretch {
     }
 
     fn tokens<'e>(&self, encoded: &'e Encoded) -> &'e [u32] {
-        // A stretch of nothing belongs to no job, and there may be none.
+        // An empty range belongs to no job, and there may be no jobs.
         if self.range.is_empty() { &[] } else { &encoded.tokens(self.job)[self.range.clone()] }
     }
 
@@ -35,7 +35,7 @@ impl Stretch {
     }
 }
 
-/// A segment: perhaps one leading token, then two stretches.
+/// A segment: an optional leading token, followed by two ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Segment {
     lead: Option<u32>,
@@ -51,7 +51,7 @@ impl Segment {
         usize::from(self.lead.is_some()) + self.first.range.len() + self.second.range.len()
     }
 
-    /// Leaves the last `most` tokens.
+    /// Keeps only the last `most` tokens.
     fn truncate(&mut self, most: usize) {
         let cut = self.len().saturating_sub(most);
         if cut == 0 {
@@ -65,7 +65,7 @@ impl Segment {
     }
 }
 
-/// Which tokens become which segment, and which requests become none.
+/// The tokens of each segment, and the requests without a segment.
 #[derive(Debug, Default)]
 pub struct Layout {
     segments: Vec<Segment>,
@@ -74,7 +74,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Adds a segment of at most `most` tokens, the last ones.
+    /// Adds a segment, truncated to its last `most` tokens.
     pub(crate) fn push(
         &mut self,
         request: usize,
@@ -89,12 +89,12 @@ impl Layout {
         self.segments.push(segment);
     }
 
-    /// Adds a request that becomes no segment.
+    /// Adds a request without a segment.
     pub(crate) fn refuse(&mut self, request: usize, problem: Problem) {
         self.problems.push((request, problem));
     }
 
-    /// How many segments there are.
+    /// The number of segments.
     pub fn len(&self) -> usize {
         self.segments.len()
     }
@@ -104,22 +104,21 @@ impl Layout {
         self.segments.is_empty()
     }
 
-    /// How many tokens all segments have together.
+    /// The total number of tokens in all segments.
     pub fn token_count(&self) -> usize {
         self.tokens
     }
 
-    /// The requests that became no segment, and why, in ascending order.
+    /// The requests without a segment, with the reasons, in ascending order.
     pub fn problems(&self) -> &[(usize, Problem)] {
         &self.problems
     }
 
-    /// Writes the tokens of all segments, one after the other, and gives them back.
+    /// Writes the tokens of all segments, concatenated, and returns them.
     ///
     /// # Panics
     ///
-    /// If `tokens` has not [`Layout::token_count`] elements, or `encoded` is not
-    /// what this was laid out from.
+    /// If `tokens` does not have [`Layout::token_count`] elements, or this was not laid out from `encoded`.
     pub fn write_tokens<'a>(&self, encoded: &Encoded, tokens: &'a mut [MaybeUninit<i32>]) -> &'a [i32] {
         assert_eq!(tokens.len(), self.tokens);
         let mut rest = &mut tokens[..];
@@ -134,16 +133,16 @@ impl Layout {
             }
         }
         assert!(rest.is_empty());
-        // SAFETY: nothing is left to write.
+        // SAFETY: every element has been written.
         unsafe { &*(tokens as *const [MaybeUninit<i32>] as *const [i32]) }
     }
 
-    /// How many segments have the same model input as one before them: the segment
-    /// without its last token where something is scored, else all of it.
+    /// The number of segments with the same model input as an earlier one. The input is the segment without
+    /// its last token if anything is scored, else all of it.
     ///
     /// # Panics
     ///
-    /// If `tokens` are not those of this layout.
+    /// If `tokens` are not from this layout.
     pub fn repeated_inputs(&self, tokens: &[i32]) -> usize {
         let mut known = HashSet::with_capacity_and_hasher(self.segments.len(), RandomState::default());
         let mut rest = tokens;
@@ -157,11 +156,11 @@ impl Layout {
         repeated
     }
 
-    /// Writes where each segment begins in the tokens, and where the last one ends.
+    /// Writes the index at which each segment begins in the tokens, and where the last one ends.
     ///
     /// # Panics
     ///
-    /// If `offsets` has not one element more than there are segments.
+    /// If `offsets` does not have one more element than there are segments.
     pub fn write_offsets(&self, offsets: &mut [MaybeUninit<i64>]) {
         assert_eq!(offsets.len(), self.segments.len() + 1);
         let mut end = 0;
@@ -172,17 +171,17 @@ impl Layout {
         }
     }
 
-    /// Where in each segment the scored stretch begins.
+    /// The index of the first scored token in each segment.
     pub fn score_starts(&self) -> impl ExactSizeIterator<Item = i32> {
         self.segments.iter().map(|segment| segment.score_start as i32)
     }
 
-    /// Which request each segment belongs to.
+    /// The request of each segment.
     pub fn requests(&self) -> impl ExactSizeIterator<Item = i64> {
         self.segments.iter().map(|segment| segment.request as i64)
     }
 
-    /// How many tokens were cut from the left of each segment.
+    /// The number of tokens truncated from the left of each segment.
     pub fn cuts(&self) -> impl ExactSizeIterator<Item = i64> {
         self.segments.iter().map(|segment| segment.cut as i64)
     }

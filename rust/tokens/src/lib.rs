@@ -1,14 +1,13 @@
-//! Texts to ragged token arrays.
+//! Encodes texts into ragged token arrays.
 //!
-//! The work has three steps, so that texts can be encoded here or by any other encoder,
-//! with the same definition of segments:
+//! There are three steps, so that segments are defined in the same way whether texts are encoded here or by
+//! another encoder:
 //!
 //! 1. *Plan* ([`pairs`], [`rolling`], [`prompts`]): requests become [`Job`]s, the
 //!    texts to encode. Equal texts are one job.
-//! 2. *Encode* ([`Encoder`] on every core, or the caller's own way): jobs become
-//!    [`Encoded`] tokens.
-//! 3. *Lay out* ([`Layout`]): ranges of encoded jobs become segments, truncated to the
-//!    model's length, and are written once, directly to the caller's memory.
+//! 2. *Encode* ([`Encoder`] on every core, or the caller's own encoder): jobs become [`Encoded`] tokens.
+//! 3. *Lay out* ([`Layout`]): ranges of encoded jobs become segments, truncated to the model's maximum
+//!    length, and are written once, directly into the caller's memory.
 //!
 //! ```text
 //! requests   ("The cow", " eats"), ("The cow", " sleeps")

@@ -1,16 +1,15 @@
-//! Segments of pairs: a context, and a continuation that is scored.
+//! Segments of pairs, which consist of a context and a continuation to score.
 //!
-//! The meaning is lm_eval's `TemplateLM.loglikelihood` and what its Hugging Face
-//! backend makes of it:
+//! The semantics are those of lm_eval's `TemplateLM.loglikelihood` and its Hugging Face backend:
 //!
-//! - White space at the context's end belongs to the continuation.
-//! - Context and continuation are encoded together, and the context alone. The
-//!   continuation's tokens are those of the whole after the context's count; what
-//!   the model sees is the context's own tokens, then these.
-//! - Without a context, the continuation is encoded without special tokens and
-//!   stands behind the prefix token, unless it begins with that token itself.
-//! - Of a segment, the last `max_length + 1` tokens remain: the model's input is
-//!   the segment without its last token.
+//! - Trailing white space of the context moves to the continuation.
+//! - Context and continuation are encoded together, and the context is also encoded alone. If it has `n`
+//!   tokens alone, the continuation's tokens are those after the first `n` of the joint encoding. The model
+//!   sees the context as encoded alone, followed by these tokens.
+//! - Without a context, the continuation is encoded without special tokens and preceded by the prefix token,
+//!   unless it begins with that token.
+//! - Segments are truncated to their last `max_length + 1` tokens, because the model's input is the segment
+//!   without its last token.
 //!
 //! ```text
 //! pair       ("The cow ", "eats")
@@ -25,31 +24,31 @@ use crate::job::{Job, Jobs, Specials};
 use crate::layout::{Layout, Stretch};
 use crate::space::trim_end;
 
-/// How pairs are encoded and cut.
+/// How pairs are encoded and truncated.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'t> {
-    /// Whether special tokens are added, text by text.
+    /// Decides for each text whether special tokens are added.
     pub specials: Specials<'t>,
-    /// The token before a text without context.
+    /// The token that precedes a text without context.
     pub prefix: Option<u32>,
-    /// The most tokens that the model can see.
+    /// The maximum input length.
     pub max_length: Option<usize>,
-    /// Encode context and continuation each by itself, white space where it is.
+    /// Whether to encode context and continuation separately, without moving white space.
     pub apart: bool,
 }
 
-/// How one request's segment is made of jobs.
+/// How a request's segment is made from jobs.
 #[derive(Clone, Copy, Debug)]
 enum Parts {
     /// There is no context.
     Bare { text: usize },
-    /// What follows the context's count in `whole` is the continuation.
+    /// The continuation is the part of `whole` after as many tokens as the context has.
     Joint { context: usize, whole: usize },
-    /// The continuation has tokens of its own.
+    /// The continuation is encoded separately.
     Apart { context: usize, continuation: usize },
 }
 
-/// The jobs of all pairs.
+/// The jobs for all pairs.
 #[derive(Debug)]
 pub struct Pairs<'t> {
     rules: Rules<'t>,
@@ -58,7 +57,7 @@ pub struct Pairs<'t> {
 }
 
 impl<'t> Pairs<'t> {
-    /// Plans what to encode for `pairs`, each with its request's number.
+    /// Plans the jobs for `pairs`, each with its request's number.
     pub fn plan(pairs: impl Iterator<Item = (usize, &'t str, &'t str)>, rules: Rules<'t>) -> Self {
         let mut jobs = Jobs::for_requests(pairs.size_hint().0);
         let parts = pairs.map(|(request, context, continuation)| {
@@ -73,7 +72,7 @@ impl<'t> Pairs<'t> {
         self.jobs.list()
     }
 
-    /// Lays out the segments, one for each pair that has none of the [`Problem`]s.
+    /// Lays out the segments, one for each pair without a [`Problem`].
     pub fn layout(&self, encoded: &Encoded) -> Layout {
         let mut layout = Layout::default();
         for &(request, parts) in &self.parts {

@@ -1,14 +1,14 @@
-//! Texts that are only seen: prompts for generation, and plain encoding.
+//! Texts without scored tokens: prompts for generation, and plain encoding.
 //!
-//! Of a prompt, the last `max_length - max_new_tokens` tokens remain, so that what
-//! is generated has room.
+//! A prompt is truncated to its last `max_length - max_new_tokens` tokens, to leave room for the generated
+//! ones.
 
 use crate::encoded::Encoded;
 use crate::error::Problem;
 use crate::job::{Job, Jobs, Specials};
 use crate::layout::{Layout, Stretch};
 
-/// The jobs of all texts.
+/// The jobs for all texts.
 #[derive(Debug)]
 pub struct Prompts<'t> {
     jobs: Jobs<'t>,
@@ -16,7 +16,7 @@ pub struct Prompts<'t> {
 }
 
 impl<'t> Prompts<'t> {
-    /// Plans what to encode for `texts`, each with its request's number.
+    /// Plans the jobs for `texts`, each with its request's number.
     pub fn plan(texts: impl Iterator<Item = (usize, &'t str)>, specials: Specials<'t>) -> Self {
         let mut jobs = Jobs::for_requests(texts.size_hint().0);
         let texts = texts.map(|(request, head)| {
@@ -31,7 +31,7 @@ impl<'t> Prompts<'t> {
         self.jobs.list()
     }
 
-    /// Lays out every text whole, empty ones too.
+    /// Lays out every text in full, including empty ones.
     pub fn whole(&self, encoded: &Encoded) -> Layout {
         let mut layout = Layout::default();
         for &(request, job) in &self.texts {

@@ -1,9 +1,8 @@
-//! Segments of texts of which every token is scored, window by window.
+//! Segments of texts in which every token is scored, window by window.
 //!
-//! The windows are those of lm_eval's `get_rolling_token_windows` with a context
-//! of one token, made disjoint: every token is scored once. The first window has
-//! the prefix token before it; a later window is full, and what it does not score
-//! is its context.
+//! The windows are those of lm_eval's `get_rolling_token_windows` with a context of one token, made disjoint:
+//! every token is scored once. The first window is preceded by the prefix token; later windows are full, and
+//! their unscored tokens are context.
 //!
 //! ```text
 //! tokens     [1 2 3 4 5], prefix 0, max_length 3
@@ -17,7 +16,7 @@ use crate::error::Problem;
 use crate::job::{Job, Jobs, Specials};
 use crate::layout::{Layout, Stretch};
 
-/// The jobs of all texts.
+/// The jobs for all texts.
 #[derive(Debug)]
 pub struct Rolling<'t> {
     jobs: Jobs<'t>,
@@ -25,7 +24,7 @@ pub struct Rolling<'t> {
 }
 
 impl<'t> Rolling<'t> {
-    /// Plans what to encode for `texts`, each with its request's number.
+    /// Plans the jobs for `texts`, each with its request's number.
     pub fn plan(texts: impl Iterator<Item = (usize, &'t str)>, specials: Specials<'t>) -> Self {
         let mut jobs = Jobs::for_requests(texts.size_hint().0);
         let texts = texts.map(|(request, head)| {
@@ -40,8 +39,8 @@ impl<'t> Rolling<'t> {
         self.jobs.list()
     }
 
-    /// Lays out the windows, of at most `max_length` scored tokens each; `None`
-    /// makes one of each text. A text without tokens has no window.
+    /// Lays out the windows, with at most `max_length` scored tokens each; with `None`, each text is one
+    /// window. A text without tokens has no window.
     pub fn layout(&self, encoded: &Encoded, prefix: Option<u32>, max_length: Option<usize>) -> Layout {
         let mut layout = Layout::default();
         for &(request, job) in &self.texts {
@@ -65,8 +64,8 @@ impl<'t> Rolling<'t> {
     }
 }
 
-/// The windows of a text of `tokens` tokens, each as a range of the prefix token and the text,
-/// and where scoring starts in it. No window scores more than `max_length` tokens.
+/// The windows of a text of `tokens` tokens, each as a range of the prefix token followed by the text, and
+/// the index at which scoring starts in it. No window scores more than `max_length` tokens.
 ///
 /// ```
 /// # use windrow_tokens::rolling::windows;

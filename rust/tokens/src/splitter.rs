@@ -1,10 +1,9 @@
-//! Split patterns that the tokenizer's own library has no code for.
+//! Split patterns that the tokenizer's own library does not implement.
 //!
-//! That library splits by a handful of published patterns. Any other is run here by
-//! `regex-automata`, in linear time, if it is written in what that engine and the one
-//! behind the `tokenizers` package understand alike ([`is_common`]). Its one ability that
-//! automata lack is the usual end of such patterns, `\s+(?!\S)|\s+`: white space leaves its
-//! last character to what follows. That is done by hand.
+//! That library supports a handful of published patterns. Others are run here with `regex-automata`, in
+//! linear time, if they use only syntax that this engine and that of the `tokenizers` package interpret in
+//! the same way ([`is_common`]). The one feature that automata lack is the usual end of such patterns,
+//! `\s+(?!\S)|\s+`: white space leaves its last character to the next piece. That is implemented by hand.
 //!
 //! ```text
 //! pattern    \p{L}+| ?[^\s\p{L}]+|\s+(?!\S)|\s+
@@ -17,18 +16,18 @@ use regex_automata::Input;
 use regex_automata::meta::Regex;
 use tokenizers::pipeline::{NormalizerChain, PipelineNormalizer, PipelineToken, PipelineTokenizer};
 
-/// The end of a pattern under which white space leaves its last character to what follows.
+/// The end of a pattern that makes white space leave its last character to the next piece.
 const END: &str = r"|\s+(?!\S)|\s+";
 
-/// Cuts texts into pieces, each to be encoded by itself.
+/// Splits texts into pieces, each to be encoded separately.
 #[derive(Debug)]
 pub(crate) struct Splitter {
-    /// The pattern without its [`END`], and then white space, if it has that end.
+    /// The pattern, in which [`END`] is replaced by white space if it has that end.
     regex: Regex,
-    /// Added tokens that are found in a text as it is, with their ids.
+    /// Added tokens that are matched in raw text, with their ids.
     added: AhoCorasick,
     ids: Vec<u32>,
-    /// Added tokens that are looked for in normalized text, where the package must do it.
+    /// Added tokens that are matched in normalized text; the package must then encode the text.
     late: AhoCorasick,
 }
 
@@ -41,8 +40,8 @@ pub(crate) enum Part<'t> {
 }
 
 impl Splitter {
-    /// For this pattern and the added tokens of `tokenizer`, whose own pre-tokenizer must
-    /// not split.
+    /// A splitter for this pattern and the added tokens of `tokenizer`, whose own pre-tokenizer must not
+    /// split.
     pub(crate) fn new(pattern: &str, tokenizer: &PipelineTokenizer) -> Result<Self, String> {
         if !is_common(pattern.strip_suffix(END).unwrap_or(pattern)) {
             return Err(format!("the split pattern {pattern:?} may mean something else here"));
@@ -81,7 +80,7 @@ impl Splitter {
         })
     }
 
-    /// The text's added tokens and what stands between them.
+    /// The text's added tokens, and the text between them.
     pub(crate) fn parts<'t>(&self, text: &'t str) -> Vec<Part<'t>> {
         let (mut parts, mut done) = (Vec::new(), 0);
         for found in self.added.find_iter(text) {
@@ -97,7 +96,7 @@ impl Splitter {
         parts
     }
 
-    /// Whether a normalized text may hold an added token.
+    /// Whether a normalized text may contain an added token.
     pub(crate) fn doubts(&self, text: &str) -> bool {
         self.late.is_match(text)
     }
@@ -121,15 +120,15 @@ impl Splitter {
     }
 }
 
-/// The normalizers of a tokenizer, as one.
+/// The normalizers of a tokenizer, combined.
 pub(crate) fn normalizers(tokenizer: &PipelineTokenizer) -> NormalizerChain<'_> {
     NormalizerChain(tokenizer.get_normalizers())
 }
 
-/// Whether a pattern is written in what both engines understand alike: letters, escaped marks,
-/// Unicode properties, white space and digits, classes (nested, negated, intersected), groups,
-/// alternatives, and greedy repetition. Not: anchors, `.`, words, other lookaround, POSIX classes,
-/// possessive or lazy repetition; and ignored case only for letters that fold one to one.
+/// Whether a pattern uses only syntax that both engines interpret in the same way: letters, escaped
+/// punctuation, Unicode properties, white space and digits, classes (nested, negated, intersected), groups,
+/// alternatives, and greedy repetition. Not allowed are anchors, `.`, word classes, other lookaround, POSIX
+/// classes, and possessive or lazy repetition; case may be ignored only for letters that fold one to one.
 fn is_common(pattern: &str) -> bool {
     let (mut depth, mut rest, mut repeated) = (0_usize, pattern, false);
     while let Some(letter) = rest.chars().next() {
@@ -180,7 +179,7 @@ fn is_common(pattern: &str) -> bool {
     depth == 0
 }
 
-/// How long the escape is that begins behind a backslash, if it is one that both engines know.
+/// The length of the escape after a backslash, if both engines know it.
 fn escape_length(after: &str) -> Option<usize> {
     let letter = after.chars().next()?;
     match letter {

@@ -1,13 +1,12 @@
-//! Characters that Unicode's versions treat differently.
+//! Characters that Unicode versions treat differently.
 //!
-//! This crate's tokenizer and the `tokenizers` package that it must agree with are
-//! built on different versions of Unicode's tables. On most characters the tables
-//! agree. On those below, a split pattern, a punctuation test or a normalizer was
-//! seen to differ: nearly all are younger than the older table. A text with one of
-//! them is left to the package. Found by passing every code point, between letters,
-//! digits, marks and spaces, through every component of both.
+//! This crate's tokenizer and the `tokenizers` package, which it must match, use different versions of
+//! Unicode's tables. For most characters, the tables agree. For those below, a split pattern, a punctuation
+//! test or a normalizer was found to differ; nearly all of them are newer than the older table. Texts that
+//! contain one are left to the package. They were found by passing every code point, between letters, digits,
+//! marks and spaces, through every component of both.
 
-/// Ranges of such characters, ascending, both ends included.
+/// The ranges of these characters, ascending and inclusive.
 #[rustfmt::skip]
 const RANGES: &[(u32, u32)] = &[
     (0x0295, 0x0295),
@@ -151,7 +150,7 @@ const RANGES: &[(u32, u32)] = &[
     (0x323B0, 0x33479),
 ];
 
-/// Whether `text` has a character that Unicode's versions treat differently.
+/// Whether `text` contains a character that Unicode versions treat differently.
 pub(crate) fn has_unsettled(text: &str) -> bool {
     !text.is_ascii() && text.chars().any(is_unsettled)
 }

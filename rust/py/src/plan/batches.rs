@@ -44,8 +44,8 @@ impl Plan {
 
     /// The first segment in each row of a batch, ``int64[rows]``; -1 for filler.
     ///
-    /// Unless rows are packed, all other segments in the row share it with this one, and
-    /// ``pad_rows`` takes it. In a packed row it is the segment that begins at 0.
+    /// Unless rows are packed, all other segments in the row share it with this one, and the result can be
+    /// passed to ``pad_rows``. In a packed row, it is the segment that begins at 0.
     fn batch_rows<'py>(&self, py: Python<'py>, batch: Whole) -> PyResult<Vector<'py, i64>> {
         let batch = self.core.batch(batch.0).map_err(raise)?;
         // SAFETY: `write_rows` writes every element.
@@ -57,7 +57,7 @@ impl Plan {
         }
     }
 
-    /// The model's inputs: each segment's tokens but the last.
+    /// The model's inputs: all tokens of each segment but the last.
     ///
     /// Args:
     ///     batch: The batch, numbered from 0 in execution order.
@@ -146,7 +146,7 @@ impl Plan {
         unsafe { self.matrix(py, (batch, row_start, row_stop), collate::positions) }
     }
 
-    /// How far each token is visible: token ``i`` of a row sees token ``j`` if
+    /// The index up to which each token is visible: token ``i`` of a row sees token ``j`` if
     /// ``j <= i < reach[j]``.
     ///
     /// In a row of trees, a token's reach ends after the last of its branches; without
@@ -184,7 +184,7 @@ impl Plan {
     }
 }
 
-/// A batch, and its first row and the end of its rows, as Python gives them.
+/// A batch, its first row and the end of its rows, as passed from Python.
 type Part = (Whole, Whole, Option<Whole>);
 
 impl Plan {

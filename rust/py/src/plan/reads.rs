@@ -30,12 +30,11 @@ impl Plan {
     ///     row_stop: The end of the rows, exclusive, where a group ends; ``None`` for all.
     ///
     /// Returns:
-    ///     ``pick_index``, ``int32[g, pick_capacity]``: row times length plus
-    ///     position, counted from the group's first row. ``read_pick``,
-    ///     ``int32[g, read_capacity]``: the pick whose logits score a token.
-    ///     ``read_target``, ``int32[g, read_capacity]``: that token. Reads are in
-    ///     the order of ``batch_segments``, each segment's in the order of its
-    ///     tokens. What is beyond a group's picks and reads is 0.
+    ///     ``pick_index``, ``int32[g, pick_capacity]``: row times length plus position, counted from the
+    ///     group's first row. ``read_pick``, ``int32[g, read_capacity]``: the pick whose logits score a
+    ///     token. ``read_target``, ``int32[g, read_capacity]``: that token. Reads are in the order of
+    ///     ``batch_segments``, each segment's in the order of its tokens. Entries beyond a group's picks and
+    ///     reads are 0.
     ///
     /// Raises:
     ///     IndexError: There is no such batch.
@@ -85,8 +84,8 @@ impl Plan {
 
     /// Where each segment's reads begin and end among those of all groups.
     ///
-    /// If ``values``, ``[g, read_capacity]``, was read, segment ``i`` of
-    /// ``batch_segments`` has ``values.ravel()[begin:end]`` for the ``i``-th pair.
+    /// If ``values``, ``[g, read_capacity]``, are the values read, those of segment ``i`` of
+    /// ``batch_segments`` are ``values.ravel()[begin:end]``, for the ``i``-th pair.
     ///
     /// Args:
     ///     batch: The batch, numbered from 0 in execution order.
@@ -125,8 +124,8 @@ impl Plan {
         }
     }
 
-    /// For each shape, the most picks and reads in a group of any of its batches, so that
-    /// one compiled program serves all of them.
+    /// For each shape, the maximum numbers of picks and reads in a group of any of its batches, so that one
+    /// compiled program serves all of them.
     ///
     /// Args:
     ///     offsets: As for ``inputs``. All are checked.

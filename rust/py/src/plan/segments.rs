@@ -1,4 +1,4 @@
-//! What a plan tells of its shapes and of each segment.
+//! The properties of a plan's shapes and segments.
 
 use std::mem::MaybeUninit;
 
@@ -64,15 +64,15 @@ impl Plan {
         unsafe { lent(slf.as_any(), slf.get().core.starts()) }
     }
 
-    /// How many of each segment's first tokens belong to its parent, ``int32[n]``,
-    /// read-only; 0 without trees.
+    /// The number of leading tokens of each segment that belong to its parent, ``int32[n]``, read-only; 0
+    /// without trees.
     #[getter]
     fn own<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         Self::of_tree(slf, slf.get().core.all_own(), 0)
     }
 
-    /// The segment that holds the tokens before each segment's own, itself or through
-    /// its parent, ``int32[n]``, read-only; -1 for none, as without trees.
+    /// The segment that holds the tokens before each segment's own, itself or through its parent,
+    /// ``int32[n]``, read-only; -1 if there is none, or without trees.
     #[getter]
     fn parents<'py>(slf: &Bound<'py, Self>) -> PyResult<Vector<'py, i32>> {
         Self::of_tree(slf, slf.get().core.all_parents(), -1)
@@ -86,7 +86,7 @@ impl Plan {
     }
 }
 
-/// The pairs that `write` writes, made when they are first asked for.
+/// The pairs written by `write`, computed when they are first requested.
 fn kept<'py>(
     py: Python<'py>,
     cell: &PyOnceLock<Py<PyArray2<i32>>>,
@@ -108,7 +108,7 @@ fn kept<'py>(
 }
 
 impl Plan {
-    /// What is known of each segment in a tree; `otherwise` for each where there are none.
+    /// A property of each segment in a tree; `otherwise` for all segments if there are no trees.
     fn of_tree<'py>(
         slf: &Bound<'py, Self>,
         known: Option<&[i32]>,
