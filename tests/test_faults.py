@@ -123,7 +123,7 @@ def test_states_that_change():
         scored(prefix_model(256, **{**ALL_PARTS, "step": narrower}))
     with pytest.raises(TypeError, match=r"^step returned a state with a different structure than"):
         scored(prefix_model(256, **{**ALL_PARTS, "step": deeper}))
-    with pytest.raises(ValueError, match="each leaf's leading axis must count the 8 rows"):
+    with pytest.raises(ValueError, match="the leading axis of each leaf must have a length of 8"):
         scored(prefix_model(256, **{**ALL_PARTS, "init_state": lambda params, rows: jnp.zeros((1, rows))}))
 
 

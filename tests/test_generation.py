@@ -427,7 +427,8 @@ def test_bad_arguments_are_named(letters):
 def test_state_without_rows_is_refused(letters):
     model = replace(constant_model(np.zeros(len(VOCAB))), init_state=lambda params, rows: jnp.zeros(()))
     with pytest.raises(
-        ValueError, match=r"gives a leaf of shape \(\); each leaf's leading axis must count the 1 rows"
+        ValueError,
+        match=r"returns a leaf of shape \(\); the leading axis of each leaf must have a length",
     ):
         generate(model, letters, ["a"], sharding=MESHES[1]())
 

@@ -242,7 +242,7 @@ def test_damaged_index(save):
 
 ALL = (
     r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*MambaFor.*factory=module:function; "
-    r"examples/any_hf.py in the repository"
+    r"examples/any_hf.py in windrow.s repository"
 )
 
 

@@ -87,7 +87,7 @@ def _refuse(bad: dict[int, str], on_bad_request: str) -> None:
 
 
 def _read_all(keywords: Sequence[Any], generator: Generator) -> tuple[dict[int, Settings], dict[int, str]]:
-    """The settings of valid requests, and what is wrong with the others."""
+    """The settings of valid requests, and the problems of the others."""
     settings, bad = {}, {}
     for request, given in enumerate(keywords):
         try:
@@ -100,7 +100,7 @@ def _read_all(keywords: Sequence[Any], generator: Generator) -> tuple[dict[int, 
 def _settle(
     asked: Sequence[Settings], prompts: Segments, most: int | None
 ) -> tuple[dict[int, Settings], dict[int, str]]:
-    """The settings adjusted to the prompts' lengths, and what is wrong with the others, by request.
+    """The settings, adjusted to the prompts' lengths, and the problems of other requests, by request.
 
     Args:
         asked: The settings of all requests.

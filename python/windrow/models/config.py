@@ -10,7 +10,7 @@ as in transformers, except for a few that affect every class: these are rejected
 Traceback (most recent call last):
     ...
 ValueError: config.json: the checkpoint is quantized (field 'quantization_config'), which is not \
-supported; bring the model yourself with factory=module:function
+supported; load the model yourself with factory=module:function
 """
 
 import json
@@ -23,11 +23,11 @@ from windrow.admission import admit_whole
 DEFAULT_MAX_LENGTH = 2048
 """The length limit of a checkpoint if neither its configuration nor its tokenizer has one, as in HFLM."""
 
-WAY_OUT = "bring the model yourself with factory=module:function"
+WAY_OUT = "load the model yourself with factory=module:function"
 
 BRIDGE = (
-    f"{WAY_OUT}; examples/any_hf.py in the repository of windrow does that for any causal model of "
-    "transformers (see 'Any other model of transformers' in the guide)"
+    f"{WAY_OUT}; examples/any_hf.py in windrow's repository does that for any causal model in "
+    "transformers (see 'Any other transformers model' in the guide)"
 )
 """The alternative for models that transformers can run but windrow cannot."""
 
@@ -131,6 +131,6 @@ class Fields:
             )
         for name in filter(self._values.get, _CHANGES):
             raise ValueError(
-                f"{self.path}: the field {name!r} ({self._values[name]!r}) changes what is computed "
-                f"and is unknown here; {BRIDGE}"
+                f"{self.path}: the field {name!r} ({self._values[name]!r}) changes the computation "
+                f"and is not supported; {BRIDGE}"
             )

@@ -111,8 +111,8 @@ def _first_state(model: LanguageModel, params: Any, rows: int, length: int) -> A
     for leaf in jax.tree.leaves(state):
         if leaf.ndim == 0 or leaf.shape[0] != rows:
             raise ValueError(
-                f"init_state(params, {rows}) gives a leaf of shape {leaf.shape}; "
-                f"each leaf's leading axis must count the {rows} rows"
+                f"init_state(params, {rows}) returns a leaf of shape {leaf.shape}; "
+                f"the leading axis of each leaf must have a length of {rows}, the number of rows"
             )
     return state
 

@@ -61,7 +61,7 @@ def _sum(words: jax.Array) -> jax.Array:
 
 
 def _mix(words: jax.Array) -> jax.Array:
-    """A permutation of 32-bit words that scatters neighbours (the finalizer of MurmurHash3)."""
+    """A permutation of 32-bit words that separates neighbors (the finalizer of MurmurHash3)."""
     words = (words ^ (words >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
     words = (words ^ (words >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
     mixed: jax.Array = words ^ (words >> jnp.uint32(16))
