@@ -1,14 +1,14 @@
 # ruff: noqa: ARG002, ARG005  (methods that replace those of transformers take their arguments)
-"""Evaluates any causal language model of transformers: its own PyTorch code, traced by JAX through torchax.
+"""Evaluates any causal language model in transformers: JAX traces its PyTorch code through torchax.
 
     pip install -r any_hf_requirements.txt
     ANY_HF_MODEL=DIRECTORY windrow run --model_args factory=any_hf:make_model --tasks arc_easy
     python any_hf.py DIRECTORY...     # only shows what each model can do
 
-PyTorch runs only while JAX traces: modules are called on arrays that look like tensors, and XLA compiles
-what they did. Masks, caches and the split into body and head are replaced, so rows can be packed, hold
-prefix trees and run in chunks. Torchax can lose in-place writes without an error, so no model is used
-before :func:`admit` has compared it with PyTorch's own logits.
+PyTorch runs only while JAX traces: modules are called on arrays that look like tensors, and XLA compiles the
+recorded operations. Masks and caches are replaced, and the model is split into body and head, so rows can be
+packed, hold prefix trees and run in chunks. torchax can silently lose in-place writes, so :func:`admit`
+compares each model with PyTorch's own logits before it is used.
 """
 
 import os
@@ -36,21 +36,22 @@ import windrow
 from windrow.tokens import load_tokenizer
 
 LONGEST = 384
-"""The most tokens in a row that is compared, unless a sliding window is longer."""
+"""The maximum number of tokens in the rows that are compared, unless a sliding window is longer."""
 
 LONGEST_WINDOW = 1024
 TOLERANCE = 1e-3
 """The allowed difference, as a part of the largest logit if that is above 1."""
 
 TRACING = RLock()
-"""A trace exchanges PyTorch's modes, transformers' masks and the module's parameters: one runs at a time."""
+"""Tracing replaces PyTorch's modes, transformers' masks and the module's parameters, so only one trace runs
+at a time."""
 
 
 # What torchax 0.0.13 lacks or computes differently from PyTorch.
 
 
 def grouped_mm(left, right, offs=None, bias=None, out_dtype=None):
-    """Runs of rows, each by its own matrix: mixtures of experts."""
+    """Multiplies runs of rows, each by its own matrix, for mixtures of experts."""
     left, right, ends = jax_view((left, right, offs))
     return torch_view(jax.lax.ragged_dot(left, right, jnp.diff(ends, prepend=0)).astype(left.dtype))
 
@@ -73,11 +74,11 @@ torchax.tensor.Tensor.type_as = lambda self, other: self.to(other.dtype)  # torc
 
 
 class Cache(DynamicCache):
-    """Stands in for transformers' cache and masks during one trace.
+    """Replaces transformers' cache and masks during one trace.
 
     The state is a flat dictionary. ``("keys", layer, 0)`` and ``("values", layer, 0)`` are
     ``[rows, heads, slots, width]``; a token's slot is its position. ``("conv", layer, n)`` and
-    ``("recurrent", layer, n)`` are what recurrent layers keep. Without a state, tokens see their own row.
+    ``("recurrent", layer, n)`` are the states of recurrent layers. Without a state, tokens see their own row.
     """
 
     def __init__(self, config, state, positions, segment_ids, reach=None):
@@ -86,7 +87,7 @@ class Cache(DynamicCache):
         self.positions, self.segment_ids, self.reach = positions, segment_ids, reach
 
     def after(self):
-        """The state after the trace; layers may have written into what they were lent."""
+        """The state after the trace; layers may have written into the arrays they were given."""
         return {name: jax_view(tensor) for name, tensor in self.lent.items()} | self.written
 
     def before(self, *name):
@@ -101,7 +102,7 @@ class Cache(DynamicCache):
         return self.write(key_states, "keys", layer_idx, 0), self.write(value_states, "values", layer_idx, 0)
 
     def write(self, tensor, *name):
-        """All of a layer's keys or values, with those of the current tokens."""
+        """All keys or values of a layer, including those of the current tokens."""
         new, old = jax_view(tensor), self.before(*name)
         if old is not None:
             slots = jnp.where(self.segment_ids > 0, self.positions, self.slots)  # padding falls off the end
@@ -149,7 +150,7 @@ class Cache(DynamicCache):
         return self.slots, 0
 
     def mask(self, *args, mask_function, **kwargs):
-        """Replaces transformers' mask; ``mask_function`` tells what a layer sees, by positions."""
+        """Replaces transformers' mask; ``mask_function`` says which positions a layer sees."""
         rows, columns = self.positions.shape
         row, head = jnp.arange(rows)[:, None, None, None], jnp.zeros((1, 1, 1, 1), jnp.int32)
         keys = self.positions if self.state is None else jnp.arange(self.slots)[None]
@@ -160,13 +161,13 @@ class Cache(DynamicCache):
         return torch_view(jnp.broadcast_to(seen, (rows, 1, columns, self.slots)))
 
     def float_mask(self, *args, dtype=torch.float32, **kwargs):
-        """The same, as a term that is added to scores."""
+        """The same mask, as a term that is added to scores."""
         zero = torch.zeros((), dtype=dtype, device="jax")
         return torch.where(self.mask(*args, **kwargs), zero, torch.finfo(dtype).min)
 
     @contextmanager
     def masking(self):
-        """Makes transformers' layers use these masks. Models keep their own kind of attention."""
+        """Makes transformers' layers use these masks. Models keep their own attention implementation."""
         ALL_MASK_ATTENTION_FUNCTIONS.update(sdpa=self.mask, eager=self.float_mask)
         try:
             yield
@@ -187,7 +188,7 @@ class Whole(torch.nn.Module):
 
 
 class BodyOutput(SimpleNamespace):
-    """What a head reads of its body's output."""
+    """The output of a body, as read by its head."""
 
     def __getattr__(self, name):
         return None
@@ -208,18 +209,18 @@ class Bridge:
         self.takes_positions = "position_ids" in accepted
 
     def params(self):
-        """Parameters and buffers by name; tied ones once."""
+        """Parameters and buffers by name; tied ones only once."""
         tensors = [*self.whole.named_parameters(), *self.whole.named_buffers()]
         return {name: torchax.default_env().t2j_copy(tensor.detach()) for name, tensor in tensors}
 
     def call(self, params, function):
-        """A function of the module, with these parameters."""
+        """Calls a function of the module with these parameters."""
         precise = jax.default_matmul_precision("highest")
         with TRACING, torchax.default_env(), torch.no_grad(), precise:
             return jax_view(torch.func.functional_call(self.whole, torch_view(params), (function,)))
 
     def read(self, params, tokens, cache, *, whole=False):
-        """Logits of the whole model, or the last hidden state of its body."""
+        """The logits of the whole model, or the last hidden state of its body."""
         given = {"input_ids": torch_view(tokens), "use_cache": self.cache_name is not None}
         if self.takes_positions:
             given["position_ids"] = torch_view(cache.positions)
@@ -239,7 +240,7 @@ class Bridge:
         return self.read(params, tokens, Cache(self.config, None, positions, segment_ids, reach))
 
     def head(self, params, picked):
-        """All that the model does after its body, scaling and soft caps included."""
+        """Everything that the model does after its body, including scaling and soft caps."""
         output = BodyOutput(last_hidden_state=torch_view(picked[:, None]))
         tokens = torch_view(jnp.zeros((len(picked), 1), jnp.int32))
         with TRACING, patch.object(body(self.model), "forward", lambda *args, **kwargs: output):
@@ -285,7 +286,7 @@ class Bridge:
         return cache.after(), out
 
     def has_states(self, params):
-        """Whether a state comes out as it goes in."""
+        """Whether ``step`` returns a state of the same structure as its input."""
         if self.cache_name is None:
             return False
         try:
@@ -305,7 +306,7 @@ def body(model):
 
 
 def language_model(model, max_length):
-    """A transformers model as a ``windrow.LanguageModel``, not yet compared with PyTorch."""
+    """A transformers model as a ``windrow.LanguageModel`` that has not been compared with PyTorch yet."""
     bridge = Bridge(model.eval().requires_grad_(False))
     params = bridge.params()
     parts = {}
@@ -317,9 +318,9 @@ def language_model(model, max_length):
 
 
 class Texts:
-    """Random texts in rows, and PyTorch's logits at some of their tokens.
+    """Random texts in rows, and PyTorch's logits for some of their tokens.
 
-    ``a`` fills the longest row that is compared. ``b`` begins like it; ``c`` and ``d`` are short:
+    ``a`` fills the longest row that is compared. ``b`` shares a prefix with it; ``c`` and ``d`` are short:
 
         apart     a a a a a a a a . .      packed    a a a a a a a a . .
                   a a a a b b . . . .                d c c a a a a b b .
@@ -340,7 +341,7 @@ class Texts:
         self.logits = np.concatenate([own_logits(model, *each) for each in pairs])
 
     def rows(self, *groups):
-        """A batch with these texts in its rows, and the rows and columns of the places, text by text."""
+        """A batch with these texts in its rows, and the rows and columns of the compared tokens."""
         batch, found = np.zeros((3, len(groups), self.length * 5 // 4), np.int32), {}
         for row, group in enumerate(groups):
             begin = 0
@@ -353,7 +354,7 @@ class Texts:
         return tuple(batch), np.array([place for number in range(4) for place in found[number]]).T
 
     def tree(self):
-        """One row with ``a`` and ``b``, whose shared beginning stands there once."""
+        """One row with ``a`` and ``b``, which contains their shared prefix only once."""
         half, whole = self.length // 2, self.length
         tokens = np.concatenate([self.texts[0], self.texts[1][half:]]).astype(np.int32)
         positions = np.concatenate([np.arange(whole), np.arange(half, len(self.texts[1]))]).astype(np.int32)
@@ -372,17 +373,18 @@ def own_logits(model, text, places):
 
 
 def admit(model, made, tolerance=TOLERANCE):
-    """Compares each way of computing with PyTorch's own logits.
+    """Compares each way of running the model with PyTorch's own logits.
 
     Args:
         model: The transformers model.
-        made: What :func:`language_model` made of it.
+        made: The result of :func:`language_model`.
         tolerance: The allowed difference, as a part of the largest logit if that is above 1.
 
     Returns:
-        The ``LanguageModel`` without the parts that differ or fail, and a dictionary that has the largest
-        difference, or the error, of each way: ``apply``, ``head``, ``step``, ``packed`` and ``trees``.
-        Nothing is removed for ``packed``: windrow packs rows only if its own trial gives the same numbers.
+        The ``LanguageModel`` without the parts that differ or fail, and a dictionary with the largest
+        difference, or the error, for each way: ``apply``, ``head``, ``step``, ``packed`` and ``trees``.
+        Nothing is removed for ``packed``, because windrow packs rows only if its own trial gives the same
+        numbers.
 
     Raises:
         ValueError: ``apply`` differs or fails.
@@ -433,12 +435,12 @@ def admit(model, made, tolerance=TOLERANCE):
 
 
 def without_reach(function: Callable) -> Callable:
-    """The same function for rows that hold no trees."""
+    """The same function, for rows without trees."""
     return lambda params, tokens, positions, segment_ids: function(params, tokens, positions, segment_ids)
 
 
 def stated_length(model, folder):
-    """The most tokens the model sees at once, as lm_eval's own backend finds it."""
+    """The maximum input length, determined as in lm_eval's own backend."""
     config = model.config.get_text_config()
     names = ("n_positions", "max_position_embeddings", "n_ctx")
     stated = next((getattr(config, name) for name in names if getattr(config, name, None)), None)
@@ -446,7 +448,7 @@ def stated_length(model, folder):
 
 
 def load(name):
-    """A model from a directory or the Hub: its functions, what was found about them, and its directory."""
+    """Loads a model from a directory or the Hub; returns the model, the differences, and the directory."""
     folder = name
     if not os.path.isdir(name):
         folder = snapshot_download(name, allow_patterns=["*.json", "*.jinja", "*.safetensors"])
@@ -461,7 +463,7 @@ def shown(found):
 
 
 def make_model():
-    """The factory: the model that ``ANY_HF_MODEL`` names, and its tokenizer."""
+    """The factory: returns the model that ``ANY_HF_MODEL`` names, and its tokenizer."""
     name = os.environ.get("ANY_HF_MODEL")
     if not name:
         raise ValueError("set ANY_HF_MODEL to a model's directory, or to its name on the Hugging Face Hub")

@@ -1,7 +1,7 @@
-"""Evaluates a Flax NNX model while it trains, at each checkpoint, and compiles only for the first.
+"""Evaluates a Flax NNX model at each checkpoint during training, and compiles only for the first.
 
 The model is trained on a mesh of four CPU devices, with its weights split over two of them. Orbax saves and
-restores the parameters; ``JaxLM.with_params`` evaluates them where the training step keeps them.
+restores the parameters; ``JaxLM.with_params`` evaluates them where the training step placed them.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ MESH = jax.make_mesh((2, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2
 
 
 def sharding(leaf: jax.Array) -> NamedSharding:
-    """Matrices with an even number of columns are split over ``tensor``; all else is on every device."""
+    """Splits matrices with an even number of columns over ``tensor``; everything else is on every device."""
     columns = "tensor" if leaf.ndim > 1 and leaf.shape[-1] % 2 == 0 else None
     return NamedSharding(MESH, PartitionSpec(*[None] * (leaf.ndim - 1), *[columns] * (leaf.ndim > 0)))
 
@@ -36,14 +36,14 @@ def constrained(leaf: jax.Array) -> jax.Array:
 
 
 def placed_alike(params, others) -> bool:
-    """Whether all arrays lie as the others do."""
+    """Whether all arrays have the same shardings as the others."""
     pairs = zip(jax.tree.leaves(params), jax.tree.leaves(others), strict=True)
     return all(one.sharding.is_equivalent_to(other.sharding, one.ndim) for one, other in pairs)
 
 
 @nnx.jit
 def sharded_step(model, optimizer, rows):
-    """A training step that leaves the parameters where they were."""
+    """A training step that keeps the shardings of the parameters."""
     loss = train_step(model, optimizer, rows)
     nnx.update(model, jax.tree.map(constrained, nnx.state(model)))
     return loss

@@ -1,7 +1,7 @@
-"""An Equinox model that honors segment ids, so that several requests can share a row.
+"""An Equinox model that uses segment ids, so that several requests can share a row.
 
-``eqx.partition`` separates the arrays from the rest of the model, and ``jax.vmap`` turns
-a model of one row into a model of many.
+``eqx.partition`` separates the arrays from the rest of the model, and ``jax.vmap`` maps a model written for
+one row over a batch of rows.
 """
 
 import equinox as eqx

@@ -1,8 +1,7 @@
 """A Flax Linen model in two halves, so that logits are only computed where they are needed.
 
-``hidden`` returns the input of the head, and ``head`` the logits at positions picked from
-it. For a question with a long context and short answers, that is a small fraction of all
-positions.
+``hidden`` returns the input of the head, and ``head`` returns the logits at positions picked from it. For
+questions with a long context and short answers, that is a small fraction of all positions.
 """
 
 import flax.linen as nn

@@ -1,7 +1,7 @@
 """A Flax NNX model, evaluated before and after training.
 
-``nnx.split`` separates the model into its structure and its parameters; the function for
-windrow merges them again.
+``nnx.split`` separates the model into its structure and its parameters; the function passed to windrow merges
+them again.
 """
 
 import jax

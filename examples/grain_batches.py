@@ -1,7 +1,7 @@
 """Planned batches as a Grain dataset, for your own evaluation loop.
 
-Requests are a prefix and a text; lm_eval is not needed. The dataset is an ordinary
-``grain.MapDataset`` that can be sliced, mapped, prefetched and checkpointed.
+A request has a prefix and a text; lm_eval is not needed. The dataset is an ordinary ``grain.MapDataset`` that
+can be sliced, mapped, prefetched and checkpointed.
 """
 
 import grain

@@ -1,6 +1,6 @@
-"""A plain JAX function as a model: counts of which byte followed the last four.
+"""A plain JAX function as a model: it counts which byte followed the last four.
 
-The function is all that windrow needs. The script prints lm_eval's table and windrow's report.
+This function is all that windrow needs. The script prints lm_eval's table and windrow's report.
 """
 
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def slots(tokens, positions):
 
 
 def apply(params, tokens, positions, segment_ids):
-    """The whole model: from ``int32[rows, length]`` each to logits, ``[rows, length, vocabulary]``."""
+    """The whole model: maps ``int32[rows, length]`` each to logits, ``[rows, length, vocabulary]``."""
     return params[slots(tokens, positions)]
 
 

@@ -1,7 +1,7 @@
-"""A recurrent model: texts of any length in chunks, and generation without recomputation.
+"""A recurrent model: scores texts of any length in chunks, and generates without recomputation.
 
-This only needs ``init_state`` and ``step``. A step takes several tokens, and does not
-change the state where the segment id is 0, which marks padding.
+This only needs ``init_state`` and ``step``. A step takes several tokens, and must not change the state where
+the segment id is 0, which marks padding.
 """
 
 import jax

@@ -45,7 +45,7 @@ VOCABULARY = 257
 
 
 def byte_tokenizer() -> Tokenizer:
-    """A token for each byte, and one more. A ``tokenizer.json`` from a checkpoint would work too."""
+    """A tokenizer with one token per byte, and one more. A checkpoint's ``tokenizer.json`` works too."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: token for token, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

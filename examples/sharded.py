@@ -1,7 +1,7 @@
 """A model split over a mesh: rows over one axis, parameters over the other.
 
-Eight CPU devices stand in for accelerators. Only the shardings of the parameters and of
-the rows are given; the compiler does the rest.
+Eight CPU devices take the place of accelerators. The script only specifies the shardings of the parameters
+and of the rows; the compiler does the rest.
 """
 
 import jax

@@ -1,7 +1,7 @@
 """Shared by the scripts here: a small checkpoint, and a comparison with the library's own numbers.
 
-The checkpoint is a Llama of two layers in the Hugging Face format, with the results that lm_eval's own
-backend gave for it. The command line may name another: ``SCRIPT.py FOLDER RESULTS.jsonl``.
+The checkpoint is a two-layer Llama in the Hugging Face format, with recorded results of lm_eval's own
+backend. To use another one, run ``SCRIPT.py FOLDER RESULTS.jsonl``.
 """
 
 import json
@@ -65,12 +65,13 @@ def compare(
     on_mesh: windrow.LanguageModel | None = None,
     recorded: bool = True,
 ) -> None:
-    """Prints how far windrow's numbers are from the library's own, and fails if that is more than rounding.
+    """Prints how far windrow's numbers are from the library's own; fails if that exceeds rounding.
 
     Args:
         model: The library's model, on one device or on several.
-        own: The library's forward pass: from tokens, ``int32[1, length]``, to logits, ``[1, length, vocab]``.
-        on_mesh: The model with its parameters split over four devices; by default :func:`split` does that.
+        own: The library's forward pass, which maps tokens, ``int32[1, length]``, to logits,
+            ``[1, length, vocab]``.
+        on_mesh: The model with its parameters split over four devices; by default, :func:`split` splits them.
         recorded: Whether the weights are the checkpoint's.
     """
     several = any(len(leaf.sharding.device_set) > 1 for leaf in jax.tree.leaves(model.params))
@@ -94,7 +95,7 @@ def compare(
 
 
 def compare_texts(model: windrow.LanguageModel, where: jax.sharding.Mesh | None) -> None:
-    """Texts generated through the cache, with the prompts read at once and in chunks, and without a cache."""
+    """Compares texts generated without a cache, with one, and with prompts processed in chunks."""
     prompts = ["".join(pair) for pair in PAIRS]
     options = {"max_new_tokens": 8, "end_tokens": (), "sharding": where}
     anew = replace(model, init_state=None, step=None)
@@ -102,11 +103,11 @@ def compare_texts(model: windrow.LanguageModel, where: jax.sharding.Mesh | None)
     for chunk_length in (None, *CHUNKS):
         found = windrow.generate(model, str(FOLDER), prompts, chunk_length=chunk_length, **options).texts
         assert found == known, (chunk_length, found, known)
-    print(f"{len(known)} texts generated through the cache, whole and in chunks, the same as without it")
+    print(f"{len(known)} texts generated with the cache, whole and in chunks, the same as without it")
 
 
 def compare_with_recording(lm: windrow.JaxLM) -> None:
-    """The same with what lm_eval's own backend gave for the checkpoint."""
+    """Compares with the recorded results of lm_eval's own backend."""
     for request_type in ("loglikelihood", "loglikelihood_rolling"):
         found, known = (
             [row[0] if isinstance(row, tuple | list) else row for row in rows]
@@ -140,7 +141,7 @@ def own_score(own: Callable[[jax.Array], jax.Array], context: str, continuation:
 
 
 def asked(lm: windrow.JaxLM, request_type: str) -> tuple[list, list]:
-    """What the model gives for the recorded requests, and what was recorded."""
+    """The model's results for the recorded requests, and the recorded results."""
     if RESULTS.suffix == ".jsonl":
         lines = map(json.loads, RESULTS.read_text().splitlines())
         rows = [(*line["args"], line["result"]) for line in lines if line["type"] == request_type]

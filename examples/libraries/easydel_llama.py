@@ -5,11 +5,11 @@
 # [tool.uv.sources]
 # windrow = { path = "../.." }
 # ///
-"""A Llama of EasyDeL: packed, as prefix trees, in chunks, and generating through its cache.
+"""A Llama from EasyDeL: packed, as prefix trees, in chunks, and generating with its cache.
 
-EasyDeL computes on a mesh of all devices, which windrow takes from the parameters. Its cache has a write
-index for each row, so the cache's arrays are a state as they are, fed one token at a time. Its scores equal
-those of other libraries only if nothing is rounded to 16 bits, which two settings in ``load`` see to.
+EasyDeL runs on a mesh of all devices, which windrow takes from the parameters. Its cache has a write index
+for each row, so its arrays can be used as a state, one token at a time. Its scores equal those of other
+libraries only if nothing is rounded to 16 bits, which two settings in ``load`` ensure.
 """
 
 import easydel as ed
@@ -23,7 +23,7 @@ from comparison import CONFIG, FOLDER, compare
 
 
 def load(data: int = 1, tensor: int = 1) -> ed.LlamaForCausalLM:
-    """From the checkpoint, over a mesh whose axes are dp, fsdp, ep, tp and sp."""
+    """Loads the checkpoint onto a mesh with the axes dp, fsdp, ep, tp and sp."""
     llama = ed.AutoEasyDeLModelForCausalLM.from_pretrained(
         str(FOLDER),
         sharding_axis_dims=(data, 1, 1, tensor, 1),

@@ -5,10 +5,10 @@
 # [tool.uv.sources]
 # windrow = { path = "../.." }
 # ///
-"""A Flax Llama of transformers 4.57: read in chunks, and generating through its cache.
+"""A Flax Llama from transformers 4.57: in chunks, and generating with its cache.
 
-Its attention takes a mask of padding alone, so rows are neither packed nor laid as trees. The cache has one
-write index per layer for all rows; :func:`windrow.adapters.cached` gives each row its own.
+Its attention only takes a padding mask, so rows cannot be packed or hold trees. The cache has one write index
+per layer for all rows; :func:`windrow.adapters.cached` gives each row its own cache.
 """
 
 import jax

@@ -5,10 +5,11 @@
 # [tool.uv.sources]
 # windrow = { path = "../.." }
 # ///
-"""A Gemma of DeepMind's gemma 4.0: packed, as prefix trees, in chunks, and generating through its cache.
+"""A Gemma from DeepMind's gemma 4.0: packed, as prefix trees, in chunks, and generating with its cache.
 
-Without arguments the weights are random; ``gemma2.py FOLDER RESULTS.jsonl`` loads a Gemma 2 in the Hugging
-Face format. The cache has one write index for all rows; :func:`windrow.adapters.cached` gives each its own.
+Without arguments, the weights are random; ``gemma2.py FOLDER RESULTS.jsonl`` loads a Gemma 2 in the Hugging
+Face format. The cache has one write index for all rows; :func:`windrow.adapters.cached` gives each row its
+own cache.
 """
 
 import jax
@@ -25,7 +26,7 @@ LOCAL, GLOBAL = gm.nn.config.AttentionType.LOCAL_SLIDING, gm.nn.config.Attention
 
 
 def structure() -> gm.nn.Transformer:
-    """The checkpoint's structure; sizes that a Llama's configuration lacks are small ones."""
+    """The checkpoint's structure; sizes that a Llama configuration lacks are small."""
     config = gm.nn.config.TransformerConfig(
         num_embed=CONFIG.vocab_size,
         embed_dim=CONFIG.hidden_size,
@@ -110,7 +111,7 @@ def main() -> None:
 
     @jax.jit
     def own(tokens):
-        """With positions and a mask: without them, gemma takes the token 0 for padding."""
+        """Passes positions and a mask; without them, gemma treats token 0 as padding."""
         length = tokens.shape[1]
         mask = jnp.tril(jnp.ones((1, length, length), bool))
         positions = jnp.arange(length)[None]

@@ -8,10 +8,10 @@
 # [tool.uv.sources]
 # windrow = { path = "../.." }
 # ///
-"""A Llama of Levanter: packed, as prefix trees, in chunks, and generating through its paged cache.
+"""A Llama from Levanter: packed, as prefix trees, in chunks, and generating with its paged cache.
 
-Levanter's arrays have named axes, and its modules work as parameters as they are. Its cache has pages; here
-each row has one page, long enough for all its tokens, so that the pages are the rows of windrow's state.
+Levanter's arrays have named axes, and its modules can be used as parameters. Its cache has pages; here, each
+row has one page that is long enough for all of its tokens, so the pages are the rows of windrow's state.
 """
 
 import equinox as eqx

@@ -9,12 +9,12 @@
 # [tool.uv.sources]
 # windrow = { path = "../.." }
 # ///
-"""A Llama of MaxText: packed, in chunks, and generating through its cache.
+"""A Llama from MaxText: packed, in chunks, and generating with its cache.
 
-MaxText's package lists requirements for TPUs and GPUs alone; those above suffice for its models on a CPU. Its
-attention masks by segment ids, so rows can be packed, but cannot hold trees. When it generates, the module
-writes to its own variables, one token at a time and at one index for all rows;
-:func:`windrow.adapters.cached` gives each row a cache of its own.
+MaxText's package only lists requirements for TPUs and GPUs; those above suffice for its models on a CPU. Its
+attention masks by segment ids, so rows can be packed, but cannot hold trees. During generation, the module
+writes to its own variables, one token at a time, with one index for all rows; :func:`windrow.adapters.cached`
+gives each row its own cache.
 """
 
 import os
@@ -62,7 +62,7 @@ def configuration(**parallelism):
 
 
 def load(mode: str, config, mesh) -> nnx.Module:
-    """From the checkpoint's tensors, split over the mesh by MaxText's own rules."""
+    """Loads the checkpoint's tensors, split over the mesh by MaxText's own rules."""
     llama = model_creation_utils.from_config(config, mesh=mesh, rngs=nnx.Rngs(0), model_mode=mode)
     nnx.update(llama, stored_params())
     params = nnx.state(llama, nnx.Param)
@@ -103,12 +103,12 @@ def stored_params() -> dict:
 
 
 def merged(graph: nnx.GraphDef, *states: nnx.State) -> nnx.Module:
-    """The module with copied variables, which it may change only in the trace that made them."""
+    """The module with copied variables, because it may change them only in the trace that created them."""
     return nnx.merge(graph, *jax.tree.map(lambda leaf: leaf, states))
 
 
 def language_model(llama: nnx.Module, decoding: nnx.Module) -> windrow.LanguageModel:
-    """From the module for training, and that for decoding, whose parameters are the same."""
+    """Makes the model from the modules for training and for decoding, which have the same parameters."""
     graph, params, rest = nnx.split(llama, nnx.Param, ...)
     decoding_graph, _, nothing, other = nnx.split(decoding, nnx.Param, nnx.Cache, ...)
 

@@ -5,10 +5,10 @@
 # [tool.uv.sources]
 # windrow = { path = "../.." }
 # ///
-"""A Llama of penzai: packed, as prefix trees, in chunks, and generating through its cache.
+"""A Llama from penzai: packed, as prefix trees, in chunks, and generating with its cache.
 
-A selector swaps its causal masks for explicit ones, which windrow fills in. The cache has one write index for
-all rows; :func:`windrow.adapters.cached` gives each row its own.
+A selector replaces its causal masks with explicit ones, which windrow fills in. The cache has one write index
+for all rows; :func:`windrow.adapters.cached` gives each row its own cache.
 """
 
 from dataclasses import replace
@@ -24,11 +24,12 @@ from comparison import CONFIG, compare, tensors
 from windrow.adapters import cached
 
 NO_TOKEN = -1
-"""As the id of padding, so that penzai takes every token as real; windrow knows which are."""
+"""The id of padding tokens; with this value, penzai treats every token as real, and windrow knows which
+are."""
 
 
 def load() -> pz.nn.Layer:
-    """From the checkpoint's tensors; penzai's converter reads only these attributes of a torch model."""
+    """Loads the checkpoint's tensors; penzai's converter only reads these attributes of a torch model."""
     config = SimpleNamespace(**vars(CONFIG), rope_theta=CONFIG.rope_parameters["rope_theta"])
     arrays = {name: jnp.asarray(tensor) for name, tensor in tensors().items()}
     stored = SimpleNamespace(config=config, dtype="torch.float32", state_dict=lambda: arrays)
@@ -52,7 +53,7 @@ def language_model(llama: pz.nn.Layer) -> windrow.LanguageModel:
         return logits.unwrap("batch", "seq", "vocabulary")
 
     def caching(params, length):
-        """The model that keeps a cache, without it, and its empty cache."""
+        """The model with a cache, as a function of the cache, and its empty cache."""
         model = pz.bind_variables(causal, params)
         model = KVCachingTransformerLM.from_uncached(model, length, {"batch": 1}, pad_id=NO_TOKEN)
         return pz.unbind_state_vars(model, freeze=True)

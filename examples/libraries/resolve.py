@@ -1,8 +1,8 @@
-"""Shows that windrow and each library resolve together, with ``uv pip compile``; ``uv`` must be installed.
+"""Shows that ``uv pip compile`` can resolve windrow with each library; ``uv`` must be installed.
 
     python examples/libraries/resolve.py [SCRIPT.py ...]
 
-Windrow's requirements are those of ``pyproject.toml``, a library's those that its script lists.
+windrow's requirements come from ``pyproject.toml``, and those of a library from its script.
 """
 
 import re
@@ -24,7 +24,7 @@ def listed(script: Path) -> dict:
 
 
 def resolved(script: Path) -> dict[str, str]:
-    """The packages beside windrow, and their versions."""
+    """The resolved packages, and their versions."""
     metadata = listed(script)
     wanted = "\n".join(each for each in metadata["dependencies"] if each != "windrow")
     prerelease = metadata.get("tool", {}).get("uv", {}).get("prerelease", "if-necessary")

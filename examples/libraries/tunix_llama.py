@@ -5,13 +5,13 @@
 # [tool.uv.sources]
 # windrow = { path = "../.." }
 # ///
-"""A Llama of tunix: packed, as prefix trees, in chunks, and generating through its cache.
+"""A Llama from tunix: packed, as prefix trees, in chunks, and generating with its cache.
 
 The forward pass takes one line. The cache has one write index for all rows; :func:`windrow.adapters.cached`
-gives each row its own, from a function each for an empty cache, a call, and the index.
+gives each row its own cache, given functions that create an empty cache, call the model, and set the index.
 
-tunix 0.1.7 rotates as for a ``rope_theta`` of 1,000,000, whatever the configuration says, so the results that
-were recorded for the checkpoint do not apply.
+tunix 0.1.7 always uses a ``rope_theta`` of 1,000,000, regardless of the configuration, so the results
+recorded for the checkpoint do not apply.
 """
 
 import jax.numpy as jnp

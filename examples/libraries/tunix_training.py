@@ -5,7 +5,7 @@
 # [tool.uv.sources]
 # windrow = { path = "../.." }
 # ///
-"""Evaluates a Llama while tunix trains it, from a hook of the trainer, and compiles only the first time."""
+"""Evaluates a Llama during training in tunix, from a hook of the trainer, and compiles only once."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ LENGTH, STEPS, STEPS_EACH = 48, 60, 10
 
 
 class Evaluation(TrainingHooks):
-    """After every few steps: the training loss, and the fraction of greedy continuations."""
+    """Every few steps, shows the training loss and the fraction of greedy continuations."""
 
     def __init__(self, lm: windrow.JaxLM) -> None:
         self.lm, self.compiled, self.lines = lm, [], []
@@ -50,7 +50,7 @@ class Evaluation(TrainingHooks):
         self.lines.append(f"step {train_step:3}  loss {loss:5.2f}  right {right:.2f} {bar}")
 
     def on_train_start(self, train_ctx):
-        """Each hook must be there."""
+        """Required: every hook must exist."""
 
     on_train_end = on_train_step_start = on_eval_step_start = on_train_start
 
