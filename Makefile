@@ -32,10 +32,10 @@ $(VENV)/.docs: $(BIN)/python $(SOURCES)
 
 setup: $(VENV)/.installed ## Create the virtual environment and install the package with development tools
 
-demo: $(VENV)/.package ## Train a tiny model, evaluate it, show the tables
+demo: $(VENV)/.package ## Train a tiny model, evaluate it, and print the tables
 	$(BIN)/windrow demo
 
-test: $(if $(ARGS),,test-rust) test-python ## Run all but the exhaustive tests, or some: make test ARGS=tests/test_plan.py
+test: $(if $(ARGS),,test-rust) test-python ## Run all but the exhaustive tests, or a selection: make test ARGS=tests/test_plan.py
 
 # The core, planning, tokens and datasets, and one model whose scores are those of the reference backend.
 QUICK_TESTS := $(wildcard $(foreach room,admission docstrings plan batch datasets transforms scoring.py \
@@ -51,7 +51,7 @@ test-rust:
 test-python: setup
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile -m 'not exhaustive')
 
-test-exhaustive: setup ## Run the slow tests that 'make test' leaves out: every model, mesh and real task
+test-exhaustive: setup ## Run the slow tests that 'make test' skips: every model, mesh and real task
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m exhaustive
 
 # The lowest versions that pyproject.toml allows, and the latest ones.
@@ -88,7 +88,7 @@ bench: setup ## Run all benchmarks
 	cargo bench
 	for bench in benches/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
-bench-rivals: setup $(PARITY)/.installed ## Run lm_eval's own backend and windrow in turns
+bench-rivals: setup $(PARITY)/.installed ## Benchmark lm_eval's own backend and windrow in turns
 	$(BIN)/python benches/bench_rivals.py
 
 docs: $(VENV)/.docs ## Build the guide into site/ (warnings are errors)
@@ -105,7 +105,7 @@ lint: setup ## Check style, types, the stub and import rules
 	$(BIN)/python -m mypy.stubtest windrow._rust --concise
 	$(BIN)/lint-imports
 
-format: setup ## Rewrite sources in the project's style
+format: setup ## Format the sources
 	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff format

@@ -1,18 +1,17 @@
-"""Checkpoints: scoring beside transformers, compiling shallow and deep models, and loading.
+"""Checkpoints: scores them with windrow and transformers, compiles shallow and deep models, and loads them.
 
     make bench-rivals   # installs torch, transformers and lm_eval in an environment of their own
     python benches/bench_checkpoints.py [scoring] [compiling] [loading]
 
 ``scoring``: a random checkpoint of every family, scored by lm_eval's own backend and by windrow on the same
-CPUs in float32. The second call in a process is timed, so loading and compiling are left out. Results are
+CPUs in float32. The second call in a process is timed, so loading and compiling are not included. Results are
 compared before any time is printed.
 
-``compiling``: seconds to trace and compile a forward pass of 2 and of 32 layers, whose programs must have
-equally many operations.
+``compiling``: seconds to trace and compile a forward pass of 2 and of 32 layers, whose programs must have the
+same number of operations.
 
-``loading``: seconds and peak memory for a checkpoint of 2 GB, as one file and in shards. On CPUs the
-parameters themselves are host memory: the peak includes them for one file, which no smaller memory could
-hold, and leaves them out for shards.
+``loading``: seconds and peak memory for a checkpoint of 2 GB, as one file and in shards. On CPUs, the
+parameters themselves are in host memory: the peak includes them for one file, and excludes them for shards.
 """
 
 import json

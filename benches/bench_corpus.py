@@ -1,16 +1,16 @@
-"""Scoring a corpus with a model that costs nothing, beside reading and tokenizing it alone.
+"""Compares scoring a corpus, with a model that costs nothing, with only reading and tokenizing it.
 
     python benches/bench_corpus.py [--documents N]
 
-Generated documents of 2 to 2,000 tokens with a heavy tail, as JSON lines. Both sides read the next window
-in a thread while this one's texts are encoded on every core. Asserted: every document is scored, with the
-right number of tokens, nothing compiles after the first window, and ten times as many documents need at most
-a tenth more memory. Each measurement has a process of its own for its peak memory. Time counts from the end
-of the first window, before which programs are compiled.
+The documents are generated, with 2 to 2,000 tokens and a heavy tail, as JSON lines. Both sides read the next
+window in a thread while the texts of the current one are encoded on every core. The benchmark asserts that
+every document is scored, with the right number of tokens, that nothing compiles after the first window, and
+that ten times as many documents need at most a tenth more memory. Each measurement runs in its own process,
+for its peak memory. Time is measured from the end of the first window, by which all programs are compiled.
 
-The programs that pick logits and add up log-probabilities run on the device, which here has the same cores as
-the host. So they are timed apart: once everything is scored, each runs again as often as it ran before, with
-arrays that are in place. ``host`` is the rate of what is left.
+The programs that pick logits and add up log-probabilities run on the device, which here shares the host's
+cores. So they are timed separately: once everything is scored, each runs again as often as before, with
+arrays that are in place. ``host`` is the rate without them.
 """
 
 import argparse

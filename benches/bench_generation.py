@@ -1,16 +1,15 @@
-"""Tokens per second of continuous batching, beside static batches and recomputation.
+"""Compares continuous batching with static batches and with recomputation, in tokens per second.
 
-200 requests of mixed prompts, limits and ends on the tiny Llama of
-``../shared/evals/parity``, whose end token is forced where each request's text
-shall end: most texts are short, some are long, and nobody knows which beforehand.
+There are 200 requests with mixed prompts, limits and ends, on the tiny Llama of ``../shared/evals/parity``,
+whose end token is forced at the end of each request's text: most texts are short, some are long, and it is
+not known in advance which.
 
-- *static*: batches of as many rows, sorted by length, each one program that reads
-  the prompts and makes tokens on the device until its slowest row has ended;
-- *recomputing*: windrow's own way for models without ``step``, on the first
-  requests only, as it is slow.
+- *static*: batches of as many rows, sorted by length; each is one program that processes the prompts and
+  generates tokens on the device until the slowest row has ended;
+- *recomputing*: windrow's method for models without ``step``, on the first requests only, because it is slow.
 
-Then 100 documents of GSM8K with 8 fixed examples on the tiny Mamba, compilation included, with shared
-prefixes and without. Results are equal before anything is timed.
+It then runs 100 documents of GSM8K with 8 fixed examples on the tiny Mamba, compilation included, with and
+without shared prefixes. Results are checked to be equal before anything is timed.
 """
 
 import os

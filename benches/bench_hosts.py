@@ -1,8 +1,8 @@
-"""Hosts: what several cost beside one. A plan and a host's part of a batch do not grow with their number.
+"""Compares many hosts with one: a plan and a host's part of a batch must not cost more.
 
-Real processes on this machine, one CPU device each: seconds to join, seconds and bytes for the check of
-a million requests, and microseconds for a host's part of a batch. Then up to 1,024 hosts, of which one's
-work is done here: every host holds 64 rows of each batch.
+First, real processes on this machine, with one CPU device each: seconds to join, seconds and bytes for
+checking a million requests, and microseconds for a host's part of a batch. Then, the work of one host out of
+up to 1,024, each of which holds 64 rows of each batch.
 """
 
 import json

@@ -1,12 +1,11 @@
-"""Iterating the batches of ``lmeval_preprocessing_pipeline``, beside a chain that pads element by element.
+"""Compares ``lmeval_preprocessing_pipeline`` with a chain of datasets that pad element by element.
 
     python benches/bench_pipeline.py [--devices N] [--repeats N]
 
-Both give the same 594 batches of the local tasks' 38,003 requests: GPT-2 tokens, 64
-rows, multiples of 128. That is asserted before anything is timed. Plans and tokens
-exist beforehand; the transfer to the device counts. The chain is what one gets by
-putting together the reference's own datasets: sort, fill the last batch, remap, pad
-each batch, stack.
+Both yield the same 594 batches of the local tasks' 38,003 requests: GPT-2 tokens, 64 rows, multiples of 128.
+This is asserted before anything is timed. Plans and tokens are made in advance; the transfer to the device is
+included. The chain consists of the reference's own datasets: sort, fill the last batch, remap, pad each
+batch, stack.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Planning: time against NumPy's best way to do the same, side by side in one run.
+"""Compares the planning functions with NumPy's best way to do the same, in the same run.
 
-Each pair is timed in turn, and the least time of either counts. Results are compared first.
-"memory" is what moving the bytes that must be moved once, inputs in and results out, takes at the
-speed of ``np.copyto``: nothing can be much quicker.
+The two sides of each pair are timed in turns, and the minimum of each counts. Results are compared first.
+"memory" is the time to read the inputs and write the results once, at the speed of ``np.copyto``: nothing can
+be much faster.
 
-To add a row, write a function that calls ``show`` and put it into ``ROWS``.
+To add a row, write a function that calls ``show``, and add it to ``ROWS``.
 """
 
 import functools

@@ -1,7 +1,7 @@
-"""Rows: time against NumPy's best way to do the same, or to do as much, in the same run.
+"""Compares the row functions with NumPy's best way to do the same, or as much work, in the same run.
 
-Each pair is timed in turn, many times, and the least time of either counts. Results are compared
-first. Rows to pad differ from call to call, so that the processor cannot learn them.
+The two sides of each pair are timed in turns, many times, and the minimum of each counts. Results are
+compared first. The rows to pad differ from call to call, so that the processor cannot learn to predict them.
 """
 
 import itertools

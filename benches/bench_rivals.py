@@ -1,9 +1,9 @@
-"""Whole runs beside lm_eval's own Hugging Face backend: same requests, weights, float32 and cores.
+"""Compares whole runs with lm_eval's own Hugging Face backend: same requests, weights, dtype and cores.
 
-A run loads the model, tokenizes, compiles what it needs and computes every result; only imports are left out.
-Each is a process of its own with an empty compilation cache, and the sides take turns; one more run finds its
-programs compiled. lm_eval's backend runs at the best of three batch sizes. Results are compared before any
-time is printed.
+A run loads the model, tokenizes, compiles what it needs and computes every result; only imports are not
+included. Each run is its own process with an empty compilation cache, and the two sides take turns; one more
+run finds its programs in the cache. lm_eval's backend runs at the best of three batch sizes. Results are
+compared before any time is printed.
 
     make bench-rivals   # installs torch, transformers and lm_eval in an environment of their own, runs all
     python benches/bench_rivals.py [suite] [mmlu] [wikitext] [gsm8k] [--model NAME] [--turns N]

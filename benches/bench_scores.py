@@ -1,9 +1,9 @@
-"""Scoring end to end, compilation included: a plain JAX adapter, one input per row, and what windrow chooses.
+"""Times scoring end to end, with compilation: a simple JAX adapter, one input per row, and windrow's choice.
 
-Every measurement is a process of its own. Results are compared before any time is printed, and the sides take
+Each measurement is its own process. Results are compared before any time is printed, and the sides take
 turns. The plain adapter does what adapters usually do: it encodes one text at a time, takes 64 requests in
-the order they come, pads them to a multiple of 64, and takes a log-softmax over the whole vocabulary at every
-position. "Equal" is windrow with ``share="equal", pack=False``, "auto" its defaults.
+arrival order, pads them to a multiple of 64, and takes a log-softmax over the whole vocabulary at every
+position. "Equal" is windrow with ``share="equal", pack=False``; "auto" is windrow with its defaults.
 
     python benches/bench_scores.py [plain] [suite] [examples] [forks] [answers] [tasks] [memory]
 """

