@@ -1,9 +1,9 @@
 """Attention within segments or prefix trees, and the key-value cache.
 
-A few numbers per token determine which tokens see each other. In plain and packed rows a
-token sees itself and the earlier tokens of its segment. In tree rows it sees itself and
-the earlier tokens whose reach goes beyond it, which form its path. Either way one array
-is enough: how many positions back a key is, or -1 if it is not visible.
+A few numbers per token determine which tokens see each other. In plain and packed rows, a token sees itself
+and the earlier tokens of its segment. In tree rows, it sees itself and the earlier tokens whose reach goes
+beyond it, which form its path. Either way, one array describes this: the number of positions from a query
+back to a key, or -1 if the key is not visible.
 
     segment ids   1 1 1 2 2 0        gaps    0 -1 -1 -1 -1 -1
     positions     0 1 2 0 1 0                1  0 -1 -1 -1 -1
@@ -21,12 +21,11 @@ is enough: how many positions back a key is, or -1 if it is not visible.
 
 The array is computed for one block of queries at a time, not as a whole.
 
-The cache has one slot per position. A step reads what the row's segment wrote before
-this chunk, attends to the chunk itself directly, and then writes the chunk's last segment
-to the slots of its positions. A segment that begins at position 0 starts the row over:
-slots of later positions are ignored.
+The cache has one slot per position. A step reads what the row's segment wrote before this chunk, attends to
+the chunk directly, and then writes the chunk's last segment to the slots of its positions. A segment that
+begins at position 0 starts the row over: slots of later positions are ignored.
 
-Arrays have the heads axis before the tokens axis, as matrix products need it.
+The heads axis of arrays comes before the tokens axis, as matrix products need it.
 """
 
 from collections.abc import Callable
@@ -40,14 +39,14 @@ import numpy as np
 from windrow.models.layers import contract, soft_cap
 
 _BLOCK, _BLOCK_ELSEWHERE = 256, 512
-"""The least number of tokens in a block, on CPUs and elsewhere. Smaller blocks skip more, but need more
+"""The minimum number of tokens in a block, on CPUs and elsewhere. Smaller blocks skip more, but need more
 dispatches. Measured on CPUs only."""
 
 _MOST_BLOCKS = 16
-"""More blocks save little, and each costs a few dispatches."""
+"""The maximum number of blocks. More save little, and each costs a few dispatches."""
 
 _LONG = 512
-"""Shorter rows are a single block: the loops would take longer to compile than they save."""
+"""Rows shorter than this are a single block: the loops would take longer to compile than they save."""
 
 _CACHE_BLOCK = 256
 """The number of slots of the cache that are read at a time."""
@@ -108,12 +107,12 @@ class Sight(NamedTuple):
     reach: jax.Array | None = None
 
     def padded(self, columns: int) -> "Sight":
-        """The same with this many more columns of padding."""
+        """The same, with this many more columns of padding."""
         padded: Sight = jax.tree.map(lambda part: jnp.pad(part, ((0, 0), (0, columns))), self)
         return padded
 
     def gaps(self, queries: int | jax.Array, keys: int | jax.Array, size: int) -> jax.Array:
-        """How many positions back keys are, ``int32[rows, size, size]``; -1 if hidden.
+        """The number of positions from queries back to keys, ``int32[rows, size, size]``; -1 if hidden.
 
         Args:
             queries: The index of the first query.
@@ -133,7 +132,7 @@ class Sight(NamedTuple):
         return jax.lax.dynamic_slice_in_dim(getattr(self, name), start, size, axis=1)
 
     def slot_gaps(self, queries: int | jax.Array, size: int, slots: jax.Array) -> jax.Array:
-        """How many positions back these slots of the cache are, ``int32[rows, size, slots]``; -1 if hidden.
+        """The number of positions back to these cache slots, ``int32[rows, size, slots]``; -1 if hidden.
 
         Slots filled before this chunk are visible to tokens of the segment that the chunk begins with; all
         other segments begin within the chunk.
@@ -144,11 +143,11 @@ class Sight(NamedTuple):
         return jnp.where(slots[None, None] < before, gap, -1)
 
     def filled(self) -> jax.Array:
-        """How many slots of the cache any row needs, a scalar; 0 if all rows begin anew."""
+        """A scalar: the largest number of cache slots that a row needs; 0 if all rows start new segments."""
         return jnp.max(self._begun()[1])
 
     def _begun(self) -> tuple[jax.Array, jax.Array]:
-        """The segment that each row begins with, and how many of its slots are filled; ``int32[rows, 1]``."""
+        """The segment that each row begins with, and the number of its filled slots; ``int32[rows, 1]``."""
         first = jnp.argmax(self.segment_ids > 0, axis=1, keepdims=True)
         segment, filled = (
             jnp.take_along_axis(part, first, axis=1) for part in (self.segment_ids, self.positions)
@@ -215,7 +214,7 @@ def attend(
         values: ``[rows, key_heads, length, head_dim]``.
         sight: Which tokens see each other.
         scale: The factor for scores.
-        window: How many positions a token sees, including itself; ``None`` for all.
+        window: The number of positions that a token sees, including itself; ``None`` for all.
         cap: If given, scores are ``cap * tanh(score / cap)``.
         cached: The layer's cache, if there is one.
 
@@ -310,7 +309,7 @@ class Mix(NamedTuple):
 
     @classmethod
     def of_nothing(cls, queries: jax.Array) -> "Mix":
-        """That of no keys at all, for queries ``[rows, key_heads, groups, queries, head_dim]``."""
+        """The softmax over no keys, for queries ``[rows, key_heads, groups, queries, head_dim]``."""
         values = jnp.zeros_like(queries, jnp.float32)
         weight = values[..., :1]
         return cls(weight + _UNSEEN, weight, values)
@@ -377,6 +376,6 @@ def _and_cached(
 
 
 def _mixed_if(seen: jax.Array, mix: Mix, more: Callable[[], Mix]) -> Mix:
-    """The softmax extended by more keys, which are only computed if any is visible."""
+    """Extends the softmax by more keys, which are only computed if any is visible."""
     mixed: Mix = jax.lax.cond(seen, lambda mix: mix.and_also(more()), lambda mix: mix, mix)
     return mixed

@@ -1,13 +1,13 @@
-"""What all models with attention share: one scan over the layers, with or without a cache.
+"""The common part of all models with attention: one scan over the layers, with or without a cache.
 
     x = embed(tokens)
     each layer:  x = x + after(attention(before(x)))
                  x = x + after(mlp(before(x)))
     logits = head(norm(x))
 
-A family is a subclass of :class:`Decoder`. It reads its fields, lists its leaves and
-overrides what it computes differently. Norms are optional: ``before`` and ``after`` are
-the identity in a layer without their weight.
+A family is a subclass of :class:`Decoder` that reads its fields, lists its leaves and overrides whatever it
+computes differently. Norms are optional: ``before`` and ``after`` are the identity in a layer without the
+weight.
 
 Parameters: ``embedding [vocab, width]``, ``layers`` (every leaf with a leading layer
 axis), ``norm [width]`` and, unless tied to the embedding, ``head [vocab, width]``.
@@ -30,10 +30,10 @@ from windrow.models.rotary import Rope, rotate, rotation
 
 Weights = Mapping[str, Any]
 Attention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""From queries, keys and values, ``[rows, heads, length, head_dim]`` each, to mixed values."""
+"""Maps queries, keys and values, ``[rows, heads, length, head_dim]`` each, to mixed values."""
 
 EVERYTHING = 2**30
-"""A window that hides nothing."""
+"""A window so large that it hides nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Decoder(ABC):
         tied: Whether the head shares the embedding's weights.
         scale: The factor for attention scores.
         cap: If given, attention scores are ``cap * tanh(score / cap)``.
-        windows: How many positions each layer sees; ``None`` if all layers see everything.
+        windows: The number of positions that each layer sees; ``None`` if all layers see everything.
         ropes: The rotary embeddings in use; none for a model with learned positions.
         rope_of_layer: Which of several ``ropes`` each layer uses.
     """
@@ -128,9 +128,8 @@ class Decoder(ABC):
     def language_model(self, params: Weights, max_length: int) -> LanguageModel:
         """The functions for rows of at most ``max_length`` tokens.
 
-        If rotary frequencies depend on a segment's full length, segments cannot share tokens
-        and a token cannot be computed before its segment is complete. There are then no
-        trees and no ``step``.
+        If rotary frequencies depend on a segment's full length, segments cannot share tokens, and a token
+        cannot be computed before its segment is complete. There are then no trees and no ``step``.
         """
         if any(rope.grows_after < max_length for rope in self.ropes):
             whole_apply, whole_hidden = (_without_reach(partial(each, self)) for each in (apply, hidden))
