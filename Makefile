@@ -82,7 +82,8 @@ $(PARITY)/.installed:
 parity: setup $(PARITY)/.installed ## Record lm_eval's own results (with torch, in a separate environment) and compare
 	$(PARITY)/bin/python tests/recorded/record.py
 	$(PARITY)/bin/python tests/recorded/families.py
-	$(BIN)/python -m pytest tests/test_recorded.py tests/test_models_recorded.py
+	$(PARITY)/bin/python tests/recorded/likelihoods.py
+	$(BIN)/python -m pytest tests/test_recorded.py tests/test_models_recorded.py tests/test_models_likelihoods.py
 
 bench: setup ## Run all benchmarks
 	cargo bench

@@ -1,69 +1,53 @@
 """Writes the table of architectures in support.md by running each of them.
 
-    python docs/architectures.py
+    python docs/architectures.py [MODEL_TYPE...]
 
-Runs the recorded checkpoint of every model type (tests/recorded) packed, as a tree and in
-steps, and compares the logits with those recorded from transformers.
+Loads a random checkpoint of every model type, scores requests in each layout, and compares the
+log-likelihoods with those recorded from lm_eval's Hugging Face backend (tests/recorded/likelihoods.py).
+Given model types, it prints their lines and leaves the page as it is.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 DOCS = Path(__file__).parent
-TESTS = DOCS.parent / "tests"
-sys.path[:0] = [str(TESTS / "recorded"), str(TESTS)]
+sys.path.insert(0, str(DOCS.parent / "tests"))
 
-from family_cases import CASES  # noqa: E402
-from random_weights import LENGTHS, PICKED, write_checkpoint  # noqa: E402
-
-from test_models_recorded import (  # noqa: E402
-    FAMILIES,
-    LOGITS,
-    RECURRENT,
-    SHAPES,
-    by_steps,
-    packed,
-    tree,
+from test_models_likelihoods import (  # noqa: E402
+    CASES,
+    LAYOUTS,
+    RECORDED,
+    difference,
+    log_likelihoods,
+    written,
 )
-from windrow.models import load  # noqa: E402
 
 BEGIN, END = "<!-- made by architectures.py -->\n", "<!-- end -->\n"
 
 
-def differences(name):
-    """The largest difference of logits from transformers': packed, as a tree, in steps."""
+def line(name):
+    """A line of the table: the largest difference in each layout."""
+    cells = [f"`{CASES[name]['model_type']}`"]
     with tempfile.TemporaryDirectory() as directory:
-        write_checkpoint(Path(directory), CASES[name], SHAPES[name])
-        model = load(directory, max_length=max(LENGTHS))
-    batch, places = packed(CASES[name]["vocab_size"])
-    found = [np.asarray(jax.jit(model.apply)(model.params, *map(jnp.asarray, batch)))[0, places]]
-    found.append(tree(model, CASES[name]["vocab_size"]) if model.takes_reach else None)
-    found.append(by_steps(model, batch, places))
-    wanted = [LOGITS[name], LOGITS[name][: len(PICKED)], LOGITS[name]]
-    pairs = zip(found, wanted, strict=True)
-    return [None if one is None else np.abs(one - other).max() for one, other in pairs]
+        folder = written(name, Path(directory))
+        for layout in LAYOUTS:
+            found = log_likelihoods(folder, layout)
+            cells.append("no" if found is None else f"{difference(found, RECORDED[name]):.0e}")
+    return f"| {' | '.join(cells)} |"
 
 
-def table():
-    """The table, a line for each model type."""
-    lines = ["| `model_type` | packed | prefix trees | in steps |", "| --- | --- | --- | --- |"]
-    for name in FAMILIES + RECURRENT:
-        gaps = ["no" if gap is None else f"{gap:.0e}" for gap in differences(name)]
-        lines.append(f"| `{CASES[name]['model_type']}` | {' | '.join(gaps)} |")
-        print(lines[-1], flush=True)
-    return "\n".join(lines) + "\n"
-
-
-def main():
-    page, made = DOCS / "support.md", table()
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + BEGIN + made + END + rest.partition(END)[2])
+def main(kinds):
+    lines = [f"| {' | '.join(['`model_type`', *LAYOUTS])} |", "| --- " * (1 + len(LAYOUTS)) + "|"]
+    for name in RECORDED:
+        if not kinds or CASES[name]["model_type"] in kinds:
+            lines.append(line(name))
+            print(lines[-1], flush=True)
+    if not kinds:
+        page = DOCS / "support.md"
+        before, _, rest = page.read_text().partition(BEGIN)
+        page.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
