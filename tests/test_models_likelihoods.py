@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from lm_eval.api.instance import Instance
 
+from parity import one_device
 from windrow import JaxLM
 
 FOLDER = Path(__file__).parent / "recorded"
@@ -37,7 +38,7 @@ def written(name, folder):
 
 def log_likelihoods(folder, layout):
     """The log-likelihood of each request, and whether it is greedy; ``None`` for trees without ``reach``."""
-    lm = JaxLM(pretrained=folder, max_shapes=2, **LAYOUTS[layout])
+    lm = JaxLM(pretrained=folder, max_shapes=2, mesh=one_device(), **LAYOUTS[layout])
     if layout == "prefix trees" and not lm.model.takes_reach:
         return None
     pairs = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(requests())]
