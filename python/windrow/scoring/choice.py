@@ -27,14 +27,14 @@ from windrow.tokens import Segments
 ScoringPlan = Plan | ForkPlan
 """How the inputs of a run are put into rows."""
 
-COMPILE_OPERATIONS = {"cpu": 1e11}
+COMPILE_OPERATIONS = {"cpu": 2e11}
 """Roughly how many floating-point operations the devices could do while a shape is compiled, by platform.
-Measured on two CPU cores: 3 seconds at 35 billion operations a second."""
+Measured on two CPU cores: 3 seconds at 65 billion operations a second."""
 
 COMPILE_OPERATIONS_ELSEWHERE = 5e14
 """The same on other platforms: 5 seconds at 100 trillion operations a second."""
 
-LEAST_SHAPE_PRICE, MOST_SHAPE_PRICE = 1024, 1 << 17
+LEAST_SHAPE_PRICE, MOST_SHAPE_PRICE = 1024, 1 << 18
 """Bounds on the price of compiling a shape, in tokens of a short row."""
 
 STATE_PRICE = 8
@@ -125,7 +125,7 @@ def shape_price(parameters: int, platform: str) -> int:
     A token takes about two operations per parameter.
 
     >>> shape_price(10_000_000, "cpu"), shape_price(8_000_000_000, "gpu")
-    (5000, 31250)
+    (10000, 31250)
     """
     operations = COMPILE_OPERATIONS.get(platform, COMPILE_OPERATIONS_ELSEWHERE)
     return int(min(MOST_SHAPE_PRICE, max(LEAST_SHAPE_PRICE, operations / (2 * max(1, parameters)))))
