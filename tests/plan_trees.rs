@@ -397,7 +397,7 @@ fn refusals_name_what_is_wrong() {
     let packed = Policy { packing: Some(Packing { max_segments: None }), ..Policy::fixed(1) };
     let plain = Choice::default();
     for (policy, choice, expected) in [
-        (packed, plain.clone(), "pack is 1; it must be off where there are prefixes"),
+        (packed, plain.clone(), "pack is 1; it must be off if there are prefixes"),
         (given(&[2, 3]), plain.clone(), "lengths[0] is 4; it must be at most 3, the last of padded_lengths"),
         (given(&[4]), Choice { max_shapes: 0, ..plain.clone() }, "max_shapes is 0; it must be at least 1"),
         (given(&[4]), Choice { shape_price: -1, ..plain.clone() }, "shape_price is -1;"),
