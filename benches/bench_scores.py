@@ -308,23 +308,20 @@ def memory():
 def temporaries(model, segments, policy):
     """The shape and temporaries of the program for a policy's first batch."""
     from dataclasses import replace
-    from functools import partial
 
     import jax
 
     from windrow.scoring import Clock, Scorer
     from windrow.scoring.feed import Feed
-    from windrow.scoring.program import score_batch
     from windrow.sharding import RowSharding
 
     sharding = RowSharding.over()
     scorer = Scorer(model, sharding, Clock())
     feed = Feed(scorer.plan(policy, segments), segments, sharding)
     structs = feed.structs(feed.shapes[0])
+    functions = replace(model, params=None)
     with jax.set_mesh(sharding.mesh):
-        lowered = jax.jit(partial(score_batch, replace(model, params=None), None), keep_unused=True).lower(
-            scorer.params, *structs
-        )
+        lowered = feed.program(feed.shapes[0], functions, None).lower(scorer.params, *structs)
     return (
         (feed.shapes[0].rows, feed.shapes[0].length),
         lowered.compile().memory_analysis().temp_size_in_bytes,

@@ -97,6 +97,29 @@ def test_small_chunks_of_logits_change_nothing(monkeypatch):
     np.testing.assert_array_equal(whole.token_greedy, chunked.token_greedy)
 
 
+def test_a_few_rows_at_a_time_change_nothing(monkeypatch):
+    segments = as_segments(*random_segments(40, seed=3))
+    sharding = RowSharding.over(MESHES["one device"]())
+    plan = make_plan(segments, sharding.groups, True, batch_size=16, max_shapes=2)
+    seen = []
+
+    def counting(params, tokens, *others):
+        seen.append(tokens.shape[0])
+        return hidden(params, tokens, *others)
+
+    def scores(cached_tokens):
+        monkeypatch.setattr("windrow.scoring.program.CACHED_TOKENS", cached_tokens)
+        seen.clear()
+        model = prefix_model(VOCAB, hidden=counting, head=head)
+        return Scorer(model, sharding, Clock()).run(plan, segments), set(seen)
+
+    whole, rows = scores(10**6)
+    few, fewer = scores(4 * int(plan.shapes[:, 1].max()))
+    assert 4 in fewer - rows
+    np.testing.assert_allclose(whole.token_logprobs, few.token_logprobs, atol=1e-5)
+    np.testing.assert_array_equal(whole.token_greedy, few.token_greedy)
+
+
 @pytest.mark.parametrize("chunk_length", [1, 7, 64])
 def test_chunks_of_a_row_change_nothing(chunk_length):
     sequences, starts = random_segments(40, seed=2)

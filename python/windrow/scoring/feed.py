@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.scoring.compiler import Compiler, jitted
-from windrow.scoring.program import score_batch
+from windrow.scoring.program import rows_together, score_batch
 from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
@@ -96,9 +96,14 @@ class Feed:
         reads = struct(groups, shape.reads, over=by_rows)
         return [tokens, layouts[shape.layout], struct(groups, shape.picks, over=by_rows), reads, reads]
 
-    def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:  # noqa: ARG002
+    def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:
         """The jitted function for a shape; it takes the parameters and :meth:`structs`."""
-        return jitted(score_batch, model, chunk_length, out_shardings=self.sharding.by_rows)
+        sharding = self.sharding
+        cpu = sharding.mesh.devices.flat[0].platform == "cpu"
+        # Rows of several devices cannot be cut without moving them; explicit axes must be kept.
+        cut = cpu and sharding.mesh.size == 1 and not sharding.explicit
+        together = rows_together(shape.rows, shape.length) if cut else shape.rows
+        return jitted(score_batch, model, chunk_length, together, out_shardings=sharding.by_rows)
 
     def begin(self, compiler: Compiler, params: Any) -> None:
         """Does nothing: batches are independent of each other."""
