@@ -27,7 +27,7 @@ pytestmark = [
 MIB = 1 << 20
 
 TAKEN = [
-    ("score", {"model": "llama", "vocab": 1000, "width": 512, "length": 2048}),
+    ("score", {"model": "llama", "vocab": 1000, "width": 768, "length": 2048}),
     ("score", {"model": "gpt2", "vocab": 50000, "width": 384, "length": 256}),
     ("score", {"model": "plain", "vocab": 30000, "width": 64, "length": 64}),
     ("generate", {"model": "llama", "vocab": 1000, "width": 512, "length": 400, "new": 24}),
