@@ -94,9 +94,11 @@ class NamedArray:
         self.array, self.axes = array, ()
 
 
-@pytest.mark.parametrize(("made", "where"), [(Output, ".logits"), (NamedArray, ".array")])
-def test_apply_that_returns_an_object(made, where):
-    message = f"apply returned a {made.__name__}; return the logits alone (its {where}), [8, 8, size]"
+@pytest.mark.parametrize(
+    ("made", "named", "where"), [(Output, "an Output", ".logits"), (NamedArray, "a NamedArray", ".array")]
+)
+def test_apply_that_returns_an_object(made, named, where):
+    message = f"apply returned {named}; return the logits alone (its {where}), [8, 8, size]"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         scored(returning(made))
 
