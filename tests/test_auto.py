@@ -200,8 +200,8 @@ def test_too_small_a_budget_is_told(tokenizer):
     lm = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="700KiB", mesh=MESHES[1]())
     message = (
         r"a batch of 1 x \d\d tokens, the smallest that holds the longest request, needs \S+ [KM]iB in "
-        r"addition to the parameters, but only \S+ KiB of the 700.0 KiB allowed by memory_budget can be used; "
-        "raise memory_budget"
+        r"addition to the parameters, but only \S+ KiB of the 700.0 KiB allowed by memory_budget can be "
+        "used; raise memory_budget"
     )
     with pytest.raises(ValueError, match=message):
         lm.loglikelihood(instances(generated_pairs()))
