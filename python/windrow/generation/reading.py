@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.scoring.choice import STATE_PRICE
-from windrow.scoring.forks.plan import CHUNK_PRICE, CHUNK_PRICE_ELSEWHERE, CHUNKS, Shapes
+from windrow.scoring.forks.plan import CHUNKS, Shapes, chunk_price
 from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH
 
 Lengths = NDArray[np.int32]
@@ -63,7 +63,7 @@ def choose_reading(
     """
     sorted_rests, *sorted_levels = (-np.sort(-lengths) for lengths in (rests, *levels))
     longest = max(int(lengths[0]) for lengths in (sorted_rests, *sorted_levels))
-    price = CHUNK_PRICE.get(platform, CHUNK_PRICE_ELSEWHERE)
+    price = chunk_price(platform)
 
     def shape_of(rows: int, chunk: int) -> Shapes:
         whole = lcm(chunk, multiple)

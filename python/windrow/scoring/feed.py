@@ -99,9 +99,8 @@ class Feed:
     def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:
         """The jitted function for a shape; it takes the parameters and :meth:`structs`."""
         sharding = self.sharding
-        cpu = sharding.mesh.devices.flat[0].platform == "cpu"
-        # Rows of several devices cannot be cut without moving them; explicit axes must be kept.
-        cut = cpu and sharding.mesh.size == 1 and not sharding.explicit
+        # Splitting rows over several devices would move them, and explicit axes must be kept.
+        cut = sharding.platform == "cpu" and sharding.mesh.size == 1 and not sharding.explicit
         together = rows_together(shape.rows, shape.length) if cut else shape.rows
         return jitted(score_batch, model, chunk_length, together, out_shardings=sharding.by_rows)
 

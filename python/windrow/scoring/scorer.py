@@ -37,12 +37,11 @@ from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.feed import BatchShape, Feed, Layout, layout_of
 from windrow.scoring.forks import (
-    CHUNK_PRICE,
-    CHUNK_PRICE_ELSEWHERE,
     LEAST_SAVED_BY_LEVEL,
     ForkFeed,
     Forking,
     ForkPlan,
+    chunk_price,
     fork_trial,
     most_slots,
     refused_state,
@@ -216,7 +215,7 @@ class Scorer:
         with jax.set_mesh(self.sharding.mesh):
             slots = most_slots(self.functions, self.params, self.sharding, policy.longest(segments), memory)
         least = 1 if policy.share == "forks" else LEAST_SAVED_BY_LEVEL
-        price = CHUNK_PRICE.get(self.sharding.mesh.devices.flat[0].platform, CHUNK_PRICE_ELSEWHERE)
+        price = chunk_price(self.sharding.platform)
         return Forking(self.model.max_length, slots, least, self.chunk_length, price)
 
     def _refused_state(self, policy: BatchPolicy, segments: Segments) -> str | None:
@@ -259,7 +258,7 @@ class Scorer:
     @cached_property
     def _shape_price(self) -> int:
         """The price of compiling a shape, in tokens."""
-        return shape_price(parameter_count(self.params), self.sharding.mesh.devices.flat[0].platform)
+        return shape_price(parameter_count(self.params), self.sharding.platform)
 
     def _row_price(self, policy: BatchPolicy) -> RowPrice:
         """The prices of rows by length; the price of rows that run in chunks is their number of tokens."""

@@ -29,6 +29,11 @@ class RowSharding:
     sharding: NamedSharding
     explicit: tuple[str, ...] = ()
 
+    @property
+    def platform(self) -> str:
+        """JAX's name for the devices' platform: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
+        return str(self.sharding.mesh.devices.flat[0].platform)
+
     @classmethod
     def over(cls, where: NamedSharding | Mesh | None = None, params: Any = None) -> "RowSharding":
         """Rows under a given sharding, over all axes of a mesh, or on the caller's mesh.

@@ -113,7 +113,7 @@ class DeviceMemory:
     @property
     def platform(self) -> str:
         """JAX's name for the devices' platform: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
-        return str(self.sharding.mesh.devices.flat[0].platform)
+        return self.sharding.platform
 
     @property
     def _on_cpu(self) -> bool:

@@ -16,10 +16,9 @@ run.
 
 from windrow.scoring.forks.feed import ForkFeed as ForkFeed
 from windrow.scoring.forks.pieces import LEAST_SAVED_BY_LEVEL as LEAST_SAVED_BY_LEVEL
-from windrow.scoring.forks.plan import CHUNK_PRICE as CHUNK_PRICE
-from windrow.scoring.forks.plan import CHUNK_PRICE_ELSEWHERE as CHUNK_PRICE_ELSEWHERE
 from windrow.scoring.forks.plan import Forking as Forking
 from windrow.scoring.forks.plan import ForkPlan as ForkPlan
+from windrow.scoring.forks.plan import chunk_price as chunk_price
 from windrow.scoring.forks.store import most_slots as most_slots
 from windrow.scoring.forks.store import refused_state as refused_state
 from windrow.scoring.forks.trial import fork_trial as fork_trial

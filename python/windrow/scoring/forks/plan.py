@@ -27,10 +27,16 @@ CHUNKS = (8, 16, 32, 64, 128, 256)
 """How many columns of a batch may run at a time."""
 
 CHUNK_PRICE = {"cpu": 32}
-"""What each run of a few columns costs beyond its tokens, in tokens, by platform."""
+"""What each run of a few columns costs in addition to its tokens, in tokens, by platform."""
 
 CHUNK_PRICE_ELSEWHERE = 512
-"""The same on other platforms, where reading the parameters takes as long as some hundred tokens."""
+"""The same on other platforms, where reading the parameters takes as long as a few hundred tokens."""
+
+
+def chunk_price(platform: str) -> int:
+    """What each run of a few columns costs in addition to its tokens, in tokens."""
+    return CHUNK_PRICE.get(platform, CHUNK_PRICE_ELSEWHERE)
+
 
 NO_LIMIT = 1 << 31
 """More tokens than any row has."""
