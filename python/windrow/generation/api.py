@@ -95,7 +95,7 @@ def generate(
         sharding: A sharding for ``[rows, length]``, or a mesh; rows are then split over all of its axes.
             Default: the mesh of ``jax.set_mesh``, else the parameters' mesh, else all devices.
         on_bad_request: ``"raise"``, or ``"skip"`` to skip prompts that cannot be used.
-        chunk_length: If given, prompts are processed in chunks of this many tokens.
+        chunk_length: How many tokens of each prompt are processed at a time; chosen by cost if not given.
         finished: Called with each prompt's index and result as soon as it is finished.
 
     Raises:

@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 26
 """The number of bytes of float32 logits that are computed at a time for each group of rows."""
 
 CACHED_TOKENS = 2048
-"""The number of tokens that a CPU computes at a time. A small model.s activations of that many fit caches:
+"""The number of tokens that a CPU computes at a time. The activations of that many fit in its caches:
 with 8,192, a model of width 96 took 1.2 times as long on two cores."""
 
 MOST_PICKS = 512
