@@ -254,7 +254,8 @@ class Accelerator:
 
 
 def memory_of(devices, asked=None):
-    return DeviceMemory(SimpleNamespace(mesh=SimpleNamespace(devices=np.array(devices))), asked)
+    sharding = SimpleNamespace(platform="gpu", mesh=SimpleNamespace(devices=np.array(devices)))
+    return DeviceMemory(sharding, asked)
 
 
 def test_what_accelerators_have_left_counts():
