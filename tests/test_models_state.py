@@ -71,7 +71,7 @@ def prepared(request, tmp_path_factory):
         if blocks:
             patch.setattr(attention, "_BLOCK", 4)
             patch.setattr(attention, "_LONG", 4)
-            assert attention._block_size(13, attention._BLOCK) == 8
+            assert attention._block_size(13, attention._BLOCK, attention._MOST_BLOCKS) == 8
         yield Prepared(tmp_path_factory.mktemp(name) / name, MODELS[name])
 
 
@@ -178,7 +178,7 @@ def test_depth_does_not_grow_the_program(prepared, tmp_path):
 def test_long_rows_are_taken_in_blocks(window):
     rng = np.random.default_rng(0)
     length = 1124
-    assert attention._block_size(length, attention._BLOCK) < length
+    assert attention._block_size(length, attention._BLOCK, attention._MOST_BLOCKS) < length
     q, k, v = (rng.standard_normal((1, heads, length, 4)).astype(np.float32) for heads in (2, 1, 1))
     positions = np.concatenate([np.arange(700), np.arange(length - 700)])[None].astype(np.int32)
     segment_ids = np.repeat([1, 2], [700, length - 700])[None].astype(np.int32)

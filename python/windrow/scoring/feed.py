@@ -5,6 +5,7 @@ device can derive are not sent: if every row holds one segment, row lengths repl
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
@@ -23,6 +24,10 @@ from windrow.tokens import Segments
 
 CAPACITY_MULTIPLE = 64
 """The capacity for scored positions of each shape is a multiple of this."""
+
+_LANES = [ThreadPoolExecutor(1, thread_name_prefix="windrow-dispatch") for _ in range(2)]
+"""Threads that dispatch batches in turn to a CPU. Programs that one thread dispatches run one after another,
+and those of a small model keep only one core busy; programs of different threads run at the same time."""
 
 
 Layout = Literal["rows", "packed", "trees", "forks"]
@@ -63,6 +68,7 @@ class Feed:
 
     Attributes:
         shapes: ``batch -> BatchShape``, a list.
+        at_once: The maximum number of batches that the devices run at the same time.
     """
 
     def __init__(
@@ -71,6 +77,9 @@ class Feed:
         self.plan = plan
         self.segments = segments
         self.sharding = sharding
+        # Splitting rows over several devices would move them, and explicit axes must be kept.
+        self._alone = sharding.platform == "cpu" and sharding.mesh.size == 1 and not sharding.explicit
+        self.at_once = len(_LANES) if self._alone else 1
         if like is not None:
             self.shapes = [like] * len(plan.batch_shapes)
             return
@@ -98,19 +107,23 @@ class Feed:
 
     def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:
         """The jitted function for a shape; it takes the parameters and :meth:`structs`."""
-        sharding = self.sharding
-        # Splitting rows over several devices would move them, and explicit axes must be kept.
-        cut = sharding.platform == "cpu" and sharding.mesh.size == 1 and not sharding.explicit
-        together = rows_together(shape.rows, shape.length) if cut else shape.rows
-        return jitted(score_batch, model, chunk_length, together, out_shardings=sharding.by_rows)
+        together = rows_together(shape.rows, shape.length) if self._alone else shape.rows
+        return jitted(score_batch, model, chunk_length, together, out_shardings=self.sharding.by_rows)
 
     def begin(self, compiler: Compiler, params: Any) -> None:
         """Does nothing: batches are independent of each other."""
 
-    def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Any:  # noqa: ARG002
+    def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Any:
         """Runs a batch; returns log-probabilities and greedy flags."""
-        with jax.transfer_guard_host_to_device("allow"):
-            return program(params, *arrays)
+
+        def run() -> Any:
+            with jax.transfer_guard_host_to_device("allow"):
+                return program(params, *arrays)
+
+        # A function that was not compiled runs under what the caller has set for its own thread.
+        if self._alone and isinstance(program, jax.stages.Compiled):
+            return _LANES[batch % len(_LANES)].submit(run).result()
+        return run()
 
     def arrays(self, batch: int) -> list[Any]:
         """A batch's arrays; this host fills the parts that its devices hold.

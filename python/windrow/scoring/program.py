@@ -110,17 +110,28 @@ def rows_together(rows: int, length: int) -> int:
 def _forward(
     model: LanguageModel, params: Any, together: int, batch: tuple[jax.Array | None, ...]
 ) -> jax.Array:
-    """The forward pass, ``[rows, length, size]``, of ``together`` rows at a time."""
+    """The forward pass, ``[rows, length, size]``, of ``together`` rows at a time.
+
+    If that is not all of them, rows without a segment are skipped.
+    """
 
     def run(part: Any) -> jax.Array:
         return run_forward(model.forward, params, *part)
+
+    def run_unless_empty(part: Any) -> jax.Array:
+        outputs = jax.eval_shape(run, part)
+        segment_ids = part[2]
+        result: jax.Array = jax.lax.cond(
+            jnp.any(segment_ids > 0), run, lambda _: jnp.zeros(outputs.shape, outputs.dtype), part
+        )
+        return result
 
     assert batch[0] is not None
     rows = len(batch[0])
     if together == rows:
         return run(batch)
     parts = jax.tree.map(lambda array: array.reshape(-1, together, *array.shape[1:]), batch)
-    source: jax.Array = jax.lax.map(run, parts)
+    source: jax.Array = jax.lax.map(run_unless_empty, parts)
     return source.reshape(rows, *source.shape[2:])
 
 

@@ -329,7 +329,8 @@ class Scorer:
         """How much memory the programs for these shapes need."""
         programs = self._compiled(feed, shapes)
         return [
-            memory.need(program, feed.structs(shape)) for program, shape in zip(programs, shapes, strict=True)
+            memory.need(program, feed.structs(shape)) * feed.at_once
+            for program, shape in zip(programs, shapes, strict=True)
         ]
 
     @contextmanager

@@ -46,6 +46,8 @@ class ForkFeed:
 
     Attributes:
         shapes: ``batch -> ForkShape``, a list.
+        at_once: The maximum number of batches that the devices run at the same time: 1, because batches
+            depend on earlier ones.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ForkFeed:
     ) -> None:
         self.plan, self.segments, self.sharding, self._model = plan, segments, sharding, model
         self._first_scored, self._picks = self._reads_of_branches()
+        self.at_once = 1
         self.shapes: list[ForkShape] = self._shapes([] if like is None else like.shapes)
         self._structs = self._state_structs(params)
         self._store: Any = None
