@@ -79,19 +79,22 @@ class Feed:
         self.sharding = sharding
         # Splitting rows over several devices would move them, and explicit axes must be kept.
         self._alone = sharding.platform == "cpu" and sharding.mesh.size == 1 and not sharding.explicit
-        self.at_once = len(_LANES) if self._alone else 1
-        if like is not None:
-            self.shapes = [like] * len(plan.batch_shapes)
-            return
+        self.shapes = [like] * len(plan.batch_shapes) if like is not None else self._shapes()
+        # If memory only allows single rows, it may not allow two.
+        several = self._alone and all(shape.rows > 1 for shape in self.shapes)
+        self.at_once = len(_LANES) if several else 1
+
+    def _shapes(self) -> list[BatchShape]:
+        plan, segments = self.plan, self.segments
         capacities = plan.read_capacities(
-            segments.offsets, segments.score_starts, sharding.groups, CAPACITY_MULTIPLE
+            segments.offsets, segments.score_starts, self.sharding.groups, CAPACITY_MULTIPLE
         )
         layout = layout_of(plan)
         distinct = {
             (rows, length): BatchShape(rows, length, picks, reads, layout)
             for (rows, length), (picks, reads) in zip(plan.shapes.tolist(), capacities.tolist(), strict=True)
         }
-        self.shapes = [distinct[rows, length] for rows, length in plan.batch_shapes.tolist()]
+        return [distinct[rows, length] for rows, length in plan.batch_shapes.tolist()]
 
     def structs(self, shape: BatchShape) -> list[Any]:
         """The shapes and shardings of a batch's arrays: tokens, layout, and the three read arrays."""
@@ -121,8 +124,8 @@ class Feed:
                 return program(params, *arrays)
 
         # A function that was not compiled runs under what the caller has set for its own thread.
-        if self._alone and isinstance(program, jax.stages.Compiled):
-            return _LANES[batch % len(_LANES)].submit(run).result()
+        if self.at_once > 1 and isinstance(program, jax.stages.Compiled):
+            return _LANES[batch % self.at_once].submit(run).result()
         return run()
 
     def arrays(self, batch: int) -> list[Any]:
