@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import windrow
 from made_segments import as_segments
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.scoring import Clock, Compiler, Scorer
+from windrow.scoring.feed import Feed
 from windrow.sharding import RowSharding
 from windrow.sizing.policy import BatchPolicy
 
@@ -118,6 +121,65 @@ def test_a_few_rows_at_a_time_change_nothing(monkeypatch):
     assert 4 in fewer - rows
     np.testing.assert_allclose(whole.token_logprobs, few.token_logprobs, atol=1e-5)
     np.testing.assert_array_equal(whole.token_greedy, few.token_greedy)
+
+
+def test_rows_without_a_segment_are_not_computed(monkeypatch):
+    segments = as_segments([[1, 2, 3], [4, 5, 6], [7, 8, 9]], [1, 1, 1])
+    plan = make_plan(segments, 1, True, batch_size=8)
+    computed = []
+
+    def watched(params, tokens, *others):
+        jax.debug.callback(lambda: computed.append(len(tokens)))
+        return hidden(params, tokens, *others)
+
+    monkeypatch.setattr("windrow.scoring.program.CACHED_TOKENS", 2 * int(plan.shapes[0, 1]))
+    model = prefix_model(VOCAB, hidden=watched, head=head)
+    scorer = Scorer(model, RowSharding.over(MESHES["one device"]()), Clock())
+    computed.clear()
+    scorer.run(plan, segments)
+    jax.effects_barrier()
+    assert computed == [2, 2]
+
+
+def test_two_batches_at_a_time_change_nothing(monkeypatch):
+    segments = as_segments(*random_segments(60, seed=4))
+    sharding = RowSharding.over(MESHES["one device"]())
+    plan = make_plan(segments, sharding.groups, True, batch_size=4, max_shapes=2)
+    scorer = Scorer(prefix_model(VOCAB, hidden=hidden, head=head), sharding, Clock())
+    dispatching = set()
+
+    def scores(lanes):
+        monkeypatch.setattr("windrow.scoring.feed._LANES", lanes)
+        assert Feed(plan, segments, sharding).at_once == len(lanes)
+        return scorer.run(plan, segments)
+
+    def lane():
+        return ThreadPoolExecutor(1, initializer=lambda: dispatching.add(threading.get_ident()))
+
+    one, two = scores([lane()]), scores([lane(), lane()])
+    assert len(dispatching) == 2  # one lane is the caller's thread
+    np.testing.assert_array_equal(one.token_logprobs, two.token_logprobs)
+    np.testing.assert_array_equal(one.token_greedy, two.token_greedy)
+
+
+def test_batches_run_one_at_a_time_where_two_may_not_fit_or_order_matters():
+    segments = as_segments(*random_segments(20, seed=5))
+    for mesh, rows, at_once in (("one device", 2, 2), ("one device", 1, 1), ("eight devices", 16, 1)):
+        sharding = RowSharding.over(MESHES[mesh]())
+        plan = make_plan(segments, sharding.groups, True, batch_size=rows)
+        assert Feed(plan, segments, sharding).at_once == at_once
+
+
+def test_jaxs_checks_of_the_callers_thread_apply():
+    segments = as_segments(*random_segments(20, seed=6))
+    sharding = RowSharding.over(MESHES["one device"]())
+    plan = make_plan(segments, sharding.groups, True, batch_size=4)
+    model = prefix_model(VOCAB)
+    scorer = Scorer(
+        replace(model, params=jax.tree.map(lambda leaf: leaf * np.nan, model.params)), sharding, Clock()
+    )
+    with jax.debug_nans(True), pytest.raises(Exception, match="nan"):
+        scorer.run(plan, segments)
 
 
 @pytest.mark.parametrize("chunk_length", [1, 7, 64])

@@ -123,8 +123,7 @@ class Feed:
             with jax.transfer_guard_host_to_device("allow"):
                 return program(params, *arrays)
 
-        # A function that was not compiled runs under what the caller has set for its own thread.
-        if self.at_once > 1 and isinstance(program, jax.stages.Compiled):
+        if self.at_once > 1 and _runs_in_any_thread(program):
             return _LANES[batch % self.at_once].submit(run).result()
         return run()
 
@@ -162,6 +161,13 @@ class Feed:
             )  # fmt: skip
 
         return fills_of(3, compute)
+
+
+def _runs_in_any_thread(program: Any) -> bool:
+    """Whether the caller has set nothing for its own thread that affects how a program runs."""
+    config: Any = jax.config
+    checked = config.jax_debug_nans or config.jax_debug_infs
+    return isinstance(program, jax.stages.Compiled) and not checked
 
 
 Fill = Callable[[int, int], NDArray[np.int32]]
