@@ -1,13 +1,11 @@
 //! Laws of plans whose rows hold trees, and of their batches' arrays, beside beginnings that are
 //! written out and a mask that compares them.
 
-mod seeds;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::seeds::trees::{beginnings, lengths, path, ragged, segments, shapes, sorted};
+use crate::seeds::written;
 use proptest::prelude::*;
-use seeds::trees::{beginnings, lengths, path, ragged, segments, shapes, sorted};
-use seeds::written;
 use windrow_core::collate::{self, Groups, ReadArrays, Sequences};
 use windrow_core::plan::{Batch, BatchRows, Choice, Packing, PaddedLengths, Plan, Policy, Prefixes};
 

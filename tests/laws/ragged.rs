@@ -1,12 +1,10 @@
 //! Laws of ragged tokens, beside a map from tokens to the first segment that has them.
 
-mod seeds;
-
 use std::collections::HashMap;
 
+use crate::seeds::trees::ragged;
+use crate::seeds::{many_segments, written};
 use proptest::prelude::*;
-use seeds::trees::ragged;
-use seeds::{many_segments, written};
 use windrow_core::{Error, Result, ragged};
 
 fn token_lengths(offsets: &[i64]) -> Result<Vec<i32>> {

@@ -1,15 +1,13 @@
 //! Laws of prefix trees, beside segments that are compared whole and a tree that is a set of beginnings.
 
-mod seeds;
-
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 
-use proptest::prelude::*;
-use seeds::trees::{
+use crate::seeds::trees::{
     beginnings, lengths, naive_order, order_of, path, ragged, rows_of, segments, shapes, sorted,
 };
-use seeds::{many_segments, written};
+use crate::seeds::{many_segments, written};
+use proptest::prelude::*;
 use windrow_core::Error;
 use windrow_core::pack::pack_rows;
 use windrow_core::prefix::{Stems, prefix_order, prefix_stems};

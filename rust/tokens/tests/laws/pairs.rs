@@ -1,12 +1,10 @@
 //! Pairs of context and continuation, beside an oracle that follows lm_eval step by step.
 
-mod toy;
-
 use proptest::prelude::*;
 use windrow_tokens::pairs::{Pairs, Rules};
 use windrow_tokens::{Problem, Specials};
 
-use toy::{BOS, Row, encode, encode_jobs, read};
+use crate::toy::{BOS, Row, encode, encode_jobs, read};
 
 /// Encodes a text with special tokens unless it begins with the BOS token's text.
 fn encode_by_rule(text: &str, add: bool) -> Vec<u32> {

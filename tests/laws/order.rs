@@ -1,9 +1,7 @@
 //! Laws of orders, beside the standard library's stable sort.
 
-mod seeds;
-
+use crate::seeds::{lengths, many_lengths, written};
 use proptest::prelude::*;
-use seeds::{lengths, many_lengths, written};
 use windrow_core::{Error, Result, order};
 
 fn length_order(lengths: &[i32], descending: bool) -> Result<Vec<i64>> {

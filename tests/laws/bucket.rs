@@ -1,9 +1,7 @@
 //! Laws of padded lengths, beside searches over every subset.
 
-mod seeds;
-
+use crate::seeds::{lengths, many_lengths, written};
 use proptest::prelude::*;
-use seeds::{lengths, many_lengths, written};
 use windrow_core::bucket::{self, choose_lengths, least_cost_lengths};
 use windrow_core::{Error, Result};
 

@@ -1,13 +1,11 @@
 //! Whole texts in windows, and prompts, beside oracles that follow lm_eval step by step.
 
-mod toy;
-
 use proptest::prelude::*;
 use windrow_tokens::prompts::Prompts;
 use windrow_tokens::rolling::Rolling;
 use windrow_tokens::{Problem, Specials};
 
-use toy::{BOS, Row, encode, encode_jobs, read};
+use crate::toy::{BOS, Row, encode, encode_jobs, read};
 
 const SPECIALS: Specials<'static> = Specials { add: true, unless: Some("^") };
 

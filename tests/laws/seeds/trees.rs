@@ -1,7 +1,5 @@
 //! Segments that begin alike, and a naive tree to hold results against.
 
-#![allow(dead_code, reason = "not every test uses every seed")]
-
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

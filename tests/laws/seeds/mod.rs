@@ -1,7 +1,5 @@
 //! Lengths that every function of lengths is tried on.
 
-#![allow(dead_code, reason = "not every test uses every seed")]
-
 pub mod trees;
 
 const MOST: i32 = i32::MAX;
