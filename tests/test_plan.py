@@ -332,7 +332,11 @@ def test_arrays_as_they_come():
         ({"batch_size": 2, "max_shapes": 0}, ValueError, "max_shapes is 0; it must be at least 1"),
         ({"batch_size": 2, "padding_multiple": 0}, ValueError, "padding_multiple is 0; it must be at least"),
         ({"batch_size": 2, "shape_price": -1}, ValueError, "shape_price is -1; it must be at least 0"),
-        ({"batch_size": 2, "max_segments": 2}, ValueError, "max_segments is for packed rows; give pack"),
+        (
+            {"batch_size": 2, "max_segments": 2},
+            ValueError,
+            "max_segments applies only to packed rows; give pack",
+        ),
         ({"batch_size": 2, "max_segments": 0, "pack": True}, ValueError, "max_segments is 0; it must be at"),
         ({"batch_size": 2, "padded_lengths": []}, ValueError, "padded_lengths has 0 elements"),
         ({"batch_size": 2, "padded_lengths": [5, 4]}, ValueError, r"padded_lengths\[1\] is 4; it must be"),

@@ -227,18 +227,18 @@ def test_lengths_are_chosen_by_price():
 def test_wrong_arguments_are_refused():
     prefixes = {"prefixes": (ORDER, SHARED), "batch_size": 1, "padded_lengths": [8]}
     for keywords, error, message in (
-        ({"pack": True}, ValueError, "prefixes tell which inputs are equal and pack rows; give neither"),
-        ({"identities": np.arange(5)}, ValueError, "prefixes tell which inputs are equal"),
+        ({"pack": True}, ValueError, "prefixes already identify equal inputs and pack rows; omit identities"),
+        ({"identities": np.arange(5)}, ValueError, "prefixes already identify equal inputs"),
         (
             {"prefixes": ORDER},
             TypeError,
-            "prefixes must be order and shared as prefix_order gives them, not nd",
+            "prefixes must be the order and shared arrays that prefix_order returns, not nd",
         ),
-        ({"prefixes": (ORDER,)}, TypeError, "prefixes must be order and shared"),
+        ({"prefixes": (ORDER,)}, TypeError, "prefixes must be the order and shared arrays"),
         (
             {"prefixes": None, "row_prices": [1]},
             ValueError,
-            "row_prices are for rows of trees; give prefixes",
+            "row_prices apply only to rows of trees; give prefixes",
         ),
         (
             {"row_prices": [1, 2]},

@@ -188,7 +188,7 @@ def test_a_bad_request_is_called_by_its_place_in_the_stream(tmp_path):
     first, second, last = str(raised.value).splitlines()
     assert first.startswith("request 9: its continuation merges")
     assert first.endswith("; it starts with 'a'")
-    assert second.startswith("request 10: its continuation has 5 tokens, and the model can see only 4")
+    assert second.startswith("request 10: its continuation has 5 tokens, but the model takes at most 4")
     assert last == 'Fix these requests, or skip them with on_bad_request="skip".'
     requests[9] |= {"idx": 70}
     with pytest.raises(ValueError, match="request 70: its continuation merges"):

@@ -172,7 +172,7 @@ def test_no_texts():
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["fine", "x\ud800y"], r"texts\[1\]: its text holds a lone surrogate.*'x\\ud800y'"),
+        (["fine", "x\ud800y"], r"texts\[1\]: its text contains a lone surrogate.*'x\\ud800y'"),
         (["fine", "fine", 3], r"texts\[2\]: its text must be a string, not int; it is 3"),
         ([b"bytes"], r"texts\[0\]: its text must be a string, not bytes"),
     ],

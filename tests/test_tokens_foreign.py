@@ -79,10 +79,10 @@ def test_generation_with_a_tiktoken_encoding(tiny):
 def test_refused_texts_are_named(tiny):
     contexts = ["fine", "bad <|endoftext|>", "fine too"]
     with pytest.raises(
-        ValueError, match=r"request 1: the tokenizer refuses its text \(ValueError: Encountered"
+        ValueError, match=r"request 1: the tokenizer rejects its text \(ValueError: Encountered"
     ):
         generation_prompts(tiny, contexts, max_new_tokens=2)
-    with pytest.raises(ValueError, match=r"texts\[1\]: the tokenizer refuses its text"):
+    with pytest.raises(ValueError, match=r"texts\[1\]: the tokenizer rejects its text"):
         tiny.encode_batch(contexts)
 
 
@@ -94,7 +94,7 @@ def test_refused_texts_can_be_skipped(tiny):
     assert apart.skipped.tolist() == [1, 2, 3]
     rolling = rolling_segments(tiny, ["a", bad, "b"], on_bad_request="skip")
     assert rolling.skipped.tolist() == [1]
-    assert "the tokenizer refuses its text" in rolling.report.skipped[1]
+    assert "the tokenizer rejects its text" in rolling.report.skipped[1]
     prompts = generation_prompts(tiny, [bad, "b"], max_new_tokens=2, on_bad_request="skip")
     assert prompts.requests.tolist() == [1]
 

@@ -238,11 +238,11 @@ BAD_PAIRS = [
     ((" ", "b"), r"its context encodes to no token"),
     (
         ("a", long_continuation()),
-        r"its continuation has \d+ tokens, and the model can see only 16 \(max_length\)",
+        r"its continuation has \d+ tokens, but the model takes at most 16 \(max_length\)",
     ),
     (("a", 3), r"its continuation must be a string, not int"),
     ((None, "b"), r"its context must be a string, not NoneType"),
-    (("a\udfff", "b"), r"its context holds a lone surrogate"),
+    (("a\udfff", "b"), r"its context contains a lone surrogate"),
     (("a", "b", "c"), r"must be a pair of context and continuation, not 3 values"),
     (("a",), r"must be a pair of context and continuation, not 1 value"),
     ("ab", r"must be a pair of context and continuation, not str"),

@@ -170,8 +170,8 @@ class Broken(Words):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ([-1], "encode gave the negative token -1"),
-        ([2**31], "encode must give a list of token ids, 0 to 2147483647, for each text"),
+        ([-1], "encode returned the negative token -1"),
+        ([2**31], "encode must return a list of token ids, 0 to 2147483647, for each text"),
         (["a"], r"tokenizer.encode returned \['a'\]; expected token ids \(integers\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Scores corpora of any size, window by window: reads documents from files and writes scores to files."""
+"""Scores corpora of any size: reads documents from files and writes scores to files, window by window."""
 
 from windrow.corpus.folder import is_run as is_run
 from windrow.corpus.progress import CorpusReport as CorpusReport

@@ -19,17 +19,17 @@ _MOST = np.iinfo(np.int32).max
 
 @dataclass(frozen=True)
 class Columns:
-    """Names the columns: of texts, or of contexts and their continuations, or of tokens.
+    """The columns of documents: of texts (the default), of contexts and continuations, or of tokens.
 
     Attributes:
-        text: The column of whole texts.
+        text: The column of whole texts; ``"text"`` if no other kind is given.
         context: The column of contexts.
         continuation: The column of continuations, which are scored.
         tokens: The column of token lists; the first token of each is not scored.
-        id: The column of ids; without it, a document is named by its file and row.
+        id: The column of ids; without it, a document's id is its file and row.
 
     Raises:
-        ValueError: Columns of more than one kind are given, or a context without a continuation.
+        ValueError: Columns of more than one kind are given, or only one of ``context`` and ``continuation``.
     """
 
     text: str | None = None
@@ -67,9 +67,9 @@ class Documents:
     """The documents of a window.
 
     Attributes:
-        ids: Each one's id.
-        contents: Each one's text, pair of texts, or ``int32`` tokens; empty if the document is skipped.
-        skipped: The documents that are not scored, with the reason.
+        ids: The id of each document.
+        contents: The text, pair of texts, or ``int32`` tokens of each one; empty if its row was not valid.
+        skipped: The reason why a document is not scored, by index.
     """
 
     ids: list[str]
@@ -81,11 +81,11 @@ class Documents:
         return len(self.ids)
 
     def skip(self, index: int, reason: str) -> None:
-        """Skips a document."""
+        """Records why a document is not scored; the first reason counts."""
         self.skipped.setdefault(index, reason)
 
     def sizes(self, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Bytes and words of each scored text, ``int64[n]``, counted as lm_eval counts them."""
+        """Bytes and words of each scored text, ``int64[n]`` each, counted as in lm_eval; 0 for tokens."""
         if kind == "tokens":
             return np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
         return _rust.text_sizes(
@@ -98,7 +98,7 @@ def read_documents(columns: Columns, places: Sequence[str], rows: Sequence[Any])
 
     Args:
         columns: The names of the columns.
-        places: Each row's place, which is its document's id if there is no id column.
+        places: Each row's place, such as ``"a.jsonl:17"``, which is the id if there is no id column.
         rows: The rows.
     """
     kind = columns.kind
@@ -116,9 +116,9 @@ def read_documents(columns: Columns, places: Sequence[str], rows: Sequence[Any])
 def segments_of(
     documents: Documents, kind: Kind, tokenizer: Tokenizer | None, max_length: int | None
 ) -> Segments:
-    """The segments of documents; a text longer than ``max_length`` tokens has several.
+    """The segments of documents; a whole text longer than ``max_length`` tokens has several.
 
-    Their report says which documents cannot be scored, and why.
+    The segments' report says which documents cannot be scored, and why.
     """
     contents = documents.contents
     if kind == "tokens" or tokenizer is None:
@@ -129,10 +129,10 @@ def segments_of(
 
 
 def token_segments(sequences: Sequence[NDArray[np.int32]], max_length: int | None) -> Segments:
-    """The segments of token sequences: windows as in `rolling_segments`, after each one's first token.
+    """The segments of token sequences: windows as in `rolling_segments`, with the first token as context.
 
     Args:
-        sequences: ``n`` arrays ``int32[k]``; one without a second token has no segment.
+        sequences: ``n`` arrays ``int32[k]``; a sequence without a second token has no segment.
         max_length: The maximum input length in tokens; ``None`` for no limit.
 
     >>> made = token_segments([np.arange(8, dtype=np.int32)], 3)

@@ -1,8 +1,8 @@
-"""Batch shapes that are chosen once and used by every window, so only the first window compiles.
+"""Batch shapes that are chosen once and used by every window, so that only the first window compiles.
 
 A sample of the first documents is planned like any other requests: the model, the policy and device memory
 determine the layout of rows, their lengths, and the number of tokens per batch. All windows are then planned
-in these shapes. A batch has room to score every one of its tokens; if fewer are scored, that costs nothing.
+in these shapes. The read arrays of a batch have room for a score at every position.
 
 ```text
 sample            12 texts and one of the longest length  ->  one input per row, lengths 64, 256 and 1024
@@ -24,7 +24,7 @@ from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 from windrow.tokens import Segments
 
 LEAST_LIMIT = 2048
-"""If a model has no limit, its longest row has at least this many tokens."""
+"""For models without a maximum length, rows have at least this length, unless batches are smaller."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Part:
         plan: The plan of ``segments``.
         segments: The segments.
         which: ``int64[n]``, their indices among the window's segments.
-        shape: The shape of all batches.
+        shape: The shape of the plan's batches.
     """
 
     plan: Plan
@@ -49,7 +49,7 @@ class FixedShapes:
     """The shapes of all batches of a run.
 
     Attributes:
-        shapes: By length, ascending.
+        shapes: The shapes, in order of length, shortest first.
         groups: The number of groups that a batch's rows are split into.
         shares: Whether equal inputs share a row.
     """
@@ -63,10 +63,13 @@ class FixedShapes:
         """Chooses the shapes for documents like those of a sample.
 
         Args:
-            scorer: The model.
+            scorer: Plans the sample for the model.
             policy: How segments are batched.
             sample: Segments of some documents.
-            longest: The longest input that any row must hold, in tokens.
+            longest: The length of the longest input that a row must hold, in tokens.
+
+        Raises:
+            ValueError: The policy requires forked states.
         """
         if policy.share == "forks":
             raise ValueError("share='forks' cannot be used in fixed shapes; use share='auto' or 'equal'")
@@ -89,7 +92,7 @@ class FixedShapes:
 
     @property
     def longest(self) -> int:
-        """The longest input that a row holds."""
+        """The length of the longest input that a row holds, in tokens."""
         return self.shapes[-1].length
 
     def parts(self, segments: Segments) -> Iterator[Part]:
@@ -108,7 +111,7 @@ class FixedShapes:
         if reads <= shape.reads:
             yield Part(plan, own, which, shape)
             return
-        # So many segments share rows that a batch lacks room for their reads. Half of them need half as much.
+        # Many segments share rows, so a batch has more reads than it has room for. Plan each half by itself.
         for half in np.array_split(which, 2):
             yield from self._planned(segments, half, shape)
 
@@ -126,12 +129,15 @@ class FixedShapes:
 
 
 def limit_of(sample: Segments, max_length: int | None, most: int | None) -> int:
-    """The longest input that rows must hold: the model's limit, or twice the longest in a sample.
+    """The length of the longest input that rows must hold.
+
+    This is the model's limit. Without one, it is twice the longest input of a sample, rounded up to a power
+    of two, and at least :data:`LEAST_LIMIT`; but at most ``most``, unless the sample itself needs more.
 
     Args:
         sample: The segments of the first documents.
-        max_length: The model's limit.
-        most: The longest row that a batch has room for, if known.
+        max_length: The model's limit; ``None`` for no limit.
+        most: The maximum number of tokens per row in a batch; ``None`` if unknown.
     """
     if max_length is not None:
         return max_length
@@ -141,7 +147,7 @@ def limit_of(sample: Segments, max_length: int | None, most: int | None) -> int:
 
 
 def too_long(segments: Segments, longest: int) -> Sequence[int]:
-    """The requests with an input that is too long for any row."""
+    """The requests with an input of more than ``longest`` tokens."""
     found: list[int] = np.unique(segments.requests[segments.input_lengths > longest]).tolist()
     return found
 

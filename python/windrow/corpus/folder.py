@@ -1,13 +1,13 @@
-"""The folder of a run: a manifest, a journal of windows per host, and the shards.
+"""The folder of a run: a manifest, a journal per host, and the shards.
 
 ```text
-manifest.json         model, tokenizer, input and settings, with versions; at the end also every shard
-windows-00000.jsonl   host 0's journal: one line per window on disk, with its checksum
-progress-00000.jsonl  one line per minute
-scores/00000-000003.parquet   lot 0, window 3
+manifest.json                 model, tokenizer, input, settings and versions; once complete, also all shards
+windows-00000.jsonl           host 0's journal: a line for each window that is done, with its shard's checksum
+progress-00000.jsonl          host 0's progress: a line per minute
+scores/00000-000003.parquet   the shard of lot 0, window 3
 ```
 
-A window is done when its journal line, which is written after its shard, is on disk. If a run is killed in
+A window is done once its journal line is on disk, which is written after its shard. If a run is killed in
 between, the window is scored again.
 """
 
@@ -38,7 +38,7 @@ class Folder:
 
     Raises:
         OSError: It is not a folder, or not writable.
-        ValueError: It holds other files.
+        ValueError: It has scores but no manifest.
     """
 
     def __init__(self, path: str | os.PathLike[str], host: int = 0) -> None:
@@ -56,9 +56,10 @@ class Folder:
         self._journal: Journal | None = None
 
     def begin(self, fingerprint: Fingerprint) -> str:
-        """Why this run cannot continue the one in the folder; empty if it can.
+        """Writes the manifest of a new folder, or checks that this run may resume the one in the folder.
 
-        Writes the manifest of a new folder.
+        Returns:
+            An empty string, or the reason why this run may not write to the folder.
         """
         if (self.path / MANIFEST).exists():
             try:
@@ -73,10 +74,10 @@ class Folder:
         return read_windows_done(self.path)
 
     def check(self, records: Iterable[dict[str, Any]]) -> set[Place]:
-        """The windows whose shards are missing.
+        """Checks the shards of windows that are done, and returns the windows whose shards are missing.
 
         Raises:
-            ValueError: A shard's bytes differ from those that were written.
+            ValueError: A shard's checksum is wrong.
         """
         gone = set()
         for record in records:
@@ -94,7 +95,10 @@ class Folder:
         return gone
 
     def add(self, record: dict[str, Any], data: bytes) -> dict[str, Any]:
-        """Writes a window's shard, then its record; both are on disk on return.
+        """Writes a window's shard, then its record, and flushes both to disk.
+
+        Returns:
+            The record, with the shard's size in bytes and its checksum.
 
         Raises:
             OSError: They cannot be written; earlier windows are intact.
@@ -111,7 +115,7 @@ class Folder:
         return record
 
     def finish(self) -> None:
-        """Completes the manifest, which then lists all shards."""
+        """Marks the manifest as complete, and adds the totals and all shards to it."""
         records = list(self.windows().values())
         manifest = read_manifest(self.path)
         self._write_manifest({**manifest, "complete": True, **totals(records), "shards": records})
@@ -167,7 +171,7 @@ def read_windows_done(path: Path) -> dict[Place, dict[str, Any]]:
 
 
 def ended_lots(records: Iterable[dict[str, Any]]) -> set[int]:
-    """The lots whose windows are all done."""
+    """The lots whose windows are all done; a lot's last window is marked in its record."""
     seen: dict[int, set[int]] = {}
     last: dict[int, int] = {}
     for record in records:

@@ -1,4 +1,4 @@
-"""Shows progress: a bar on the terminal, a JSON line every minute, and the report of a folder."""
+"""Reports progress: a bar on the terminal, a JSON line per minute, and a summary of a run's folder."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from windrow.corpus.folder import read_manifest, read_windows_done, totals
 EVERY_SECONDS = 60
 
 _TOLD = {"time", "seconds", "tokens_per_second", "seconds_left"}
-"""The figures of a host that a report shows."""
+"""The fields that a line must have for a report."""
 
 
 class Progress:
@@ -42,7 +42,7 @@ class Progress:
 
         Args:
             record: The window's record.
-            part: The fraction of the input that has been read, if known.
+            part: The fraction of the input that has been read, from 0 to 1; ``None`` if unknown.
         """
         if self._first is None and part is not None:
             self._first = monotonic(), part
@@ -76,7 +76,7 @@ class Progress:
         }
 
     def write(self) -> None:
-        """Appends a line to the host's progress file. Failures are ignored, because scores matter more."""
+        """Appends a line to the host's progress file. A failure to write it does not stop the run."""
         self._written = monotonic()
         with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.told()) + "\n")
@@ -116,7 +116,7 @@ class CorpusReport:
 
     @property
     def perplexities(self) -> dict[str, float]:
-        """The perplexity per token, byte and word, and bits per byte, where defined."""
+        """``token_perplexity``, ``byte_perplexity``, ``word_perplexity``, ``bits_per_byte``, where defined."""
         by = {"token": self.tokens, "byte": self.bytes, "word": self.words}
         found = {
             f"{name}_perplexity": _exp(-self.log_likelihood / count) for name, count in by.items() if count
@@ -157,7 +157,7 @@ def read_report(path: Path) -> CorpusReport:
     """The report of a run's folder, finished or not.
 
     Raises:
-        OSError, ValueError: The folder does not hold a run.
+        OSError, ValueError: The folder does not contain a run of ``windrow score``.
     """
     manifest = read_manifest(path)
     sums = totals(read_windows_done(path).values())

@@ -1,8 +1,8 @@
-"""Reads the rows of an input in order, with the same two methods for every format.
+"""Reads the rows of an input in order, with the same methods for every format.
 
-``take`` returns the next rows, fewer at the end. ``skip`` skips rows, which is free in formats that store the
-number of rows; in others, it has to find line ends. A single row that cannot be read becomes a `BadRow`. If
-the rest of a file cannot be read, an error names the file.
+``take`` returns the next rows, fewer at the end. ``skip`` skips rows without decoding them; in formats with
+an index of rows, it does not read them either. A single row that cannot be read becomes a `BadRow`. If the
+rest of a file cannot be read, an error names the file.
 """
 
 import gzip
@@ -26,17 +26,17 @@ RECORDS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be read, with the reason."""
+    """A row that cannot be read, and the reason."""
 
     reason: str
 
 
 class UnreadableError(ValueError):
-    """A file that cannot be read, at all or to its end. The message names it."""
+    """A file cannot be read, or not to its end. The message names it."""
 
 
 class Rows(Protocol):
-    """The remaining rows of one input.
+    """The rows of one input that have not been taken yet.
 
     A row is a mapping of columns, a text, a pair of texts, or a `BadRow`.
     """
@@ -45,7 +45,7 @@ class Rows(Protocol):
         """The next ``count`` rows, fewer at the end."""
 
     def skip(self, count: int) -> int:
-        """Skips ``count`` rows, fewer at the end; returns how many."""
+        """Skips ``count`` rows, fewer at the end, and returns the number skipped."""
 
     def part(self) -> float | None:
         """The fraction of the input that has been read, from 0 to 1; ``None`` if unknown."""

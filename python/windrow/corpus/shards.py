@@ -15,7 +15,7 @@ FORMATS = ("parquet", "jsonl")
 
 @dataclass(frozen=True)
 class ShardFormat:
-    """The contents and format of a shard.
+    """The format of a shard, and its optional columns.
 
     Attributes:
         kind: ``"parquet"`` or ``"jsonl"``.
@@ -23,7 +23,7 @@ class ShardFormat:
         worst_tokens: The number of least likely tokens to save for each document.
 
     Raises:
-        ValueError: There is no such format, or the number is below 0.
+        ValueError: The format is unknown, or ``worst_tokens`` is below 0.
     """
 
     kind: str = "parquet"
@@ -37,7 +37,7 @@ class ShardFormat:
         object.__setattr__(self, "worst_tokens", admit_whole("worst_tokens", self.worst_tokens, 0))
 
     def encoded(self, columns: dict[str, Any]) -> bytes:
-        """A shard's bytes."""
+        """The bytes of a shard with these columns, as from :meth:`columns`."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -57,13 +57,13 @@ class ShardFormat:
         targets: NDArray[np.int32] | None,
         sizes: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
     ) -> dict[str, Any]:
-        """The columns of a shard; a skipped document has neither a log-likelihood nor a greedy flag.
+        """The columns of a shard; a skipped document has null for its log-likelihood and greedy flag.
 
         Args:
             ids: The documents' ids.
             scores: Their scores.
-            targets: ``int32[m]``, the scored tokens, in document order; only needed for the worst tokens.
-            sizes: The bytes and words of each scored text; ``None`` if documents are tokens.
+            targets: ``int32[m]``, the scored tokens, in document order, for the worst tokens; else ``None``.
+            sizes: Bytes and words of each scored text, ``int64[n]`` each; ``None`` if documents are tokens.
         """
         missing = np.zeros(len(ids), np.bool_)
         missing[scores.skipped] = True
@@ -85,7 +85,7 @@ class ShardFormat:
 
 
 def _worst(most: int, scores: CorpusScores, targets: NDArray[np.int32]) -> tuple[NDArray[np.int64], Any]:
-    """Each document's least likely tokens, the least likely first: offsets and the fields of each."""
+    """Offsets and fields of the ``most`` least likely tokens of each document, the least likely first."""
     counts = np.diff(scores.offsets)
     document = np.repeat(np.arange(len(counts)), counts)
     order = np.lexsort((scores.token_logprobs, document))  # by document, then by log-probability
@@ -100,7 +100,7 @@ def _worst(most: int, scores: CorpusScores, targets: NDArray[np.int32]) -> tuple
 
 
 def _column(values: Any) -> Any:
-    """A column of ids, or of an array with missing values, or of lists, given by offsets and fields."""
+    """An Arrow column: of ids, of an array and its missing values, or of lists as offsets and fields."""
     import pyarrow as pa
 
     if isinstance(values, list):
@@ -114,7 +114,7 @@ def _column(values: Any) -> Any:
 
 
 def _array(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> Any:
-    """An Arrow array over NumPy's memory; ``pyarrow.array`` would import pandas."""
+    """An Arrow array that shares NumPy's memory; ``pyarrow.array`` would import pandas."""
     import pyarrow as pa
 
     def bits(flags: NDArray[np.bool_]) -> Any:

@@ -1,13 +1,13 @@
 """Sources of documents: files that match globs, standard input, or Python objects.
 
-A source is divided into *lots*, and each lot into windows. A lot is one file, or several consecutive small
+A source is divided into *lots*, and a lot into windows. A lot is one file, or several consecutive small
 files. The rows of a window depend only on the source and the window size, so any number of hosts can divide
-the windows among themselves, and a restarted run finds the same windows.
+the windows among themselves, and a resumed run has the same windows.
 
 ```text
 files     a.jsonl.gz   b.parquet   c.parquet      (the last two are small)
 lots      0            1 ─────────────────────
-windows   0 1 2 3 …    0 1 2 …                    of, say, 10,000 rows; a lot's last one has fewer
+windows   0 1 2 3 …    0 1 2 …                    10,000 rows each, the last one of a lot fewer
 ```
 """
 
@@ -33,7 +33,7 @@ from windrow.corpus.rows import (
 )
 
 LOT_BYTES = 64 << 20
-"""Consecutive files go into one lot until it has this many bytes."""
+"""A lot takes consecutive files until it has at least this many bytes."""
 
 STDIN = "-"
 
@@ -47,10 +47,10 @@ FORMATS: dict[str, Open] = {
     ".arrayrecord": lambda path, _: record_rows(path),
     ".array_record": lambda path, _: record_rows(path),
 }
-"""The function that opens a file, by file name extension."""
+"""The function that opens a file, by its extension."""
 
 COMPRESSED = (".gz", ".zst", ".zstd")
-"""Compression extensions that may follow the extension of JSON lines."""
+"""Extensions of compressed files, which may follow that of JSON lines."""
 
 KNOWN = "JSON lines (.jsonl, .ndjson, .json, also .gz or .zst), Parquet (.parquet), ArrayRecord " + (
     "(.arrayrecord, .array_record), and folders written by datasets.save_to_disk"
@@ -119,8 +119,8 @@ class Source(Protocol):
     """Documents in lots.
 
     Attributes:
-        name: A description, for errors.
-        sizes: The size of each lot in bytes; ``None`` if it is unknown.
+        name: A description, for error messages.
+        sizes: The size of each lot in bytes; ``None`` if unknown.
         is_one_time: Whether it can be read only once, like standard input.
     """
 
@@ -137,7 +137,7 @@ class Source(Protocol):
         """The first rows of the first lot."""
 
     def identity(self) -> dict[str, str]:
-        """Everything that must not change before a run is resumed, by name."""
+        """What must be unchanged for a run to resume, by name."""
 
 
 class FileSource:
@@ -181,7 +181,7 @@ class FileSource:
         return [], []
 
     def identity(self) -> dict[str, str]:
-        """Each file's size and the time of its last change."""
+        """The size of each file, and when it was last changed."""
         return {
             self._names[path]: f"{size:,} bytes, changed at {changed}"
             for path, (size, changed) in self._stored.items()
@@ -196,7 +196,7 @@ class ObjectSource:
 
     Args:
         elements: Texts, pairs of texts, or mappings of columns.
-        name: A description, for errors and places.
+        name: A description, for error messages and for the places of rows.
     """
 
     def __init__(self, elements: Any, name: str) -> None:
@@ -236,7 +236,7 @@ class ObjectSource:
 
 
 def source_of(requests: Any, columns: Sequence[str]) -> Source:
-    """The source for requests, which are paths or the documents themselves.
+    """The source for requests: paths, or the documents themselves.
 
     Raises:
         TypeError: They are neither.
@@ -260,7 +260,7 @@ def source_of(requests: Any, columns: Sequence[str]) -> Source:
 
 
 class Paths(list[str]):
-    """Paths and globs; a plain list of strings would be texts."""
+    """A list of paths and globs; a plain list of strings would be one of texts."""
 
 
 def _is_indexed(elements: Any) -> bool:
@@ -322,7 +322,7 @@ def _stored(path: str) -> tuple[int, int]:
 
 
 def _lots(paths: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]]:
-    """Consecutive files, in lots of at least :data:`LOT_BYTES`."""
+    """Consecutive files, in lots of at least :data:`LOT_BYTES`, except the last."""
     lots: list[list[str]] = []
     room = 0
     for path in paths:
@@ -338,8 +338,10 @@ def _lots(paths: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]]:
 class Share:
     """The windows that this host scores: those of every ``parts``-th lot, or every ``parts``-th window.
 
+    Hosts divide the lots if there are at least 8 per host, and otherwise the windows of each lot.
+
     Attributes:
-        lots: The number of lots. Hosts divide the lots if there are many per host, otherwise the windows.
+        lots: The number of lots.
         part: This host, from 0.
         parts: The number of hosts.
     """

@@ -1,4 +1,4 @@
-"""Scores a corpus of any size: reads windows of documents, writes shards of scores, and can resume."""
+"""Scores a corpus of any size: reads windows of documents, writes a shard of scores for each, and resumes."""
 
 import json
 import os
@@ -33,13 +33,13 @@ from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments, Tokenizer, load_tokenizer
 
 SAMPLE = 4096
-"""The number of documents that determine the shapes of all batches; at most one window."""
+"""The maximum number of documents that determine the shapes of all batches; at most one window."""
 
 WINDOW = 10_000
 """The default number of documents in a window."""
 
 LOOK_SECONDS = 1.0
-"""How often a host that is done checks whether the others are done, in seconds."""
+"""The interval at which a host that is done checks whether the others are, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +77,31 @@ def score_stream(
     max_length: int | None = None,
     progress: bool = True,
 ) -> CorpusReport:
-    """Scores a corpus of any size and writes the scores to files; when called again, resumes.
+    """Scores a corpus of any size and writes the scores to files; the same call again resumes.
 
     Documents are read, encoded and planned a window at a time, while the previous window runs. The first
     documents determine the shapes of all batches, so nothing is compiled after the first window. The scores
-    of each window are one file in ``output/scores``, written under a temporary name and renamed; a killed run
-    loses at most the window in progress. The same call resumes after the last complete window, on any number
-    of devices and processes.
+    of each window go into a file of their own in ``output/scores``, a *shard*, which is written under a
+    temporary name and renamed. A killed run loses at most the window in progress. The same call resumes with
+    the windows that are not done yet, on any number of devices and processes.
 
-    Such a file, or shard, has a row for each document, in input order: ``id``; ``log_likelihood`` in nats,
-    the sum over the scored tokens; ``tokens``, the number of scored tokens; ``bytes`` and ``words`` of the
-    scored text, counted as in lm_eval; ``greedy``, whether greedy decoding would produce every scored token.
-    A document that cannot be scored has no log-likelihood (null); the manifest says why.
+    A shard has a row for each document, in input order: ``id``; ``log_likelihood`` in nats, the sum over the
+    scored tokens; ``tokens``, the number of scored tokens; ``bytes`` and ``words`` of the scored text,
+    counted as in lm_eval; ``greedy``, whether greedy decoding would produce every scored token. A document
+    that cannot be scored has a ``log_likelihood`` of null; the manifest says why.
 
     Every process must make the same call. Each scores its own files or rows on its own devices. If the
     sharding spans the devices of several processes, they score each window together.
 
     Args:
         model: The model.
-        tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes; ``None`` with ``tokens_column``.
+        tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes; may be ``None`` with
+            ``tokens_column``.
         requests: A path, glob or folder, or :class:`~windrow.corpus.Paths` of several: JSON lines (also
             gzip or zstd), Parquet, ArrayRecord, a folder of ``datasets.save_to_disk``, or ``"-"`` for JSON
             lines on standard input. Or documents: a sequence, a data source, a Grain dataset or another
             iterable of texts, pairs ``(context, continuation)``, arrays of tokens, or mappings of columns.
-        output: The folder for the scores, which must be new or hold the same run.
+        output: The folder for the scores: a new one, or that of a run to resume.
         text_column: The column of texts, scored whole (in disjoint windows if they are longer than the
             model's limit); ``"text"`` unless other columns are given.
         context_column: The column of contexts, with ``continuation_column``.

@@ -1,4 +1,4 @@
-"""Turns rows into documents, segments and plans, while the previous window runs."""
+"""Prepares windows: turns rows into documents, segments and plans, while the previous window runs."""
 
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from windrow.tokens import Segments, Tokenizer
 T = TypeVar("T")
 
 Place = tuple[int, int]
-"""A lot, and the number of a window in it."""
+"""A lot, and the number of a window in it, both from 0."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Read:
         place: The lot, and the window's number in it.
         placed: The rows.
         is_last: Whether this is the lot's last window.
-        part: The fraction of the whole source that has been read, if known.
+        part: The fraction of the source that has been read, from 0 to 1; ``None`` if unknown.
     """
 
     place: Place
@@ -44,12 +44,12 @@ class Window:
     """A window, ready to run.
 
     Attributes:
-        read: Where it came from.
+        read: Its rows.
         documents: Its documents.
         segments: Their segments.
         parts: The plans that score all segments.
-        byte_counts: ``int64[n]``, the bytes of each scored text.
-        word_counts: ``int64[n]``, its words.
+        byte_counts: ``int64[n]``, the number of bytes in each scored text.
+        word_counts: ``int64[n]``, the number of words in each.
     """
 
     read: Read
@@ -68,9 +68,9 @@ def read_windows(
     Args:
         source: The source of the rows.
         size: Rows per window.
-        share: The windows of this host.
-        done: The windows that have been scored.
-        ends: The lots whose windows have all been scored.
+        share: Which windows this host scores.
+        done: The windows that are done.
+        ends: The lots whose windows are all done.
     """
     for lot in range(len(source)):
         if lot in ends or not share.may_have(lot):
@@ -85,7 +85,7 @@ def _is_wanted(lot: int, share: Share, done: Collection[Place], number: int) -> 
 
 
 def _part(source: Source, lot: int, own: float | None) -> float | None:
-    """The fraction of a source that has been read, given that of a lot."""
+    """The fraction of a source that has been read, given that of the current lot."""
     if own is None or source.sizes is None:
         return own
     return (sum(source.sizes[:lot]) + own * source.sizes[lot]) / max(1, sum(source.sizes))
@@ -114,8 +114,8 @@ class Preparation:
 
     Attributes:
         columns: The names of the columns.
-        tokenizer: Encodes texts.
-        max_length: The maximum input length in tokens.
+        tokenizer: Encodes texts; ``None`` if documents are tokens.
+        max_length: The maximum input length in tokens; ``None`` for no limit.
         vocabulary: The model's vocabulary size.
         fixed: The shapes of all batches.
     """
@@ -157,7 +157,7 @@ def documents_of(
 
 @contextmanager
 def one_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Yields the same items; each is made in a thread while the previous one is in use."""
+    """Yields the same items, computing each on another thread while the previous one is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="windrow-corpus") as pool:
         nothing = object()
 

@@ -14,11 +14,11 @@ ThinkEnd = int | str | None
 
 
 def read_answer(tokens: Sequence[int], decode: Callable[[Sequence[int]], str], think_end: ThinkEnd) -> str:
-    """The decoded text after the last end-of-thinking marker.
+    """The decoded text after the last end-of-thinking marker, or the whole text if there is none.
 
     Args:
         tokens: All generated tokens.
-        decode: Decodes them, without special tokens.
+        decode: Decodes tokens, omitting special ones.
         think_end: The end-of-thinking marker; with ``None`` or an empty string, nothing is removed.
 
     >>> read_answer([9, 0, 7, 0, 0, 5], lambda tokens: f" {tokens}", 7)

@@ -76,7 +76,7 @@ def generate(
     depend on the seed and the prompt; a repeated prompt gets a different sample each time.
 
     Args:
-        model: The model; with ``init_state`` and ``step``, nothing is recomputed.
+        model: The model; without ``init_state`` and ``step``, each new token recomputes the whole text.
         tokenizer: Anything that :func:`windrow.tokens.load_tokenizer` takes.
         prompts: ``n`` strings; long ones are truncated to their last ``max_length - max_new_tokens`` tokens.
         max_new_tokens: The maximum number of tokens per text: one number for all prompts, or ``n`` numbers.
@@ -89,20 +89,20 @@ def generate(
         end_tokens: Tokens that end a text; by default, those in ``generation_config.json`` next to the
             tokenizer, else the tokenizer's EOS.
         rules: Changes to the logits before a token is chosen, such as a repetition penalty; by default, those
-            in ``generation_config.json``.
+            in ``generation_config.json`` next to the tokenizer.
         policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the maximum number of tokens in
             all slots together; ``"auto"``: as many slots as fit in device memory.
         sharding: A sharding for ``[rows, length]``, or a mesh; rows are then split over all of its axes.
             Default: the mesh of ``jax.set_mesh``, else the parameters' mesh, else all devices.
         on_bad_request: ``"raise"``, or ``"skip"`` to skip prompts that cannot be used.
-        chunk_length: How many tokens of each prompt are processed at a time; chosen by cost if not given.
-        finished: Called with each prompt's index and result as soon as it is finished.
+        chunk_length: The number of tokens per row that a prefill runs at a time; by default, chosen by cost.
+        finished: Called with a prompt's index and result as soon as its text ends.
 
     Raises:
         TypeError: The prompts are a single string or not a sequence, or ``stop`` or ``end_tokens`` is not a
             sequence.
-        ValueError: A prompt is empty and there is no BOS token, there is no room for a prompt besides the new
-            tokens, or an argument is invalid. The message names it.
+        ValueError: A prompt is empty and there is no BOS token, ``max_new_tokens`` leaves no room for a
+            prompt, or an argument is invalid. The message names it.
 
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP
     """

@@ -1,4 +1,4 @@
-"""Decides which programs a run needs, and in which order its requests enter."""
+"""Chooses the programs of a run, and the order in which its requests enter slots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from windrow.scoring.forks.plan import Shapes
 from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 
 STEPS = 4
-"""How many tokens a dispatch generates in every slot. A finished row keeps its slot until after the next
-dispatch, so a small number wastes less; this many keep the devices busy while the host reads the results."""
+"""The number of tokens that a dispatch generates in each slot. A finished row keeps its slot until after the
+next dispatch, so a larger number wastes more slot time. With a smaller one, devices wait for the host."""
 
 FEWER = 4
-"""The number of slots is divided by this when few rows are left."""
+"""When few rows are left, they move to the number of slots divided by this."""
 
 LEAST_SLOTS_TO_DIVIDE = 16
-"""Below this number, slots are not divided."""
+"""Runs with fewer slots keep all of them to the end."""
 
 RECOMPUTED_LENGTHS = 4
-"""The number of padded lengths in which texts are recomputed if the model has no ``step``."""
+"""The maximum number of padded lengths for models without ``step``, which recompute the whole text."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Batching:
 
     Attributes:
         begin: Creates the slots.
-        insert: Reads prompts, and the prefixes that they share.
-        decodes: The programs that generate tokens, those that read least first.
-        last: If it pays off, the programs that move the last rows to fewer slots and
-            generate tokens there.
+        insert: Prefills prompts and shared prefixes.
+        decodes: The programs that generate tokens, shortest rows first; only one if the model has ``step``.
+        last: The programs that move the last rows to fewer slots and generate tokens there; ``None`` if that
+            does not pay off.
         order: ``int64[n]``, the order in which requests enter: wave by wave if prefixes are shared, then
             longest first, then largest limit of new tokens first.
-        rest: ``int32[n]``, how many tokens of each prompt are read when it enters.
-        reading: How many of them are read together, and how many tokens at a time.
-        room: The number of tokens that a row has room for, padding included; ``None`` for no limit.
-        prefixes: How shared prefixes are read, if there are any.
+        rest: ``int32[n]``, the number of tokens of each prompt after its shared prefix.
+        reading: The prefill shape: rows per group, length, and chunk length.
+        room: The maximum number of tokens in a row, padding included; ``None`` for no limit.
+        prefixes: The batches that prefill shared prefixes; ``None`` if nothing is shared.
     """
 
     begin: Begin
@@ -67,7 +67,7 @@ class Batching:
         return (self.begin, self.insert, self.decodes[-1], *kept, *self.decodes[-2::-1], *(self.last or ()))
 
     def columns(self, tokens: int) -> int:
-        """How many columns run if the longest row has this many tokens, of which the last is not read."""
+        """How many columns a prefill runs if its longest row has ``tokens``, one left to decoding."""
         return int(self.reading.padded(np.array([tokens - 1], np.int32))[0])
 
     def waves(self) -> list[NDArray[np.int64]]:
@@ -84,15 +84,15 @@ class Batcher:
 
     Attributes:
         model: The model, with or without ``step``.
-        policy: Its ``padding_multiple`` is that of the tokens that are read at a time.
+        policy: Padded lengths, and chunk lengths chosen by cost, are multiples of its ``padding_multiple``.
         groups: The number of groups that slots and entering rows are split into.
-        end_tokens: Tokens after which a row is idle.
-        chunk_length: If given, how many tokens of each prompt are read at a time.
-        shape_price: What compiling a program costs, in tokens.
-        platform: Of the devices.
-        rules: The shapes of the run's rules, if it has any.
-        prefixes: The prefixes to read once, if there are any.
-        most_prefixes: The most of them whose states a group may hold at a time.
+        end_tokens: Tokens after which a row becomes idle.
+        chunk_length: The prefill chunk length in tokens; ``None`` to choose it by cost.
+        shape_price: The cost of compiling a program, in tokens.
+        platform: The devices' platform, such as ``"cpu"``.
+        rules: The shapes of the run's rule table; ``None`` if there are no rules.
+        prefixes: The prefixes to share; ``None`` to share nothing.
+        most_prefixes: The maximum number of prefix states in a group's store.
     """
 
     model: LanguageModel
@@ -140,7 +140,7 @@ class Batcher:
             keep = Keep(memory, plan.slots)
         insert = Insert(begin, int(reading.rows[0]) * self.groups, int(reading.lengths[0]), keep)
         fewer = Begin(memory, slots // FEWER // self.groups * self.groups, history)
-        idle = int(limits.max()) * (slots - fewer.slots)  # the most tokens that the last rows could waste
+        idle = int(limits.max()) * (slots - fewer.slots)  # the most tokens that idle slots could waste
         divides = fewer.slots > 0 and slots >= LEAST_SLOTS_TO_DIVIDE
         pays = divides and len(lengths) > slots and idle > self.shape_price
         last = (Move(begin, fewer), self._decode(fewer, memory, choice)) if pays else None
@@ -152,7 +152,7 @@ class Batcher:
     def _reading(
         self, lengths: NDArray[np.int32], most_rows: int, room: int | None
     ) -> tuple[Prefixes | None, NDArray[np.int32], Shapes]:
-        """The prefixes that have room, the length of each prompt's rest, and how both are read."""
+        """The prefixes that fit, the number of tokens after them in each prompt, and the prefill shape."""
         prefixes = self.prefixes
         while True:
             rest = lengths if prefixes is None else lengths - prefixes.depths
@@ -171,14 +171,14 @@ class Batcher:
             prefixes = fewer
 
     def _most_rows(self, slots: int) -> int:
-        """The most rows of a group that enter at once: a quarter of its slots."""
+        """The maximum number of rows per group that enter at once: a quarter of its slots."""
         return max(1, slots // self.groups // 4)
 
     def _decode(self, begin: Begin, memory: Memory, choice: Choice) -> Decode:
         return Decode(begin, memory, STEPS, choice, () if self.rules else self.end_tokens, self.rules)
 
     def _history(self, totals: NDArray[np.int32]) -> int:
-        """How many tokens per row the rules look at: the longest total length."""
+        """The length of the history that rules need: the longest total length; 0 without rules."""
         return 0 if self.rules is None else _rounded(int(totals.max()))
 
 

@@ -1,4 +1,4 @@
-"""Reads generation defaults from a model's files."""
+"""Reads a model's generation defaults from ``generation_config.json`` or ``config.json``."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ _TOP_K = 50
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """Values for settings that a request does not specify.
+    """Defaults for settings that a request does not specify.
 
     Attributes:
         end_tokens: Tokens that end a text.
         top_k: Samples are drawn from the ``top_k`` most likely tokens; 0 means no limit.
         top_p: Samples are drawn from the smallest set of most likely tokens with this total probability.
         rules: Changes to the logits before a token is chosen.
-        max_new_tokens: The maximum number of tokens per text; if given, it takes precedence over requests.
+        max_new_tokens: The maximum number of tokens per text; if not ``None``, it overrides the request's.
         others: Unsupported fields, by name; requests that they would affect are rejected.
-        source: The file, for errors.
+        source: The path of the file, for error messages.
     """
 
     end_tokens: tuple[int, ...] = ()
@@ -41,9 +41,8 @@ class GenerationDefaults:
 def read_defaults(directory: str | PathLike[str], eos_token_id: int | None) -> GenerationDefaults:
     """Reads ``generation_config.json``, else ``config.json``; without them, only the EOS token ends texts.
 
-    As in transformers 5.24, a request's own keywords take precedence, except for ``max_new_tokens``:
-    lm_eval's Hugging Face backend requests a total length, and the file's number of new tokens takes
-    precedence over that.
+    As in transformers 5.24, a request's keywords override these defaults, except for ``max_new_tokens``:
+    lm_eval's Hugging Face backend asks for a total length, which the file's ``max_new_tokens`` overrides.
 
     Args:
         directory: A model directory in the Hugging Face format; it need not exist.

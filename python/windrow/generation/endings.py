@@ -1,16 +1,17 @@
 """Decides when a text ends and where to truncate it, with stop strings as in lm_eval's Hugging Face backend.
 
-After each token, the last few tokens are decoded, including special ones: two more than the stop string
-itself has. A stop string found there ends the text, even if it begins or ends within a token. Afterwards, the
-whole text is decoded without special tokens, and truncated at the first occurrence of each stop string in
-turn. With overlapping stop strings, the result depends on where generation stopped, so the text must end at
-the right token. An empty stop string matches everywhere: it ends a text after one token and removes nothing.
+After each token, each stop string is searched for in the last few tokens, decoded with special tokens: as
+many tokens as the stop string has, plus two. If it is found, the text ends, even if the stop string begins or
+ends within a token. The whole text is then decoded without special tokens, and truncated at the first
+occurrence of each stop string in turn. With overlapping stop strings, the result depends on the token at
+which generation stopped, so windrow stops at the same token as lm_eval. An empty stop string matches
+everywhere: it ends a text after one token and removes nothing.
 
     stops "cd", "abc"     tokens  a  b  c  d
-    "abc" is found after c, so "abc" is cut to ""; with d it would have been "ab"
+    "abc" is found after c, so the text "abc" is cut to ""; after d, the text "abcd" would be cut to "ab"
 
-Usually, only the new tokens and a few before them are decoded, once. If the result contains a stop string or
-an incomplete character, each token and stop string is decoded separately.
+Usually, one decoding of the new tokens and a few before them is enough. Only if it contains a stop string or
+an incomplete character are the tokens checked one by one.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +33,13 @@ _TORN = "\ufffd"
 
 @dataclass(frozen=True)
 class StopStrings:
-    """Stop strings, each with the number of tokens to search for it."""
+    """Stop strings, each with the number of last tokens to search.
+
+    Attributes:
+        texts: The stop strings.
+        reaches: For each of them, the number of last tokens to decode and search.
+        decode: Decodes tokens, special ones included.
+    """
 
     texts: tuple[str, ...]
     reaches: tuple[int, ...]
@@ -48,7 +55,7 @@ class StopStrings:
 
         Args:
             tokens: All tokens so far.
-            looked_at: The number of tokens that have been checked before.
+            looked_at: The number of leading tokens that have already been checked.
         """
         if not self.texts:
             return None
@@ -70,7 +77,7 @@ class StopStrings:
 
 
 class StopReader:
-    """Creates :class:`StopStrings`, and caches the number of tokens in each string.
+    """Creates and caches :class:`StopStrings`.
 
     Args:
         tokenizer: The tokenizer; its EOS, as text, is a stop string of every request.
@@ -113,7 +120,7 @@ class Growing:
     reason: Reason | None = None
 
     def add(self, tokens: Iterable[int]) -> None:
-        """Adds new tokens, up to the end of the text or a negative token."""
+        """Appends new tokens until the text ends, or up to a negative one, which an idle slot emits."""
         looked_at = len(self.tokens)
         for token in tokens:
             if token < 0 or self.reason is not None:

@@ -1,12 +1,13 @@
-"""Continuous batching: finished rows leave their slots and waiting requests take them.
+"""Continuous batching: when a row is finished, the next request takes its slot.
 
-While the devices generate a few tokens in every slot, the host reads the previous
-ones, looks for stop strings, and inserts the next requests. Each program has a fixed
+While the devices generate a few tokens in every slot, the host checks the previous
+ones for stop strings and prefills the next requests. Each program has a fixed
 shape, so only a few are compiled. A request's text depends only on the request, the
 model and the seed, not on slots, order or the other requests.
 
-The cost: a request that ends early is noticed after at most two dispatches of
-``STEPS`` tokens. One that reaches its length limit is known ahead of time.
+A text that ends early keeps its slot for at most two more dispatches of ``STEPS``
+tokens, since the host reads results late. Length limits are known in advance and cost
+no such delay.
 """
 
 import hashlib
@@ -45,7 +46,7 @@ from windrow.sizing.slots import DEFAULT_SLOTS, fit_slots
 from windrow.tokens import Segments, Tokenizer
 
 SHARING = 0.1
-"""What copying states from a store adds to compilation, relative to a program."""
+"""The extra compilation that sharing prefixes costs, as a fraction of compiling one program."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class Generated:
     """One request's text.
 
     Attributes:
-        text: The text, decoded without special tokens and cut at the stop strings.
+        text: The text, decoded without special tokens and truncated at stop strings.
         tokens: All generated tokens, including an end token and the tokens of a stop string.
-        reason: Why it ended: ``"stop"``, ``"end"`` or ``"length"``; ``"skipped"`` if it was not generated.
+        reason: Why it ended: ``"stop"`` (a stop string), ``"end"`` (an end token) or ``"length"``;
+            ``"skipped"`` if no text was generated.
     """
 
     text: str
@@ -67,25 +69,25 @@ class Generator:
     """Generates texts with a model; each shape is compiled once, ahead of its first use.
 
     Args:
-        model: The model; with ``init_state`` and ``step`` nothing is recomputed,
-            otherwise each token costs a pass over the text so far.
+        model: The model; without ``init_state`` and ``step``, each new token
+            recomputes the whole text.
         tokenizer: Decodes the texts.
         sharding: How rows are split over devices.
         clock: Collects the seconds of each phase.
         defaults: The model's generation defaults.
-        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the most
+        policy: ``batch_size`` is the number of slots, ``tokens_per_batch`` the maximum number of
             tokens in all slots together; ``"auto"``: as many slots as fit in memory.
         seed: The seed for sampling.
-        chunk_length: If given, how many tokens of each prompt are read at a time.
-        memory: The available memory, if the policy sizes itself; by default the policy's budget.
+        chunk_length: The prefill chunk length in tokens; by default, chosen by cost.
+        memory: The available memory, for ``"auto"``; by default, the policy's budget.
         vocabulary: The model's vocabulary size, if known.
-        think_end: What ends the thinking, which is removed from texts; see `read_answer`.
+        think_end: The end-of-thinking marker; text up to its last occurrence is removed.
 
     Attributes:
         vocabulary: The model's vocabulary size.
-        choice: How the last run was sized, if device memory decided: ``memory_budget``,
-            ``planned_bytes`` (the part of it that is used), ``predicted_bytes`` and
-            ``slots``; otherwise empty.
+        choice: If the number of slots was chosen to fit in memory: ``memory_budget``,
+            ``planned_bytes`` (the part of the budget that programs may use), ``predicted_bytes``
+            (what they need) and ``slots`` of the last run; otherwise empty.
 
     Raises:
         TypeError, ValueError: The model does not meet the contract of `LanguageModel`.
@@ -127,11 +129,10 @@ class Generator:
         """A summary of the runs so far.
 
         Returns:
-            ``requests``, ``prompt_tokens``, ``read_tokens`` (those that the devices read,
-            padding included), ``generated_tokens``, ``programs`` (one compilation each),
-            ``slots`` of the last run, ``slot_use`` (the fraction of decoded slot tokens that
-            became part of a text), and how many requests ended for each reason: ``stop``,
-            ``end``, ``length``.
+            ``requests``, ``prompt_tokens``, ``read_tokens`` (prefilled, padding included),
+            ``generated_tokens``, ``programs`` (one compilation each), ``slots`` of the last run,
+            ``slot_use`` (the fraction of the tokens decoded in slots that became part of a text),
+            and the number of requests that ended for each reason: ``stop``, ``end``, ``length``.
         """
         names = ("requests", "prompt_tokens", "read_tokens", "generated_tokens", "stop", "end", "length")
         use = self._totals["generated_tokens"] / max(1, self._totals["slot_tokens"])
@@ -150,8 +151,13 @@ class Generator:
         Args:
             prompts: ``n`` prompts, as from :func:`windrow.tokens.generation_prompts`.
             settings: ``n`` settings, one per prompt.
-            finished: Called with each prompt's index and result as it finishes.
-            keys: ``int32[n, 2]``, the words of each prompt's random key; by default `random_keys`.
+            finished: Called with a prompt's index and result as soon as its text ends.
+            keys: ``int32[n, 2]``, the two words of each prompt's random key; by default, those of
+                :func:`random_keys`.
+
+        Raises:
+            ValueError: A parameter has been deleted, a prompt has a token outside the vocabulary, or not even
+                one slot per device fits in memory.
         """
         if not len(prompts):
             return
@@ -205,9 +211,9 @@ class Generator:
         return shape_price(parameter_count(self.params), self.memory.platform)
 
     def _shared_prefixes(self, prompts: Segments, rules: RunRules) -> Prefixes | None:
-        """The prefixes to read once, if that is allowed and saves more than it takes to compile.
+        """The prefixes to share; ``None`` if the policy forbids it or it would cost more than it saves.
 
-        Rules look at all tokens of a prompt, so they exclude it.
+        Rules need all tokens of a prompt, so runs with rules share nothing.
         """
         if self.model.step is None or self.policy.share not in ("auto", "forks") or rules.table is not None:
             return None
@@ -216,7 +222,7 @@ class Generator:
         return prefixes if prefixes.saved >= least else None
 
     def _need(self, programs: Sequence[Program]) -> int:
-        """The largest memory need of these programs, the same on every host; compiles them to find out."""
+        """Compiles programs, and returns the most bytes that any of them needs on any host."""
         for program in programs:
             self._programs.ask(program)
         with self.clock.phase("compile"), self.clock.generation.compiling_ahead():
@@ -279,7 +285,7 @@ class _Run:
             self._look(*pending.popleft())
 
     def _next_wave(self, slots: Any) -> Any:
-        """Once all requests of a wave have entered: reads the next one's prefixes; its requests wait."""
+        """If no requests are left in the queue, prefills the next wave's prefixes and queues its requests."""
         while self.waves and not self.schedule.waiting:
             wave, requests = self.waves.popleft()
             if self.batching.prefixes is not None:
@@ -311,12 +317,12 @@ class _Run:
         return self._read(slots, *arrays)
 
     def _read(self, slots: Any, *arrays: NDArray[Any]) -> Any:
-        """Reads the rows of these arrays into slots, or into the store."""
+        """Prefills rows, and puts their states into slots or into the store."""
         tokens, whole, _ = arrays
         self.generator._totals["read_tokens"] += len(tokens) * self.batching.columns(int(whole[:, 0].max()))
         with self.clock.phase("host"):
             placed = [self._by_rows(array) for array in arrays]
-        # Its output is donated to the next program, so it is watched together with the tokens made there.
+        # The output is donated to the next program, so it cannot be watched; that program's tokens are.
         stored = () if self.store is None else (self.store,)
         slots, self.store = self._call(self.batching.insert, slots, *placed, *stored)
         return slots
@@ -390,7 +396,7 @@ class _Run:
 
 
 def random_keys(prompts: Segments, seed: int) -> NDArray[np.int32]:
-    """``int32[n, 2]``: the words of a random key for each prompt.
+    """``int32[n, 2]``: the two words of a random key for each prompt.
 
     The key is a hash of the seed, the prompt's tokens and the number of equal prompts before it.
     """

@@ -1,13 +1,14 @@
-"""Applies logit rules on the device, from a table of all kinds of requests in a run and each row's history.
+"""Applies rules to logits on the device.
 
-A row stores the index of its kind, which selects its numbers and lists in the table. Lists are padded with -1
+Requests with the same rules and end tokens are of one *kind*. A table has the rules of each kind, and each
+row stores the index of its kind and its *history*: its tokens so far. Lists in the table are padded with -1
 to a few widths, so that similar runs share programs. Rules are applied in the order of Hugging Face's
 ``generate``, because some of them override others. The cost per token is a few passes over the row's tokens
 and one over the vocabulary. If no request of a run has rules, there is no table and no history.
 
-    history             5 7 5 9 . .      length 4, no_repeat_ngram_size 2
-    the last token      9                did not occur before: anything may follow
-    if it had been 5    5 7 5            7 followed 5 before: 7 is banned
+    no_repeat_ngram_size 2
+    history  5 7 5 9 . .     9 has not occurred before: any token may follow
+    history  5 7 5 . . .     7 followed 5 before: 7 is banned
 """
 
 from collections.abc import Sequence
@@ -22,29 +23,29 @@ from windrow.generation.rules import NO_RULES, Rules
 from windrow.generation.settings import Settings
 
 Kind = tuple[Rules, tuple[int, ...]]
-"""A request's rules and end tokens; requests of one kind share them."""
+"""Rules and end tokens, which all requests of a kind have in common."""
 
 _PADDING = -1
 _NEVER = np.iinfo(np.int32).max
 
 
 class RuleTable(NamedTuple):
-    """The rules of each kind of request; every leaf's leading axis is kinds.
+    """The rules of each kind; every leaf's leading axis is kinds.
 
     Attributes:
-        penalty: ``float32``, for tokens of the row.
-        prompt_penalty: ``float32``, for tokens of the prompt.
-        ngram: ``int32``, 0 for no limit.
-        prompt_ngram: ``int32``, 0 for no limit.
+        penalty: ``float32``, the repetition penalty for tokens of the row.
+        prompt_penalty: ``float32``, that for tokens of the prompt: 1 / ``encoder_repetition_penalty``.
+        ngram: ``int32``, n-grams of this size are not repeated; 0 for no limit.
+        prompt_ngram: ``int32``, n-grams of the prompt of this size are not repeated; 0 for no limit.
         least_new: ``int32``, no end token before this many new tokens.
         least: ``int32``, no end token before this many tokens in total.
         decay_start: ``int32``, end tokens become more likely after this many new tokens.
         decay: ``float32``, the factor for that; 1 if there is none.
-        first: ``int32``, the token that follows a prompt of one token.
+        first: ``int32``, the token forced after a prompt of one token; -1 for none.
         ends: ``int32[kinds, …]``, end tokens.
-        last: ``int32[kinds, …]``, the tokens that may end a text of full length.
+        last: ``int32[kinds, …]``, the only tokens allowed as the last one before the length limit.
         never: ``int32[kinds, …]``, suppressed tokens.
-        never_first: ``int32[kinds, …]``, tokens that are suppressed at the beginning.
+        never_first: ``int32[kinds, …]``, tokens that are suppressed as the first new token.
         words: ``int32[kinds, …, …]``, token sequences, right-aligned.
         biases: ``float32[kinds, …]``, the bias on a sequence's last token if the others precede it.
     """
@@ -67,7 +68,7 @@ class RuleTable(NamedTuple):
 
 
 class Ruled(NamedTuple):
-    """The state that rows store for their rules.
+    """What rows store for their rules.
 
     Attributes:
         history: ``int32[rows, capacity]``, each row's tokens.
@@ -87,8 +88,8 @@ class RunRules:
 
     Attributes:
         kinds: ``n`` indices, each request's kind in the table.
-        ends: ``n`` sets of end tokens.
-        table: The rules, as NumPy arrays; ``None`` if no request has any and all have the same end tokens.
+        ends: ``n`` sets, each request's end tokens.
+        table: The rules, as NumPy arrays; ``None`` if no request has rules or end tokens of its own.
     """
 
     def __init__(self, settings: Sequence[Settings], end_tokens: tuple[int, ...]) -> None:
@@ -101,7 +102,7 @@ class RunRules:
 
     @property
     def shapes(self) -> RuleTable | None:
-        """The table's shapes, which are part of a program's identity."""
+        """The table's shapes and dtypes, for compilation; ``None`` without a table."""
         if self.table is None:
             return None
         shapes: RuleTable = jax.tree.map(
@@ -111,7 +112,7 @@ class RunRules:
 
 
 def make_table(kinds: Sequence[Kind]) -> RuleTable:
-    """The table of these kinds, as NumPy arrays.
+    """The table of these kinds, as NumPy arrays, with the number of kinds rounded up to a power of two.
 
     >>> make_table([(Rules(), ()), (Rules(suppress_tokens=(3,)), ())]).never.tolist()[1][:2]
     [3, -1]
@@ -157,7 +158,7 @@ def apply_rules(
         ruled: The rows' tokens and kinds.
         lengths: ``int32[rows]``, the number of tokens in each row.
         made: ``int32[rows]``, how many of these were generated.
-        left: ``int32[rows]``, how many more may be generated.
+        left: ``int32[rows]``, how many more may be generated, including the next one.
         logits: ``[rows, vocab]``, from the model.
     """
     own = jax.tree.map(lambda column: column[ruled.kind], table)

@@ -1,9 +1,10 @@
-"""Prefixes that prompts share: each is read once, and its state copied to every row that begins with it.
+"""Shared prefixes of prompts: each is prefilled once, and rows that begin with it start from its state.
 
-Prompts are read in waves, as in :mod:`windrow.scoring.forks`: first the shared prefixes of a wave, level by
-level, into a store on the devices, then the rest of each prompt, from the state of its longest shared prefix.
-One program reads both. A prompt enters whichever slot is free, so every group of slots has all prefixes of
-the wave. Equal prompts share everything except their last token, with which decoding begins.
+Prompts are prefilled in waves, as in :mod:`windrow.scoring.forks`: first the shared prefixes of a wave, level
+by level, whose states go into a store on the devices; then the rest of each prompt, from the state of its
+longest shared prefix. One program does both. A prompt enters whichever slot is free, so every group of slots
+has all prefixes of the wave. Equal prompts share everything except their last token, with which decoding
+begins.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from windrow.tokens import Segments
 
 @dataclass(frozen=True)
 class Prefixes:
-    """The prefixes that are worth reading once, and the longest one that each prompt begins with.
+    """The prefixes that are worth sharing, and the longest one that each prompt begins with.
 
     Attributes:
         prompts: The prompts.
@@ -50,19 +51,22 @@ class Prefixes:
 
     @property
     def levels(self) -> list[NDArray[np.int32]]:
-        """How many tokens the prefixes of each level add to those that they begin with."""
+        """For each level, ``int32[k]``: the number of tokens that each of its prefixes adds to its parent."""
         return [self.stems.lengths[self.stems.level == each] for each in np.unique(self.stems.level)]
 
     @property
     def saved(self) -> int:
-        """How many tokens do not have to be read."""
+        """How many tokens sharing saves in prefill."""
         return int(self.depths.sum()) - int(self.stems.lengths.sum())
 
     def within(self, reading: Shapes, room: int | None) -> "Prefixes":
-        """The prefixes that fit into ``room`` tokens, both padded and followed by a padded rest.
+        """Drops prefixes that do not fit into ``room`` tokens, padding included.
+
+        A prompt whose rest, padded, does not fit after its prefix is prefilled without one. Returns ``self``
+        if everything fits.
 
         Args:
-            reading: How many prompts, or prefixes, are read together, and how many tokens at a time.
+            reading: The prefill shape.
             room: The number of tokens that a state has room for; ``None`` for no limit.
         """
         limit = NO_LIMIT if room is None else room
@@ -76,19 +80,19 @@ class Prefixes:
 
 
 class PrefixPlan:
-    """The batches that read prefixes, wave by wave.
+    """The batches that prefill prefixes, wave by wave.
 
     Args:
         prefixes: The prefixes.
-        reading: How many of them are read together, and how many tokens at a time.
+        reading: The prefill shape.
         groups: The number of groups that slots are split into.
-        most_slots: The most states in a group's store.
-        room: The number of tokens that a state has room for, if that is limited.
+        most_slots: The maximum number of states in a group's store.
+        room: The number of tokens that a state has room for; ``None`` for no limit.
 
     Attributes:
         slots: The number of states in a group's store.
         wave: ``int64[n]``, the wave in which each prompt enters.
-        from_slot: ``int32[n]``, the slot of the store that it starts from.
+        from_slot: ``int32[n]``, the store slot whose state each prompt starts from.
         batches: The batches of each wave.
     """
 

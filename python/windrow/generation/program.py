@@ -1,21 +1,23 @@
-"""The traced parts of generation: inserting rows and decoding tokens.
+"""The traced functions of generation: prefill and decoding.
 
 A fixed number of slots, each with one request's row, stays on the devices. Three
 programs work on them, each compiled once per shape:
 
-- *insert* reads prompts, ``[rows, length]``, and puts their rows into free slots; it also reads the
-  prefixes that prompts share, whose states it puts into a store;
+- *insert* prefills prompts, ``[rows, length]``, and puts their rows into free slots; it also prefills
+  shared prefixes, and puts their states into a store;
 - *decode* generates a few tokens in every slot. Finished rows are idle: their
   segment id is 0, so their memory does not change, and they emit -1;
 - *move* moves the last rows of a run to fewer slots.
 
-A row's memory depends on the model: :class:`Stepping` keeps the model's own state,
-:class:`Recomputing` keeps the tokens and reads them again.
+What a row stores of its text is called its *memory*. It depends on the model:
+:class:`Stepping` keeps the model's state, such as a KV cache; :class:`Recomputing`
+keeps the tokens, and runs the whole text again for each new one.
 
-    slots' left        3  0  1        then, decoding two tokens:
-    emitted            7 -1  4
-                       9 -1 -1
-    left               1  0  0
+    three slots         0   1   2
+    left before         3   0   1
+    first token         7  -1   4
+    second token        9  -1  -1
+    left after          1   0   0
 
 Slots and inserted rows are split over the devices in the same way, and a row enters a
 slot of its own group, so its memory never moves between devices.
@@ -36,20 +38,20 @@ from windrow.scoring.forks.program import store_states, stored_states
 from windrow.scoring.program import row_layout
 
 WHOLE = ("length", "slot", "limit", "top_k", "kind", "key", "key", "depth", "from_slot", "to_slot")
-"""The columns of an inserted row's integers. The last three are about shared prefixes: how many tokens were
-read before as one, the slot of the store that has their state, and the slot that gets this row's."""
+"""The integers of an inserted row. The last three are for shared prefixes: the number of tokens in the row's
+prefix, the store slot with the prefix's state, and the store slot that gets the row's own state."""
 
 
 class Slots(NamedTuple):
     """All slots; every leaf's leading axis is slots.
 
     Attributes:
-        memory: The rows' memory of their texts.
-        token: ``int32``, the last token, not yet in the memory of :class:`Stepping`.
+        memory: What each row stores of its text.
+        token: ``int32``, the last token, which is not in the memory of :class:`Stepping` yet.
         position: ``int32``, its position.
-        made: ``int32``, how many tokens were generated.
-        left: ``int32``, how many may still be generated; 0 if the row is idle.
-        key: ``uint32[slots, 2]``, the words of a random key for sampling.
+        made: ``int32``, how many tokens have been generated.
+        left: ``int32``, how many more may be generated; 0 if the row is idle.
+        key: ``uint32[slots, 2]``, the two words of a random key for sampling.
         top_k: ``int32``, 0 for no limit.
         temperature: ``float32``, 0 for greedy.
         top_p: ``float32``, 1 for no limit.
@@ -75,22 +77,22 @@ class Memory(Protocol):
         """The memory of empty rows."""
 
     def read(self, params: Any, tokens: jax.Array, lengths: jax.Array) -> Any:
-        """The memory of rows after their prompts, ``int32[rows, length]``."""
+        """The memory of rows after prefill of ``tokens``, ``int32[rows, length]``."""
 
     def advance(
         self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
     ) -> tuple[Any, jax.Array]:
-        """The memory after this token, and the next logits, ``[rows, vocab]``."""
+        """The memory after one more token per row, and the logits of the next one, ``[rows, vocab]``."""
 
 
 @dataclass(frozen=True)
 class Stepping:
-    """The memory is the model's own state: recurrent, or a key-value cache.
+    """The memory is the model's state: a KV cache or a recurrent state.
 
     Attributes:
         model: A model with ``init_state`` and ``step``.
-        capacity: The most tokens in a row, prompt included; 0 if ``init_state`` takes no length.
-        chunk_length: How many tokens of each prompt are read at a time.
+        capacity: The maximum number of tokens in a row, prompt included; 0 if ``init_state`` takes no length.
+        chunk_length: How many columns a prefill runs at a time.
     """
 
     model: LanguageModel
@@ -108,7 +110,15 @@ class Stepping:
     def resume(
         self, params: Any, state: Any, tokens: jax.Array, lengths: jax.Array, depths: jax.Array
     ) -> Any:
-        """The same for prompts of which ``depths`` tokens, ``int32[rows]``, are in the state already."""
+        """The same, from a state that already has the first ``depths`` tokens of each prompt.
+
+        Args:
+            params: The model's parameters.
+            state: The state of each row after these tokens.
+            tokens: ``int32[rows, length]``, the tokens after them.
+            lengths: ``int32[rows]``, the number of the latter, the last one left to decoding.
+            depths: ``int32[rows]``, the number of the former.
+        """
         assert self.model.step is not None
         length = tokens.shape[1]
         positions, segment_ids = row_layout(lengths - 1, length)
@@ -120,7 +130,7 @@ class Stepping:
     def advance(
         self, params: Any, memory: Any, token: jax.Array, position: jax.Array, active: jax.Array
     ) -> tuple[Any, jax.Array]:
-        """One step."""
+        """Runs one step."""
         assert self.model.step is not None
         columns = token[:, None], position[:, None], active[:, None].astype(jnp.int32)
         memory, last = self.model.step(params, memory, *columns)
@@ -129,12 +139,12 @@ class Stepping:
 
 @dataclass(frozen=True)
 class Recomputing:
-    """The memory is the tokens; the whole text is recomputed for each token.
+    """The memory is the row's tokens; each new token recomputes the whole text.
 
     Attributes:
         model: A model; ``apply`` is enough.
-        capacity: The most tokens in a row, prompt included.
-        length: How many tokens of each row are read; longer rows must be idle.
+        capacity: The maximum number of tokens in a row, prompt included.
+        length: The number of columns that are recomputed; longer rows must be idle.
     """
 
     model: LanguageModel
@@ -162,7 +172,7 @@ class Recomputing:
 
 
 def empty_slots(memory: Memory, rows: int, history: int, params: Any) -> Slots:
-    """Empty slots, with room for ``history`` tokens per row for rules; 0 without rules."""
+    """Empty slots. Rules need a history of ``history`` tokens per row; 0 without rules."""
     whole, fraction = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
     key = jnp.zeros((rows, 2), jnp.uint32)
     remembered = memory.empty(params, rows)
@@ -180,19 +190,22 @@ def insert_rows(
     fractions: jax.Array,
     store: Any = None,
 ) -> tuple[Slots, Any]:
-    """Reads prompts and puts each row into its slot; the slots and the store afterwards.
+    """Prefills rows, and puts each into its slot and its state into the store.
 
     Args:
         memory: How rows store their texts.
         groups: The number of groups that slots and rows are split into.
         params: The model's parameters.
         slots: The current slots.
-        tokens: ``int32[rows, length]``, the prompts, without the prefixes that the store has.
-        whole: ``int32[rows, 10]``, see ``WHOLE``; slots are numbered within the row's group, and one
-            beyond the last is nowhere: filler rows enter no slot, nor do shared prefixes, which count one
-            token more than they have, since the last is not read.
+        tokens: ``int32[rows, length]``, the prompts without their shared prefixes, or shared prefixes.
+        whole: ``int32[rows, 10]``, see :data:`WHOLE`. Slots are numbered within the row's group; an index
+            past the end means none, as for filler and, in ``slots``, for shared prefixes. A length counts
+            the last token, which is left to decoding; a prefix has none, so its length is one higher.
         fractions: ``float32[rows, 2]``, temperature and ``top_p``.
         store: The states of shared prefixes, if there are any; see :mod:`windrow.scoring.forks.program`.
+
+    Returns:
+        The slots and the store; ``None`` for the store if there is none.
     """
     lengths, depths = whole[:, 0], whole[:, 7]
     last = jnp.take_along_axis(tokens, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
@@ -214,7 +227,7 @@ def insert_rows(
 
 
 def _read(memory: Memory, groups: int, params: Any, tokens: jax.Array, whole: jax.Array, store: Any) -> Any:
-    """The memory of rows after their prompts."""
+    """The memory of rows after prefill."""
     if store is None:
         return memory.read(params, tokens, whole[:, 0])
     assert isinstance(memory, Stepping)
@@ -229,8 +242,8 @@ def move_rows(groups: int, params: Any, slots: Slots, which: jax.Array) -> Slots
         groups: The number of groups that slots are split into.
         params: The model's parameters; not used.
         slots: The current slots.
-        which: ``int32[fewer]``, for each new slot the old slot whose row it takes,
-            numbered within its group; one beyond the last leaves it empty.
+        which: ``int32[fewer]``, for each new slot, the old slot whose row it takes,
+            numbered within its group; an index past the end leaves the new slot empty.
     """
     moved: Slots = stored_states(slots, which, groups)
     filled = which < len(slots.left) // groups
@@ -252,12 +265,12 @@ def decode_tokens(
     Args:
         memory: How rows store their texts.
         steps: How many tokens to generate.
-        choice: The most general kind of sampling that any row needs.
-        end_tokens: Tokens after which a row is idle, if there are no rules.
+        choice: The most general kind of choice that any row needs.
+        end_tokens: Tokens after which a row becomes idle, if there are no rules.
         params: The model's parameters.
-        slots: The slots.
-        stopped: ``bool[slots]``, rows that are idle from now on.
-        rules: The rules and end tokens of each kind of request, if the run has any.
+        slots: The current slots.
+        stopped: ``bool[slots]``, the rows that become idle before the first step.
+        rules: The table of rules and end tokens, if the run has one.
 
     Returns:
         The slots, and ``int32[slots, steps]``: the tokens, -1 if the row was idle.
@@ -294,7 +307,7 @@ def decode_tokens(
 
 
 def _fitted(tokens: jax.Array, history: jax.Array) -> jax.Array:
-    """Tokens padded or truncated to the history's length."""
+    """Tokens padded or truncated to the length of the history."""
     length = history.shape[1]
     return jnp.pad(tokens[:, :length], ((0, 0), (0, max(0, length - tokens.shape[1]))))
 

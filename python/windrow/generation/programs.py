@@ -1,4 +1,4 @@
-"""Compiled programs: a few shapes, each compiled once, ahead of its first use."""
+"""The programs of generation, each of which is compiled once, ahead of its first use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from windrow.sizing.memory import DeviceMemory
 
 @dataclass(frozen=True)
 class Begin:
-    """Creates empty slots, with a history of ``history`` tokens if there are rules."""
+    """Creates empty slots; rows have a history of ``history`` tokens, 0 without rules."""
 
     memory: Memory
     slots: int
@@ -52,9 +52,9 @@ class Keep:
 
 @dataclass(frozen=True)
 class Insert:
-    """Reads ``rows`` prompts of at most ``length`` tokens and puts them into slots.
+    """Prefills ``rows`` prompts of at most ``length`` tokens and puts them into slots.
 
-    With ``keep``, they may begin with a shared prefix, or be one.
+    With ``keep``, a row may continue a shared prefix, or be one.
     """
 
     begin: Begin
@@ -79,9 +79,10 @@ class Move:
 
 @dataclass(frozen=True)
 class Decode:
-    """Generates ``steps`` tokens in every slot; ``memory`` may read less than that of ``begin`` holds.
+    """Generates ``steps`` tokens in every slot.
 
-    ``rules`` holds the shapes of the rule table, if the run has one.
+    ``memory`` may run fewer columns than that of ``begin`` stores. ``rules`` has the shapes of the rule
+    table, if the run has one.
     """
 
     begin: Begin
@@ -99,9 +100,9 @@ Program = Begin | Keep | Insert | Move | Decode
 
 
 class Programs:
-    """Compiles programs in a separate thread, in request order.
+    """Compiles programs on another thread, in the order of :meth:`ask`.
 
-    Slots are donated from program to program, so their memory is not copied.
+    Each program donates the slots to its output, so they are not copied.
 
     Args:
         params: The model's parameters, on the sharding's mesh.
@@ -114,24 +115,24 @@ class Programs:
         self._slots = cache(self._slots_of)
 
     def __len__(self) -> int:
-        """How many programs were requested, each of which is one compilation."""
+        """The number of distinct programs used so far."""
         return len(self._compiler)
 
     def ask(self, program: Program) -> None:
-        """Requests a program that will be needed."""
+        """Asks for a program that will be needed."""
         self._compiler.ask(program, self._jitted(program), self._params, *self._arrays(program))
 
     def advance(self) -> None:
-        """Traces the next requested program, so that it is compiled by the time it is needed."""
+        """Traces the next program asked for, so that it is compiled by the time it is needed."""
         self._compiler.advance()
 
     def get(self, program: Program) -> Any:
-        """A compiled program, with the parameters bound as its first argument."""
+        """A compiled program, with the parameters bound as its first argument; waits for compilation."""
         self.ask(program)
         return partial(self._compiler.get(program), self._params)
 
     def ready(self, *programs: Program) -> bool:
-        """Whether these can run without waiting; always true with several hosts, which must agree."""
+        """Whether these programs are compiled; always true with several hosts, which must agree."""
         for program in programs:
             self.ask(program)
         return jax.process_count() > 1 or all(map(self._compiler.done, programs))
@@ -144,7 +145,7 @@ class Programs:
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
-        """A run; when it ends, its requests are forgotten and pending compilations cancelled."""
+        """A run. When it ends, compilations that have not started are cancelled."""
         with self._compiler.one_run():
             try:
                 yield
@@ -152,7 +153,7 @@ class Programs:
                 self._slots.cache_clear()
 
     def _arrays(self, program: Program) -> tuple[Any, ...]:
-        """A program's arguments besides the parameters."""
+        """The shapes of a program's arguments after the parameters."""
         match program:
             case Begin():
                 self._slots(program)  # checks the state

@@ -1,9 +1,9 @@
-"""How prompts are read: how many together, and how many tokens of each at a time.
+"""Chooses the prefill shape: the number of rows, and the number of columns that run at a time (a chunk).
 
-One program reads all prompts, and the prefixes that they share. It runs a few columns at a time and stops
-after those of the longest row, so one shape serves rows of all lengths. The cheapest shape is chosen: many
-rows make few batches, but leave more of them empty when prefixes are read; many columns make few runs, but
-pad more.
+One program prefills all prompts, and the prefixes that they share. It runs one chunk after another and stops
+after the longest row, so one shape serves rows of all lengths. The shape with the lowest cost is chosen: more
+rows need fewer batches, but leave more rows empty where few prefixes are prefilled; larger chunks need fewer
+calls of ``step``, but more padding.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH
 Lengths = NDArray[np.int32]
 
 MOST_RUNS = 64
-"""The most runs that the longest row is divided into evenly."""
+"""Chunk lengths that divide the longest row evenly are tried, up to this many chunks."""
 
 
 def one_shape(rows: int, length: int, chunk: int) -> Shapes:
-    """One shape: ``rows`` of each group, at most ``length`` tokens long, ``chunk`` columns at a time."""
+    """One shape: ``rows`` rows per group of at most ``length`` tokens, in chunks of ``chunk`` columns."""
     return Shapes(
         np.array([length], np.int32), np.array([rows], np.int64), np.array([min(chunk, length)], np.int64)
     )
@@ -40,19 +40,25 @@ def choose_reading(
     room: int | None = None,
     chunk_length: int | None = None,
 ) -> Shapes:
-    """The shape in which reading costs the least.
+    """The shape in which prefill costs the least.
 
     Args:
-        rests: How many tokens of each prompt are read when it enters.
-        levels: The same for shared prefixes, level by level; each group reads all of them.
+        rests: ``int32[n]``, the number of tokens of each prompt to prefill when it enters: those after its
+            shared prefix, without the last one.
+        levels: The number of tokens of each shared prefix to prefill, an array for each level; each group
+            prefills all of them.
         groups: The number of groups that rows are split into.
-        most_rows: The most rows of each group.
-        platform: Of the devices.
-        multiple: Columns are multiples of this.
-        room: The number of tokens that a row has room for; ``None`` for no limit.
-        chunk_length: If given, how many columns run at a time.
+        most_rows: The maximum number of rows per group.
+        platform: The devices' platform, such as ``"cpu"``.
+        multiple: Chunk lengths chosen by cost are multiples of this.
+        room: The maximum number of tokens in a row, padding included; ``None`` for no limit.
+        chunk_length: The chunk length in columns; ``None`` to choose it by cost.
 
-    Prompts that share nothing are read together, samples of one prompt one by one:
+    Returns:
+        A single shape.
+
+    Two prompts that share nothing are prefilled together. Four samples of one prompt share a prefix of 300
+    tokens, which is prefilled in one row:
 
     >>> reading = choose_reading(np.array([100, 90]), [], 1, 2, platform="cpu")
     >>> reading.rows.tolist(), reading.chunks.tolist()
@@ -67,7 +73,7 @@ def choose_reading(
 
     def shape_of(rows: int, chunk: int) -> Shapes:
         whole = lcm(chunk, multiple)
-        padded = -(-(longest + 1) // whole) * whole  # with a prompt's last token, which is not read
+        padded = -(-(longest + 1) // whole) * whole  # room for a prompt's last token, which is not prefilled
         return one_shape(rows, padded if room is None else min(padded, room), chunk)
 
     def total(shape: Shapes) -> float:
@@ -87,7 +93,7 @@ def choose_reading(
 
 
 def _chunks(longest: int, multiple: int) -> list[int]:
-    """How many columns may run at a time, ascending: a few sizes, and those that divide the longest row."""
+    """Candidate chunk lengths, ascending: a few fixed ones, and those that divide the longest row evenly."""
     whole = lcm(CHUNKS[0], multiple)
     divided = [-(-longest // runs) for runs in range(1, MOST_RUNS + 1)]
     rounded = {max(1, -(-size // whole)) * whole for size in (*CHUNKS, *divided)}
@@ -95,7 +101,7 @@ def _chunks(longest: int, multiple: int) -> list[int]:
 
 
 def _price(shape: Shapes, longest: Lengths, price: int) -> float:
-    """What reading batches costs, in tokens, given each one's longest row."""
+    """The cost of prefilling batches, in tokens, given the longest row of each."""
     columns = shape.padded(longest)
     runs = -(-columns // shape.chunks[0])
     return float((shape.rows[0] * (columns + STATE_PRICE) + price * runs).sum())

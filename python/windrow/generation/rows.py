@@ -1,4 +1,4 @@
-"""The arrays of rows that are read together: prompts, which enter slots, or the prefixes that they share."""
+"""Fills the arrays of rows that are prefilled together: prompts, which enter slots, or shared prefixes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ Arrays = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Rows:
-    """What the rows of a run hold.
+    """Fills the rows of a run.
 
     Attributes:
         batching: The run's programs.
-        prompts: The prompts, ``n`` of them.
+        prompts: ``n`` prompts.
         settings: Their settings.
         rules: Their rules.
-        keys: ``int32[n, 2]``, the words of their random keys.
+        keys: ``int32[n, 2]``, the two words of each one's random key.
         groups: The number of groups that slots are split into.
     """
 
@@ -40,7 +40,7 @@ class Rows:
     groups: int
 
     def together(self, entries: list[Entry]) -> Iterator[list[Entry]]:
-        """Entries that are read together; a row that continues a prefix has no room for much padding."""
+        """Splits entries into batches in which no row that continues a prefix is padded beyond ``room``."""
         rest, room = self.batching.rest, self.batching.room
         waiting = sorted(entries, key=lambda entry: -rest[entry.request])
         while waiting:
@@ -51,7 +51,7 @@ class Rows:
             waiting = [entry for entry, fit in zip(waiting, fits, strict=True) if not fit]
 
     def of_entries(self, entries: list[Entry]) -> Arrays:
-        """Requests that enter slots."""
+        """The arrays of requests that enter slots."""
         tokens, whole, fractions = self._empty()
         prefixes = self.batching.prefixes
         for entry in entries:
@@ -67,11 +67,11 @@ class Rows:
         return tokens, whole, fractions
 
     def of_prefixes(self, batch: Batch) -> Arrays:
-        """A batch of prefixes, whose states enter the store."""
+        """The arrays of a batch of prefixes, whose states enter the store."""
         assert self.batching.prefixes is not None
         _, whole, fractions = self._empty()
         tokens, layout = self.batching.prefixes.arrays(batch)
-        whole[:, 0] = layout[:, 0] + 1  # a prompt's last token is not read
+        whole[:, 0] = layout[:, 0] + 1  # lengths count a last token, which is not prefilled
         whole[:, 7:] = layout[:, 1:]
         return tokens, whole, fractions
 
@@ -81,12 +81,12 @@ class Rows:
         return self.batching.begin.slots // self.groups
 
     def _depth(self, request: int) -> int:
-        """How many tokens of a request's prompt are read as a shared prefix."""
+        """How many tokens of a request's prompt are in its shared prefix."""
         start, stop = self.prompts.offsets[request : request + 2]
         return int(stop - start) - int(self.batching.rest[request])
 
     def _empty(self) -> Arrays:
-        """Rows without tokens that enter neither a slot nor the store."""
+        """Rows of filler, which enter neither a slot nor the store."""
         insert, prefixes = self.batching.insert, self.batching.prefixes
         whole = np.zeros((insert.rows, len(WHOLE)), np.int32)
         whole[:, :2] = 1, self._slots

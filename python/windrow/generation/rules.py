@@ -1,8 +1,8 @@
 """Rules that change the logits before a token is chosen, as in Hugging Face's ``generate``.
 
 The fields have the same names and meaning as in ``generation_config.json``
-(transformers 5.24), and apply to greedy and sampled text. Repetition is checked over the
-whole row, including BOS and the rest of the prompt, but not padding.
+(transformers 5.24), and apply to greedy decoding and sampling. Repetition is checked over
+the whole row: the prompt, BOS included, and the text so far.
 
     repetition_penalty=1.3          tokens that occur in the row become less likely
     no_repeat_ngram_size=2          no pair of adjacent tokens occurs twice
@@ -25,7 +25,8 @@ class Rules:
     Attributes:
         repetition_penalty: Divides the positive logits of tokens that occur in the row, and multiplies
             the negative ones.
-        encoder_repetition_penalty: The inverse, for tokens of the prompt: above 1, they become more likely.
+        encoder_repetition_penalty: The inverse of such a penalty, for tokens of the prompt: above 1, they
+            become more likely.
         no_repeat_ngram_size: No sequence of this many tokens occurs twice in the row; 0 means no limit.
         encoder_no_repeat_ngram_size: No sequence of this many tokens from the prompt occurs again; 0 means no
             limit.
@@ -34,10 +35,12 @@ class Rules:
             the others precede it.
         min_new_tokens: No end token before this many new tokens; takes precedence over ``min_length``.
         min_length: The same, but counting prompt tokens too.
-        forced_bos_token_id: The token that follows a prompt of one token.
-        forced_eos_token_id: The tokens that may end a text of full length.
-        exponential_decay_length_penalty: A number of new tokens, and the factor by which end tokens become
-            more likely with each token after that.
+        forced_bos_token_id: The token that is forced after a prompt of one token.
+        forced_eos_token_id: The tokens one of which is forced as the last token of a text that reaches its
+            length limit.
+        exponential_decay_length_penalty: ``(start, factor)``: after ``start`` new tokens, end tokens become
+            more likely with each token; ``n`` tokens later, ``abs(logit) * (factor**n - 1)`` is added to
+            their logits.
         suppress_tokens: Tokens that are never chosen.
         begin_suppress_tokens: Tokens that are never chosen first.
     """
@@ -89,19 +92,31 @@ def _read(name: str, value: Any) -> Any:
 
 
 def number(value: Any) -> float:
-    """A finite number, possibly given as a string; booleans are rejected."""
+    """A finite number, possibly given as a string.
+
+    Raises:
+        TypeError, ValueError: It is none, or a boolean.
+    """
     read = float(value)
     return read if not isinstance(value, bool) and abs(read) < inf else _refuse()
 
 
 def whole(value: Any) -> int:
-    """A whole number of at least 0, possibly given as a float or a string."""
+    """A whole number of at least 0, possibly given as a float or a string.
+
+    Raises:
+        TypeError, ValueError: It is none, or a boolean.
+    """
     read = number(value)
     return int(read) if read == int(read) and read >= 0 else _refuse()
 
 
 def tokens(value: Any) -> tuple[int, ...]:
-    """One token id or a list of them."""
+    """The token ids in a list, or a single one.
+
+    Raises:
+        TypeError, ValueError: One of them is not a whole number of at least 0.
+    """
     return tuple(map(whole, value)) if isinstance(value, list | tuple) else (whole(value),)
 
 

@@ -1,16 +1,16 @@
 """Chooses the next token on the device: the most likely one, or a sample.
 
-The semantics and their order are those of Hugging Face's logits warpers: divide the logits by the
-temperature, keep the ``top_k`` highest, then drop every token whose more likely tokens already have a total
-probability of ``top_p``. Ties at the boundary are kept.
+As in Hugging Face's logits warpers, logits are divided by the temperature, all but the ``top_k`` highest are
+dropped, and then every token is dropped if the more likely ones have a total probability of at least
+``top_p``. Ties at the boundary are kept.
 
     probabilities     0.5  0.3  0.15  0.05
     top_k = 3         0.53 0.32 0.16  -
     then top_p = 0.6  0.62 0.38 -     -       (0.53 before the second is below 0.6)
 
-A sample is the arg-max after adding Gumbel noise. The noise depends only on the request's key and the token's
+A sample is the argmax after adding Gumbel noise. The noise depends only on the request's key and the token's
 index, not on the row, the other rows or the devices. Greedy decoding takes one pass over the vocabulary,
-sampling one more for the noise, and ``top_k`` or ``top_p`` a sort.
+sampling takes another one for the noise, and ``top_k`` or ``top_p`` a sort.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 Choice = Literal["greedy", "sampled", "limited"]
-"""The most general kind of choice that a run needs: arg-max, sampling, or sampling with ``top_k`` or
+"""The most general kind of choice that a run needs: argmax, sampling, or sampling with ``top_k`` or
 ``top_p``."""
 
 
@@ -37,8 +37,8 @@ def choose_tokens(
 
     Args:
         logits: ``[rows, vocab]``.
-        choice: The most general kind of sampling that any row needs.
-        keys: ``uint32[rows, 2]``, the words of each row's random key.
+        choice: The most general kind of choice that any row needs.
+        keys: ``uint32[rows, 2]``, the two words of each row's random key.
         places: ``int32[rows]``, the number of tokens that each row has generated before.
         temperatures: ``float32[rows]``; 0 means greedy decoding.
         top_k: ``int32[rows]``; 0 means no limit.
@@ -63,6 +63,11 @@ def choose_tokens(
 
 def limit_choice(scaled: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array:
     """One row's logits, with minus infinity for tokens that ``top_k`` or ``top_p`` exclude.
+
+    Args:
+        scaled: ``float32[vocab]``, the logits divided by the temperature.
+        top_k: ``int32``; 0 means no limit.
+        top_p: ``float32``; 1 means no limit.
 
     >>> likely = jnp.log(jnp.array([0.3, 0.5, 0.05, 0.15]))
     >>> jnp.isfinite(limit_choice(likely, jnp.int32(3), jnp.float32(0.6))).tolist()

@@ -1,15 +1,15 @@
-"""Decides which request enters which slot and when; the same on every host.
+"""Decides which request enters which slot and when.
 
-Requests wait in order, longest first. A row enters a free slot of its own group, and
-several rows enter at once, because one program reads several prompts. A slot counts
-as free as soon as its row's last token has been requested, even before the host has
-read it. Nothing here depends on time, so hosts that see the same tokens make the same
+Requests wait in the order of the run. A row enters a free slot of its own group, and
+several rows enter at once, because one program prefills several prompts. A slot counts
+as free as soon as its row's last token has been dispatched, even before the host has
+seen it. Nothing here depends on time, so hosts that see the same tokens make the same
 decisions.
 
-    2 groups of 3 slots, 2 rows enter at once, the slots' requests are
+    2 groups of 3 slots, of which 2 rows at a time are filled, one per group:
 
-        7 . .   2 9 4      group 1 is full: none enter, unless many slots are free
-        7 . .   . 9 4      both rows enter, one in each group
+        7 . . | 2 9 4      group 1 is full: nothing enters until more slots are free
+        7 . . | . 9 4      two requests enter, one in each group
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ FREE = -1
 
 @dataclass(frozen=True)
 class Entry:
-    """A request that enters ``slot`` as ``row`` of the inserted rows."""
+    """A request that enters ``slot``, and its row in the arrays of the prefill."""
 
     request: int
     row: int
@@ -35,7 +35,7 @@ class Schedule:
     Attributes:
         groups: The number of groups that slots and entering rows are split into.
         slots: The number of slots, a multiple of ``groups``.
-        entering: The most rows that enter at once, a multiple of ``groups``.
+        entering: The maximum number of rows that enter at once, a multiple of ``groups``.
         waiting: Requests that have not entered yet, in order.
         owners: The request in each slot, or ``FREE``.
         due: How many more tokens each slot's request may need.
@@ -61,10 +61,11 @@ class Schedule:
         """Assigns slots to the next requests, if enough are free.
 
         Args:
-            limits: The most new tokens of each request, by its index.
+            limits: The maximum number of new tokens of each request, by its index.
 
         Returns:
-            The requests that enter; empty if it is better to wait.
+            The requests that enter. It is empty if none is waiting, or if the groups' free slots cannot take
+            a whole batch, unless all slots are free, or enough for two batches.
         """
         places = self._places()
         free = self.slots - self.busy
@@ -79,9 +80,9 @@ class Schedule:
         return entries
 
     def ask(self, tokens: int) -> list[int]:
-        """Records that ``tokens`` tokens are requested from every row; returns the owners of the rows.
+        """Records a dispatch of ``tokens`` tokens per slot; returns the request in each slot, or ``FREE``.
 
-        A slot becomes free once its row's last token has been requested.
+        A slot becomes free once its row's last token has been dispatched.
         """
         owners = self.owners.copy()
         for slot, owner in enumerate(owners):
@@ -91,7 +92,7 @@ class Schedule:
         return owners
 
     def leave(self, request: int) -> int | None:
-        """Frees the slot of a finished request and returns it, or ``None`` if it had no slot any more."""
+        """Frees the slot of a finished request and returns it, or ``None`` if it was freed before."""
         if request not in self.owners:
             return None
         slot = self.owners.index(request)
@@ -99,11 +100,11 @@ class Schedule:
         return slot
 
     def shrink(self, slots: int) -> list[int] | None:
-        """Moves the last requests to fewer slots, if none is waiting and they fit.
+        """Moves the last requests to ``slots`` slots, if none is waiting and they fit.
 
         Returns:
-            For each new slot, the old slot whose row it takes, numbered within its group, or one beyond
-            the last if it stays empty. ``None`` if the requests do not fit.
+            For each new slot, the old slot whose row it takes, numbered within its group; one past the last
+            if it stays empty. ``None`` if a request is waiting or the requests do not fit.
         """
         held, fewer = self.slots // self.groups, slots // self.groups
         taken = []

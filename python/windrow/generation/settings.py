@@ -1,7 +1,7 @@
 """Reads a request's generation settings from lm_eval's generation keywords.
 
 The semantics are those of lm_eval 0.4.13 (``normalize_gen_kwargs`` and ``HFLM._model_generate``). The number
-of new tokens has several names, of which the first one given applies; the default is 256. A temperature above
+of new tokens has several names, the first of which takes precedence; the default is 256. A temperature above
 0 means sampling, unless ``do_sample`` is false. Other defaults come from the model's
 ``generation_config.json``, then from Hugging Face, where samples are drawn from the 50 most likely tokens.
 
@@ -48,7 +48,8 @@ class Settings:
         end_tokens: Tokens that end the text; ``None`` for the model's own.
         reserved: The number of tokens to leave free when truncating the prompt; ``None`` for
             ``max_new_tokens``.
-        max_length: The maximum number of tokens of prompt and text together, instead of ``max_new_tokens``.
+        max_length: The maximum number of tokens of prompt and text together, which replaces
+            ``max_new_tokens``; ``None`` if the request sets none.
     """
 
     max_new_tokens: int = DEFAULT_NEW_TOKENS
@@ -78,7 +79,7 @@ class Settings:
 
     @property
     def room(self) -> int:
-        """The number of tokens that the prompt leaves free."""
+        """The number of tokens to leave free when truncating the prompt."""
         return self.max_new_tokens if self.reserved is None else self.reserved
 
     def after(self, prompt_tokens: int) -> "Settings":
@@ -108,7 +109,8 @@ def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
         defaults: The defaults from the model's files.
 
     Raises:
-        ValueError: A keyword is unknown, or its value is invalid.
+        ValueError: A keyword is unknown, its value is invalid, or it is not supported and would change the
+            text.
 
     >>> settings = read_settings({"until": "Q:", "max_tokens": 32}, GenerationDefaults())
     >>> settings.stops, settings.max_new_tokens, settings.temperature
@@ -136,7 +138,7 @@ def read_settings(keywords: Any, defaults: GenerationDefaults) -> Settings:
 
 
 def _limits(keywords: Mapping[str, Any], own: int | None) -> dict[str, Any]:
-    """The length limit of a text, and the number of tokens that the prompt leaves free, which may differ."""
+    """The length limit of a text, and how many tokens to leave free after the prompt if that differs."""
     given = [keywords[name] for name in LENGTH_KEYWORDS if keywords.get(name) is not None]
     asked = _as_whole(given[0]) if given else DEFAULT_NEW_TOKENS
     if own is not None:

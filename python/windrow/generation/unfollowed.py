@@ -1,10 +1,10 @@
-"""Unsupported keywords and fields of Hugging Face's ``generate``, and their harmless values."""
+"""Unsupported settings of Hugging Face's ``generate``, and the values of each that change nothing."""
 
 from collections.abc import Mapping
 from typing import Any
 
 WITHOUT_EFFECT = (
-    *("early_stopping", "length_penalty", "diversity_penalty"),  # of beams
+    *("early_stopping", "length_penalty", "diversity_penalty"),  # for beam search
     *("renormalize_logits", "remove_invalid_values"),
     *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size"),
     *("compile_config", "disable_compile", "low_memory"),
@@ -12,7 +12,7 @@ WITHOUT_EFFECT = (
     *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
     *("prompt_lookup_num_tokens", "max_matching_ngram_size"),  # speculative decoding
 )
-"""Accepted with any value, because none changes a text."""
+"""Accepted with any value, because they never change a text."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
@@ -29,7 +29,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "max_time": (),
     "stop_strings": (),
 }
-"""Accepted with these values and with ``None``, because they change nothing."""
+"""Accepted with these values, which change nothing, and with ``None``."""
 
 NEUTRAL_FOR_SAMPLES: dict[str, tuple[Any, ...]] = {
     "min_p": (0,),
@@ -38,7 +38,7 @@ NEUTRAL_FOR_SAMPLES: dict[str, tuple[Any, ...]] = {
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
 }
-"""The same for sampling; none of these changes the result of greedy decoding."""
+"""The same for sampling; in greedy decoding, these change nothing, whatever the value."""
 
 UNFOLLOWED = (*NEUTRAL, *NEUTRAL_FOR_SAMPLES, *WITHOUT_EFFECT)
 
@@ -49,9 +49,9 @@ def check_followed(
     """Rejects unsupported settings that would change a text.
 
     Args:
-        keywords: The request's keywords, which take precedence over fields.
+        keywords: The request's keywords, which override ``fields``.
         fields: The fields of the model's file.
-        source: The file.
+        source: The path of that file.
         sampled: Whether the text is sampled.
         supported: The supported names, for the error.
 

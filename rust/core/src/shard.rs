@@ -31,7 +31,7 @@ pub fn remap_size(size: i64, global_batch_size: i64, host_count: i64) -> Result<
     usize::try_from(size).ok().filter(|&size| size <= most).ok_or(Error::Value {
         argument: "size",
         value: size,
-        expected: "so small that memory can hold that many numbers",
+        expected: "small enough for that many int64 elements to fit into memory",
     })
 }
 

@@ -159,14 +159,14 @@ impl Plan {
         if let Some(prefixes) = prefixes {
             if identities.is_some() || pack {
                 let message =
-                    "prefixes tell which inputs are equal and pack rows; give neither identities nor pack";
+                    "prefixes already identify equal inputs and pack rows; omit identities and pack";
                 return Err(PyValueError::new_err(message));
             }
             let choice = policy::choice(row_prices, max_shapes, shape_price)?;
             return Self::of_trees(py, lengths, prefixes, &choice, policy);
         }
         if row_prices.is_some() {
-            return Err(PyValueError::new_err("row_prices are for rows of trees; give prefixes too"));
+            return Err(PyValueError::new_err("row_prices apply only to rows of trees; give prefixes too"));
         }
         let identities = identities.map(|given| admit::<i64>("identities", given)).transpose()?;
         let identities = identities.as_ref().map(elements);
@@ -290,7 +290,8 @@ impl Plan {
     ) -> PyResult<Self> {
         let Ok((order, shared)) = prefixes.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
             let kind = prefixes.get_type().name()?;
-            let message = format!("prefixes must be order and shared as prefix_order gives them, not {kind}");
+            let message =
+                format!("prefixes must be the order and shared arrays that prefix_order returns, not {kind}");
             return Err(PyTypeError::new_err(message));
         };
         let (order, shared) = (admit::<i64>("order", &order)?, admit::<i32>("shared", &shared)?);

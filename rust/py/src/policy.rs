@@ -21,7 +21,9 @@ pub fn batch_rows(batch_size: Option<Whole>, tokens_per_batch: Option<Whole>) ->
 /// Whether and how segments share rows.
 pub fn packing(pack: bool, max_segments: Option<Whole>) -> PyResult<Option<Packing>> {
     match (pack, max_segments) {
-        (false, Some(_)) => Err(PyValueError::new_err("max_segments is for packed rows; give pack=True too")),
+        (false, Some(_)) => {
+            Err(PyValueError::new_err("max_segments applies only to packed rows; give pack=True too"))
+        }
         (false, None) => Ok(None),
         (true, most) => Ok(Some(Packing { max_segments: most.map(|Whole(most)| most) })),
     }

@@ -12,9 +12,9 @@ use windrow_tokens::{Encoded, Job, Layout, Specials, pairs, prompts, rolling};
 use crate::arrays::filled;
 
 /// The result of every function here: tokens `int32[t]`, offsets `int64[n + 1]`,
-/// score starts `int32[n]`, requests `int64[n]`, truncated tokens `int64[n]`, how many
-/// texts were encoded and how many segments repeat an input, and the bad requests
-/// with their reasons.
+/// score starts `int32[n]`, requests `int64[n]`, truncated tokens `int64[n]`, the number
+/// of texts encoded, the number of segments that repeat an input, and the bad requests
+/// with the reasons.
 type Segments<'py> = (
     Bound<'py, PyArray1<i32>>,
     Bound<'py, PyArray1<i64>>,
@@ -73,7 +73,7 @@ impl Encoder {
         Ok(Self { quick, encode: encode.unbind() })
     }
 
-    /// The indices of the texts that are left to ``encode``, ascending.
+    /// The indices of the texts that have to be encoded by ``encode``, ascending.
     ///
     /// >>> Encoder(None, len).left(["a", "b"])
     /// [0, 1]
@@ -116,11 +116,11 @@ impl Encoder {
         let rows = rows.extract::<Vec<Row>>().map_err(|error| {
             let range = format!("0 to {}", i32::MAX);
             PyValueError::new_err(format!(
-                "encode must give a list of token ids, {range}, for each text: {error}"
+                "encode must return a list of token ids, {range}, for each text: {error}"
             ))
         })?;
         if rows.len() != batch.len() {
-            let message = format!("encode gave {} lists of tokens for {} texts", rows.len(), batch.len());
+            let message = format!("encode returned {} lists of tokens for {} texts", rows.len(), batch.len());
             return Err(PyValueError::new_err(message));
         }
         for (&job, row) in batch.iter().zip(rows) {
@@ -132,7 +132,7 @@ impl Encoder {
                 Row::Tokens(row) => row,
             };
             if let Some(bad) = row.iter().find(|&&token| token < 0) {
-                return Err(PyValueError::new_err(format!("encode gave the negative token {bad}")));
+                return Err(PyValueError::new_err(format!("encode returned the negative token {bad}")));
             }
             encoded.set(job, row.into_iter().map(|token| token as u32));
         }
@@ -240,7 +240,7 @@ fn admit_text<'a>(text: &'a Bound<'_, PyAny>, what: &str) -> Result<&'a str, Str
     };
     string
         .to_str()
-        .map_err(|_| format!("its {what} holds a lone surrogate, which is not a Unicode character"))
+        .map_err(|_| format!("its {what} contains a lone surrogate, which is not a Unicode character"))
 }
 
 /// Borrows every valid text; the others come with a reason.

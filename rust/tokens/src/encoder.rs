@@ -44,7 +44,7 @@ pub struct Encoder {
     ascii_only: bool,
     json: Box<str>,
     process: u32,
-    /// Its replacement in a forked child.
+    /// The encoder that a forked child rebuilds and uses instead.
     heir: OnceLock<Box<Encoder>>,
 }
 
@@ -219,19 +219,19 @@ impl Encoder {
 /// Known differences from the `tokenizers` package in tokenizers that can be built.
 fn refusal(tokenizer: &PipelineTokenizer) -> Option<&'static str> {
     if matches!(tokenizer.get_model(), PipelineModel::Unigram(_)) {
-        // "###" as "#", "##" or as "##", "#": the scores are equal up to rounding.
-        return Some("of two equally likely ways a Unigram model may choose the other");
+        // For example, "###" as "#", "##" or as "##", "#": the scores are equal up to rounding.
+        return Some("its Unigram model may resolve a tie between equally likely tokenizations differently");
     }
     let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
     if added.values().any(|token| token.single_word) {
-        // After another added token, these are found where the package finds none.
-        return Some("it has added tokens that must stand as single words");
+        // After another added token, this library matches them and the package does not.
+        return Some("some of its added tokens match whole words only (single_word)");
     }
     let strip = added.values().any(|token| token.lstrip || token.rstrip);
     if strip && added.values().any(|token| token.content.trim() != token.content) {
-        // White space that one of them strips and that is another one: the package finds it twice.
+        // The package matches white space twice if one added token strips it and another one contains it.
         return Some(
-            "it has added tokens that take the white space beside them, and others that are white space",
+            "some of its added tokens strip adjacent white space, and others begin or end with white space",
         );
     }
     None
@@ -257,5 +257,6 @@ fn threads_for(bytes: usize) -> usize {
 
 fn panic_text(cause: &(dyn std::any::Any + Send)) -> String {
     let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned())
+    text.or_else(|| cause.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the tokenizer library panicked".to_owned())
 }

@@ -54,17 +54,17 @@ impl fmt::Display for Problem {
             ),
             Problem::LongContinuation { tokens, max_length } => write!(
                 f,
-                "its continuation has {tokens} tokens, and the model can see only {max_length} (max_length)"
+                "its continuation has {tokens} tokens, but the model takes at most {max_length} (max_length)"
             ),
-            Problem::Refused(reason) => write!(f, "the tokenizer refuses its text ({reason})"),
+            Problem::Refused(reason) => write!(f, "the tokenizer rejects its text ({reason})"),
             Problem::NoPrefix => f.write_str(
-                "no token comes before its text, because the tokenizer has neither a BOS nor an EOS token \
-                 (give prefix_token_id)",
+                "nothing precedes its text, because the tokenizer has neither a BOS nor an EOS token; \
+                 set prefix_token_id",
             ),
             Problem::NoRoom { max_new_tokens, max_length } => write!(
                 f,
                 "generating {max_new_tokens} tokens leaves no room for its context: \
-                 the model can see only {max_length} (max_length)"
+                 the model takes at most {max_length} (max_length)"
             ),
         }
     }

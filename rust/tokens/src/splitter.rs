@@ -2,8 +2,9 @@
 //!
 //! That library supports a handful of published patterns. Others are run here with `regex-automata`, in
 //! linear time, if they use only syntax that this engine and that of the `tokenizers` package interpret in
-//! the same way ([`is_common`]). The one feature that automata lack is the usual end of such patterns,
-//! `\s+(?!\S)|\s+`: white space leaves its last character to the next piece. That is implemented by hand.
+//! the same way ([`is_common`]). Automata have no lookahead, so the usual end of such patterns,
+//! `\s+(?!\S)|\s+`, is implemented by hand: a run of white space that is followed by something else leaves
+//! its last character to the next piece.
 //!
 //! ```text
 //! pattern    \p{L}+| ?[^\s\p{L}]+|\s+(?!\S)|\s+
@@ -44,25 +45,29 @@ impl Splitter {
     /// split.
     pub(crate) fn new(pattern: &str, tokenizer: &PipelineTokenizer) -> Result<Self, String> {
         if !is_common(pattern.strip_suffix(END).unwrap_or(pattern)) {
-            return Err(format!("the split pattern {pattern:?} may mean something else here"));
+            return Err(format!(
+                "the split pattern {pattern:?} uses syntax that regex engines interpret differently"
+            ));
         }
         let regex = match pattern.strip_suffix(END) {
             Some(start) => Regex::new_many(&[start, r"\s+"]),
             None => Regex::new(pattern),
         };
         let regex =
-            regex.map_err(|error| format!("the split pattern {pattern:?} is not understood: {error}"))?;
+            regex.map_err(|error| format!("the split pattern {pattern:?} cannot be compiled: {error}"))?;
         if regex.is_match("") {
-            return Err(format!("the split pattern {pattern:?} matches nothing"));
+            return Err(format!("the split pattern {pattern:?} matches the empty string"));
         }
         if !tokenizer.get_normalizers().iter().all(|each| matches!(each, PipelineNormalizer::NFC(_))) {
-            return Err("its normalizer is not known to leave pieces as they are".to_owned());
+            return Err("only the NFC normalizer is supported with a split pattern".to_owned());
         }
         let mut added: Vec<_> =
             tokenizer.get_added_vocabulary().get_added_tokens_decoder().into_iter().collect();
         added.sort_unstable_by_key(|(id, _)| *id);
         if added.iter().any(|(_, token)| token.lstrip || token.rstrip || token.single_word) {
-            return Err("it has added tokens that look at what stands beside them".to_owned());
+            return Err(
+                "a split pattern does not support added tokens with lstrip, rstrip or single_word".to_owned()
+            );
         }
         let (late, early): (Vec<_>, Vec<_>) = added.into_iter().partition(|(_, token)| token.normalized);
         let find = |tokens: &[(u32, _)], texts: Vec<String>| {

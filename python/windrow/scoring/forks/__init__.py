@@ -1,17 +1,20 @@
 """Forked states: a shared prefix runs once, and every input that begins with it starts from its state.
 
-This works for every model with ``step``. The shared prefixes (:func:`windrow.planning.prefix_stems`) are
-called stems. A stem's state is kept in a *store* on the devices until the last row that starts from it has
-run.
+This works for every model with ``step``. A shared prefix that runs once is called a *stem*
+(:func:`windrow.planning.prefix_stems`); what follows it in an input is a *branch*. A stem's state stays in a
+*store* on the devices until the last row that starts from it has run.
 
-    stems       s s s s s s s s                       runs from the empty state, is stored in slot 0
-                 └ d d d d                            runs from slot 0, is stored in slot 1
-    branches       └ a a   └ b b b   └ c              run from slot 1, and are scored
+    stems       s s s s s s s s                       starts from the empty state, stored in slot 0
+                 └ d d d d                            starts from slot 0, stored in slot 1
+    branches       └ a a   └ b b b   └ c              start from slot 1, and are scored
 
 - :mod:`.pieces` cuts inputs into stems and branches.
-- :mod:`.plan` puts the pieces into batches, ordered so that few states are alive at a time.
-- :mod:`.feed` makes the batches' arrays.
-- :mod:`.program` is the code that runs on the devices.
+- :mod:`.waves` assigns stems and branches to groups and waves, and states to slots.
+- :mod:`.plan` puts stems and branches into batches.
+- :mod:`.feed` fills the batches' arrays and keeps the store.
+- :mod:`.program` has the traced functions.
+- :mod:`.store` determines how many states fit in a store.
+- :mod:`.trial` tests a model's states on a small plan before a run.
 """
 
 from windrow.scoring.forks.feed import ForkFeed as ForkFeed

@@ -1,4 +1,4 @@
-"""From a plan of forked states to device arrays, and the store between its batches."""
+"""Fills the device arrays of a plan with forked states, and keeps the store between its batches."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +20,12 @@ from windrow.tokens import Segments
 
 @dataclass(frozen=True)
 class ForkShape(BatchShape):
-    """The shape of a batch of stems (without reads) or branches, and of the store.
+    """The shape of a batch of branches or, without reads, of stems, and of the store.
 
     Attributes:
-        slots: The number of slots of each group.
+        slots: The number of slots per group.
         room: The number of tokens that a state has room for.
-        chunk: The most tokens of a row that ``step`` gets at a time.
+        chunk: The chunk length: how many columns ``step`` runs at a time.
     """
 
     slots: int
@@ -42,10 +42,10 @@ class ForkFeed:
         sharding: How rows are split over devices.
         model: The model's functions.
         params: Its parameters, or their shapes.
-        like: A feed whose capacities for reads are used for shapes that both have.
+        like: Another feed; shapes that both have get at least its read capacities, to share programs.
 
     Attributes:
-        shapes: ``batch -> ForkShape``, a list.
+        shapes: The shape of each batch.
         at_once: The maximum number of batches that the devices run at the same time: 1, because batches
             depend on earlier ones.
     """
@@ -67,7 +67,7 @@ class ForkFeed:
         self._store: Any = None
 
     def _reads_of_branches(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Each segment's first read, counted from its branch's first one, and each branch's reads."""
+        """Each segment's first read, counted from its branch's first one, and each branch's picks."""
         branches, segments = self.plan.branches, self.segments
         first = segments.score_starts - 1 - branches.depth[branches.of] - branches.first_read[branches.of]
         return first.astype(np.int32), (branches.length - branches.first_read).astype(np.int64)
@@ -108,7 +108,7 @@ class ForkFeed:
         )
 
     def structs(self, shape: BatchShape) -> list[Any]:
-        """Shapes and shardings of a batch's arguments: the store, tokens, layout, and the read arrays."""
+        """Shapes and shardings of a program's arguments: store, tokens, layout and, for branches, reads."""
         by_rows, groups = self.sharding.by_rows, self.sharding.groups
 
         def struct(*size: int, over: Any = by_rows) -> jax.ShapeDtypeStruct:
@@ -122,7 +122,7 @@ class ForkFeed:
         return [*arrays, struct(groups, shape.picks), reads, reads]
 
     def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:  # noqa: ARG002
-        """The jitted function for a shape; it takes the parameters and :meth:`structs`."""
+        """The jitted function for a shape; it takes the parameters and arguments like :meth:`structs`."""
         assert isinstance(shape, ForkShape)
         groups, by_rows = self.sharding.groups, self.sharding.by_rows
         if shape.reads:
@@ -137,7 +137,7 @@ class ForkFeed:
         self._store = compiler.get(("store", *sizes))(params)
 
     def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Any:
-        """Runs a batch; returns log-probabilities and greedy flags, or ``None`` for stems."""
+        """Runs a batch; returns log-probabilities and greedy flags for branches, ``None`` for stems."""
         made = program(params, self._store, *arrays)
         if not self.plan.is_stem[batch]:
             return made
@@ -145,7 +145,7 @@ class ForkFeed:
         return None
 
     def arrays(self, batch: int) -> list[Any]:
-        """A batch's arrays except the store; this host fills the parts that its devices hold."""
+        """A batch's arrays without the store; this host fills the parts on its own devices."""
         shape = self.shapes[batch]
         fills: list[Fill] = [partial(self._tokens, batch), partial(self._layout, batch)]
         if shape.reads:
@@ -173,7 +173,7 @@ class ForkFeed:
         return layout_rows(last - first, filled, self.plan.slots, *columns)
 
     def _reads(self, batch: int, each: int, first: int, last: int) -> tuple[NDArray[np.int32], ...]:
-        """The three read arrays of the groups ``first`` to ``last - 1``, of ``each`` rows."""
+        """The three read arrays of groups ``first`` to ``last - 1``, which have ``each`` rows."""
         shape, plan, segments = self.shapes[batch], self.plan, self.segments
         picks = np.zeros((last - first, shape.picks), np.int32)
         read_pick, read_target = (np.zeros((last - first, shape.reads), np.int32) for _ in range(2))
@@ -202,7 +202,7 @@ def token_rows(
     begins: NDArray[np.int64],
     lengths: NDArray[np.int32],
 ) -> NDArray[np.int32]:
-    """``int32[rows, length]``: row ``places[i]`` holds ``lengths[i]`` tokens from ``begins[i]`` on; else 0.
+    """``int32[rows, length]``: row ``places[i]`` holds ``lengths[i]`` tokens from ``begins[i]`` on, then 0.
 
     >>> token_rows((2, 3), np.array([1]), np.array([7, 8, 9], np.int32), np.array([1]), np.array([2]))
     array([[0, 0, 0],
@@ -226,7 +226,7 @@ def layout_rows(
 
 
 def _ranges(starts: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.int64]:
-    """``starts[0], starts[0] + 1, …``, ``counts[0]`` of them, and so on.
+    """Concatenated ranges: ``counts[i]`` consecutive numbers from ``starts[i]`` on, for each ``i``.
 
     >>> _ranges(np.array([5, 0]), np.array([2, 3]))
     array([5, 6, 0, 1, 2])

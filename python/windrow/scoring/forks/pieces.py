@@ -1,7 +1,8 @@
 """Cuts inputs into stems and branches.
 
-A branch is the rest of an input after its longest stem. All scored tokens are read in branches, so a stem
-ends before the first read of every input that begins with it. Equal inputs share a branch.
+A branch is the rest of an input after its longest stem. Scores are read from branches only, so a stem ends
+before the first position whose logits are read, in every input that begins with it. Equal inputs share a
+branch.
 """
 
 from dataclasses import dataclass
@@ -14,20 +15,21 @@ from windrow.planning import prefix_stems
 from windrow.tokens import Segments
 
 LEAST_SAVED = 32
-"""How many tokens a stem must save: it costs a row and a stored state."""
+"""The minimum number of tokens that a stem must save, since it costs a row and a stored state."""
 
 LEAST_SAVED_BY_LEVEL = 2048
-"""How many tokens the stems of one level must save together: a level costs at least one more batch."""
+"""The minimum number of tokens that the stems of one level must save together, since each level costs at
+least one more batch."""
 
 
 @dataclass(frozen=True)
 class Stems:
-    """Shared prefixes, depth first: a stem's parent comes before it.
+    """Stems in depth-first order: a stem's parent comes before it.
 
     Attributes:
-        depth: ``int32[s]``, the number of tokens.
-        parent: ``int64[s]``, the longest stem that each begins with; -1 if there is none.
-        segment: ``int64[s]``, a segment that begins with it.
+        depth: ``int32[s]``, the number of tokens in each stem, counted from the beginning of the input.
+        parent: ``int64[s]``, the longest stem that each one begins with; -1 if there is none.
+        segment: ``int64[s]``, a segment that begins with each one.
     """
 
     depth: NDArray[np.int32]
@@ -40,7 +42,7 @@ class Stems:
 
     @cached_property
     def level(self) -> NDArray[np.int64]:
-        """``int64[s]``: how many stems each begins with, itself not counted."""
+        """``int64[s]``: how many other stems each one begins with."""
         levels = np.zeros(len(self), np.int64)
         above = self.parent.copy()
         while (deeper := above >= 0).any():
@@ -50,12 +52,12 @@ class Stems:
 
     @cached_property
     def begins(self) -> NDArray[np.int32]:
-        """``int32[s]``: the depth of each one's parent, where its own tokens begin."""
+        """``int32[s]``: where each one's own tokens begin, which is the depth of its parent."""
         return self.depth_of(self.parent)
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
-        """``int32[s]``: how many tokens each adds to its parent."""
+        """``int32[s]``: how many tokens each one adds to its parent."""
         return self.depth - self.begins
 
     def depth_of(self, which: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -65,9 +67,9 @@ class Stems:
     def without(
         self, dropped: NDArray[np.bool_], stem: NDArray[np.int64]
     ) -> "tuple[Stems, NDArray[np.int64]]":
-        """The other stems, and the longest of them that each segment begins with."""
+        """The stems that are not dropped, and the longest of them that each segment begins with."""
         kept = np.flatnonzero(~dropped)
-        number = np.full(len(self) + 1, -1, np.int64)  # the last one is for -1
+        number = np.full(len(self) + 1, -1, np.int64)  # the last element is for -1
         number[kept] = np.arange(len(kept))
         for each in np.flatnonzero(dropped):  # a parent comes before its stems
             number[each] = number[self.parent[each]]
@@ -77,14 +79,14 @@ class Stems:
 
 @dataclass(frozen=True)
 class Branches:
-    """The distinct inputs' own rows.
+    """The branches of all distinct inputs.
 
     Attributes:
         segment: ``int64[b]``, a segment with each input.
-        stem: ``int64[b]``, the stem that it starts from; -1 for the empty state.
-        depth: ``int32[b]``, the number of that stem's tokens.
-        length: ``int32[b]``, the number of its own tokens.
-        first_read: ``int32[b]``, the index of the first of its own tokens whose logits are read.
+        stem: ``int64[b]``, the stem that the branch starts from; -1 for the empty state.
+        depth: ``int32[b]``, the number of tokens in that stem.
+        length: ``int32[b]``, the number of tokens in the branch.
+        first_read: ``int32[b]``, the index in the branch of the first token whose logits are read.
         of: ``int64[n]``, the branch of each segment.
     """
 
@@ -111,14 +113,14 @@ def cut(
 
 
 def saved(stems: Stems, stem: NDArray[np.int64], equal: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many tokens each stem saves: its own, for all but one of the rows that start from it."""
+    """``int64[s]``: how many tokens each stem saves, in all but one of the rows that start from it."""
     distinct = np.unique(equal)
     starting = np.bincount(np.append(stem[distinct], stems.parent) + 1, minlength=len(stems) + 1)[1:]
     return stems.lengths.astype(np.int64) * (starting - 1)
 
 
 def branch(segments: Segments, stems: Stems, stem: NDArray[np.int64]) -> Branches:
-    """The rows that remain, given the stem of each segment."""
+    """The branches that remain, given the stem of each segment."""
     distinct, of = np.unique(segments.equal_inputs, return_inverse=True)
     depth = stems.depth_of(stem[distinct])
     first = np.full(len(distinct), np.iinfo(np.int32).max, np.int32)

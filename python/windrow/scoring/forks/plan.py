@@ -1,12 +1,12 @@
 """Puts stems and branches into batches, ordered so that few states are alive at a time.
 
 Each group of rows has its own stems, so a state never moves between devices; a stem whose branches are in
-several groups runs in each of them. Work is divided into *waves*: in each wave, stems run level by level,
-then all branches of those stems, longest first. A stem that later waves need keeps its slot; the slots of the
-other stems become free. The number of slots limits the memory.
+several groups runs in each of them. The number of slots limits the memory that states take, so the work is
+divided into *waves*: in each wave, stems run level by level, then all branches of these stems, longest first.
+A stem with which later stems begin keeps its slot; the slots of the others become free.
 
-    wave 0      stems 0 1 2 3, their branches        later stems begin with stem 0: it stays
-    wave 1      stems 4 5 6, their branches          in the slots of 1 2 3
+    wave 0      stems 0 1 2 3, their branches        stem 0 stays, since later stems begin with it
+    wave 1      stems 4 5 6, their branches          take the slots of 1 2 3
 """
 
 from collections.abc import Iterator
@@ -24,17 +24,17 @@ from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
 
 CHUNKS = (8, 16, 32, 64, 128, 256)
-"""How many columns of a batch may run at a time."""
+"""Candidate chunk lengths: the number of columns of a batch that run at a time."""
 
 CHUNK_PRICE = {"cpu": 32}
-"""What each run of a few columns costs in addition to its tokens, in tokens, by platform."""
+"""The fixed cost of a chunk, in tokens, by platform."""
 
 CHUNK_PRICE_ELSEWHERE = 512
 """The same on other platforms, where reading the parameters takes as long as a few hundred tokens."""
 
 
 def chunk_price(platform: str) -> int:
-    """What each run of a few columns costs in addition to its tokens, in tokens."""
+    """The fixed cost of running a chunk of columns on a platform, in tokens."""
     return CHUNK_PRICE.get(platform, CHUNK_PRICE_ELSEWHERE)
 
 
@@ -42,10 +42,10 @@ NO_LIMIT = 1 << 31
 """More tokens than any row has."""
 
 TRIAL_SLOTS = 3
-"""A store has as many slots if memory allows, so that a trial of the plan needs no other programs."""
+"""A store has at least this many slots if memory allows, so that a trial can use the plan's programs."""
 
 STEM_SHAPES, MOST_SHAPES = 3, 8
-"""The most distinct shapes of batches of stems, and of all batches."""
+"""The maximum number of shapes of stems, and of branches if the policy does not set it."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Forking:
     """What planning needs to know about a model and its devices.
 
     Attributes:
-        max_length: The most tokens in a row, padding included; ``None`` for no limit.
-        most_slots: The most states in a group's store at a time.
-        least_by_level: How many tokens the stems of one level must save together.
-        chunk_length: If given, how many columns of a batch run at a time.
-        chunk_price: What each run of a few columns costs beyond its tokens, in tokens.
+        max_length: The maximum number of tokens in a row, padding included; ``None`` for no limit.
+        most_slots: The maximum number of states in a group's store.
+        least_by_level: The minimum number of tokens that the stems of one level must save together.
+        chunk_length: The number of columns of a batch that run at a time; ``None`` to choose it by cost.
+        chunk_price: The fixed cost of a chunk, in tokens.
     """
 
     max_length: int | None
@@ -72,10 +72,10 @@ class Forking:
         """The plan for these segments.
 
         Args:
-            policy: Decides the size and padded lengths of batches.
+            policy: Determines the size and padded lengths of batches.
             segments: The segments to score.
             groups: The number of groups that rows are split into.
-            shape_price: What compiling a shape costs, in tokens.
+            shape_price: The cost of compiling a shape, in tokens.
         """
         stems, stem = cut(segments, least_by_level=self.least_by_level)
         return self.plan_of(policy, segments, groups, stems, stem, shape_price)
@@ -89,7 +89,11 @@ class Forking:
         stem: NDArray[np.int64],
         shape_price: int = SHAPE_PRICE,
     ) -> "ForkPlan":
-        """The same, given the stems and the stem of each segment."""
+        """The plan for given stems and the stem of each segment, ``int64[n]``; -1 for none.
+
+        A stem that does not fit into a row, padding included, is dropped. A branch that does not fit after
+        its stem is replaced by the whole input.
+        """
         while True:
             branches = branch(segments, stems, stem)
             of_stems = self._shapes_of(policy, stems.lengths, groups, STEM_SHAPES, shape_price)
@@ -111,7 +115,7 @@ class Forking:
     ) -> "Shapes":
         """The best shapes for rows of these lengths, at most ``most`` of them.
 
-        A batch's short rows cost no padding, so several shapes pay only where more rows fit in one of them.
+        A batch stops after its longest row, so another shape pays off only if its batches hold more rows.
         """
         found = shapes_of(policy, lengths, groups, 1)
         if not len(lengths):
@@ -129,7 +133,7 @@ class Forking:
     def _chunked(
         self, policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, shapes: "Shapes"
     ) -> "tuple[Shapes, int]":
-        """The shapes with the best chunks, and what rows of these lengths cost in them, in tokens."""
+        """The shapes with their cheapest chunk lengths, and the cost of rows of these lengths, in tokens."""
         given = CHUNKS if self.chunk_length is None else (self.chunk_length,)
         chunks = np.unique(_rounded_up(np.array(given), policy.padding_multiple if len(given) > 1 else 1))
         which, best, total = shapes.which(lengths), [], 0
@@ -161,12 +165,12 @@ def _unused(stems: Stems, stem: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes of one kind of batches.
+    """The shapes of batches of stems, or of branches.
 
     Attributes:
-        lengths: ``int32[k]``, the longest row that each holds, ascending.
-        rows: ``int64[k]``, the rows of a batch in each group.
-        chunks: ``int64[k]``, how many columns run at a time.
+        lengths: ``int32[k]``, the maximum length of a row, ascending.
+        rows: ``int64[k]``, the number of rows per group.
+        chunks: ``int64[k]``, the chunk length: how many columns run at a time.
     """
 
     lengths: NDArray[np.int32]
@@ -174,11 +178,11 @@ class Shapes:
     chunks: NDArray[np.int64]
 
     def ends(self, depths: NDArray[np.int32], lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Where rows that begin at these depths end, padding included."""
+        """The depths at which rows end, padding included, given the depths at which they begin."""
         return depths + self.padded(lengths)
 
     def padded(self, lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-        """How many columns run for rows of these lengths."""
+        """``int32[n]``: how many columns run for batches whose longest rows have these lengths."""
         if not len(lengths):
             return lengths
         shape = self.which(lengths)
@@ -186,7 +190,7 @@ class Shapes:
         return np.asarray(columns, np.int32)
 
     def which(self, lengths: Any) -> Any:
-        """Which shape holds each of these lengths."""
+        """The index of the smallest shape that holds each of these lengths."""
         return np.searchsorted(self.lengths, lengths)
 
     def only(self, which: Any) -> "Shapes":
@@ -194,7 +198,10 @@ class Shapes:
         return Shapes(self.lengths[which], self.rows[which], self.chunks[which])
 
     def spread(self, lengths: NDArray[np.int32], times: int) -> "Shapes":
-        """The same lengths, with rows spread evenly if batches are filled ``times`` times."""
+        """The shapes with as few rows as hold rows of these lengths in the same number of batches.
+
+        The rows are assumed to be divided into ``times`` equal parts, one for each wave and group.
+        """
         each = -(-np.bincount(self.which(lengths), minlength=len(self.lengths)) // times)
         batches = np.maximum(1, -(-each // self.rows))
         return replace(self, rows=np.maximum(1, np.minimum(self.rows, -(-each // batches))))
@@ -203,7 +210,7 @@ class Shapes:
 def shapes_of(
     policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, most: int | None, shape_price: int = 0
 ) -> Shapes:
-    """The best shapes for rows of these lengths, whose columns run all at once."""
+    """The best shapes for rows of these lengths, at most ``most`` of them, each with a single chunk."""
     if not len(lengths):
         return Shapes(np.zeros(0, np.int32), *[np.zeros(0, np.int64)] * 2)
     most = most if policy.max_shapes is None or most is None else min(most, policy.max_shapes)
@@ -214,18 +221,18 @@ def shapes_of(
 
 
 class ForkPlan:
-    """Batches of stems and branches, in the order in which they run.
+    """Batches of stems and branches, in execution order.
 
     It has the members of :class:`windrow.Plan` that a run needs.
 
     Attributes:
         slots: The number of states in each group's store.
-        longest: The most tokens in a row that starts from a stored state, padding included.
+        longest: The maximum depth at which a row that starts from a stored state ends, padding included.
         room: The number of tokens that a state must have room for, padding included.
         is_stem: ``bool[batches]``, which batches run stems.
         batch_shapes: ``int32[batches, 2]``, rows and columns of the arrays.
         columns: ``int32[batches]``, how many of those columns run: enough for the longest row.
-        chunks: ``int64[batches]``, how many columns run at a time.
+        chunks: ``int64[batches]``, the chunk length: how many columns run at a time.
         batches: ``int32[n]``, the batch in which each segment is scored.
         rows: ``int32[n]``, its row there.
         starts: ``int32[n]``, all 0: branches begin at the start of a row.
@@ -261,7 +268,7 @@ class ForkPlan:
         self._place(len(segments))
 
     def _place(self, count: int) -> None:
-        """Finds the batch and row of each segment, and how long a state's row becomes."""
+        """Finds the batch and row of each segment, and the room that states need."""
         batches = np.zeros(len(self.branches.length), np.int32)
         rows, self.room = batches.copy(), 1
         for number, batch in enumerate(self._batches):
@@ -281,7 +288,7 @@ class ForkPlan:
         return len(self.batches)
 
     def batch_segments(self, batch: int) -> NDArray[np.int64]:
-        """The segments that are scored in a batch, by row; none in a batch of stems."""
+        """``int64[m]``: the segments that are scored in a batch, by row; none in a batch of stems."""
         return self._order[self._firsts[batch] : self._firsts[batch + 1]]
 
     def pieces(self, batch: int) -> NDArray[np.int64]:
@@ -289,13 +296,13 @@ class ForkPlan:
         return self._batches[batch].pieces
 
     def depths(self, batch: int, pieces: NDArray[np.int64]) -> NDArray[np.int32]:
-        """How many tokens come before some pieces of a batch."""
+        """How many tokens precede each of some pieces of a batch."""
         if self.is_stem[batch]:
             return self.stems.begins[self._waves.node_stem[pieces]]
         return self.branches.depth[pieces]
 
     def tokens(self, batch: int, pieces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Where the tokens of some pieces begin in the segments' tokens, and how many there are."""
+        """For some pieces of a batch, where their tokens begin in the segments' tokens, and their number."""
         if self.is_stem[batch]:
             return stem_tokens(self._segments, self.stems, self._waves.node_stem[pieces])
         depth = self.branches.depth[pieces]
@@ -305,9 +312,9 @@ class ForkPlan:
     def state_slots(
         self, batch: int, pieces: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The slots that some pieces start from, and those that their states are stored in.
+        """For some pieces of a batch, the slots that they start from, and those that their states go to.
 
-        The slot after the last holds the empty state; the one after that stands for nowhere.
+        Slot ``slots`` holds the empty state, and ``slots + 1`` means that a state is not stored.
         """
         nowhere = np.int32(self.slots + 1)
         if self.is_stem[batch]:
@@ -322,7 +329,7 @@ class ForkPlan:
 
     @cached_property
     def statistics(self) -> dict[str, Any]:
-        """Counts as in :attr:`windrow.Plan.statistics`, and those of ``stems`` and ``waves``."""
+        """The figures of :attr:`windrow.Plan.statistics`, and the number of ``stems`` and ``waves``."""
         row_tokens = int(self.stems.lengths[self._waves.node_stem].sum()) + int(self.branches.length.sum())
         rows = len(self._waves.node_stem) + len(self.branches.length)
         device = int((self.batch_shapes[:, 0].astype(np.int64) * self.columns).sum())
@@ -345,7 +352,7 @@ class ForkPlan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the plan: hosts with equal ones have equal plans."""
+        """16 hexadecimal digits that identify the plan, for comparison between hosts."""
         digest = blake2b(digest_size=8)
         for batch in self._batches:
             digest.update(
@@ -370,11 +377,11 @@ class Batch:
     """A batch of stem nodes or of branches.
 
     Attributes:
-        is_stem: Which of the two.
-        shape: Rows and columns.
+        is_stem: Whether it is one of stem nodes.
+        shape: Rows and columns of the arrays.
         columns: How many of the columns run.
         chunk: How many columns run at a time.
-        pieces: ``int64[rows]``, the piece in each row; -1 for filler.
+        pieces: ``int64[rows]``, the stem node or branch in each row; -1 for filler.
     """
 
     is_stem: bool
@@ -392,7 +399,7 @@ class Batch:
 def stem_tokens(
     segments: Segments, stems: Stems, which: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Where the own tokens of some stems begin in the segments' tokens, and how many there are."""
+    """For some stems, where their own tokens begin in the segments' tokens, and their number."""
     return segments.offsets[stems.segment[which]] + stems.begins[which], stems.lengths[which]
 
 
@@ -407,7 +414,7 @@ def stem_batches(waves: Waves, wave: int, shapes: Shapes, longest: int, groups: 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Pieces, ``[p]`` each: their numbers, how many tokens they have, and how many come before those."""
+    """Pieces, ``[p]`` each: their numbers, their tokens, and the tokens that precede these in the input."""
 
     pieces: NDArray[np.int64]
     lengths: NDArray[np.int32]
@@ -417,7 +424,7 @@ class Sizes:
 def _batches(
     sizes: Sizes, of_groups: NDArray[Any], shapes: Shapes, longest: int, groups: int, *, is_stem: bool
 ) -> Iterator[Batch]:
-    """Batches of pieces, longest first; spare rows take the next shorter pieces that fit."""
+    """Batches of pieces, longest first; spare rows of a batch take the next shorter pieces that fit."""
     order = np.lexsort((sizes.pieces, -sizes.lengths))
     waiting = [order[of_groups[order] == group] for group in range(groups)]
     while any(map(len, waiting)):

@@ -1,6 +1,6 @@
-"""The traced parts of forked states: running stems and branches from stored states.
+"""The traced functions of forked states: they run stems and branches from stored states.
 
-The store's leaves have ``slots + 1`` rows for each group: the slots, and the empty state.
+The store's leaves have ``slots + 1`` rows per group: the slots, and the empty state.
 """
 
 from functools import partial
@@ -14,8 +14,8 @@ from windrow.scoring.chunks import state_alone, through_chunks
 from windrow.scoring.program import read_scores
 
 LAYOUT = ("length", "depth", "from_slot", "to_slot")
-"""The columns of a batch's layout: the number of tokens of each row, and of those before them, the slot that
-it starts from and the slot that its state is stored in."""
+"""The columns of a batch's layout: each row's number of tokens, the number of tokens that precede them in its
+input, the slot that the row starts from, and the slot that its state goes to."""
 
 
 def empty_store(model: LanguageModel, groups: int, slots: int, room: int, params: Any) -> Any:
@@ -32,12 +32,13 @@ def run_stems(
     tokens: jax.Array,
     layout: jax.Array,
 ) -> Any:
-    """The store with the states of a batch of stems.
+    """Runs a batch of stems, and returns the store with their states.
 
     Args:
         model: The model's functions.
         groups: The number of groups that rows and slots are split into.
-        chunk: If given, how many columns run at a time, and only as many as the longest row needs.
+        chunk: How many columns run at a time, up to the end of the longest row; ``None`` to run all columns
+            at once.
         params: The model's parameters.
         store: The stored states.
         tokens: ``int32[rows, length]``.
@@ -61,7 +62,7 @@ def run_branches(
     read_pick: jax.Array,
     read_target: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-probability and greedy flag of each read in a batch of branches.
+    """Runs a batch of branches, and returns the log-probability and the greedy flag of each read.
 
     The arguments are those of :func:`run_stems` and :func:`windrow.scoring.program.score_batch`.
     """
@@ -80,7 +81,7 @@ def _through(
     tokens: jax.Array,
     layout: jax.Array,
 ) -> tuple[Any, Any]:
-    """The states and outputs of a batch's rows, from the states that they start from."""
+    """The states after a batch's rows, and the outputs of ``step`` for their columns."""
     rows, length = tokens.shape
     columns = jax.lax.broadcasted_iota(jnp.int32, (rows, length), 1)
     positions = columns + layout[:, 1:2]
@@ -92,7 +93,7 @@ def _through(
 
 
 def stored_states(store: Any, slots: jax.Array, groups: int) -> Any:
-    """The stored states of some rows, whose ``slots``, ``int32[rows]``, are numbered within their groups."""
+    """The states in ``slots``, ``int32[rows]``, which are numbered within each row's group."""
     where = slots.reshape(groups, -1)
 
     def take(held: jax.Array) -> jax.Array:
@@ -102,7 +103,7 @@ def stored_states(store: Any, slots: jax.Array, groups: int) -> Any:
 
 
 def store_states(store: Any, states: Any, slots: jax.Array, groups: int) -> Any:
-    """The store with the states of some rows in their ``slots``; a slot beyond the last is nowhere."""
+    """The store with the rows' states in ``slots``; an index past the end is ignored."""
     where = slots.reshape(groups, -1)
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:

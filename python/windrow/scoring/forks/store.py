@@ -1,4 +1,4 @@
-"""How many states a store may hold, and whether a model's states can be used."""
+"""Determines how many states fit in a store, and whether a model's states can be used."""
 
 from math import prod
 from typing import Any
@@ -12,23 +12,23 @@ from windrow.sharding import RowSharding
 from windrow.sizing.memory import DeviceMemory
 
 STORE_BYTES = 1 << 28
-"""The most bytes of each group's store if batches are not sized to memory."""
+"""The maximum size of a group's store in bytes, if batches are not sized to fit in memory."""
 
 STORE_SHARE = 4
-"""If they are, the store may take this fraction of the memory: 1 / 4."""
+"""If they are, a store takes at most 1 / ``STORE_SHARE`` of the planned memory."""
 
 
 def most_slots(
     model: LanguageModel, params: Any, sharding: RowSharding, length: int, memory: DeviceMemory | None = None
 ) -> int:
-    """How many states of rows of ``length`` tokens a group's store may hold.
+    """The maximum number of states of rows of ``length`` tokens in a group's store, at least 1.
 
     Args:
         model: The model's functions.
         params: Its parameters, or their shapes.
         sharding: How rows are split.
         length: The length of the longest row.
-        memory: The memory that batches are sized to, if they are.
+        memory: The device memory that batches are sized to fit in; ``None`` if they are not.
     """
     groups = sharding.groups
     state = jax.eval_shape(lambda params: model.state_for(params, groups, length), params)
@@ -41,9 +41,9 @@ def most_slots(
 
 
 def refused_state(model: LanguageModel, params: Any, shape: tuple[int, int], room: int) -> str | None:
-    """Why ``step`` does not take rows of this shape from a state with this much room; ``None`` if it does.
+    """Why ``step`` rejects rows of this shape and a state with this much room; ``None`` if it accepts them.
 
-    Nothing is computed.
+    ``step`` is only traced, not run.
 
     Args:
         model: The model's functions.

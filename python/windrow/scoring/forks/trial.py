@@ -1,4 +1,4 @@
-"""A trial of forked states: random inputs that share stems, for comparison with the same inputs run alone.
+"""Makes a trial of forked states: random inputs that share stems, to compare with the same inputs run whole.
 
     stems       s s s s        and        p p p p … p
                  └ a a a                   └ r r … r
@@ -6,7 +6,7 @@
                     └ c c
                  └ d d d d
 
-The last input is as long as the plan's shapes allow, so a state without room for it is noticed.
+The last input fills a row's state as far as any input of the plan, so a state that is too small is detected.
 """
 
 from dataclasses import replace
@@ -19,17 +19,17 @@ from windrow.scoring.forks.waves import waves_of
 from windrow.tokens import Segments
 
 MOST_READS = 8
-"""How many tokens of an input are compared: few enough for the programs that the plan needs anyway."""
+"""The maximum number of scored tokens per input: so few that the plan's own programs have room for them."""
 
 _STEM, _A, _B, _C, _D = 4, 3, 3, 2, 4
-"""Numbers of tokens."""
+"""The number of tokens in each piece."""
 
 
 def fork_trial(plan: ForkPlan, vocabulary: int) -> tuple[ForkPlan, Segments]:
-    """A plan with batches of a plan's smallest and largest shapes, and its segments.
+    """A small plan in the smallest and largest shapes of ``plan``, and its segments.
 
     Args:
-        plan: The plan to try. Its store and shapes are used where they are large enough.
+        plan: The plan to try. The trial has the same shapes and store, if they are large enough.
         vocabulary: The model's vocabulary size.
     """
     rng = np.random.default_rng(0)
@@ -58,9 +58,9 @@ def fork_trial(plan: ForkPlan, vocabulary: int) -> tuple[ForkPlan, Segments]:
 
 
 def _longest_path(plan: ForkPlan, longest_stem: int) -> tuple[int, int]:
-    """The numbers of tokens in the stem and the branch of a row that fills a state as far as any of the plan.
+    """The tokens in the stem and in the branch of an input that fills a state as far as any of the plan.
 
-    A stem runs in one piece, so it is no longer than ``longest_stem``.
+    The trial runs this stem in one row, so it has at most ``longest_stem`` tokens.
     """
     branches = plan.branches
     padded = plan.columns[plan.batches][np.unique(branches.of, return_index=True)[1]]
@@ -70,7 +70,7 @@ def _longest_path(plan: ForkPlan, longest_stem: int) -> tuple[int, int]:
 
 
 def _shapes(shapes: Shapes) -> Shapes:
-    """The smallest shape that holds the short pieces, and the longest one."""
+    """The smallest shape that holds the short pieces, and the one with the longest rows."""
     enough = np.flatnonzero(shapes.lengths >= _STEM)
     if not len(enough):
         return replace(shapes.only([-1]), lengths=np.array([_STEM], np.int32))

@@ -1,4 +1,4 @@
-"""Decides which group and wave each stem and branch belongs to, and which slot holds a stem's state."""
+"""Assigns stems and branches to groups and waves, and the states of stems to slots."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from windrow.scoring.forks.pieces import Branches, Stems
 
 SPLIT = 4
-"""Branches that start from one stem are spread over all groups if there are this many per group."""
+"""The branches of a stem are spread over all groups if there are at least this many per group."""
 
 
 @dataclass(frozen=True)
 class Waves:
-    """Stems by group, called nodes, and branches, in waves.
+    """Stems and branches in groups and waves. A stem in a group is called a *node*.
 
     Attributes:
         stems: The stems.
@@ -23,12 +23,12 @@ class Waves:
         slots: The number of slots in each group's store.
         node_stem: ``int64[m]``, the stem of each node.
         node_group: ``int64[m]``, its group.
-        node_parent: ``int64[m]``, the node that it starts from; -1 for the empty state.
-        node_slot: ``int32[m]``, the slot that holds its state.
-        node_wave: ``int64[m]``, the wave in which it runs.
+        node_parent: ``int64[m]``, the node that each node starts from; -1 for the empty state.
+        node_slot: ``int32[m]``, the slot for each node's state.
+        node_wave: ``int64[m]``, the wave in which each node runs.
         branch_group: ``int64[b]``, each branch's group.
-        branch_node: ``int64[b]``, the node that it starts from; -1 for the empty state.
-        branch_wave: ``int64[b]``, the wave in which it runs.
+        branch_node: ``int64[b]``, the node that each branch starts from; -1 for the empty state.
+        branch_wave: ``int64[b]``, the wave in which each branch runs.
     """
 
     stems: Stems
@@ -66,8 +66,8 @@ def waves_of(stems: Stems, branches: Branches, groups: int, most_slots: int, lea
         stems: The stems, depth first.
         branches: The branches.
         groups: The number of groups that rows are split into.
-        most_slots: The most slots in each group's store, unless the stems have more levels.
-        least_slots: The fewest slots.
+        most_slots: The maximum number of slots in each group's store, but at least one for each level.
+        least_slots: The minimum number of slots.
     """
     of_branch = _groups_of(branches, groups)
     nodes = _nodes(stems, branches.stem, of_branch, groups)  # sorted by group, then stem
@@ -86,7 +86,7 @@ def waves_of(stems: Stems, branches: Branches, groups: int, most_slots: int, lea
 
 
 def _groups_of(branches: Branches, groups: int) -> NDArray[np.int64]:
-    """The group of each branch: those of one stem stay together, unless there are many."""
+    """The group of each branch; the branches of a stem stay together unless there are many."""
     count = len(branches.length)
     if groups == 1:
         return np.zeros(count, np.int64)
@@ -127,8 +127,8 @@ def _slots(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The slot and the wave of each node, taken depth first.
 
-    A new wave begins when no slot is free. That frees all slots except those of the nodes that the next node
-    begins with.
+    A new wave begins when no slot is free. All slots then become free, except those of the next node's
+    ancestors.
     """
     slot, wave = np.zeros(len(parents), np.int32), np.zeros(len(parents), np.int64)
     now, group = 0, -1
