@@ -153,7 +153,7 @@ class TestIterators:
     def test_it_is_gone_through_once(self, mesh):
         loader = MultiHostDataLoadIterator(iter(batches(3)), mesh)
         assert numbers(loader) == [0, 1, 2]
-        with pytest.raises(ValueError, match="dataloader is an iterator that has already given 3 batches"):
+        with pytest.raises(ValueError, match="dataloader is an iterator that has already yielded 3 batches"):
             iter(loader)
         with pytest.raises(ValueError, match="pass the iterable that it was made from"):
             loader.reset()

@@ -1,26 +1,31 @@
-"""``windrow report``: prints and plots the report of a run, or prints that of a corpus."""
+"""``windrow report``: prints and plots the report of ``windrow run``, or prints that of ``windrow score``."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-HELP = "print and plot the report of a run"
+HELP = "print the report of a run, and plot it"
 
 
 def add_to(commands: Any) -> None:
     """Adds the command and its options."""
-    parser = commands.add_parser("report", help=HELP, description=f"{HELP[0].upper()}{HELP[1:]}.")
+    parser = commands.add_parser(
+        "report",
+        help=HELP,
+        description="Print the report of windrow run, and plot it; or print the totals and the "
+        "progress of windrow score.",
+    )
     parser.add_argument(
         "place",
         metavar="RESULT_DIR",
-        help="the --output_path of windrow run (the newest report is used) or a windrow_report_*.json; or "
+        help="the --output_path of windrow run (its newest report is used), or a windrow_report_*.json; or "
         "the --output of windrow score, even while it is running",
     )
     parser.add_argument(
         "--plot",
         type=Path,
         metavar="FILE",
-        help="write the picture to FILE.svg or FILE.png (default: next to the report)",
+        help="write the plot to FILE.svg or FILE.png (default: next to the report)",
     )
 
 

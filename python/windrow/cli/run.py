@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from windrow.cli.endings import Ending
 
-HELP = "evaluate a model: lm_eval's command with the model type windrow"
+HELP = "evaluate a model on tasks: lm_eval's command line, with windrow's model type"
 
 
 def execute(arguments: list[str], ending: Ending) -> int:

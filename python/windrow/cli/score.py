@@ -6,6 +6,13 @@ from typing import Any
 
 HELP = "score a corpus and write the scores to files; can resume after an interruption"
 
+DESCRIPTION = """\
+Score documents from JSON lines (also .gz and .zst), Parquet or ArrayRecord
+files, or from folders written by datasets.save_to_disk. Documents are scored in
+windows; each window gets a file with the log-likelihoods and the token, byte
+and word counts of its documents. After an interruption, run the same command
+again to resume."""
+
 EXAMPLES = """\
 examples:
   windrow score --model_args pretrained=/models/llama --input 'corpus/*.jsonl.gz' --output scores
@@ -20,10 +27,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "score",
         help=HELP,
-        description="Score documents from JSON lines (also .gz and .zst), Parquet or ArrayRecord files, or "
-        "from folders written by datasets.save_to_disk. Each window of documents gets one file with the "
-        "log-likelihoods and the token, byte and word counts. After an interruption, run the same command "
-        "again to resume.",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -52,7 +56,11 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--text_column", metavar="NAME", help="column of texts to score whole (default: text)")
     group.add_argument("--context_column", metavar="NAME", help="column of contexts")
     group.add_argument("--continuation_column", metavar="NAME", help="column of continuations to score")
-    group.add_argument("--tokens_column", metavar="NAME", help="column of lists of token ids")
+    group.add_argument(
+        "--tokens_column",
+        metavar="NAME",
+        help="column of lists of token ids, each with a first token that is not scored",
+    )
     group.add_argument("--id_column", metavar="NAME", help="column of ids (default: file and row)")
     group.add_argument(
         "--on_bad_request",
@@ -73,7 +81,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--token_logprobs", action="store_true", help="also write each token's log-probability"
     )
     group.add_argument(
-        "--worst_tokens", type=int, default=0, metavar="N", help="also write the N least likely tokens"
+        "--worst_tokens",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also write each document's N least likely tokens",
     )
 
 

@@ -116,7 +116,7 @@ class CorpusReport:
 
     @property
     def perplexities(self) -> dict[str, float]:
-        """``token_perplexity``, ``byte_perplexity``, ``word_perplexity``, ``bits_per_byte``, where defined."""
+        """``token_perplexity``, ``byte_perplexity``, ``word_perplexity``, ``bits_per_byte``, if defined."""
         by = {"token": self.tokens, "byte": self.bytes, "word": self.words}
         found = {
             f"{name}_perplexity": _exp(-self.log_likelihood / count) for name, count in by.items() if count

@@ -67,7 +67,7 @@ class Batching:
         return (self.begin, self.insert, self.decodes[-1], *kept, *self.decodes[-2::-1], *(self.last or ()))
 
     def columns(self, tokens: int) -> int:
-        """How many columns a prefill runs if its longest row has ``tokens``, one left to decoding."""
+        """How many columns a prefill runs for rows of up to ``tokens`` tokens, without the last one."""
         return int(self.reading.padded(np.array([tokens - 1], np.int32))[0])
 
     def waves(self) -> list[NDArray[np.int64]]:

@@ -43,7 +43,7 @@ class RuleTable(NamedTuple):
         decay: ``float32``, the factor for that; 1 if there is none.
         first: ``int32``, the token forced after a prompt of one token; -1 for none.
         ends: ``int32[kinds, …]``, end tokens.
-        last: ``int32[kinds, …]``, the only tokens allowed as the last one before the length limit.
+        last: ``int32[kinds, …]``, the only tokens allowed at the end of a text that reaches its limit.
         never: ``int32[kinds, …]``, suppressed tokens.
         never_first: ``int32[kinds, …]``, tokens that are suppressed as the first new token.
         words: ``int32[kinds, …, …]``, token sequences, right-aligned.

@@ -110,14 +110,14 @@ class Stepping:
     def resume(
         self, params: Any, state: Any, tokens: jax.Array, lengths: jax.Array, depths: jax.Array
     ) -> Any:
-        """The same, from a state that already has the first ``depths`` tokens of each prompt.
+        """The state before each prompt's last token, from the state after its first ``depths`` tokens.
 
         Args:
             params: The model's parameters.
             state: The state of each row after these tokens.
             tokens: ``int32[rows, length]``, the tokens after them.
-            lengths: ``int32[rows]``, the number of the latter, the last one left to decoding.
-            depths: ``int32[rows]``, the number of the former.
+            lengths: ``int32[rows]``, the number of ``tokens`` in each row, the last one included.
+            depths: ``int32[rows]``, the number of tokens in the state.
         """
         assert self.model.step is not None
         length = tokens.shape[1]
@@ -199,8 +199,9 @@ def insert_rows(
         slots: The current slots.
         tokens: ``int32[rows, length]``, the prompts without their shared prefixes, or shared prefixes.
         whole: ``int32[rows, 10]``, see :data:`WHOLE`. Slots are numbered within the row's group; an index
-            past the end means none, as for filler and, in ``slots``, for shared prefixes. A length counts
-            the last token, which is left to decoding; a prefix has none, so its length is one higher.
+            past the end means none, as for filler and, in ``slots``, for shared prefixes. The length of
+            a prompt includes its last token, which is left to decoding. A prefix has no such token, so its
+            length is one higher than its number of tokens.
         fractions: ``float32[rows, 2]``, temperature and ``top_p``.
         store: The states of shared prefixes, if there are any; see :mod:`windrow.scoring.forks.program`.
 

@@ -102,7 +102,7 @@ Program = Begin | Keep | Insert | Move | Decode
 class Programs:
     """Compiles programs on another thread, in the order of :meth:`ask`.
 
-    Each program donates the slots to its output, so they are not copied.
+    Slots are donated from one program to the next, so they are not copied.
 
     Args:
         params: The model's parameters, on the sharding's mesh.

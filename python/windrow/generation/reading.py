@@ -1,9 +1,9 @@
 """Chooses the prefill shape: the number of rows, and the number of columns that run at a time (a chunk).
 
 One program prefills all prompts, and the prefixes that they share. It runs one chunk after another and stops
-after the longest row, so one shape serves rows of all lengths. The shape with the lowest cost is chosen: more
-rows need fewer batches, but leave more rows empty where few prefixes are prefilled; larger chunks need fewer
-calls of ``step``, but more padding.
+after the longest row, so one shape serves rows of all lengths. The shape with the lowest cost is chosen: with
+more rows, there are fewer batches, but more rows stay empty where few prefixes are prefilled; with larger
+chunks, ``step`` is called less often, but there is more padding.
 """
 
 from collections.abc import Sequence

@@ -95,7 +95,7 @@ def number(value: Any) -> float:
     """A finite number, possibly given as a string.
 
     Raises:
-        TypeError, ValueError: It is none, or a boolean.
+        TypeError, ValueError, OverflowError: The value is not a finite number, or a boolean.
     """
     read = float(value)
     return read if not isinstance(value, bool) and abs(read) < inf else _refuse()
@@ -105,7 +105,7 @@ def whole(value: Any) -> int:
     """A whole number of at least 0, possibly given as a float or a string.
 
     Raises:
-        TypeError, ValueError: It is none, or a boolean.
+        TypeError, ValueError, OverflowError: The value is not such a number, or a boolean.
     """
     read = number(value)
     return int(read) if read == int(read) and read >= 0 else _refuse()
@@ -115,7 +115,7 @@ def tokens(value: Any) -> tuple[int, ...]:
     """The token ids in a list, or a single one.
 
     Raises:
-        TypeError, ValueError: One of them is not a whole number of at least 0.
+        TypeError, ValueError, OverflowError: One of them is not a whole number of at least 0.
     """
     return tuple(map(whole, value)) if isinstance(value, list | tuple) else (whole(value),)
 

@@ -6,7 +6,7 @@ as free as soon as its row's last token has been dispatched, even before the hos
 seen it. Nothing here depends on time, so hosts that see the same tokens make the same
 decisions.
 
-    2 groups of 3 slots, of which 2 rows at a time are filled, one per group:
+    2 groups of 3 slots (a dot is a free one); at most 2 requests enter at once, one per group:
 
         7 . . | 2 9 4      group 1 is full: nothing enters until more slots are free
         7 . . | . 9 4      two requests enter, one in each group

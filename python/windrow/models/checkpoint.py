@@ -209,5 +209,5 @@ def _fill(out: np.ndarray, file: FileIO) -> None:
     while left:
         count = file.readinto(left)
         if not count:
-            raise ValueError(f"{file.name} has become shorter while it was read")
+            raise ValueError(f"{file.name} was truncated while it was being read")
         left = left[count:]

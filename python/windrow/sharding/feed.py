@@ -82,7 +82,7 @@ class BatchFeed(Iterator[Any]):
             return BatchFeed(self._dataloader, self._read, state)
         if state < self._given:
             raise ValueError(
-                f"dataloader is an iterator that has already given {self._given} batches, so it cannot go "
+                f"dataloader is an iterator that has already yielded {self._given} batches, so it cannot go "
                 f"back to batch {state}; pass the iterable that it was made from"
             )
         self._given += sum(1 for _ in islice(self._dataloader, state - self._given))
