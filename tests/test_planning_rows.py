@@ -213,7 +213,7 @@ def test_hosts_batches_are_the_global_batches(batches, host_rows, hosts):
         ((2, 4, 2), "^size is 2; it must be a multiple of global_batch_size, which is 4"),
         ((8, 0, 2), "^global_batch_size is 0; it must be at least 1"),
         ((8, 4, 0), "^host_count is 0; it must be at least 1"),
-        ((2**62, 4, 2), "^size is 4611686018427387904; it must be so small"),
+        ((2**62, 4, 2), "^size is 4611686018427387904; it must be small enough"),
     ],
 )
 def test_what_hosts_cannot_share_is_refused(numbers, message):
