@@ -149,7 +149,7 @@ def test_two_batches_at_a_time_change_nothing(monkeypatch):
     dispatching = set()
 
     def scores(lanes):
-        monkeypatch.setattr("windrow.scoring.feed._LANES", lanes)
+        monkeypatch.setattr("windrow.scoring.lanes._LANES", lanes)
         assert Feed(plan, segments, sharding).at_once == len(lanes)
         return scorer.run(plan, segments)
 

@@ -29,6 +29,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from windrow.scoring.lanes import completed
+
 MOST_PROGRAMS = 64
 """The maximum number of compiled programs that the process keeps; the least recently used are dropped
 first."""
@@ -192,14 +194,14 @@ class Compiler:
     def _make(self, function: Any, arguments: tuple[Any, ...]) -> Future[Any]:
         config: Any = jax.config  # its settings are documented but have no type declarations
         if config.jax_disable_jit:
-            return _known(self._uncompiled(function))
+            return completed(self._uncompiled(function))
         with jax.set_mesh(self._mesh):
             lowered = function.lower(*arguments)
         key = _key(lowered, tuple(self._mesh.devices.flat))
         self._used.add(object() if key is None else key)
         program = None if key is None else STORE.get(key)
         options = _options(self._mesh)
-        return _THREADS.submit(_compile, key, lowered, options) if program is None else _known(program)
+        return _THREADS.submit(_compile, key, lowered, options) if program is None else completed(program)
 
     def _uncompiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function run op by op, as ``jax.disable_jit`` requests."""
@@ -242,12 +244,6 @@ def _compiled(lowered: Any, options: dict[str, str]) -> Any:
         if not options or "No such compile option" not in str(error):
             raise
         return lowered.compile()  # an XLA without these options
-
-
-def _known(program: Any) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_result(program)
-    return future
 
 
 def _key(lowered: Any, devices: tuple[Any, ...]) -> Hashable | None:

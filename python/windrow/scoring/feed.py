@@ -5,7 +5,7 @@ device can derive are not sent: if every row holds one segment, row lengths repl
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
@@ -18,17 +18,13 @@ from numpy.typing import NDArray
 from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.scoring.compiler import Compiler, jitted
+from windrow.scoring.lanes import Lanes, is_single_cpu
 from windrow.scoring.program import rows_together, score_batch
 from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
 CAPACITY_MULTIPLE = 64
 """The capacity for scored positions of each shape is a multiple of this."""
-
-_LANES = [ThreadPoolExecutor(1, thread_name_prefix="windrow-dispatch") for _ in range(2)]
-"""Threads that dispatch batches in turn to a CPU. Programs that one thread dispatches run one after another,
-and those of a small model keep only one core busy; programs of different threads run at the same time."""
-
 
 Layout = Literal["rows", "packed", "trees", "forks"]
 """One input per row, several inputs per row, prefix trees, or rows that start from forked states."""
@@ -77,12 +73,9 @@ class Feed:
         self.plan = plan
         self.segments = segments
         self.sharding = sharding
-        # Splitting rows over several devices would move them, and explicit axes must be kept.
-        self._alone = sharding.platform == "cpu" and sharding.mesh.size == 1 and not sharding.explicit
         self.shapes = [like] * len(plan.batch_shapes) if like is not None else self._shapes()
-        # If memory only allows single rows, it may not allow two.
-        several = self._alone and all(shape.rows > 1 for shape in self.shapes)
-        self.at_once = len(_LANES) if several else 1
+        self._lanes = Lanes(sharding, min((shape.rows for shape in self.shapes), default=1))
+        self.at_once = self._lanes.count
 
     def _shapes(self) -> list[BatchShape]:
         plan, segments = self.plan, self.segments
@@ -110,22 +103,17 @@ class Feed:
 
     def program(self, shape: BatchShape, model: LanguageModel, chunk_length: int | None) -> Any:
         """The jitted function for a shape; it takes the parameters and :meth:`structs`."""
-        together = rows_together(shape.rows, shape.length) if self._alone else shape.rows
+        # Splitting rows over several devices would move them, and explicit axes must be kept.
+        cut = is_single_cpu(self.sharding)
+        together = rows_together(shape.rows, shape.length) if cut else shape.rows
         return jitted(score_batch, model, chunk_length, together, out_shardings=self.sharding.by_rows)
 
     def begin(self, compiler: Compiler, params: Any) -> None:
         """Does nothing: batches are independent of each other."""
 
-    def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Any:
-        """Runs a batch; returns log-probabilities and greedy flags."""
-
-        def run() -> Any:
-            with jax.transfer_guard_host_to_device("allow"):
-                return program(params, *arrays)
-
-        if self.at_once > 1 and _runs_in_any_thread(program):
-            return _LANES[batch % self.at_once].submit(run).result()
-        return run()
+    def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Future[Any]:  # noqa: ARG002
+        """Runs a batch; the result is its log-probabilities and greedy flags."""
+        return self._lanes.call(program, params, *arrays)
 
     def arrays(self, batch: int) -> list[Any]:
         """A batch's arrays; this host fills the parts that its devices hold.
@@ -161,13 +149,6 @@ class Feed:
             )  # fmt: skip
 
         return fills_of(3, compute)
-
-
-def _runs_in_any_thread(program: Any) -> bool:
-    """Whether the caller has set nothing for its own thread that affects how a program runs."""
-    config: Any = jax.config
-    checked = config.jax_debug_nans or config.jax_debug_infs
-    return isinstance(program, jax.stages.Compiled) and not checked
 
 
 Fill = Callable[[int, int], NDArray[np.int32]]

@@ -10,6 +10,7 @@ On the device, this takes one pass over the vocabulary per scored position in ad
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
@@ -376,12 +377,12 @@ class Scorer:
         self, plan: ScoringPlan, segments: Segments, feed: Feed | ForkFeed, known: Report | None = None
     ) -> Scores:
         scores, gatherer = Scores.unknown(segments), Gatherer(self.sharding)
-        pending: deque[tuple[int, tuple[jax.Array, jax.Array]]] = deque()
+        pending: deque[tuple[int, Future[tuple[jax.Array, jax.Array]]]] = deque()
 
         def fetch() -> None:
             batch, outputs = pending.popleft()
             with self.clock.phase("device"), telling_of_memory(str(feed.shapes[batch])):
-                whole = list(gatherer.add(batch, outputs))
+                whole = list(gatherer.add(batch, outputs.result()))
             self._spread(plan, scores, whole, known)
 
         with self._compiler.one_run(), DeviceWatch(self.clock.scoring) as watch:

@@ -13,6 +13,7 @@ The cost per batch is one queue entry and one thread wake-up.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -141,7 +142,7 @@ class DeviceWatch:
         self._waits.clear()
 
     def watch(self, output: Any) -> None:
-        """Watches the output of the piece that was dispatched."""
+        """Watches the output of the piece that was dispatched: arrays, or a future of them."""
         assert self._next is not None
         self._pieces.append(self._next)
         self._outputs.put((self._next, output))
@@ -151,7 +152,7 @@ class DeviceWatch:
         while not self._failed and (item := self._outputs.get()) is not None:
             work, output = item
             try:
-                jax.block_until_ready(output)
+                jax.block_until_ready(output.result() if isinstance(output, Future) else output)
             except Exception:  # the run gets the same error when it fetches the output
                 return
             work.ready = perf_counter()

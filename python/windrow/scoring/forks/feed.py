@@ -1,5 +1,6 @@
 """Fills the device arrays of a plan with forked states, and keeps the store between its batches."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from windrow.scoring.compiler import Compiler, jitted
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Fill, fills_of
 from windrow.scoring.forks.plan import ForkPlan
 from windrow.scoring.forks.program import LAYOUT, empty_store, run_branches, run_stems
+from windrow.scoring.lanes import Lanes
 from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
@@ -46,8 +48,7 @@ class ForkFeed:
 
     Attributes:
         shapes: The shape of each batch.
-        at_once: The maximum number of batches that the devices run at the same time: 1, because batches
-            depend on earlier ones.
+        at_once: The maximum number of batches that the devices run at the same time.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class ForkFeed:
     ) -> None:
         self.plan, self.segments, self.sharding, self._model = plan, segments, sharding, model
         self._first_scored, self._picks = self._reads_of_branches()
-        self.at_once = 1
         self.shapes: list[ForkShape] = self._shapes([] if like is None else like.shapes)
+        self._lanes = Lanes(sharding, min((shape.rows for shape in self.shapes), default=1))
+        self.at_once = self._lanes.count
         self._structs = self._state_structs(params)
         self._store: Any = None
 
@@ -136,12 +138,12 @@ class ForkFeed:
         compiler.ask(("store", *sizes), program, params)
         self._store = compiler.get(("store", *sizes))(params)
 
-    def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Any:
-        """Runs a batch; returns log-probabilities and greedy flags for branches, ``None`` for stems."""
-        made = program(params, self._store, *arrays)
+    def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Future[Any] | None:
+        """Runs a batch. The result is log-probabilities and greedy flags for branches, ``None`` for stems."""
         if not self.plan.is_stem[batch]:
-            return made
-        self._store = made
+            return self._lanes.call(program, params, self._store, *arrays)
+        self._lanes.wait()  # earlier branches read the store, which stems overwrite
+        self._store = program(params, self._store, *arrays)
         return None
 
     def arrays(self, batch: int) -> list[Any]:
