@@ -165,24 +165,29 @@ def in_process(script, job, python=sys.executable, **variables):
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "job.json", Path(folder) / "out.json"
         files[0].write_text(json.dumps(job))
-        subprocess.run(
+        done = subprocess.run(
             [python, script, "--child", *files],
-            check=True,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
             env=environment | variables,
         )
+        if done.returncode:
+            raise RuntimeError(f"a run of {script} ended with {done.returncode}: {done.stderr[-2000:]}")
         return json.loads(files[1].read_text())
 
 
 def run_parts(parts, child):
-    """What a bench's command line asks for: some of its parts, all of them, or one job of its own process."""
+    """What a bench's command line asks for: some of its parts, all of them, or one job of its own process.
+
+    Arguments with ``=`` are left to the parts.
+    """
     if sys.argv[1:2] == ["--child"]:
         child(*sys.argv[2:])
     elif not EVALS.is_dir():
         print(f"skipped: needs the evaluation material in {EVALS}")
     else:
-        for name in sys.argv[1:] or parts:
+        for name in [each for each in sys.argv[1:] if "=" not in each] or parts:
             parts[name]()
 
 
