@@ -218,10 +218,24 @@ def test_missing_files(tmp_path, save):
     refused(r"neither model.safetensors nor .*pytorch_model.bin.*safetensors", directory, FileNotFoundError)
 
 
+def test_an_adapter(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    refused(r"holds an adapter \(adapter_config.json\), not a model; merge", tmp_path, FileNotFoundError)
+
+
+def test_incomplete_files(save):
+    directory = save(LLAMA)
+    path = directory / "model.safetensors"
+    whole = path.read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 100, 4, 0):
+        path.write_bytes(whole[:size])
+        refused(r"model.safetensors is not .* or is incomplete: .*; download it again", directory)
+
+
 def test_damaged_files(save):
     directory = save(LLAMA)
     (directory / "model.safetensors").write_bytes(b"\xff" * 100)
-    refused(r"model.safetensors is not a valid safetensors file", directory)
+    refused(r"model.safetensors is not a valid safetensors file, .*download it again", directory)
     (directory / "config.json").write_text("{")
     refused(r"config.json is not valid JSON", directory)
     (directory / "config.json").write_text("[1]")

@@ -28,8 +28,12 @@ def find_model(
             "give one of model (with tokenizer), pretrained=DIRECTORY or factory=module:function"
         )
     if pretrained is not None:
+        from windrow.models.loading import check_config
+
         directory = str(Path(pretrained, subfolder)) if subfolder else pretrained
-        if not Path(directory).is_dir():
+        if Path(directory).is_dir():
+            check_config(directory)
+        else:
             directory = _fetch(pretrained, directory, subfolder, revision, token)
         if isinstance(tokenizer, str) and subfolder and Path(tokenizer, subfolder).is_dir():
             tokenizer = str(Path(tokenizer, subfolder))

@@ -153,7 +153,9 @@ class Checkpoint:
             with safe_open(path, framework="np"):  # checks the header and the file's size
                 pass
         except SafetensorError as error:
-            raise ValueError(f"{path} is not a valid safetensors file: {error}") from error
+            raise ValueError(
+                f"{path} is not a valid safetensors file, or is incomplete: {error}; download it again"
+            ) from error
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))

@@ -28,6 +28,7 @@ from windrow.models import (
 from windrow.models.checkpoint import Checkpoint
 from windrow.models.config import BRIDGE, DEFAULT_MAX_LENGTH, Fields, read_json, stated_max_length
 
+_ADAPTER = "adapter_config.json"
 _TENSOR_AXES = ("tensor", "model", "tp")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 _SPELLINGS = {
@@ -160,6 +161,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "config.json and safetensors files (huggingface_hub.snapshot_download fetches one)"
         )
     path = folder / "config.json"
+    if (folder / _ADAPTER).is_file() and not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds an adapter ({_ADAPTER}), not a model; merge it into its base model and save that"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; a model directory must have one")
     return read_json(path)
