@@ -18,6 +18,11 @@ def _case(kind, **fields):
     return _BASE | {"model_type": kind} | fields
 
 
+def _without_key_heads(kind, **fields):
+    """As in files that leave the number to the family's default."""
+    return {name: value for name, value in _case(kind, **fields).items() if name != "num_key_value_heads"}
+
+
 def _rope(kind, **fields):
     return {"rope_type": kind, "rope_theta": 500.0} | fields
 
@@ -53,6 +58,9 @@ CASES = {
     "mistral": _case("mistral", sliding_window=30, head_dim=None),
     "qwen2": _case("qwen2", use_sliding_window=True, sliding_window=25, max_window_layers=1),
     "qwen3": _case("qwen3", head_dim=12, attention_bias=True),
+    "mistral, default heads": _without_key_heads("mistral", hidden_size=64, num_attention_heads=16),
+    "qwen2, default heads": _without_key_heads("qwen2", hidden_size=64, num_attention_heads=32),
+    "qwen3, default heads": _without_key_heads("qwen3", num_attention_heads=32, num_hidden_layers=2),
     "gpt2": _case("gpt2", activation_function="gelu_new"),
     "mamba": _case("mamba", state_size=8, use_bias=True),
     "mamba, gelu": _case("mamba", state_size=8, hidden_act="gelu", time_step_rank=5, use_conv_bias=False),
@@ -117,6 +125,15 @@ CASES = {
         rope_scaling={"type": "su", **_LONGROPE, "original_max_position_embeddings": 64},
         rope_theta=300.0,
     ),
+    "phi3, longrope, length in the settings": _case(
+        "phi3",
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 300.0,
+            "original_max_position_embeddings": 64,
+            **_LONGROPE,
+        },
+    ),
     "phi3, partial": _case("phi3", partial_rotary_factor=0.75, tie_word_embeddings=True),
     "phi3, partial, longrope": _case(
         "phi3",
@@ -138,7 +155,9 @@ CASES = {
     "gemma2, strong caps": _case(
         "gemma2", head_dim=8, attn_logit_softcapping=1.5, final_logit_softcapping=3.0, rope_theta=77.0
     ),
+    "gemma2, default heads": _without_key_heads("gemma2", num_attention_heads=8),
     "gemma3_text": _case("gemma3_text", head_dim=12, sliding_window=20, num_hidden_layers=7),
+    "gemma3_text, default heads": _without_key_heads("gemma3_text", num_attention_heads=8),
     "gemma3_text, settings": _case(
         "gemma3_text",
         head_dim=8,

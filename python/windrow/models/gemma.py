@@ -61,7 +61,11 @@ def read_config(fields: Fields) -> Config:
     third = fields.take("model_type") == "gemma3_text"
     fields.choice("use_bidirectional_attention", (False,), False)
     shared = llama.read_shared(
-        fields, tied=True, activation=("hidden_activation", "gelu_pytorch_tanh"), head_dim=256
+        fields,
+        tied=True,
+        activation=("hidden_activation", "gelu_pytorch_tanh"),
+        head_dim=256,
+        key_heads=4,
     )
     layers, head_dim, bias = shared["layers"], shared["head_dim"], fields.flag("attention_bias", False)
     every = fields.size("sliding_window_pattern", 6) if third else 2

@@ -27,6 +27,9 @@ from windrow.models.rotary import read_rope
 PREFIX = "model."
 IGNORED = (".rotary_emb.inv_freq",)  # stored in old checkpoints, but computed here
 
+_KEY_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32}
+"""The number of key heads if the file does not mention it."""
+
 _WINDOW = 4096  # the file enables a window, or is Mistral's, but does not give its width
 
 
@@ -97,7 +100,7 @@ class Config(Decoder):
 def read_config(fields: Fields) -> Config:
     """The configuration of any member of the family."""
     kind = fields.take("model_type")
-    shared = read_shared(fields)
+    shared = read_shared(fields, key_heads=_KEY_HEADS.get(kind), head_dim=128 if kind == "qwen3" else None)
     bias = fields.flag("attention_bias", False) if kind in ("llama", "qwen3") else False
     return Config(
         **shared,

@@ -15,6 +15,7 @@ from windrow.models.rotary import read_rope, read_settings
 
 PREFIX, IGNORED = llama.PREFIX, llama.IGNORED
 
+_ORIGINAL = "original_max_position_embeddings"
 _LONG = ("longrope", "su", "yarn")
 """Spellings of the one scaling that the family has."""
 
@@ -54,8 +55,8 @@ def read_config(fields: Fields) -> Config:
             f"longrope. Otherwise {BRIDGE}"
         )
     settings["rope_type"] = "longrope" if kind in _LONG else kind
-    if fields.take("original_max_position_embeddings", None) is None:
-        settings.setdefault("original_max_position_embeddings", 4096)
+    if fields.take(_ORIGINAL, None) is None and not (kind == "su" and settings.get(_ORIGINAL)):
+        settings[_ORIGINAL] = 4096  # transformers reads the setting only if the kind is spelled su
     return Config(
         **shared,
         ropes=(read_rope(fields, shared["head_dim"], partial=True, settings=settings),),
