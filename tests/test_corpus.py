@@ -583,7 +583,7 @@ def real_files(evals, folder, pages, rows):
 @pytest.mark.parametrize(
     ("pages", "rows"), [(2, 4), pytest.param(None, 40, marks=pytest.mark.exhaustive, id="all of WikiText-2")]
 )
-@pytest.mark.parametrize("name", ["llama", "mamba"])
+@pytest.mark.parametrize("name", ["llama", pytest.param("mamba", marks=pytest.mark.exhaustive)])
 def test_real_texts_have_the_perplexity_of_rolling_requests(evals, tmp_path, optimized, name, pages, rows):
     from lm_eval.api.instance import Instance
 

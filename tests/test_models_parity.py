@@ -104,7 +104,10 @@ def _continued_further(pairs):
     }
 
 
-@pytest.fixture(scope="module", params=PREFIXES)
+@pytest.fixture(
+    scope="module",
+    params=["llama", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("gpt2", "mamba"))],
+)
 def requests(request, evals):
     return Requests(evals, request.param)
 

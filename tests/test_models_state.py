@@ -64,7 +64,10 @@ class Prepared:
         return parts, state
 
 
-@pytest.fixture(scope="module", params=[*MODELS, "mistral in blocks"])
+@pytest.fixture(
+    scope="module",
+    params=["mistral", "mistral in blocks", "mamba", pytest.param("gpt2", marks=pytest.mark.exhaustive)],
+)
 def prepared(request, tmp_path_factory):
     name, *blocks = request.param.split(" in ")
     with pytest.MonkeyPatch.context() as patch:

@@ -79,14 +79,12 @@ def young(code):
     "kind",
     [
         "gpt2",
-        "llama3",
         "qwen2",
-        "qwen3.5",
-        "not-han",
         "bert-cased",
-        "nfkc-lowercase",
-        "nfd-strip-accents",
-        "word-level",
+        *(
+            pytest.param(kind, marks=pytest.mark.exhaustive)
+            for kind in ("llama3", "qwen3.5", "not-han", "nfkc-lowercase", "nfd-strip-accents", "word-level")
+        ),
     ],
 )
 def test_characters_that_unicode_added(kind):

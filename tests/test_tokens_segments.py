@@ -169,8 +169,10 @@ def test_any_windows_as_lm_eval_makes_them(kind, texts, max_length):
     assert_windows(rolling_segments(tokenizer, texts, max_length=max_length), recorder, texts, max_length)
 
 
-@pytest.mark.parametrize("max_length", [None, 256, 1024])
-@pytest.mark.parametrize("model", ["tiny-gpt2", "tiny-llama"])
+@pytest.mark.parametrize(
+    "max_length", [256, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (None, 1024))]
+)
+@pytest.mark.parametrize("model", ["tiny-llama", pytest.param("tiny-gpt2", marks=pytest.mark.exhaustive)])
 def test_every_local_article_as_lm_eval_windows_it(evals, model, max_length):
     recorder, tokenizer = parity(evals, model)
     texts = [request.args[0] for request in local_requests(evals, "local_wikitext2")]

@@ -317,7 +317,11 @@ def test_functions_run_as_they_are_without_jit():
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-@pytest.mark.parametrize("config", [LLAMA, GPT2, MAMBA], ids=lambda config: config["model_type"])
+@pytest.mark.parametrize(
+    "config",
+    [LLAMA, *(pytest.param(config, marks=pytest.mark.exhaustive) for config in (GPT2, MAMBA))],
+    ids=lambda config: config["model_type"],
+)
 def test_every_transfer_is_an_explicit_one(config, tmp_path):
     """Loading, scoring and generating go through where implicit transfers are forbidden."""
     config = {**config, "vocab_size": 256}
