@@ -267,16 +267,16 @@ def test_what_could_not_be_compiled_is_tried_anew():
 CACHED = """
     import sys
     import jax
-    import windrow
+    import windrow.scoring
+    from byte_model import Bytes
     from small_model import prefix_model
-    from test_harness import ByteTokenizer
 
     if sys.argv[1:] == ["keep"]:
         windrow.scoring.keep_on_disk()
     events = []
     model = prefix_model(256)
     jax.monitoring.register_event_listener(lambda event, **_: events.append(event.rpartition("/")[2]))
-    windrow.score(model, ByteTokenizer(), [("ab", "c")])
+    windrow.score(model, Bytes(), [("ab", "c")])
     print(events.count("cache_misses"), events.count("cache_hits"))
 """
 
