@@ -49,10 +49,10 @@ test-rust:
 	cargo test --workspace --exclude windrow-py --quiet
 
 test-python: setup
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile -m 'not exhaustive')
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist worksteal -m 'not exhaustive')
 
 test-exhaustive: setup ## Run the slow tests that 'make test' skips: every model, mesh and real task
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m exhaustive
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m exhaustive
 
 # The lowest versions that pyproject.toml allows, and the latest ones.
 RESOLUTION_oldest := lowest-direct
