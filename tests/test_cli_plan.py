@@ -8,10 +8,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from lm_eval.api.instance import Instance
 
 from command import TESTS, need_pillow, windrow, windrow_here
 from task_files import write_tasks
 from windrow.cli.plan import length_limit
+from windrow.cli.tasks import requests_of
 from windrow.harness import JaxLM
 from windrow.report.plan_picture import WIDTH
 from windrow.report.planned import PlannedRequests, compare
@@ -176,6 +178,41 @@ def test_trees_equal_a_recount(local_inputs, local_plan):
     assert f"{tokens['device']:,} tokens on the device" in printed
 
 
+def test_forked_states_equal_a_recount(local_inputs, local_plan):
+    printed, report, _ = local_plan
+    seen, _ = local_inputs
+    distinct = {truncated for _, truncated in seen}
+    (figures,) = report["scored"]
+    forked = figures["forks"]["device_tokens"]
+    assert forked > trie_size(distinct)
+    (cost,) = (cost for cost in report["compared"] if cost["name"] == "forks")
+    assert (cost["device_tokens"], cost["shapes"]) == (forked, len(figures["forks"]["shapes"]))
+    assert f"for models that have step: {forked:,} tokens on the device" in printed
+
+
+def test_forked_states_are_planned_as_a_run_does(evals, tmp_path):
+    """The command, and a run of a recurrent model that is told to fork."""
+    task, model, tasks = "local_mmlu_anatomy", evals / "parity" / "tiny-mamba", str(evals / "tasks")
+    words = ["plan", "--tasks", task, "--include_path", tasks, "--num_fewshot", 5, "--limit", 20]
+    words += [
+        "--tokenizer",
+        model,
+        "--tokens_per_batch",
+        8192,
+        "--devices",
+        8,
+        "--json",
+        tmp_path / "plan.json",
+    ]
+    assert windrow_here(*words).returncode == 0
+    tokenizer = load_tokenizer(str(model))
+    requests = requests_of([task], tokenizer, include_path=tasks, num_fewshot=5, limit=20)["loglikelihood"]
+    lm = JaxLM(pretrained=str(model), share="forks", tokens_per_batch=8192)
+    lm.loglikelihood([Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(requests)])
+    (figures,) = json.loads((tmp_path / "plan.json").read_text())["scored"]
+    assert figures["forks"]["device_tokens"] == lm.report()["device_tokens"]
+
+
 def test_trees_are_planned_where_inputs_may_share(evals, tmp_path):
     words = ["plan", "--tasks", "choices", "--include_path", write_tasks(tmp_path)]
     words += ["--tokenizer", evals / "parity" / "tiny-llama", "--json", tmp_path / "plan.json"]
@@ -184,7 +221,7 @@ def test_trees_are_planned_where_inputs_may_share(evals, tmp_path):
         report = json.loads((tmp_path / "plan.json").read_text())
         assert (report["scored"][0]["trees"] is not None) == planned
         assert [cost["name"] for cost in report["compared"]] == [
-            "plan", *["trees"] * planned, "arrival_order", "lm_eval", "reference"
+            "plan", *["trees", "forks"] * planned, "arrival_order", "lm_eval", "reference"
         ]  # fmt: skip
 
 

@@ -151,6 +151,7 @@ def _draw_costs(
     needed = {
         "plan": sum(each.plan.statistics["row_tokens"] for each in planned),
         "trees": sum(each.trees.statistics["row_tokens"] for each in planned if each.trees is not None),
+        "forks": sum(each.trees.statistics["tree_tokens"] for each in planned if each.trees is not None),
         "lm_eval": sum(int(each.lengths[np.unique(each.firsts)].sum()) for each in planned),
     }
     scale = (RIGHT - LEFT - 430) / max(1, *(cost["device_tokens"] for cost in report["compared"]))

@@ -18,6 +18,9 @@ from windrow.report.rivals import Cost, arrival_order, lm_eval_pairs, lm_eval_wi
 from windrow.sizing.policy import BatchPolicy, sharing
 from windrow.tokens import Segments
 
+STORED_STATES = 64
+"""How many states the devices are assumed to have memory for. The size of a state depends on the model."""
+
 
 @dataclass(frozen=True)
 class PlannedRequests:
@@ -29,6 +32,7 @@ class PlannedRequests:
         firsts: ``int64[n]``, for each request, the first one with the same input before truncation.
         plan: The plan of those segments, followed by segments for shifted reads.
         trees: The plan in rows of prefix trees; ``None`` if nothing is shared, or rows are packed.
+        forks: The cost of the same segments with forked states; ``None`` if ``trees`` is.
         rival_rows: The batch size of the alternatives.
     """
 
@@ -37,6 +41,7 @@ class PlannedRequests:
     firsts: NDArray[np.int64]
     plan: Plan
     trees: Plan | None
+    forks: Cost | None
     rival_rows: int
 
     @classmethod
@@ -56,8 +61,9 @@ class PlannedRequests:
         plan = policy.plan(segments, devices)
         shared = policy.share and policy.pack is not True and len(segments)
         trees = policy.tree_plan(segments, devices) if shared else None
+        forks = _forked(policy, segments, devices) if shared else None
         firsts = own.equal_inputs if firsts is None else firsts
-        return cls(request_type, own, firsts, plan, trees, _rival_rows(plan, devices))
+        return cls(request_type, own, firsts, plan, trees, forks, _rival_rows(plan, devices))
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -113,6 +119,11 @@ class PlannedRequests:
             "longest": int(self.lengths.max(initial=0)),
             "shapes": self._shapes(),
             "trees": self._tree_figures(),
+            "forks": self.forks
+            and {
+                "device_tokens": self.forks.device_tokens,
+                "shapes": [{"rows": rows, "length": length} for rows, length in sorted(self.forks.shapes)],
+            },
             "rival_rows": self.rival_rows,
             "fingerprint": self.plan.fingerprint,
         }
@@ -167,8 +178,8 @@ def compare(planned: Sequence[PlannedRequests]) -> list[dict[str, Any]]:
     """Compares this plan with the alternatives, over all request types.
 
     Returns:
-        For ``plan``, ``trees`` (if all types have them), ``arrival_order``, ``lm_eval`` and
-        ``reference``: ``name``, ``device_tokens``, ``per_real_token``, ``shapes``, and the fraction
+        For ``plan``, ``trees`` and ``forks`` (if all types have them), ``arrival_order``, ``lm_eval``
+        and ``reference``: ``name``, ``device_tokens``, ``per_real_token``, ``shapes``, and the fraction
         of the alternative's device time that this plan saves: ``saved``, and
         ``saved_with_compilations``.
     """
@@ -177,6 +188,7 @@ def compare(planned: Sequence[PlannedRequests]) -> list[dict[str, Any]]:
     costs = {"plan": sum((_cost(each) for each in figures), Cost(0, frozenset()))}
     if all(each["trees"] for each in figures):
         costs["trees"] = sum((_cost(each["trees"]) for each in figures), Cost(0, frozenset()))
+        costs["forks"] = sum((each.forks for each in planned if each.forks), Cost(0, frozenset()))
     for each in planned:
         for name, cost in each.rivals.items():
             costs[name] = costs.get(name, Cost(0, frozenset())) + cost
@@ -204,6 +216,15 @@ def _cost(figures: dict[str, Any]) -> Cost:
     """The cost of the batches in these figures."""
     shapes = frozenset((shape["rows"], shape["length"]) for shape in figures["shapes"])
     return Cost(figures["tokens"]["device"], shapes)
+
+
+def _forked(policy: BatchPolicy, segments: Segments, devices: int) -> Cost:
+    """The cost of segments that start from the states of their shared prefixes."""
+    from windrow.scoring.forks import Forking  # imports JAX, which the command does not need for its help
+
+    plan = Forking(None, STORED_STATES).plan(policy, segments, devices)
+    tokens = plan.batch_shapes[:, 0].astype(np.int64) @ plan.columns
+    return Cost(int(tokens), frozenset((rows, length) for rows, length in plan.shapes.tolist()))
 
 
 def _rival_rows(plan: Plan, devices: int) -> int:

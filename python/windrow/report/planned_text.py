@@ -5,11 +5,15 @@ from typing import Any
 RIVALS = {
     "plan": "this plan",
     "trees": "in tree rows, for models that take reach",
+    "forks": "with forked states, for models that have step",
     "arrival_order": "arrival order, padded to the longest row",
     "lm_eval": "lm-eval's own backend (sorted, equal inputs once)",
     "reference": "sorted, padded to multiples of 128 (xlstm-jax)",
 }
 """This plan and the alternatives; each batch is padded separately."""
+
+OURS = ("trees", "forks")
+"""The alternatives that windrow itself chooses for models that can use them."""
 
 
 def difference(plan: dict[str, Any], rival: dict[str, Any]) -> str:
@@ -95,7 +99,7 @@ def _scored(figures: dict[str, Any]) -> list[str]:
 
 def _trees(figures: dict[str, Any]) -> list[str]:
     trees, real = figures["trees"], max(1, figures["tokens"]["real"])
-    saved, tokens = trees["saved"], trees["tokens"]
+    saved, tokens, forked = trees["saved"], trees["tokens"], figures["forks"]["device_tokens"]
     shapes = ", ".join(f"{shape['rows']:,} × {shape['length']:,}" for shape in trees["shapes"])
     return [
         f"  saved by equal inputs {saved['equal_inputs']:,} tokens ({saved['equal_inputs'] / real:.1%}), "
@@ -103,6 +107,8 @@ def _trees(figures: dict[str, Any]) -> list[str]:
         f"  in tree rows, for models that take reach: {tokens['device']:,} tokens on the device "
         f"({tokens['device'] / real:.2f} per real token), {tokens['repeated']:,} of them repeated prefixes",
         f"  {trees['rows']:,} tree rows, {trees['batches']:,} batches of {shapes}",
+        f"  with forked states, for models that have step: {forked:,} tokens on the device "
+        f"({forked / real:.2f} per real token)",
     ]
 
 
@@ -118,7 +124,7 @@ def _compared(report: dict[str, Any]) -> list[str]:
     lines += [f"Compared with batches of {' or '.join(map(str, rows))} rows, this plan needs"]
     for cost in rivals:
         lines.append(f"  {difference(plan, cost)} than {RIVALS[cost['name']]}")
-    saved = ", ".join(f"{cost['saved_with_compilations']:.0%}" for cost in rivals if cost["name"] != "trees")
+    saved = ", ".join(f"{cost['saved_with_compilations']:.0%}" for cost in rivals if cost["name"] not in OURS)
     return [
         *lines,
         f"With each compilation counted as {report['shape_price']:,} tokens, that saves {saved}.",
