@@ -329,7 +329,7 @@ def test_rivals_get_as_many_rows_as_fit():
     planned = planned_lengths([10, 4, 4, 4], tokens_per_batch=35)
     assert planned.rival_rows == 3
     costs = {cost["name"]: cost["device_tokens"] for cost in compare([planned])}
-    assert list(costs) == ["plan", "trees", "arrival_order", "lm_eval", "reference"]
+    assert list(costs) == ["plan", "trees", "forks", "arrival_order", "lm_eval", "reference"]
     assert costs["arrival_order"] == 3 * 10 + 4
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from made_segments import as_segments
 from windrow import BatchPolicy
+from windrow.forks import Forking
+from windrow.forks.pieces import cut
 from windrow.planning import prefix_order, prefix_stems
-from windrow.scoring.forks import Forking
-from windrow.scoring.forks.pieces import cut
 
 FEW = Forking(None, 4, least_by_level=1)
 

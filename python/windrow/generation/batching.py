@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.forks.plan import Shapes
 from windrow.generation.logits import RuleTable
 from windrow.generation.prefixes import Prefixes, PrefixPlan
 from windrow.generation.program import Memory, Recomputing, Stepping
@@ -15,7 +16,6 @@ from windrow.generation.sampling import Choice
 from windrow.generation.settings import Settings
 from windrow.model import LanguageModel
 from windrow.planning import bucket_ids, choose_lengths
-from windrow.scoring.forks.plan import Shapes
 from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 
 STEPS = 4

@@ -7,12 +7,12 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.forks.plan import Batch
 from windrow.generation.batching import Batching
 from windrow.generation.logits import RunRules
 from windrow.generation.program import WHOLE
 from windrow.generation.schedule import Entry
 from windrow.generation.settings import Settings
-from windrow.scoring.forks.plan import Batch
 from windrow.tokens import Segments
 
 Arrays = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]

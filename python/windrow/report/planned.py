@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.forks import Forking
 from windrow.planning import Plan
 from windrow.report.rivals import Cost, arrival_order, lm_eval_pairs, lm_eval_windows, reference_policy
 from windrow.sizing.policy import BatchPolicy, sharing
@@ -220,8 +221,6 @@ def _cost(figures: dict[str, Any]) -> Cost:
 
 def _forked(policy: BatchPolicy, segments: Segments, devices: int) -> Cost:
     """The cost of segments that start from the states of their shared prefixes."""
-    from windrow.scoring.forks import Forking  # imports JAX, which the command does not need for its help
-
     plan = Forking(None, STORED_STATES).plan(policy, segments, devices)
     tokens = plan.batch_shapes[:, 0].astype(np.int64) @ plan.columns
     return Cost(int(tokens), frozenset((rows, length) for rows, length in plan.shapes.tolist()))

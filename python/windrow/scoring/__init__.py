@@ -1,5 +1,6 @@
 """Computes the log-probability and greedy flag of every scored token, in segment order."""
 
+from windrow.forks import ForkPlan as ForkPlan
 from windrow.scoring.check_table import ModelCheck as ModelCheck
 from windrow.scoring.checks import check_model as check_model
 from windrow.scoring.choice import ScoringPlan as ScoringPlan
@@ -12,7 +13,6 @@ from windrow.scoring.corpus import by_request as by_request
 from windrow.scoring.corpus import score as score
 from windrow.scoring.feed import BatchShape as BatchShape
 from windrow.scoring.feed import layout_of as layout_of
-from windrow.scoring.forks import ForkPlan as ForkPlan
 from windrow.scoring.scorer import NOT_A_NUMBER as NOT_A_NUMBER
 from windrow.scoring.scorer import Scorer as Scorer
 from windrow.scoring.scores import Scores as Scores

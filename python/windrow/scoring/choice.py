@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.forks import Forking, ForkPlan
 from windrow.model import LanguageModel, run_forward
 from windrow.planning import Plan
 from windrow.scoring.feed import Layout
-from windrow.scoring.forks import Forking, ForkPlan
 from windrow.scoring.operations import operations
 from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments

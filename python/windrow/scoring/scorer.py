@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.forks import LEAST_SAVED_BY_LEVEL, Forking, ForkPlan, chunk_price
 from windrow.model import LanguageModel, parameter_count
 from windrow.planning import Plan
 from windrow.scoring.axes import tried
@@ -37,16 +38,7 @@ from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.feed import BatchShape, Feed, Layout, layout_of
-from windrow.scoring.forks import (
-    LEAST_SAVED_BY_LEVEL,
-    ForkFeed,
-    Forking,
-    ForkPlan,
-    chunk_price,
-    fork_trial,
-    most_slots,
-    refused_state,
-)
+from windrow.scoring.forks import ForkFeed, fork_trial, most_slots, refused_state
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.identity import params_checksum, probe
 from windrow.scoring.scores import Scores

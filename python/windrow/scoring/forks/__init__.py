@@ -1,16 +1,5 @@
-"""Forked states: a shared prefix runs once, and every input that begins with it starts from its state.
+"""Runs plans of forked states (:mod:`windrow.forks`).
 
-This works for every model with ``step``. A shared prefix that runs once is called a *stem*
-(:func:`windrow.planning.prefix_stems`); what follows it in an input is a *branch*. A stem's state stays in a
-*store* on the devices until the last row that starts from it has run.
-
-    stems       s s s s s s s s                       starts from the empty state, stored in slot 0
-                 └ d d d d                            starts from slot 0, stored in slot 1
-    branches       └ a a   └ b b b   └ c              start from slot 1, and are scored
-
-- :mod:`.pieces` cuts inputs into stems and branches.
-- :mod:`.waves` assigns stems and branches to groups and waves, and states to slots.
-- :mod:`.plan` puts stems and branches into batches.
 - :mod:`.feed` fills the batches' arrays and keeps the store.
 - :mod:`.program` has the traced functions.
 - :mod:`.store` determines how many states fit in a store.
@@ -18,10 +7,6 @@ This works for every model with ``step``. A shared prefix that runs once is call
 """
 
 from windrow.scoring.forks.feed import ForkFeed as ForkFeed
-from windrow.scoring.forks.pieces import LEAST_SAVED_BY_LEVEL as LEAST_SAVED_BY_LEVEL
-from windrow.scoring.forks.plan import Forking as Forking
-from windrow.scoring.forks.plan import ForkPlan as ForkPlan
-from windrow.scoring.forks.plan import chunk_price as chunk_price
 from windrow.scoring.forks.store import most_slots as most_slots
 from windrow.scoring.forks.store import refused_state as refused_state
 from windrow.scoring.forks.trial import fork_trial as fork_trial

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.forks.plan import ForkPlan
 from windrow.model import LanguageModel
 from windrow.scoring.compiler import Compiler, jitted
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Fill, fills_of
-from windrow.scoring.forks.plan import ForkPlan
 from windrow.scoring.forks.program import LAYOUT, empty_store, run_branches, run_stems
 from windrow.scoring.lanes import Lanes
 from windrow.sharding import RowSharding, place

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from windrow.scoring.forks.pieces import Stems, branch
-from windrow.scoring.forks.plan import NO_LIMIT, TRIAL_SLOTS, ForkPlan, Shapes
-from windrow.scoring.forks.waves import waves_of
+from windrow.forks.pieces import Stems, branch
+from windrow.forks.plan import NO_LIMIT, TRIAL_SLOTS, ForkPlan, Shapes
+from windrow.forks.waves import waves_of
 from windrow.tokens import Segments
 
 MOST_READS = 8

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.scoring.forks.pieces import Branches, Stems
+from windrow.forks.pieces import Branches, Stems
 
 SPLIT = 4
 """The branches of a stem are spread over all groups if there are at least this many per group."""

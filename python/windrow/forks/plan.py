@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.scoring.forks.pieces import LEAST_SAVED_BY_LEVEL, Branches, Stems, branch, cut
-from windrow.scoring.forks.waves import Waves, waves_of
+from windrow.forks.pieces import LEAST_SAVED_BY_LEVEL, Branches, Stems, branch, cut
+from windrow.forks.waves import Waves, waves_of
 from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
 
