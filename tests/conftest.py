@@ -3,6 +3,7 @@
 import functools
 import os
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 # Before JAX is loaded, and for the processes that tests start too: what one of them has compiled, none
@@ -10,6 +11,8 @@ from pathlib import Path
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if version("jaxlib").startswith("0.10."):  # other versions stop at a flag that they do not know
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # as windrow's own programs
 
 import jax
 import lm_eval.utils

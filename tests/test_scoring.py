@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import windrow
 from made_segments import as_segments
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
-from windrow.scoring import Clock, Compiler, Scorer
+from windrow.scoring import Clock, Compiler, Scorer, compiler
 from windrow.scoring.feed import Feed
 from windrow.sharding import RowSharding
 from windrow.sizing.policy import BatchPolicy
@@ -246,6 +246,25 @@ def test_other_settings_make_another_program():
     with jax.enable_x64(True):
         assert made() == np.int64
     assert (made(), len(compiler)) == (np.int32, 2)
+
+
+def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
+    known = dict(compiler.CPU_OPTIONS)
+    monkeypatch.setattr(compiler, "CPU_OPTIONS", {"xla_no_such": True, **known, "xla_nor_this": "1"})
+    given = []
+    real = jax.stages.Lowered.compile
+
+    def compile_with(lowered, compiler_options=None):
+        given.append(compiler_options)
+        return real(lowered, compiler_options)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_with)
+    segments = as_segments(*random_segments(8, seed=7))
+    sharding = RowSharding.over(MESHES["one device"]())
+    plan = make_plan(segments, sharding.groups, True, batch_size=8, max_shapes=1)
+    compiler.STORE.clear()
+    Scorer(prefix_model(VOCAB), sharding, Clock()).run(plan, segments)
+    assert given[-1] == known
 
 
 def test_what_could_not_be_compiled_is_tried_anew():
