@@ -58,7 +58,7 @@ fn refusals_name_the_argument() {
         assert_eq!(refused(8, low, 2), format!("global_batch_size is {low}; it must be at least 1"));
         assert_eq!(refused(8, 4, low), format!("host_count is {low}; it must be at least 1"));
     }
-    assert!(refused(i64::MAX, 1, 1).starts_with("size is 9223372036854775807; it must be so small"));
+    assert!(refused(i64::MAX, 1, 1).starts_with("size is 9223372036854775807; it must be small enough"));
     let refused = shard::multihost_remap(4, 4, 2, &mut [MaybeUninit::uninit(); 3]);
     let because = "one for each element";
     assert_eq!(refused, Err(Error::Size { argument: "remap", size: 3, expected: 4, because }));
