@@ -104,11 +104,10 @@ def _trees(figures: dict[str, Any]) -> list[str]:
     return [
         f"  saved by equal inputs {saved['equal_inputs']:,} tokens ({saved['equal_inputs'] / real:.1%}), "
         f"by shared prefixes {saved['shared_prefixes']:,} more ({saved['shared_prefixes'] / real:.1%})",
-        f"  in tree rows, for models that take reach: {tokens['device']:,} tokens on the device "
+        f"  {RIVALS['trees']}: {tokens['device']:,} tokens on the device "
         f"({tokens['device'] / real:.2f} per real token), {tokens['repeated']:,} of them repeated prefixes",
         f"  {trees['rows']:,} tree rows, {trees['batches']:,} batches of {shapes}",
-        f"  with forked states, for models that have step: {forked:,} tokens on the device "
-        f"({forked / real:.2f} per real token)",
+        f"  {RIVALS['forks']}: {forked:,} tokens on the device ({forked / real:.2f} per real token)",
     ]
 
 
