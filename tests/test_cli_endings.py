@@ -111,6 +111,33 @@ def test_a_run_that_has_not_begun(tmp_path, seconds):
     assert said.startswith("windrow: interrupted")
 
 
+HALF_MADE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from windrow.cli.endings import Ending
+
+class Bar:
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        self.position = 0
+
+    def __del__(self):
+        self.position
+
+ending = Ending(owns_process=True)
+try:
+    with ending.at_once():
+        Bar()
+except KeyboardInterrupt:
+    sys.exit(ending.interrupted())
+"""
+
+
+def test_an_interrupted_constructor_leaves_no_complaint_of_its_destructor():
+    result = subprocess.run([sys.executable, "-c", HALF_MADE], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (130, "\nwindrow: interrupted\n")
+
+
 def test_nothing_of_the_listening_outlives_the_command():
     before = threading.enumerate()
     for failure in (None, ValueError, SystemExit):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Lock, Thread
+from types import FrameType
 from typing import Any
 
 INTERRUPTED = 130
@@ -80,7 +81,10 @@ class Ending:
         here, there = socket.socketpair()
         there.setblocking(False)
         before = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
-        hook, sys.unraisablehook = sys.unraisablehook, _say_unraisable
+        hook, sys.unraisablehook = sys.unraisablehook, self._say_unraisable
+        handler = signal.getsignal(signal.SIGINT)
+        if handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._raise_interrupt)
         listener = Thread(target=self._listen, args=(here,), name="windrow-interrupt", daemon=True)
         listener.start()
         try:
@@ -89,10 +93,11 @@ class Ending:
             self._signalled.set()
             raise
         finally:
-            sys.unraisablehook = hook
+            signal.signal(signal.SIGINT, handler)
             signal.set_wakeup_fd(before)
             there.close()
             if not self._signalled.is_set():
+                sys.unraisablehook = hook  # after Ctrl-C, objects are torn down until the process ends
                 # Otherwise the thread may hold the last reference to the model during interpreter exit.
                 listener.join()
 
@@ -105,11 +110,19 @@ class Ending:
                 if not self._said.wait(GRACE):
                     os._exit(self.interrupted())
 
+    def _raise_interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Handles Ctrl-C as Python does, but first notes it, before anything is torn down."""
+        self._signalled.set()
+        signal.default_int_handler(number, frame)
 
-def _say_unraisable(unraisable: Any) -> None:
-    """Prints an unraisable error as Python does, except for Ctrl-C, which the thread handles."""
-    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(unraisable)
+    def _say_unraisable(self, unraisable: Any) -> None:
+        """Prints an unraisable error as Python does, unless Ctrl-C caused it.
+
+        Ctrl-C may arrive in a callback, where the listening thread handles it, or while a constructor runs,
+        and then the destructor of the half-made object may fail.
+        """
+        if not self._signalled.is_set() and not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
 
 
 def told(error: Exception) -> str:
