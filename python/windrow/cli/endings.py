@@ -82,8 +82,8 @@ class Ending:
         there.setblocking(False)
         before = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
         hook, sys.unraisablehook = sys.unraisablehook, self._say_unraisable
-        handler = signal.getsignal(signal.SIGINT)
-        if handler is signal.default_int_handler:
+        by_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if by_default:
             signal.signal(signal.SIGINT, self._raise_interrupt)
         listener = Thread(target=self._listen, args=(here,), name="windrow-interrupt", daemon=True)
         listener.start()
@@ -93,11 +93,13 @@ class Ending:
             self._signalled.set()
             raise
         finally:
-            signal.signal(signal.SIGINT, handler)
+            if by_default:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(before)
             there.close()
+            # After Ctrl-C, objects may still be torn down, and the process ends anyway.
             if not self._signalled.is_set():
-                sys.unraisablehook = hook  # after Ctrl-C, objects are torn down until the process ends
+                sys.unraisablehook = hook
                 # Otherwise the thread may hold the last reference to the model during interpreter exit.
                 listener.join()
 
@@ -111,7 +113,7 @@ class Ending:
                     os._exit(self.interrupted())
 
     def _raise_interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Handles Ctrl-C as Python does, but first notes it, before anything is torn down."""
+        """Records Ctrl-C before anything is torn down, then raises ``KeyboardInterrupt`` as Python does."""
         self._signalled.set()
         signal.default_int_handler(number, frame)
 
