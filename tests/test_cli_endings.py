@@ -10,20 +10,24 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import lm_eval
 import pytest
+from sqlitedict import SqliteDict
 
 from command import TESTS, windrow_here
 from task_files import write_tasks
 from windrow.cli.endings import Ending, told
+from windrow.cli.run import farewell
 
 SOON = 10
 """Seconds; it is one at most on a quiet machine."""
 
 
 HEEDING = """
-import signal, sys
+import faulthandler, signal, sys
+faulthandler.enable(); faulthandler.register(signal.SIGUSR1, all_threads=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore Ctrl-C
 from windrow.cli import main
 print("begun", flush=True)
@@ -65,6 +69,10 @@ class Command:
         try:
             os.kill(self.process.pid, signal.SIGINT)
             status = self.process.wait(SOON)
+        except subprocess.TimeoutExpired:
+            os.kill(self.process.pid, signal.SIGUSR1)
+            time.sleep(1)
+            pytest.fail(self.output)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -109,6 +117,18 @@ def test_a_run_that_has_not_begun(tmp_path, seconds):
     status, said = command.interrupt()
     assert status == 130
     assert said.startswith("windrow: interrupted")
+
+
+def test_a_cache_that_cannot_be_committed_does_not_delay_the_end(tmp_path):
+    store = SqliteDict(tmp_path / "kept_rank0.db", autocommit=True)
+    hook = SimpleNamespace(dbdict=store)
+    with store.conn.reqs.mutex:  # as if Ctrl-C stopped the main thread inside put()
+        said = farewell([SimpleNamespace(cache_hook=hook)], "kept")
+    assert said == (
+        "interrupted; the results so far are in kept_rank*.db, perhaps without the last ones. "
+        "Run the same command again to resume"
+    )
+    store.close()
 
 
 HALF_MADE = """

@@ -1,12 +1,11 @@
 """Parses the command line, runs the command, and turns errors into one-line messages."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from windrow.cli import ls, plan, report, run, score
-from windrow.cli.endings import INTERRUPTED, Ending
+from windrow.cli.endings import Ending
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -32,19 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments after ``windrow``; by default those of this process.
     """
-    console = arguments is None
     words = sys.argv[1:] if arguments is None else list(arguments)
-    ending = Ending(console)
+    ending = Ending(owns_process=arguments is None)
     try:
         return _command(words, ending)
     except KeyboardInterrupt:
-        status = ending.interrupted()
+        return ending.interrupted()
     except Exception as error:
-        status = ending.failed(error)
-    if console and status == INTERRUPTED:
-        # Threads may still be compiling for minutes, and the interpreter would wait for them.
-        os._exit(status)
-    return status
+        return ending.failed(error)
 
 
 def _command(words: list[str], ending: Ending) -> int:

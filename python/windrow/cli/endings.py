@@ -1,9 +1,10 @@
 """Ends a failed or interrupted command immediately, with one line on standard error.
 
-Python raises ``KeyboardInterrupt`` only between bytecode instructions, so a process that waits for a device
-or a compiler would ignore Ctrl-C until that is done. If it is raised inside a callback, such as one of the
-garbage collector, it is lost. So here, the signal wakes a thread, which ends the process unless it ends by
-itself within half a second.
+After Ctrl-C, the process exits from within its signal handler. It raises no ``KeyboardInterrupt``, because
+libraries crash if that happens while they are imported, and lose it inside callbacks. Python calls signal
+handlers only between bytecode instructions, so a process that waits for a device or a compiler would ignore
+Ctrl-C until that is done. Therefore, the signal also wakes a thread, which ends the process if the handler
+has not done so within half a second.
 """
 
 import os
@@ -13,12 +14,12 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
+from time import sleep
 from types import FrameType
-from typing import Any
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 plus the signal's number, as in shells."""
@@ -28,6 +29,9 @@ FAULT = 1
 
 GRACE = 0.5
 """The seconds that the main thread has to react to Ctrl-C."""
+
+FAREWELL_SECONDS = 5.0
+"""The seconds that the farewell may take, including saving the last results."""
 
 TRACEBACK = "WINDROW_TRACEBACK"
 """The environment variable that, set to anything, enables tracebacks."""
@@ -51,12 +55,10 @@ class Ending:
     def __init__(self, owns_process: bool) -> None:
         self.owns_process = owns_process
         self.farewell: Callable[[], str] = lambda: "interrupted"
-        self._signalled, self._said, self._lock = Event(), Event(), Lock()
+        self._leaving = Lock()
 
     def failed(self, error: Exception) -> int:
-        """Prints an error and returns the exit status. Errors caused by Ctrl-C are not reported as such."""
-        if self._signalled.is_set():
-            return self.interrupted()
+        """Prints an error and returns the exit status."""
         sys.stdout.flush()
         if os.environ.get(TRACEBACK):
             traceback.print_exception(error)
@@ -64,67 +66,56 @@ class Ending:
         return MISTAKE if isinstance(error, _MISTAKES) else FAULT
 
     def interrupted(self) -> int:
-        """Prints how to resume, once; returns the exit status."""
-        with self._lock:
-            if not self._said.is_set():
-                self._said.set()
-                sys.stdout.flush()
-                print(f"\nwindrow: {self.farewell()}", file=sys.stderr, flush=True)
+        """Prints how to resume; returns the exit status."""
+        # The main thread may have been interrupted while it was writing.
+        with suppress(RuntimeError):
+            sys.stdout.flush()
+        farewell = f"\nwindrow: {self.farewell()}\n"
+        try:
+            sys.stderr.write(farewell)
+            sys.stderr.flush()
+        except RuntimeError:
+            os.write(2, farewell.encode())
         return INTERRUPTED
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Makes Ctrl-C end the block within a second, whatever it is waiting for."""
-        if not self.owns_process:
+        """Makes Ctrl-C end the process within a second, whatever it is waiting for."""
+        if not self.owns_process or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield
             return
         here, there = socket.socketpair()
         there.setblocking(False)
         before = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
-        hook, sys.unraisablehook = sys.unraisablehook, self._say_unraisable
-        by_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if by_default:
-            signal.signal(signal.SIGINT, self._raise_interrupt)
+        signal.signal(signal.SIGINT, self._handle)
         listener = Thread(target=self._listen, args=(here,), name="windrow-interrupt", daemon=True)
         listener.start()
         try:
             yield
-        except KeyboardInterrupt:
-            self._signalled.set()
-            raise
         finally:
-            if by_default:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(before)
             there.close()
-            # After Ctrl-C, objects may still be torn down, and the process ends anyway.
-            if not self._signalled.is_set():
-                sys.unraisablehook = hook
-                # Otherwise the thread may hold the last reference to the model during interpreter exit.
-                listener.join()
+            # Otherwise the thread may hold the last reference to the model during interpreter exit.
+            listener.join()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._leave()
 
     def _listen(self, signals: socket.socket) -> None:
         with signals:
             while numbers := signals.recv(16):
                 if signal.SIGINT not in numbers:
                     continue
-                self._signalled.set()
-                if not self._said.wait(GRACE):
-                    os._exit(self.interrupted())
+                sleep(GRACE)
+                self._leave()
+                sleep(FAREWELL_SECONDS)
+                os._exit(INTERRUPTED)
 
-    def _raise_interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Records Ctrl-C before anything is torn down, then raises ``KeyboardInterrupt`` as Python does."""
-        self._signalled.set()
-        signal.default_int_handler(number, frame)
-
-    def _say_unraisable(self, unraisable: Any) -> None:
-        """Prints an unraisable error as Python does, unless Ctrl-C caused it.
-
-        Ctrl-C may arrive in a callback, where the listening thread handles it, or while a constructor runs,
-        and then the destructor of the half-made object may fail.
-        """
-        if not self._signalled.is_set() and not isinstance(unraisable.exc_value, KeyboardInterrupt):
-            sys.__unraisablehook__(unraisable)
+    def _leave(self) -> None:
+        """Exits, unless another thread, or this one after an earlier Ctrl-C, is doing so."""
+        if self._leaving.acquire(blocking=False):
+            os._exit(self.interrupted())
 
 
 def told(error: Exception) -> str:

@@ -46,7 +46,12 @@ class Output:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Removes the temporary directory if the run failed before writing anything."""
-        if kind is not None and not any(path.is_file() for path in self._stage.rglob("*")):
+        if kind is not None:
+            self.discard_if_empty()
+
+    def discard_if_empty(self) -> None:
+        """Removes the temporary directory if it contains no file."""
+        if not any(path.is_file() for path in self._stage.rglob("*")):
             shutil.rmtree(self._stage, ignore_errors=True)
 
     def deliver(self, report: dict[str, Any] | None) -> list[Path]:

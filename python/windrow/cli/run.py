@@ -11,12 +11,16 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from threading import Thread
 from time import perf_counter
 from typing import Any
 
 from tqdm import tqdm
 
 from windrow.cli.endings import Ending
+
+COMMIT_SECONDS = 2.0
+"""How long to wait for the last results to be written after Ctrl-C."""
 
 HELP = "evaluate a model on tasks: lm_eval's command line, with windrow's model type"
 
@@ -78,10 +82,16 @@ def _evaluate(
     from windrow.sharding import is_first_host
 
     models: list[Any] = []
-    ending.farewell = lambda: farewell(models, settings["use_cache"], resume)
+
+    def say_farewell() -> str:
+        if output is not None:
+            output.discard_if_empty()
+        return farewell(models, settings["use_cache"], resume)
+
     words = repaired(settings, arguments)
     manager = checked(task_manager(settings), settings["tasks"])
     output = Output(settings["output_path"]) if settings["output_path"] and is_first_host() else None
+    ending.farewell = say_farewell
     with (
         output or nullcontext(),
         _called(words if output is None else [*words, *output.words], {"TaskManager": manager}),
@@ -152,10 +162,25 @@ def farewell(models: list[Any], cache: str | None, resume: str | None = None) ->
             "interrupted; no results were saved. Use --resume FOLDER to save results, and run the same "
             "command again to resume"
         )
-    store = getattr(models[-1].cache_hook, "dbdict", None)
-    if store is not None:
-        store.commit()
-    return f"interrupted; the results so far are in {cache}_rank*.db. Run the same command again to resume"
+    last = "" if _committed(models[-1].cache_hook) else ", perhaps without the last ones"
+    return (
+        f"interrupted; the results so far are in {cache}_rank*.db{last}. Run the same command again to resume"
+    )
+
+
+def _committed(cache_hook: Any) -> bool:
+    """Commits the results in lm_eval's cache; returns whether that was done in time.
+
+    It may never be: Ctrl-C may have stopped the main thread inside ``queue.Queue.put``, where it holds the
+    lock for which the thread that writes the file waits.
+    """
+    store = getattr(cache_hook, "dbdict", None)
+    if store is None:
+        return True
+    commit = Thread(target=store.commit, name="windrow-commit", daemon=True)
+    commit.start()
+    commit.join(COMMIT_SECONDS)
+    return not commit.is_alive()
 
 
 def _own_options() -> argparse.ArgumentParser:
