@@ -99,7 +99,7 @@ class Ending:
             # Otherwise the thread may hold the last reference to the model during interpreter exit.
             listener.join()
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self._leave()
 
     def _listen(self, signals: socket.socket) -> None:
