@@ -231,6 +231,25 @@ def test_the_next_checkpoint_compiles_nothing(parts):
     assert len(counts) == first
 
 
+@pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
+def test_a_shape_that_is_checked_and_then_run_is_traced_once():
+    """Packed rows, computed four at a time."""
+    traced, model = [], prefix_model(256)
+    apply = model.apply
+
+    def noting(params, tokens, positions, segment_ids):
+        traced.append(tokens.shape)
+        return apply(params, tokens, positions, segment_ids)
+
+    model = replace(model, apply=noting, max_length=512)
+    pairs = [(f"{number:03d}" * (1 + number % 160), "abc") for number in range(200)]
+    policy = windrow.BatchPolicy(batch_size=8, pack=True)
+    scores = windrow.score(model, ByteTokenizer(), pairs, policy=policy, sharding=one_device())
+    plain = windrow.score(prefix_model(256), ByteTokenizer(), pairs, sharding=one_device())
+    np.testing.assert_allclose(scores.log_likelihoods, plain.log_likelihoods, atol=1e-4)
+    assert [shape for shape in traced if shape[0] == 4] == [(4, 482)]
+
+
 def test_programs_for_cpus_use_no_ynnpack_fusions():
     """For some shapes those of jaxlib 0.10.2 return NaN in most processes and right numbers in others."""
 

@@ -432,7 +432,7 @@ class JaxLM(Records):
             finished: Gets the totals of the others.
         """
         job = job.without(known)
-        with job.requests.named():
+        with job.requests.named(), self._scorer.one_run():
             plan = self._scorer.plan(self.policy, job.segments, self._memory)
             failed = job.run(self._scorer, plan, self.on_bad_request, finished)
         self._keeper.sync()

@@ -7,8 +7,7 @@ windrow reads the seed from the enclosing call of ``lm_eval.simple_evaluate``; `
 """
 
 import inspect
-
-from lm_eval import simple_evaluate
+import sys
 
 _PARAMETER = "torch_random_seed"
 
@@ -19,7 +18,10 @@ def evaluation_seed() -> int | None:
     Returns:
         The seed; ``None`` outside of such a call, or if that seed is ``None``.
     """
-    evaluating = inspect.unwrap(simple_evaluate).__code__
+    evaluator = sys.modules.get("lm_eval.evaluator")
+    if evaluator is None:  # importing it takes a second
+        return None
+    evaluating = inspect.unwrap(evaluator.simple_evaluate).__code__
     frame = inspect.currentframe()
     while frame is not None and frame.f_code is not evaluating:
         frame = frame.f_back

@@ -87,7 +87,8 @@ def score(
     policy = policy or BatchPolicy()
     scorer = Scorer(model, RowSharding.over(sharding, model.params), Clock(), chunk_length, policy)
     segments = known_tokens(segments, scorer.vocabulary, on_bad_request)
-    scores = by_request(segments, scorer.run(scorer.plan(policy, segments), segments))
+    with scorer.one_run():
+        scores = by_request(segments, scorer.run(scorer.plan(policy, segments), segments))
     failed = np.flatnonzero(np.isnan(scores.log_likelihoods))
     if len(failed) and on_bad_request != "skip":
         raise BadRequestsError(dict.fromkeys(failed.tolist(), NOT_A_NUMBER))

@@ -115,6 +115,7 @@ def _forward(
     If that is not all of them, rows without a segment are skipped.
     """
 
+    @jax.jit  # so that it is traced only once
     def run(part: Any) -> jax.Array:
         return run_forward(model.forward, params, *part)
 

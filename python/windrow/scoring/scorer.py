@@ -327,6 +327,12 @@ class Scorer:
         ]
 
     @contextmanager
+    def one_run(self) -> Iterator[None]:
+        """A block in which each shape is traced only once, whether it is needed to plan or to run."""
+        with self._compiler.one_run():
+            yield
+
+    @contextmanager
     def same_shapes(self, shapes: Sequence[BatchShape]) -> Iterator[None]:
         """Compiles these shapes; runs inside the block that use them don't trace or compile anything."""
         nothing = probe(self.vocabulary, self.model.max_length).only(np.zeros(0, np.int64))
