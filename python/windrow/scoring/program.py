@@ -130,7 +130,8 @@ def _forward(
     assert batch[0] is not None
     rows = len(batch[0])
     if together == rows:
-        return run(batch)
+        whole: jax.Array = run(batch)
+        return whole
     parts = jax.tree.map(lambda array: array.reshape(-1, together, *array.shape[1:]), batch)
     source: jax.Array = jax.lax.map(run_unless_empty, parts)
     return source.reshape(rows, *source.shape[2:])
