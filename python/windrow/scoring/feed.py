@@ -108,8 +108,11 @@ class Feed:
         together = rows_together(shape.rows, shape.length) if cut else shape.rows
         return jitted(score_batch, model, chunk_length, together, out_shardings=self.sharding.by_rows)
 
+    def ask(self, compiler: Compiler, params: Any) -> None:
+        """Requests nothing: batches are independent of each other."""
+
     def begin(self, compiler: Compiler, params: Any) -> None:
-        """Does nothing: batches are independent of each other."""
+        """Does nothing, for the same reason."""
 
     def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Future[Any]:  # noqa: ARG002
         """Runs a batch; the result is its log-probabilities and greedy flags."""

@@ -305,10 +305,15 @@ class Scorer:
         forked, segments = fork_trial(plan, self.vocabulary)
         model = self.sharding, self.functions, self.params
         feed = ForkFeed(forked, segments, *model, like=ForkFeed(plan, of, *model))
-        together = self._run(forked, segments, feed).token_logprobs
         rows, _ = self._policy.sample_shape(self.sharding.groups, self.model.max_length)
         fixed = BatchPolicy(rows, max_shapes=1, padding_multiple=self._policy.padding_multiple, share=False)
-        alone = self.run(fixed.plan(segments, self.sharding.groups), segments).token_logprobs
+        single = fixed.plan(segments, self.sharding.groups)
+        single_feed = Feed(single, segments, self.sharding)
+        with self.one_run():
+            self._ask(feed, feed.shapes)
+            self._ask(single_feed, single_feed.shapes)  # so that they compile at the same time
+            together = self._run(forked, segments, feed).token_logprobs
+            alone = self._run(single, segments, single_feed).token_logprobs
         return difference("forks", np.concatenate([together, alone]), self.rounding)
 
     @property
@@ -384,8 +389,9 @@ class Scorer:
             self._spread(plan, scores, whole, known)
 
         with self._compiler.one_run(), DeviceWatch(self.clock.scoring) as watch:
-            feed.begin(self._compiler, self.params)
             self._ask(feed, feed.shapes)
+            with self.clock.phase("compile"), watch.compiling():
+                feed.begin(self._compiler, self.params)
             for batch, shape in enumerate(feed.shapes):
                 with telling_of_memory(str(shape)):
                     with self.clock.phase("compile"), watch.compiling():
@@ -409,6 +415,7 @@ class Scorer:
 
     def _ask(self, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> None:
         """Requests the programs for these shapes, in the order in which they are needed."""
+        feed.ask(self._compiler, self.params)
         for shape in dict.fromkeys(shapes):
             program = feed.program(shape, self.functions, self.chunk_length)
             self._compiler.ask(shape, program, self.params, *feed.structs(shape))

@@ -101,7 +101,7 @@ class ForkFeed:
         ]
 
     def _state_structs(self, params: Any) -> Any:
-        empty = partial(empty_store, self._model, self.sharding.groups, self.plan.slots, self.plan.room)
+        empty = partial(empty_store, self._model, *self._store_sizes)
         with jax.set_mesh(self.sharding.mesh):
             store = jax.eval_shape(empty, params)
         by_rows = self.sharding.by_rows
@@ -131,12 +131,18 @@ class ForkFeed:
             return jitted(run_branches, model, groups, shape.chunk, out_shardings=by_rows)
         return jitted(run_stems, model, groups, shape.chunk, out_shardings=by_rows, donate_argnums=1)
 
+    @property
+    def _store_sizes(self) -> tuple[int, int, int]:
+        return self.sharding.groups, self.plan.slots, self.plan.room
+
+    def ask(self, compiler: Compiler, params: Any) -> None:
+        """Requests the program that creates the store."""
+        program = jitted(empty_store, self._model, *self._store_sizes, out_shardings=self.sharding.by_rows)
+        compiler.ask(("store", *self._store_sizes), program, params)
+
     def begin(self, compiler: Compiler, params: Any) -> None:
         """Creates the store."""
-        sizes = self.sharding.groups, self.plan.slots, self.plan.room
-        program = jitted(empty_store, self._model, *sizes, out_shardings=self.sharding.by_rows)
-        compiler.ask(("store", *sizes), program, params)
-        self._store = compiler.get(("store", *sizes))(params)
+        self._store = compiler.get(("store", *self._store_sizes))(params)
 
     def dispatch(self, program: Any, params: Any, batch: int, arrays: list[Any]) -> Future[Any] | None:
         """Runs a batch. The result is log-probabilities and greedy flags for branches, ``None`` for stems."""
