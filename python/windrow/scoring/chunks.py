@@ -7,7 +7,7 @@ overwrites real entries.)
 
     12 columns, room for 10, chunks of 4      t t t t | t t t t | t .
 
-``step`` is traced twice if the chunk length does not divide the number of columns.
+``step`` is traced once, or twice if the chunk length does not divide the number of columns.
 
 The number of columns that hold tokens may be known only on the device. Chunks beyond them are skipped, so one
 program serves rows of all lengths, and short batches do not pay for padding.
@@ -55,6 +55,7 @@ def through_chunks(
     >>> total.tolist(), chunks[0, :, 0].tolist()
     ([8], [4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0])
     """
+    step = jax.jit(step)  # so that it is traced once for each number of columns
     length = batch[0].shape[1]
     columns = min(length, room)
     size = min(chunk_length or columns, columns)
