@@ -162,7 +162,14 @@ def test_two_batches_at_a_time_change_nothing(monkeypatch):
     np.testing.assert_array_equal(one.token_greedy, two.token_greedy)
 
 
-def test_batches_run_one_at_a_time_where_two_may_not_fit_or_order_matters():
+def test_batches_run_one_at_a_time():
+    segments = as_segments(*random_segments(20, seed=5))
+    sharding = RowSharding.over(MESHES["one device"]())
+    assert Feed(make_plan(segments, sharding.groups, True, batch_size=2), segments, sharding).at_once == 1
+
+
+def test_batches_run_one_at_a_time_where_two_may_not_fit_or_order_matters(monkeypatch):
+    monkeypatch.setattr("windrow.scoring.lanes._LANES", [ThreadPoolExecutor(1) for _ in range(2)])
     segments = as_segments(*random_segments(20, seed=5))
     for mesh, rows, at_once in (("one device", 2, 2), ("one device", 1, 1), ("eight devices", 16, 1)):
         sharding = RowSharding.over(MESHES[mesh]())
