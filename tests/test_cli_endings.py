@@ -158,6 +158,15 @@ def test_an_interrupted_constructor_leaves_no_complaint_of_its_destructor():
     assert (result.returncode, result.stderr) == (130, "\nwindrow: interrupted\n")
 
 
+@pytest.fixture
+def heeding():
+    """This process heeds Ctrl-C, even if whoever runs the tests ignores it."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.usefixtures("heeding")
 def test_nothing_of_the_listening_outlives_the_command():
     before = threading.enumerate()
     for failure in (None, ValueError, SystemExit):
