@@ -130,7 +130,7 @@ fn refusal(lengths: &[i32], order: &[i64], shared: &[i32]) -> Error {
 /// Why a segment of `length` tokens cannot share `shared` tokens with one of `before` tokens.
 fn refused_shared(index: usize, shared: i32, length: i32, before: i32) -> Error {
     let (limit, because) = match () {
-        () if index == 0 => (0, "since it is the first segment"),
+        () if index == 0 => (0, "since no segment comes before it"),
         () if before < length => (before, "the length of the segment before it in order"),
         () if length < before && shared == length => {
             (length - 1, "since a segment comes before the longer ones that begin with it")
