@@ -7,9 +7,11 @@ compared before any time is printed.
 
     make bench-rivals   # installs torch, transformers and lm_eval in an environment of their own, runs all
     python benches/bench_rivals.py [suite] [mmlu] [wikitext] [gsm8k] [--model NAME] [--turns N]
+                                   [--device cuda] [--dtype bfloat16]
 
-``NAME`` is a model of the evaluation material, or ``random-768``: a Llama with random weights, 12 layers and
-width 768, large enough for a forward pass to outweigh its dispatch.
+``NAME`` is a model of the evaluation material, or a Llama with random weights, large enough for a forward
+pass to outweigh its dispatch: ``random-768`` has 12 layers of width 768, ``random-2048`` is like Llama 3.2 1B
+with GPT-2's vocabulary. On a GPU, one environment holds both sides, and ``WINDROW_RIVAL_PYTHON`` names it.
 """
 
 import argparse
@@ -27,7 +29,15 @@ from bench_scores import EVALS, SUBJECTS, in_process, instances
 ROOT = Path(__file__).resolve().parents[1]
 RIVAL = Path(os.environ.get("WINDROW_RIVAL_PYTHON", ROOT / ".venv-parity" / "bin" / "python"))
 SMALL = EVALS / "parity" / "tiny-llama_long"
-BATCH_SIZES = (8, 32, 64)
+BATCH_SIZES = {"cpu": (8, 32, 64), "cuda": (32, 128, 512)}
+RANDOM = {
+    "random-768": {},
+    "random-2048": {
+        "width": 2048, "inner": 8192, "layers": 16, "kv_heads": 8, "max_position_embeddings": 2048,
+        "tokenizer": EVALS / "parity" / "tiny-gpt2", "vocab_size": 50257,
+        "bos_token_id": 50256, "eos_token_id": 50256,
+    },
+}  # fmt: skip
 SUITES = {
     "suite": (["local_suite"], 0, 400, 2),
     "mmlu": ([f"local_mmlu_{subject}" for subject in SUBJECTS], 5, None, 6),
@@ -47,11 +57,11 @@ def child(job, out):
     if job["batch_size"]:
         from lm_eval.models.huggingface import HFLM as Model  # noqa: N811
 
-        settings = {"device": "cpu", "dtype": "float32", "batch_size": job["batch_size"]}
+        settings = {"device": job["device"], "dtype": job["dtype"], "batch_size": job["batch_size"]}
     else:
         from windrow import JaxLM as Model
 
-        settings = {}
+        settings = {"dtype": job["dtype"]}
     begin = perf_counter()
     lm = Model(pretrained=job["folder"], **settings)
     results = getattr(lm, kind)(requests)
@@ -66,15 +76,22 @@ def child(job, out):
     Path(out).write_text(json.dumps(made))
 
 
-def run(batch_size, kind, requests, folder, *, again=False, **variables):
+def run(
+    batch_size, kind, requests, folder, *, device="cpu", dtype="float32", again=False, keep=None, **variables
+):
     """Results, seconds and figures of one run, windrow's if there is no batch size.
 
     ``again`` times a second call in the same process, with everything loaded and compiled, and gives its
-    seconds of processor time too.
+    seconds of processor time too. ``keep`` is a folder for compiled programs.
     """
     job = {"kind": kind, "requests": requests, "folder": str(folder), "batch_size": batch_size}
-    job["again"] = again
+    job |= {"device": device, "dtype": dtype, "again": again}
     variables |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    if keep is not None:
+        variables |= {
+            "JAX_COMPILATION_CACHE_DIR": keep,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
     return in_process(__file__, job, RIVAL if batch_size else sys.executable, **variables)
 
 
@@ -92,45 +109,79 @@ def differing(kind, ours, theirs):
     return sum(far)
 
 
-def compare(name, folder, turns):
-    """Prints one suite's table for one model."""
+def distance(kind, ours, theirs):
+    """How far values differ on average, or what part of texts."""
+    if kind == "loglikelihood":
+        ours, theirs = ([value for value, _ in side] for side in (ours, theirs))
+    if kind == "generate_until":
+        return differing(kind, ours, theirs) / len(ours)
+    return float(np.abs(np.subtract(ours, theirs)).mean())
+
+
+def compare(name, folder, turns, exact, **where):
+    """Prints one suite's table for one model.
+
+    ``exact`` gets the first dtype's results of lm_eval's backend, and both sides are compared with those.
+    """
     tasks, examples, limit, asked = SUITES[name]
     found = instances(tasks, examples, limit)
     kind, requests = found[0].request_type, [instance.args for instance in found]
-    best = {size: run(size, kind, requests, folder) for size in BATCH_SIZES}
+    best = at_batch_sizes(kind, requests, folder, where)
     size = min(best, key=lambda size: best[size]["seconds"])
     sides = {size: [best[size]], None: []}
     for turn in range(turns):
-        sides[None].append(run(None, kind, requests, folder))
-        if turn + 1 < turns:
-            sides[size].append(run(size, kind, requests, folder))
-    with tempfile.TemporaryDirectory() as cache:
-        keep = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        warm = [run(None, kind, requests, folder, **keep) for _ in range(2)][1]
+        with tempfile.TemporaryDirectory() as keep:
+            sides[None].append(run(None, kind, requests, folder, keep=keep, **where))
+            if turn + 1 < turns:
+                sides[size].append(run(size, kind, requests, folder, **where))
+            else:
+                kept = run(None, kind, requests, folder, keep=keep, **where)
     theirs, ours = (min(runs, key=lambda each: each["seconds"]) for runs in sides.values())
     differ = differing(kind, ours["results"], theirs["results"])
-    print(f"{name} on {folder.name}: {len(requests):,} requests, {differ} results differ")
+    print(f"{name} on {folder.name}, {where}: {len(requests):,} requests, {differ} results differ")
+    exact = exact.setdefault(name, theirs["results"])
+    far = {
+        label: distance(kind, exact, each["results"])
+        for label, each in (("lm_eval", theirs), ("windrow", ours))
+    }
+    print(f"  mean difference from lm_eval's results in the first dtype: {far}")
     sizes = ", ".join(f"{size}: {each['seconds']:.1f}" for size, each in best.items())
     print(f"  lm_eval's backend {theirs['seconds']:7.1f} s  (by batch size, {sizes})")
-    print(f"  windrow           {ours['seconds']:7.1f} s  {ours['figures']}")
-    cold, kept = (theirs["seconds"] / each["seconds"] for each in (ours, warm))
-    print(f"  {cold:.2f} times as fast (asked: at least {asked}), {kept:.2f} with kept programs", flush=True)
+    for label, each in (("", ours), (", programs kept", kept)):
+        times = f"{theirs['seconds'] / each['seconds']:.2f} times as fast"
+        print(f"  windrow{label:15} {each['seconds']:6.1f} s, {times}  {each['figures']}")
+    print(f"  asked: at least {asked} times as fast", flush=True)
 
 
-def random_llama(folder, width=768, inner=2048, layers=12):
-    """A Llama with random weights, and the tokenizer of the small one."""
+def at_batch_sizes(kind, requests, folder, where):
+    """A run of lm_eval's backend with each batch size for which memory is enough."""
+    found = {}
+    for size in BATCH_SIZES[where["device"]]:
+        try:
+            found[size] = run(size, kind, requests, folder, **where)
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+    return found
+
+
+def random_llama(folder, width=768, inner=2048, layers=12, kv_heads=None, tokenizer=SMALL, **settings):
+    """A Llama with random weights in float32, heads of 64, and another model's tokenizer."""
     from safetensors.numpy import save_file
 
-    config = json.loads((SMALL / "config.json").read_text())
+    heads = width // 64
+    kv_heads = kv_heads or heads
+    config = json.loads((SMALL / "config.json").read_text()) | settings
     config |= {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
-    config |= {"num_attention_heads": width // 64, "num_key_value_heads": width // 64, "head_dim": 64}
+    config |= {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": 64}
     vocab, rng = config["vocab_size"], np.random.default_rng(0)
     shapes = {"model.embed_tokens.weight": (vocab, width), "model.norm.weight": (width,)}
     if not config.get("tie_word_embeddings"):
         shapes["lm_head.weight"] = (vocab, width)
     for layer in range(layers):
         at = f"model.layers.{layer}."
-        shapes |= {at + f"self_attn.{name}_proj.weight": (width, width) for name in "qkvo"}
+        shapes |= {at + f"self_attn.{name}_proj.weight": (width, width) for name in "qo"}
+        shapes |= {at + f"self_attn.{name}_proj.weight": (64 * kv_heads, width) for name in "kv"}
         shapes |= {at + f"mlp.{name}_proj.weight": (inner, width) for name in ("gate", "up")}
         shapes[at + "mlp.down_proj.weight"] = (width, inner)
         shapes |= {at + f"{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
@@ -142,13 +193,13 @@ def random_llama(folder, width=768, inner=2048, layers=12):
     }
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    copy_tokenizer(folder)
+    copy_tokenizer(folder, tokenizer)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def copy_tokenizer(folder):
-    for path in SMALL.iterdir():
+def copy_tokenizer(folder, source=SMALL):
+    for path in source.iterdir():
         if "token" in path.name or path.name == "generation_config.json":
             (folder / path.name).write_bytes(path.read_bytes())
 
@@ -166,12 +217,18 @@ def main():
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], default=list(SUITES))
     parser.add_argument("--model", default="tiny-llama_long")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--device", choices=BATCH_SIZES, default="cpu")
+    parser.add_argument("--dtype", nargs="+", default=["float32"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        made = options.model == "random-768"
-        folder = random_llama(Path(scratch) / options.model) if made else EVALS / "parity" / options.model
-        for name in options.suites:
-            compare(name, folder, options.turns)
+        made = RANDOM.get(options.model)
+        folder = EVALS / "parity" / options.model
+        if made is not None:
+            folder = random_llama(Path(scratch) / options.model, **made)
+        exact = {}
+        for dtype in options.dtype:
+            for name in options.suites:
+                compare(name, folder, options.turns, exact, device=options.device, dtype=dtype)
     return None
 
 
