@@ -308,7 +308,8 @@ class _Run:
             with self.clock.phase("compile"), self.watch.compiling():
                 compiled = self.programs.get(program)
             self.watch.handing_over()
-            return compiled(*arrays)
+            with self.clock.phase("device"):  # some programs run before their call returns
+                return compiled(*arrays)
 
     def _insert(self, slots: Any, entries: list[Entry]) -> Any:
         self.stopped.difference_update(entry.slot for entry in entries)

@@ -26,16 +26,19 @@ the chunk directly, and then writes the chunk's last segment to the slots of its
 begins at position 0 starts the row over: slots of later positions are ignored.
 
 The heads axis of arrays comes before the tokens axis, as matrix products need it.
+
+On a single NVIDIA GPU, one kernel replaces the blocks; see :mod:`windrow.models.fused_attention`.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from windrow.models.fused_attention import fused_attention
 from windrow.models.layers import contract, soft_cap
 
 _BLOCK, _BLOCK_ELSEWHERE = 64, 512
@@ -48,6 +51,9 @@ _MOST_BLOCKS, _MOST_BLOCKS_ELSEWHERE = 64, 16
 
 _LONG = 512
 """Rows shorter than this are a single block: the loops would take longer to compile than they save."""
+
+_FUSED = 32
+"""The minimum number of tokens in a row that the kernel for GPUs takes."""
 
 _CACHE_BLOCK = 256
 """The number of slots of the cache that are read at a time."""
@@ -155,6 +161,16 @@ class Sight(NamedTuple):
         )
         return segment, jnp.where(segment > 0, filled, 0)
 
+    def reach_or_ends(self) -> jax.Array:
+        """The reach of tokens; without one, where each token's segment ends; ``int32[rows, length]``."""
+        if self.reach is not None:
+            return self.reach
+        last = jnp.pad(
+            self.segment_ids[:, 1:] != self.segment_ids[:, :-1], ((0, 0), (0, 1)), constant_values=True
+        )
+        after = jnp.arange(1, last.shape[1] + 1, dtype=jnp.int32)
+        return jax.lax.cummin(jnp.where(last, after, _NO_SLOT), axis=1, reverse=True)
+
     def blocks_seen(self, block: int) -> jax.Array:
         """``bool[blocks, blocks]``: which blocks of queries may see which blocks of keys, in any row.
 
@@ -237,15 +253,35 @@ def attend(
         size = _block_size(length, least, most)
         return whole if size >= length else partial(_in_blocks, size, look, sight, and_the_cache)
 
-    parts = grouped, keys, values
+    def fused(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+        mix = _fused(queries, keys, values, sight, scale=scale, window=window, cap=cap)
+        return and_the_cache(mix, queries, sight, 0).whole()
+
     cpu = in_blocks(_BLOCK, _MOST_BLOCKS)
     elsewhere = in_blocks(_BLOCK_ELSEWHERE, _MOST_BLOCKS_ELSEWHERE)
-    mixed: jax.Array
-    if cpu is elsewhere:
-        mixed = whole(*parts)
-    else:
-        mixed = jax.lax.platform_dependent(*parts, cpu=cpu, default=elsewhere)
+    ways = {"cpu": cpu, "default": elsewhere}
+    if length >= _FUSED and _on_one_gpu():
+        ways["cuda"] = _with_derivative_of(elsewhere, fused)
+    parts = grouped, keys, values
+    same = len(set(ways.values())) == 1
+    mixed: jax.Array = whole(*parts) if same else jax.lax.platform_dependent(*parts, **ways)
     return mixed.reshape(queries.shape).astype(queries.dtype)
+
+
+def _on_one_gpu() -> bool:
+    """Whether a single GPU computes everything; a kernel cannot be split over several."""
+    mesh = jax.sharding.get_abstract_mesh()
+    count = jax.device_count() if mesh.empty else mesh.size
+    return jax.default_backend() == "gpu" and count == 1
+
+
+def _with_derivative_of(
+    plain: Callable[..., jax.Array], kernel: Callable[..., jax.Array]
+) -> Callable[..., jax.Array]:
+    """The kernel, whose derivatives are those of a plain function that computes the same."""
+    made = jax.custom_jvp(kernel)
+    made.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
+    return made
 
 
 def _block_size(length: int, least: int, most: int) -> int:
@@ -332,6 +368,25 @@ class Mix(NamedTuple):
     def whole(self) -> jax.Array:
         """The weighted mean of the values."""
         return self.values / self.weight
+
+
+def _fused(queries: jax.Array, keys: jax.Array, values: jax.Array, sight: Sight, **options: Any) -> Mix:
+    """The partial softmax of all queries over all keys, in one kernel.
+
+    Args:
+        queries: ``[rows, key_heads, groups, length, head_dim]``.
+        keys: ``[rows, key_heads, length, head_dim]``.
+        values: The same shape.
+        sight: Which tokens see each other.
+        options: Those of :func:`windrow.models.fused_attention.fused_attention`.
+    """
+    rows, key_heads, groups, length, head_dim = queries.shape
+    heads = queries.reshape(rows, key_heads * groups, length, head_dim)
+    best, weight, mixed = fused_attention(
+        heads, keys, values, sight.reach_or_ends(), sight.positions, **options
+    )
+    shape = *queries.shape[:-1], 1
+    return Mix(best.reshape(shape), weight.reshape(shape), mixed.reshape(queries.shape))
 
 
 def _look(

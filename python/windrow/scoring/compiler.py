@@ -56,6 +56,13 @@ Otherwise Eigen computes them, and with jaxlib 0.10.2 some are wrong if two devi
 the head of Gemma 3 270M returned wrong logits for the first 96 tokens of the vocabulary in nearly every run,
 and with only 16,384 tokens in every second."""
 
+GPU_OPTIONS: dict[str, Any] = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
+"""Compiler options for GPUs: cuBLAS computes matrix products, as its own heuristics suggest.
+
+Trying other kernels takes most of the time to compile. On an H100, with a Llama of a billion parameters and
+tree rows of 4,096 tokens, programs compile in 1.0 instead of 4.5 seconds in bfloat16, and in a few instead of
+40 seconds in float32, and are no slower."""
+
 AT_ONCE = 2
 """How many programs are compiled at a time. XLA compiles a small program on one core."""
 
@@ -251,7 +258,7 @@ def _compile(key: Hashable | None, lowered: Any, options: dict[str, Any]) -> Any
 def _options(mesh: Mesh) -> dict[str, Any]:
     devices = list(mesh.devices.flat)
     if devices[0].platform != "cpu":
-        return {}
+        return GPU_OPTIONS if devices[0].platform == "gpu" else {}
     own = sum(device.process_index == jax.process_index() for device in devices)
     return CPU_OPTIONS if own == 1 else CPU_OPTIONS | DOTS_BY_YNNPACK
 

@@ -49,8 +49,8 @@ def operations(function: Callable[..., Any], *arguments: Any) -> float:
 
     A matrix product counts two operations for each pair of numbers multiplied, an exponential counts
     :data:`EXPONENTIAL`, and other arithmetic one for each output or, in reductions, for each input. A
-    conditional counts the mean of its branches. The body of a loop of unknown length counts once, as does the
-    body of a kernel. Custom calls count as zero.
+    conditional counts the mean of its branches. The body of a loop of unknown length counts once. A kernel
+    counts what it says it costs; otherwise its body counts once. Custom calls count as zero.
 
     >>> x = jax.ShapeDtypeStruct((4, 8), "float32")
     >>> operations(lambda x: x @ x.T, x)
@@ -78,6 +78,8 @@ def _of_equation(equation: Any) -> float:
         kernel: tuple[int, ...] = equation.invars[1].aval.shape
         outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
         return float(2 * made * prod(kernel) / outputs)
+    if name == "pallas_call" and (cost := params.get("cost_estimate")) is not None:
+        return float(cost.flops + EXPONENTIAL * cost.transcendentals)
     inner = [_of(program) for program in _programs(params)]
     if name == "cond":
         return sum(inner) / len(inner)
