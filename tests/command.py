@@ -1,6 +1,5 @@
 """``windrow`` as a person calls it: in a process of its own, or in this one where that changes nothing."""
 
-import functools
 import io
 import logging
 import os
@@ -12,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
-import lm_eval.tasks
 import pytest
 from lm_eval.tasks._index import TaskIndex
 
+import own_tasks
 from windrow.cli import main
 
 TESTS = Path(__file__).parent
@@ -43,7 +42,7 @@ def windrow_here(*arguments, folder=None, **variables):
         for context in (
             patch.dict(os.environ, variables),
             patch.object(sys, "path", list(sys.path)),
-            patch.object(TaskIndex, "build", staticmethod(_index)),
+            patch.object(TaskIndex, "build", staticmethod(own_tasks.index)),
             chdir(folder or "."),
             redirect_stdout(output),
             redirect_stderr(errors),
@@ -58,23 +57,6 @@ def windrow_here(*arguments, folder=None, **variables):
         except SystemExit as ended:
             status = ended.code or 0
     return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
-
-
-_OWN = Path(lm_eval.tasks.__file__).parent
-_read = TaskIndex.build
-
-
-@functools.cache
-def _own_tasks():
-    return _read([_OWN])
-
-
-def _index(folders):
-    """As lm_eval makes the index of its tasks, but reads the thousands of files of its own only once."""
-    index = {}
-    for folder in folders:
-        index |= _own_tasks() if folder == _OWN else _read([folder])
-    return index
 
 
 def _print_warning(message, category, *place):

@@ -300,14 +300,26 @@ def test_the_bootstrap_does_not_fork(tmp_path):
     assert "os.fork()" not in result.stderr
 
 
+CALLED = """
+import runpy, sys
+from lm_eval.tasks._index import TaskIndex
+import own_tasks
+TaskIndex.build = staticmethod(own_tasks.index)  # or it would take ten seconds
+assert "lm_eval.models" not in sys.modules
+if __name__ == "__main__":
+    runpy.run_path("lm_eval_jax.py", run_name="__main__")
+"""
+
+
 def test_the_way_around_a_missing_plug_in_is_the_guides(tmp_path):
     """lm_eval's own command, where it does not look for plug-ins."""
     page = (TESTS.parent / "docs" / "command-line.md").read_text()
     code = page.partition("## lm_eval's own command")[2].partition("```text\n")[2].partition("```")[0]
     (tmp_path / "lm_eval_jax.py").write_text(code)
+    (tmp_path / "called.py").write_text(CALLED)
     words = ["--model", "windrow", "--model_args", BYTES, "--tasks", "choices"]
     result = subprocess.run(
-        [sys.executable, "lm_eval_jax.py", "run", *words, "--include_path", write_tasks(tmp_path)],
+        [sys.executable, "called.py", "run", *words, "--include_path", write_tasks(tmp_path)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
