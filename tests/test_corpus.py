@@ -315,6 +315,7 @@ def free_model():
     )
 
 
+@pytest.mark.usefixtures("optimized")
 def test_a_document_of_ten_megabytes(tokenizer, tmp_path):
     long = "ab cd\n" * (10_000_000 // 6)
     path = write_lines(tmp_path / "long.jsonl", [{"text": "short"}, {"text": long}, {"text": "last"}])
