@@ -1,6 +1,8 @@
 """What one of several processes does in the tests of hosts.
 
-python host_worker.py TASK FOLDER [--coordinator ... --process-count ... --process-id ...]
+python host_worker.py TASKS FOLDER [--coordinator ... --process-count ... --process-id ...]
+
+TASKS are separated by commas. The result of each is written to a file.
 """
 
 import argparse
@@ -17,10 +19,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
-from lm_eval.tasks import TaskManager
 
 import joining
 from small_model import head, hidden, init_state, prefix_model, step
@@ -273,6 +273,9 @@ def slow(options):
 
 def harness(options):
     """lm_eval's own evaluation under several processes."""
+    from lm_eval import simple_evaluate  # here, since it takes a second
+    from lm_eval.tasks import TaskManager
+
     tasks = TaskManager(include_path=str(options.evals / "tasks"), include_defaults=False)
     found = simple_evaluate(
         real_lm(options.evals, None),
@@ -332,7 +335,7 @@ def fail(options):
 
 
 def write(options, result):
-    (options.folder / f"result-{jax.process_index()}.json").write_text(json.dumps(result))
+    (options.folder / f"{options.task}-{jax.process_index()}.json").write_text(json.dumps(result))
 
 
 def await_file(path):
@@ -342,12 +345,14 @@ def await_file(path):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("task")
+    parser.add_argument("tasks")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--what")
     parser.add_argument("--evals", type=Path)
     given = joining.parse(parser)
     with leaving_at_once():
         given.launch.start()
-        globals()[given.task](given)
+        for task in given.tasks.split(","):
+            given.task = task
+            globals()[task](given)
     sys.stdout.flush()

@@ -14,7 +14,6 @@ import windrow
 from host_worker import generated_pairs
 from small_model import head, hidden, init_state, prefix_model, step
 from small_tokenizer import write_tokenizer
-from test_hosts import results
 from windrow import BatchPolicy, JaxLM
 from windrow.admission import read_bytes, show_bytes
 from windrow.harness.arguments import batch_sizes
@@ -223,18 +222,6 @@ def test_without_lm_eval(tokenizer):
     fixed = windrow.generate(model, tokenizer, prompts, max_new_tokens=5)
     assert sized.texts == fixed.texts
     assert sized.report["slots"] <= fixed.report["slots"]
-
-
-def test_two_processes_choose_alike(tmp_path):
-    first, second = results(tmp_path, "auto", 2)
-    for name in ("report", "given", "texts"):
-        assert first[name] == second[name]
-    # Each takes its share of half of what the poorer one has available: 48 MiB.
-    assert first["report"]["scoring"]["memory_budget"] == 12 * MIB
-    assert first["report"]["generation"]["memory_budget"] == 12 * MIB
-    assert first["given"]["memory_budget"] == 120 * MIB
-    assert first["given"]["tokens_per_batch"] > first["report"]["scoring"]["tokens_per_batch"]
-    np.testing.assert_allclose([s for s, _ in first["scores"]], [s for s, _ in second["scores"]], atol=1e-5)
 
 
 def test_what_a_cpu_has():

@@ -19,18 +19,32 @@ SHARDINGS = ("data", "tensor", "replicated")
 COUNTS = (1, 2, 4)
 
 
-def workers(folder, task, count, *options, heartbeat=60):
+def workers(folder, tasks, count, *options, heartbeat=60):
     launches = launch_options(count, heartbeat) if count > 1 else [["--process-count", 1]]
-    return Hosts(folder, [[WORKER, task, folder, *options, *launch] for launch in launches])
+    return Hosts(folder, [[WORKER, tasks, folder, *options, *launch] for launch in launches])
 
 
 def results(folder, task, count, *options, timeout=300):
+    return results_of_each(folder, [task], count, *options, timeout=timeout)[task]
+
+
+def results_of_each(folder, tasks, count, *options, timeout=300):
+    """What all processes found in each task, one after the other."""
     folder.mkdir(exist_ok=True)
-    with workers(folder, task, count, *options) as hosts:
+    with workers(folder, ",".join(tasks), count, *options) as hosts:
         finish(hosts, timeout)
         for host in hosts:
             assert host.status == 0, host.output
-    return [json.loads((folder / f"result-{number}.json").read_text()) for number in range(count)]
+    return {
+        task: [json.loads((folder / f"{task}-{number}.json").read_text()) for number in range(count)]
+        for task in tasks
+    }
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """What two processes found in several tasks."""
+    return results_of_each(tmp_path_factory.mktemp("pair"), ["disagree", "caching", "auto"], 2)
 
 
 def merged_digests(found, name):
@@ -84,8 +98,8 @@ def test_real_requests_on_a_trained_model(tmp_path, evals):
     assert_same_work(runs)
 
 
-def test_disagreements_are_told_alike_on_all(tmp_path):
-    first, second = results(tmp_path, "disagree", 2)
+def test_disagreements_are_told_alike_on_all(pair, tmp_path):
+    first, second = pair["disagree"]
     assert first["messages"] == second["messages"]
     messages, pairs = first["messages"], generated_pairs(40)
     assert (
@@ -197,13 +211,25 @@ def test_command_line_with_a_half_filled_cache_of_process_0(tmp_path, evals):
         assert np.allclose([filled[name][0] for name in whole], [whole[name][0] for name in whole], atol=1e-4)
 
 
-def test_a_cache_of_another_model_is_refused_alike_on_all(tmp_path):
-    first, second = results(tmp_path, "caching", 2)
+def test_a_cache_of_another_model_is_refused_alike_on_all(pair):
+    first, second = pair["caching"]
     assert (first["same"], first["ran"]) == (second["same"], second["ran"]) == (True, 0)
     assert re.search(
         r"kept_rank0.db does not match this run \(different parameters, model function\)", first["message"]
     )
     assert first["message"] == second["message"]
+
+
+def test_batches_are_sized_alike_on_all(pair):
+    first, second = pair["auto"]
+    for name in ("report", "given", "texts"):
+        assert first[name] == second[name]
+    # Each takes its share of half of what the poorer one has available: 48 MiB.
+    assert first["report"]["scoring"]["memory_budget"] == 12 << 20
+    assert first["report"]["generation"]["memory_budget"] == 12 << 20
+    assert first["given"]["memory_budget"] == 120 << 20
+    assert first["given"]["tokens_per_batch"] > first["report"]["scoring"]["tokens_per_batch"]
+    np.testing.assert_allclose([s for s, _ in first["scores"]], [s for s, _ in second["scores"]], atol=1e-5)
 
 
 def test_simple_evaluate_gives_results_on_process_0_alone(tmp_path, evals):

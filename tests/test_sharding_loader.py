@@ -1,11 +1,6 @@
 """From hosts' rows to global arrays: which rows, in what order, resumed where."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +8,8 @@ import pytest
 from grain.experimental import assert_equal_output_after_checkpoint
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from processes import TESTS, Hosts, finish, free_port
+from two_processes import ORDERS
 from windrow.batch import LLMIndexedBatch
 from windrow.sharding import HostShare, MultiHostDataLoadIterator
 
@@ -175,25 +172,20 @@ class TestHostShare:
             HostShare.contiguous(index, count)
 
 
-@pytest.mark.parametrize("order", ["in order", "interleaved"])
-def test_two_processes(order, tmp_path):
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The output of two processes, which share the devices of a mesh."""
+    folder = tmp_path_factory.mktemp("pair")
+    port = free_port()
+    commands = [[TESTS / "two_processes.py", process, port, folder] for process in range(2)]
+    with Hosts(folder, commands) as hosts:
+        finish(hosts, 120)
+        assert [host.status for host in hosts] == [0, 0], hosts[0].output + hosts[1].output
+        return [host.output for host in hosts]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_two_processes(order, pair):
     """Each process hands over the rows that its devices hold, wherever in the mesh they are."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = Path(__file__).with_name("two_processes.py")
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, script, str(process), str(port), order, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-        for process in range(2)
-    ]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output
-        assert output.strip().endswith("all rows are where they belong"), output
+    for output in pair:
+        assert f"{order}, all rows are where they belong\n" in output

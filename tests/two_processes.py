@@ -1,6 +1,6 @@
 """One of two processes: checks its part of the pipeline's global arrays against the whole, made by one host.
 
-python two_processes.py PROCESS PORT ORDER FOLDER
+python two_processes.py PROCESS PORT FOLDER
 """
 
 import sys
@@ -15,12 +15,21 @@ from small_tokenizer import write_tokenizer
 from windrow.lmeval_pipeline import lmeval_preprocessing_pipeline
 from windrow.sharding import HostShare
 
+ORDERS = {"in order": [0, 1, 2, 3], "interleaved": [2, 0, 3, 1]}
+"""Of the mesh's devices, of which each process has two."""
 
-def main(process: int, port: str, order: str, folder: str) -> None:
+
+def main(process: int, port: str, folder: str) -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
     devices = np.array(sorted(jax.devices(), key=lambda device: (device.process_index, device.id)))
-    mesh = Mesh(devices if order == "in order" else devices[[2, 0, 3, 1]], ("data",))
+    for name, order in ORDERS.items():
+        check(process, devices, Mesh(devices[order], ("data",)), folder)
+        print(f"{name}, all rows are where they belong", flush=True)
+
+
+def check(process: int, devices: np.ndarray, mesh: Mesh, folder: str) -> None:
+    """The rows of this process, and what it refuses."""
     mine = Mesh(np.array(jax.local_devices()[:1]), ("data",))
     requests = [{"prefix": "a" * (number % 9), "text": "b" * (1 + number % 5)} for number in range(50)]
     tokenizer = write_tokenizer(Path(folder) / str(process))
@@ -37,7 +46,6 @@ def main(process: int, port: str, order: str, folder: str) -> None:
                 checked += 1
     assert checked == 7 * 9 * 2
     check_refusals(mesh, Mesh(devices[2 - 2 * process :][:2], ("data",)), process)
-    print("all rows are where they belong", flush=True)
 
 
 def check_refusals(mesh: Mesh, of_the_other: Mesh, process: int) -> None:
