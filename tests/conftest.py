@@ -1,6 +1,7 @@
 """What every test shares: CPU devices, strict promotion, compiled programs, the evaluation material."""
 
 import functools
+import gc
 import os
 import warnings
 from importlib.metadata import version
@@ -27,6 +28,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # lm_eval compiles a task's templates anew for each document, which takes longer than all else it does.
 lm_eval.utils.env.from_string = functools.lru_cache(1000)(lm_eval.utils.env.from_string)
+
+# JAX makes so many objects that looking for garbage as often as by default takes a tenth of all time.
+gc.set_threshold(20_000, 20, 100)
 
 # No test is timed: a busy machine is no defect.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
