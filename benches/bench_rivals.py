@@ -1,6 +1,7 @@
 """Compares whole runs with lm_eval's own Hugging Face backend: same requests, weights, dtype and cores.
 
 A run loads the model, tokenizes, compiles what it needs and computes every result; only imports are not
+included, also those that the sides put off until they load a model. "Process" is the whole process, imports
 included. Each run is its own process with an empty compilation cache, and the two sides take turns; one more
 run finds its programs in the cache. lm_eval's backend runs at the best of three batch sizes. Results are
 compared before any time is printed.
@@ -55,10 +56,15 @@ def child(job, out):
     kind = job["kind"]
     requests = [Instance(kind, {}, tuple(args), index) for index, args in enumerate(job["requests"])]
     if job["batch_size"]:
+        import transformers
         from lm_eval.models.huggingface import HFLM as Model  # noqa: N811
 
+        for architecture in json.loads(Path(job["folder"], "config.json").read_text())["architectures"]:
+            getattr(transformers, architecture)
         settings = {"device": job["device"], "dtype": job["dtype"], "batch_size": job["batch_size"]}
     else:
+        import windrow.generation
+        import windrow.models  # noqa: F401
         from windrow import JaxLM as Model
 
         settings = {"dtype": job["dtype"]}
@@ -92,7 +98,9 @@ def run(
             "JAX_COMPILATION_CACHE_DIR": keep,
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-    return in_process(__file__, job, RIVAL if batch_size else sys.executable, **variables)
+    begin = perf_counter()
+    made = in_process(__file__, job, RIVAL if batch_size else sys.executable, **variables)
+    return made | {"process": perf_counter() - begin}
 
 
 def differing(kind, ours, theirs):
@@ -146,10 +154,12 @@ def compare(name, folder, turns, exact, **where):
     }
     print(f"  mean difference from lm_eval's results in the first dtype: {far}")
     sizes = ", ".join(f"{size}: {each['seconds']:.1f}" for size, each in best.items())
-    print(f"  lm_eval's backend {theirs['seconds']:7.1f} s  (by batch size, {sizes})")
+    took = f"{theirs['seconds']:6.1f} s, process {theirs['process']:.1f} s"
+    print(f"  lm_eval's backend      {took}  (by batch size, {sizes})")
     for label, each in (("", ours), (", programs kept", kept)):
         times = f"{theirs['seconds'] / each['seconds']:.2f} times as fast"
-        print(f"  windrow{label:15} {each['seconds']:6.1f} s, {times}  {each['figures']}")
+        print(f"  windrow{label:15} {each['seconds']:6.1f} s, process {each['process']:.1f} s, {times}")
+        print(f"    {each['figures']}")
     print(f"  asked: at least {asked} times as fast", flush=True)
 
 

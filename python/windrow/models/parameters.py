@@ -12,7 +12,10 @@ by it; everything else is replicated. Each device's part is read from the files 
 needs memory for its devices' parts of one leaf at a time.
 """
 
+import os
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
@@ -27,6 +30,10 @@ from windrow.sharding import from_host
 
 _HEAD = "lm_head.weight"
 _BLOCK = 4096
+_JOB_BYTES = 1 << 26
+"""Roughly how many bytes of parameters one thread reads and casts at a time."""
+
+_READERS = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="windrow-load")
 
 
 @dataclass(frozen=True)
@@ -206,9 +213,29 @@ def _read(
     piece = _aligned([len(each) for each in ranges], dtype)
     names = np.reshape(leaf.tensors(shape[0]), shape[: leaf.stacked])
     as_stored = [each.stop - each.start for each in stored]
-    for at, name in np.ndenumerate(names[tuple(np.ix_(*ranges[: leaf.stacked]))]):
-        checkpoint.read_into(piece[at].reshape(as_stored), str(name), stored)
+    jobs = [
+        (
+            piece[at].reshape(as_stored)[start:stop],
+            str(name),
+            slice(stored[0].start + start, stored[0].start + stop),
+        )
+        for at, name in np.ndenumerate(names[tuple(np.ix_(*ranges[: leaf.stacked]))])
+        for start, stop in _spans(as_stored, dtype)
+    ]
+
+    def read(job: tuple[np.ndarray, str, slice]) -> None:
+        out, name, rows = job
+        checkpoint.read_into(out, name, (rows, *stored[1:]))
+
+    for _ in _READERS.map(read, jobs):
+        pass
     return piece
+
+
+def _spans(shape: list[int], dtype: np.dtype) -> Iterator[tuple[int, int]]:
+    """Ranges of a tensor's rows, each a job for one thread."""
+    step = max(1, _JOB_BYTES // max(1, prod(shape[1:]) * dtype.itemsize))
+    return ((start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
 def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
