@@ -162,14 +162,21 @@ def test_two_batches_at_a_time_change_nothing(monkeypatch):
     np.testing.assert_array_equal(one.token_greedy, two.token_greedy)
 
 
-def test_batches_run_one_at_a_time():
-    segments = as_segments(*random_segments(20, seed=5))
+def test_a_program_that_eigen_computes_runs_alone(monkeypatch):
+    monkeypatch.setattr("windrow.scoring.compiler.CPU_OPTIONS", {"xla_cpu_experimental_ynn_fusion_type": ""})
+    segments = as_segments(*random_segments(40, seed=7))
     sharding = RowSharding.over(MESHES["one device"]())
-    assert Feed(make_plan(segments, sharding.groups, True, batch_size=2), segments, sharding).at_once == 1
+    plan = make_plan(segments, sharding.groups, True, batch_size=4)
+    model = prefix_model(VOCAB - 1, hidden=hidden, head=head)
+    used = set()
+    lanes = [ThreadPoolExecutor(1, initializer=lambda: used.add(threading.get_ident())) for _ in range(2)]
+    monkeypatch.setattr("windrow.scoring.lanes._LANES", lanes)
+    segments = replace(segments, tokens=np.minimum(segments.tokens, VOCAB - 2))
+    Scorer(model, sharding, Clock()).run(plan, segments)
+    assert not used
 
 
-def test_batches_run_one_at_a_time_where_two_may_not_fit_or_order_matters(monkeypatch):
-    monkeypatch.setattr("windrow.scoring.lanes._LANES", [ThreadPoolExecutor(1) for _ in range(2)])
+def test_batches_run_one_at_a_time_where_two_may_not_fit_or_order_matters():
     segments = as_segments(*random_segments(20, seed=5))
     for mesh, rows, at_once in (("one device", 2, 2), ("one device", 1, 1), ("eight devices", 16, 1)):
         sharding = RowSharding.over(MESHES[mesh]())

@@ -36,25 +36,16 @@ MOST_PROGRAMS = 64
 first."""
 
 CPU_OPTIONS: dict[str, Any] = {
-    "xla_cpu_experimental_ynn_fusion_type": "",
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
     "xla_cpu_use_fusion_emitters": False,
 }
-"""Compiler options for CPUs.
+"""Compiler options for CPUs, for jaxlib 0.10; other versions may not have them.
 
-- No YNNPACK fusions. With those of jaxlib 0.10.2, for some shapes (a Llama's ``step`` over 3 rows of 472
-  tokens with 512 cached ones), the same program returns NaN in most processes and correct numbers in the
-  others.
-- No fusion emitters, where they can be turned off (jaxlib 0.10): programs compile in a half to two thirds of
-  the time, and are as fast."""
-
-DOTS_BY_YNNPACK: dict[str, Any] = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-}
-"""Compiler options for several CPU devices in one process: YNNPACK computes matrix products and nothing else.
-
-Otherwise Eigen computes them, and with jaxlib 0.10.2 some are wrong if two devices do that at the same time:
-the head of Gemma 3 270M returned wrong logits for the first 96 tokens of the vocabulary in nearly every run,
-and with only 16,384 tokens in every second."""
+- YNNPACK computes matrix products and nothing else. Eigen computes some wrong if two threads or devices do
+  that at the same time: the head of Gemma 3 270M returned wrong logits for the first 96 tokens of the
+  vocabulary in nearly every run. With YNNPACK's other fusions, the same program (a Llama's ``step`` over 3
+  rows of 472 tokens with 512 cached ones) returned NaN in most processes and correct numbers in the others.
+- No fusion emitters: programs compile in a half to two thirds of the time, and are as fast."""
 
 GPU_OPTIONS: dict[str, Any] = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
 """Compiler options for GPUs: cuBLAS computes matrix products, as its own heuristics suggest.
@@ -256,11 +247,7 @@ def _compile(key: Hashable | None, lowered: Any, options: dict[str, Any]) -> Any
 
 
 def _options(mesh: Mesh) -> dict[str, Any]:
-    devices = list(mesh.devices.flat)
-    if devices[0].platform != "cpu":
-        return GPU_OPTIONS if devices[0].platform == "gpu" else {}
-    own = sum(device.process_index == jax.process_index() for device in devices)
-    return CPU_OPTIONS if own == 1 else CPU_OPTIONS | DOTS_BY_YNNPACK
+    return {"cpu": CPU_OPTIONS, "gpu": GPU_OPTIONS}.get(mesh.devices.flat[0].platform, {})
 
 
 def _compiled(lowered: Any, options: dict[str, Any]) -> Any:
