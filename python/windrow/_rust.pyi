@@ -23,6 +23,7 @@ __all__ = [
     "rolling_segments",
     "rolling_windows",
     "round_up",
+    "spread_scores",
     "text_sizes",
     "token_lengths",
     "tree_rows",
@@ -213,6 +214,14 @@ def prefix_order(
     tokens: NDArray[np.int32], offsets: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]: ...
 def round_up(lengths: NDArray[np.int32], multiple: int) -> NDArray[np.int32]: ...
+def spread_scores(
+    segments: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    logprobs: NDArray[np.float32],
+    greedy: NDArray[np.bool_],
+    all_logprobs: NDArray[np.float32],
+    all_greedy: NDArray[np.bool_],
+) -> None: ...
 def text_sizes(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def token_lengths(offsets: NDArray[np.int64]) -> NDArray[np.int32]: ...
 def tree_rows(

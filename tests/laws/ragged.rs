@@ -137,3 +137,69 @@ fn sizes_must_agree() {
     let first = written(0, |slots| ragged::group_identical(&[4], &[0, 1], slots));
     assert!(matches!(first, Err(Error::Size { argument: "first", size: 0, expected: 1, .. })));
 }
+
+fn spread(segments: &[i64], offsets: &[i64], values: &[i32]) -> Result<Vec<i32>> {
+    let mut out = vec![-1; offsets.last().map_or(0, |&end| end.max(0) as usize)];
+    ragged::spread(segments, offsets, values, &mut out).map(|()| out)
+}
+
+fn naive_spread(segments: &[i64], offsets: &[i64], values: &[i32]) -> Vec<i32> {
+    let mut out = vec![-1; *offsets.last().unwrap() as usize];
+    let mut values = values.iter();
+    for &segment in segments {
+        for at in offsets[segment as usize]..offsets[segment as usize + 1] {
+            out[at as usize] = *values.next().unwrap();
+        }
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn values_are_spread_to_their_segments(
+        lengths in prop::collection::vec(0..5_i64, 1..40),
+        chosen in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+        spare in 0..3,
+    ) {
+        let mut offsets = vec![0];
+        offsets.extend(lengths.iter().scan(0, |end, length| { *end += length; Some(*end) }));
+        let segments: Vec<i64> = chosen.iter().map(|index| index.index(lengths.len()) as i64).collect();
+        let count: i64 = segments.iter().map(|&segment| lengths[segment as usize]).sum();
+        let values: Vec<i32> = (0..count as i32 + spare).collect();
+        let expected = naive_spread(&segments, &offsets, &values);
+        prop_assert_eq!(spread(&segments, &offsets, &values).unwrap(), expected);
+    }
+
+    /// Whatever the arrays hold, nothing is read or written outside them.
+    #[test]
+    fn any_arrays_are_spread_or_refused(
+        segments in prop::collection::vec(-2..6_i64, 0..6),
+        offsets in prop::collection::vec(-3..12_i64, 0..6),
+        values in prop::collection::vec(any::<i32>(), 0..12),
+    ) {
+        let _ = spread(&segments, &offsets, &values);
+    }
+}
+
+#[test]
+fn spread_names_what_is_wrong() {
+    let refused = |segments: &[i64], offsets: &[i64], values: &[i32]| {
+        spread(segments, offsets, values).unwrap_err().to_string()
+    };
+    assert_eq!(spread(&[2, 0], &[0, 2, 3, 6], &[1, 2, 3, 4, 5]).unwrap(), [4, 5, -1, 1, 2, 3]);
+    assert_eq!(spread(&[], &[], &[1]).unwrap(), []);
+    for segment in [-1, 2, i64::MAX, i64::MIN] {
+        let told = refused(&[0, segment], &[0, 1, 2], &[1, 2]);
+        assert!(
+            told.starts_with(&format!("segments[1] is {segment}; it must be at least 0 and less than 2"))
+        );
+    }
+    assert!(refused(&[0], &[], &[]).starts_with("segments[0] is 0; it must be at least 0 and less than 0"));
+    assert!(
+        refused(&[0, 1], &[0, 2, 4], &[1, 2, 3])
+            .starts_with("the number of values is 3; it must be at least 4")
+    );
+    assert!(refused(&[0], &[-1, 2], &[1, 2, 3]).starts_with("offsets[0] is -1; it must be at least 0"));
+    assert!(refused(&[0], &[3, 2], &[1, 2, 3]).starts_with("offsets[0] is 3; it must be at least 0"));
+    assert!(refused(&[0], &[0, 9, 2], &[1; 9]).starts_with("offsets[1] is 9; it must be at most"));
+}

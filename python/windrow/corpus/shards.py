@@ -129,7 +129,7 @@ def _strings(texts: list[str]) -> Any:
     """An Arrow array of texts; a lone surrogate becomes a question mark."""
     import pyarrow as pa
 
-    encoded = [text.encode(errors="replace") for text in texts]
-    ends = np.cumsum([0, *map(len, encoded)])
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    encoded = "".join(texts).encode(errors="replace")
+    sizes = map(len, texts if encoded.isascii() else [text.encode(errors="replace") for text in texts])
+    buffers = [None, pa.py_buffer(np.cumsum([0, *sizes])), pa.py_buffer(encoded)]
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers).cast(pa.string())

@@ -251,9 +251,7 @@ def _scores(scorer: Scorer, window: Window) -> CorpusScores:
     whole = Scores.unknown(window.segments)
     for part in window.parts:
         scores = scorer.run(part.plan, part.segments, like=part.shape)
-        positions = whole.positions(part.which)
-        whole.token_logprobs[positions] = scores.token_logprobs
-        whole.token_greedy[positions] = scores.token_greedy
+        whole.put(part.which, scores.token_logprobs, scores.token_greedy)
     return by_request(window.segments, whole)
 
 

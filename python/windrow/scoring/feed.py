@@ -19,7 +19,7 @@ from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.scoring.compiler import Compiler, jitted
 from windrow.scoring.lanes import Lanes, is_single_cpu
-from windrow.scoring.program import rows_together, score_batch
+from windrow.scoring.program import reads_together, rows_together, score_batch
 from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
@@ -106,7 +106,8 @@ class Feed:
         # Splitting rows over several devices would move them, and explicit axes must be kept.
         cut = is_single_cpu(self.sharding)
         together = rows_together(shape.rows, shape.length) if cut else shape.rows
-        return jitted(score_batch, model, chunk_length, together, out_shardings=self.sharding.by_rows)
+        static = chunk_length, together, reads_together(shape.reads, self.sharding.platform)
+        return jitted(score_batch, model, *static, out_shardings=self.sharding.by_rows)
 
     def ask(self, compiler: Compiler, params: Any) -> None:
         """Requests nothing: batches are independent of each other."""
@@ -123,22 +124,35 @@ class Feed:
 
         For a single device, they stay NumPy arrays: the program moves them there at a third of the cost.
         """
+        if self.sharding.mesh.size == 1:
+            return self._whole(batch)
         shape, plan, segments = self.shapes[batch], self.plan, self.segments
-        layouts: dict[str, Any] = {
-            "rows": partial(plan.row_lengths, batch),
-            "packed": partial(plan.segment_ids, batch),
-            "trees": tuple(partial(lay, batch) for lay in (plan.segment_ids, plan.positions, plan.reach)),
-        }
         fills = [
             partial(plan.inputs, batch, segments.tokens, segments.offsets),
-            layouts[shape.layout],
+            jax.tree.map(lambda lay: partial(lay, batch), self._layout(shape)),
             *self._reads(batch),
         ]
-        put = _whole if self.sharding.mesh.size == 1 else place
         arrays: list[Any] = jax.tree.map(
-            lambda struct, fill: put(struct.shape, struct.sharding, fill), self.structs(shape), fills
+            lambda struct, fill: place(struct.shape, struct.sharding, fill), self.structs(shape), fills
         )
         return arrays
+
+    def _whole(self, batch: int) -> list[Any]:
+        """A batch's arrays in NumPy."""
+        shape, plan, segments = self.shapes[batch], self.plan, self.segments
+        given = segments.tokens, segments.offsets
+        reads = plan.reads(
+            batch, *given, segments.score_starts, self.sharding.groups, shape.picks, shape.reads
+        )
+        layout = jax.tree.map(lambda lay: lay(batch), self._layout(shape))
+        return [plan.inputs(batch, *given), layout, *reads]
+
+    def _layout(self, shape: BatchShape) -> Any:
+        """The plan's methods for a batch's layout; see :func:`windrow.scoring.program.score_batch`."""
+        plan = self.plan
+        if shape.layout == "trees":
+            return plan.segment_ids, plan.positions, plan.reach
+        return plan.segment_ids if shape.layout == "packed" else plan.row_lengths
 
     def _reads(self, batch: int) -> list[Callable[[int, int], NDArray[np.int32]]]:
         """Fill functions for the three read arrays."""
@@ -156,11 +170,6 @@ class Feed:
 
 Fill = Callable[[int, int], NDArray[np.int32]]
 """Fills a range of an array's leading axis."""
-
-
-def _whole(shape: tuple[int, ...], _: Any, fill: Fill) -> NDArray[np.int32]:
-    """All of an array."""
-    return fill(0, shape[0])
 
 
 def fills_of(count: int, compute: Callable[[int, int], tuple[NDArray[np.int32], ...]]) -> list[Fill]:

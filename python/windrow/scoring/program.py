@@ -27,6 +27,10 @@ MOST_PICKS = 512
 cost little."""
 
 
+READS_TOGETHER = 512
+"""The number of reads that a CPU looks at together for the picks of a chunk; see :func:`reads_together`."""
+
+
 def row_layout(layout: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
     """Positions and segment ids, ``int32[rows, length]`` each, from the compact form that hosts send.
 
@@ -54,6 +58,7 @@ def score_batch(
     model: LanguageModel,
     chunk_length: int | None,
     together: int,
+    block: int,
     params: Any,
     tokens: jax.Array,
     layout: jax.Array | tuple[jax.Array, ...],
@@ -67,6 +72,7 @@ def score_batch(
         model: The model's functions.
         chunk_length: If given, rows run through ``step`` in chunks of this many tokens.
         together: How many rows the forward pass computes at a time; see :func:`rows_together`.
+        block: How many reads are read at a time; see :func:`reads_together`.
         params: The model's parameters.
         tokens: ``int32[rows, length]``.
         layout: See :func:`row_layout`; for tree rows, segment ids, positions and reach,
@@ -88,7 +94,20 @@ def score_batch(
         source = _forward(model, params, together, (tokens, positions, segment_ids, reach))
     else:
         source = _by_chunks(model, params, tokens, positions, segment_ids, chunk_length)
-    return read_scores(model, params, source, pick_index, read_pick, read_target)
+    return read_scores(model, block, params, source, pick_index, read_pick, read_target)
+
+
+def reads_together(reads: int, platform: str) -> int:
+    """How many of a group's reads a program reads at a time.
+
+    After the logits of each chunk of picks, other devices go through all reads, which costs them less than
+    another loop. On a CPU that would take longer than a small model, so blocks of reads without a pick in the
+    chunk are passed over.
+
+    >>> reads_together(16384, "cpu"), reads_together(16384, "gpu")
+    (512, 16384)
+    """
+    return min(reads, READS_TOGETHER) if platform == "cpu" else reads
 
 
 def rows_together(rows: int, length: int) -> int:
@@ -139,6 +158,7 @@ def _forward(
 
 def read_scores(
     model: LanguageModel,
+    block: int,
     params: Any,
     source: jax.Array,
     pick_index: jax.Array,
@@ -149,6 +169,7 @@ def read_scores(
 
     Args:
         model: The model's functions.
+        block: How many reads are read at a time.
         params: The model's parameters.
         source: The head's input, or the logits if the model has no ``head``: ``[rows, length, size]``.
         pick_index: See :func:`score_batch`.
@@ -156,29 +177,95 @@ def read_scores(
         read_target: The scored token.
     """
     head = partial(model.head, params) if model.head is not None else _logits_as_they_are
-    groups, picks = pick_index.shape
+    (groups, picks), reads = pick_index.shape, read_pick.shape[1]
     source = source.reshape(groups, -1, source.shape[-1])
     vocab = jax.eval_shape(head, jax.ShapeDtypeStruct((groups, source.shape[-1]), source.dtype)).shape[-1]
     chunk = min(picks, MOST_PICKS, max(1, CHUNK_BYTES // (4 * vocab)))
-    pick_index = jnp.pad(pick_index, ((0, 0), (0, -picks % chunk)))
-    # Columns of several devices' logits would first be copied side by side.
-    read = partial(_read, _by_columns if groups == 1 else _by_rows)
+    pick_index = _padded(pick_index, chunk)
+    read_pick, read_target = _padded(read_pick, block), _padded(read_target, block)
+    chunks, following = _blocks_of_chunks(read_pick, pick_index.shape[1], chunk, block)
 
-    def reduce_chunk(number: jax.Array, known: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def reduce_chunk(number: jax.Array, scores: Scored) -> Scored:
         first = number * chunk
         index = jax.lax.dynamic_slice_in_dim(pick_index, first, chunk, axis=1)
         picked = jnp.take_along_axis(source, index[:, :, None], axis=1)
         logits = head(picked.reshape(groups * chunk, -1)).reshape(groups, chunk, vocab)
-        here = read_pick - first
-        inside = (here >= 0) & (here < chunk)
-        logprobs, greedy = jax.vmap(read)(logits, jnp.where(inside, here, 0), read_target)
-        return jnp.where(inside, logprobs, known[0]), jnp.where(inside, greedy, known[1])
+        read = _reader(logits)
+
+        def read_block(at: jax.Array, scores: Scored) -> Scored:
+            here, target, *known = (
+                jax.lax.dynamic_slice_in_dim(array, at * block, block, axis=1)
+                for array in (read_pick, read_target, *scores)
+            )
+            here -= first
+            inside = (here >= 0) & (here < chunk)
+            found = read(jnp.where(inside, here, 0), target)
+            logprobs, greedy = (
+                jax.lax.dynamic_update_slice_in_dim(whole, jnp.where(inside, new, old), at * block, axis=1)
+                for whole, new, old in zip(scores, found, known, strict=True)
+            )
+            return logprobs, greedy
+
+        return _through_blocks(following[number], read_block, scores)
 
     nothing = jnp.zeros(read_pick.shape, jnp.float32), jnp.zeros(read_pick.shape, jnp.bool_)
-    scores: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(
-        0, jnp.max(read_pick) // chunk + 1, reduce_chunk, nothing
+    logprobs, greedy = jax.lax.fori_loop(0, chunks, reduce_chunk, nothing)
+    return logprobs[:, :reads], greedy[:, :reads]
+
+
+Scored = tuple[jax.Array, jax.Array]
+"""The log-probability and greedy flag of each read."""
+
+
+def _padded(array: jax.Array, multiple: int) -> jax.Array:
+    """An array whose second axis is padded with zeros to a multiple."""
+    return jnp.pad(array, ((0, 0), (0, -array.shape[1] % multiple)))
+
+
+def _blocks_of_chunks(
+    read_pick: jax.Array, picks: int, chunk: int, block: int
+) -> tuple[jax.Array, jax.Array]:
+    """The number of chunks with a read, and which blocks of reads have one in each chunk.
+
+    A block is given to every chunk from the first to the last that it has a read in, in any group.
+
+    Args:
+        read_pick: ``int32[groups, reads]``.
+        picks: The number of picks in each group.
+        chunk: The number of picks in a chunk, a divisor of ``picks``.
+        block: The number of reads in a block, a divisor of ``reads``.
+
+    Returns:
+        The number of chunks, and ``int32[picks / chunk, blocks + 1]``: from each block on, the first one of
+        the chunk, or ``blocks``.
+    """
+    of_block = read_pick.reshape(len(read_pick), -1, block)
+    blocks = of_block.shape[1]
+    last, negated = jnp.stack([of_block.max(axis=2), -of_block.min(axis=2)]).max(axis=1)[:, None]
+    first, last = -negated // chunk, last // chunk
+    number, at = (jnp.arange(count, dtype=jnp.int32) for count in (picks // chunk, blocks))
+    is_of_chunk = (first <= number[:, None]) & (number[:, None] <= last)
+    own = jnp.where(is_of_chunk, at[None], blocks)
+    following = jax.lax.cummin(own, axis=1, reverse=True)
+    return jnp.max(last) + 1, jnp.pad(following, ((0, 0), (0, 1)), constant_values=blocks)
+
+
+def _through_blocks(
+    following: jax.Array, run: Callable[[jax.Array, Scored], Scored], scores: Scored
+) -> Scored:
+    """Runs the blocks of a chunk, one after another; see :func:`_blocks_of_chunks`."""
+    blocks = len(following) - 1
+    if blocks == 1:
+        return run(jnp.int32(0), scores)
+
+    def step(state: tuple[jax.Array, Scored]) -> tuple[jax.Array, Scored]:
+        at, scores = state
+        return following[at + 1], run(at, scores)
+
+    done: tuple[jax.Array, Scored] = jax.lax.while_loop(
+        lambda state: state[0] < blocks, step, (following[0], scores)
     )
-    return scores
+    return done[1]
 
 
 def _by_chunks(
@@ -204,17 +291,22 @@ def _logits_as_they_are(picked: jax.Array) -> jax.Array:
     return picked
 
 
-def _read(
-    on_cpu: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    logits: jax.Array,
-    pick: jax.Array,
-    target: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
+def _reader(logits: jax.Array) -> Callable[[jax.Array, jax.Array], Scored]:
+    """Reads of the picks with these logits, ``[groups, picks, vocab]``."""
     logits = logits.astype(jnp.float32)
-    normalizer, best = jax.lax.platform_dependent(logits, cpu=on_cpu, default=_by_rows)
+    # Columns of several devices' logits would first be copied side by side.
+    on_cpu = _by_columns if len(logits) == 1 else _by_rows
+    reduce = partial(jax.lax.platform_dependent, cpu=on_cpu, default=_by_rows)
+    normalizer, best = jax.vmap(reduce)(logits)
     # A logit of plus infinity makes probabilities undefined. Minus infinity is a masked token.
     normalizer = jnp.where(normalizer == jnp.inf, jnp.nan, normalizer)
-    return logits[pick, target] - normalizer[pick], best[pick] == target
+
+    def read(
+        logits: jax.Array, normalizer: jax.Array, best: jax.Array, pick: jax.Array, target: jax.Array
+    ) -> Scored:
+        return logits[pick, target] - normalizer[pick], best[pick] == target
+
+    return partial(jax.vmap(read), logits, normalizer, best)
 
 
 def _by_rows(logits: jax.Array) -> tuple[jax.Array, jax.Array]:

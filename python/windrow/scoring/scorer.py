@@ -427,13 +427,11 @@ class Scorer:
         """Copies the outputs of fetched batches into the scores of their segments."""
         for batch, logprobs, greedy in batches:
             segments, groups = plan.batch_segments(batch), len(logprobs)
-            positions = scores.positions(segments)
-            filled: Any = np.s_[:1, : len(positions)]
             if groups > 1:
                 group = plan.rows[segments] * groups // plan.batch_shapes[batch, 0]
                 counts = scores.offsets[segments + 1] - scores.offsets[segments]
                 filled = np.arange(logprobs.shape[1]) < np.bincount(group, counts, groups)[:, None]
-            scores.token_logprobs[positions] = logprobs[filled].reshape(-1)
-            scores.token_greedy[positions] = greedy[filled].reshape(-1)
+                logprobs, greedy = logprobs[filled], greedy[filled]
+            scores.put(segments, logprobs.reshape(-1), greedy.reshape(-1))
             if known is not None:
                 known(segments, scores)

@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow import _rust
 from windrow.tokens import Segments
 
 T = TypeVar("T", bound=np.generic)
@@ -33,17 +34,28 @@ class Scores:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         return cls(np.full(offsets[-1], np.nan, np.float32), np.zeros(offsets[-1], np.bool_), offsets)
 
-    def positions(self, segments: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The indices of the given segments' scored tokens, segment by segment."""
-        begins, counts = self.offsets[segments], self.offsets[segments + 1] - self.offsets[segments]
-        before = np.cumsum(counts) - counts
-        return np.repeat(begins - before, counts) + np.arange(counts.sum())
+    def put(
+        self,
+        segments: NDArray[np.int64],
+        token_logprobs: NDArray[np.float32],
+        token_greedy: NDArray[np.bool_],
+    ) -> None:
+        """Fills in the scores of some segments, which are given one segment after another.
+
+        Args:
+            segments: ``int64[m]``, the segments.
+            token_logprobs: ``float32[k]``, the log-probability of each of their scored tokens; further
+                elements are ignored.
+            token_greedy: ``bool[k]``, their greedy flags.
+        """
+        own = self.token_logprobs, self.token_greedy
+        _rust.spread_scores(segments, self.offsets, token_logprobs, token_greedy, *own)
 
     def only(self, segments: NDArray[np.int64]) -> "Scores":
         """The scores of some segments."""
-        positions = self.positions(segments)
-        counts = self.offsets[segments + 1] - self.offsets[segments]
+        begins, counts = self.offsets[segments], self.offsets[segments + 1] - self.offsets[segments]
         offsets = np.concatenate([[0], np.cumsum(counts)])
+        positions = np.repeat(begins - offsets[:-1], counts) + np.arange(offsets[-1])
         return Scores(self.token_logprobs[positions], self.token_greedy[positions], offsets)
 
     def sums(self) -> NDArray[np.float64]:

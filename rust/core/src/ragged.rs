@@ -12,11 +12,13 @@ mod find;
 mod group;
 mod hash;
 mod segments;
+mod spread;
 
 use std::mem::MaybeUninit;
 
 pub use group::{group_identical, group_identical_by};
 pub(crate) use segments::Segments;
+pub use spread::spread;
 
 use crate::chunks::fill_chunks;
 use crate::error::{Error, Result};

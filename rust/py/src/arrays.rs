@@ -15,7 +15,9 @@ use std::ptr;
 
 use numpy::ndarray::{ArrayView1, Dimension, IntoDimension};
 use numpy::npyffi::{NpyTypes, PY_ARRAY_API, get_type_object, npy_intp};
-use numpy::{Element, PyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyUntypedArray};
+use numpy::{
+    Element, PyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray1, PyUntypedArray,
+};
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -25,6 +27,30 @@ pub fn admit<'py, T: Element>(
     argument: &'static str,
     value: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadonlyArray1<'py, T>> {
+    let array = vector::<T>(argument, value)?.try_readonly().map_err(|_| {
+        PyValueError::new_err(format!("{argument} is being written to; pass it after that is done"))
+    })?;
+    array.as_slice().map_err(|_| not_contiguous(argument))?;
+    Ok(array)
+}
+
+/// Admits `value` as [`admit`] does, to be written to.
+pub fn admit_writeable<'py, T: Element>(
+    argument: &'static str,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<PyReadwriteArray1<'py, T>> {
+    let array = vector::<T>(argument, value)?.try_readwrite().map_err(|_| {
+        PyValueError::new_err(format!("{argument} must be writeable, and not be another argument too"))
+    })?;
+    array.as_slice().map_err(|_| not_contiguous(argument))?;
+    Ok(array)
+}
+
+/// `value` as a one-dimensional array of `T`.
+fn vector<'a, 'py, T: Element>(
+    argument: &'static str,
+    value: &'a Bound<'py, PyAny>,
+) -> PyResult<&'a Bound<'py, PyArray1<T>>> {
     let expected = dtype::<T>(value.py());
     let Ok(untyped) = value.cast::<PyUntypedArray>() else {
         let kind = value.get_type().name()?;
@@ -44,20 +70,21 @@ pub fn admit<'py, T: Element>(
             untyped.ndim()
         )));
     }
-    let array = value.cast::<PyArray1<T>>()?.try_readonly().map_err(|_| {
-        PyValueError::new_err(format!("{argument} is being written to; pass it after that is done"))
-    })?;
-    if array.as_slice().is_err() {
-        return Err(PyValueError::new_err(format!(
-            "{argument} must be contiguous and aligned; pass np.array({argument})"
-        )));
-    }
-    Ok(array)
+    Ok(value.cast::<PyArray1<T>>()?)
+}
+
+fn not_contiguous(argument: &str) -> PyErr {
+    PyValueError::new_err(format!("{argument} must be contiguous and aligned; pass np.array({argument})"))
 }
 
 /// The elements of an array that [`admit`] accepted.
 pub fn elements<'a, T: Element>(array: &'a PyReadonlyArray1<'_, T>) -> &'a [T] {
     array.as_slice().expect("admit() lets in contiguous arrays only")
+}
+
+/// The elements of an array that [`admit_writeable`] accepted.
+pub fn elements_mut<'a, T: Element>(array: &'a mut PyReadwriteArray1<'_, T>) -> &'a mut [T] {
+    array.as_slice_mut().expect("admit_writeable() lets in contiguous arrays only")
 }
 
 /// Allocates an array of `size` elements, and calls `fill` to write all of them with the GIL released.

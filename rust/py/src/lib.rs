@@ -40,6 +40,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(prefix::prefix_stems, module)?)?;
     module.add_function(wrap_pyfunction!(prefix::tree_rows, module)?)?;
     module.add_function(wrap_pyfunction!(ragged::group_identical, module)?)?;
+    module.add_function(wrap_pyfunction!(ragged::spread_scores, module)?)?;
     module.add_function(wrap_pyfunction!(ragged::token_lengths, module)?)?;
     module.add_function(wrap_pyfunction!(shard::multihost_remap, module)?)?;
     Ok(())

@@ -16,6 +16,7 @@ from windrow.scoring.compiler import Compiler, jitted
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Fill, fills_of
 from windrow.scoring.forks.program import LAYOUT, empty_store, run_branches, run_stems
 from windrow.scoring.lanes import Lanes
+from windrow.scoring.program import reads_together
 from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
@@ -128,7 +129,8 @@ class ForkFeed:
         assert isinstance(shape, ForkShape)
         groups, by_rows = self.sharding.groups, self.sharding.by_rows
         if shape.reads:
-            return jitted(run_branches, model, groups, shape.chunk, out_shardings=by_rows)
+            block = reads_together(shape.reads, self.sharding.platform)
+            return jitted(run_branches, model, groups, shape.chunk, block, out_shardings=by_rows)
         return jitted(run_stems, model, groups, shape.chunk, out_shardings=by_rows, donate_argnums=1)
 
     @property
