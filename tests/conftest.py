@@ -20,7 +20,8 @@ import lm_eval.utils
 import pytest
 from hypothesis import HealthCheck, settings
 
-from local_suite import EVALS, read_local_suite
+from kept import kept
+from local_suite import EVALS, read_local_suite, state_of
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -66,4 +67,4 @@ def local_suite(evals: Path) -> list:
     """The 38,003 ``loglikelihood`` requests of the local tasks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return read_local_suite(evals)
+        return kept(lambda: read_local_suite(evals), "suite", version("lm_eval"), state_of(evals))

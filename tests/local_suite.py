@@ -19,6 +19,12 @@ def read_local_suite(evals: Path = EVALS) -> list:
     return requests
 
 
+def state_of(evals: Path = EVALS) -> list[tuple[str, int, int]]:
+    """What tells whether the tasks or their data have changed: their files, sizes and times."""
+    files = sorted(file for folder in ("tasks", "data") for file in (evals / folder).iterdir())
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+
+
 def _tasks(tasks: dict):
     for task in tasks.values():
         yield from _tasks(task) if isinstance(task, dict) else [task]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from xml.etree import ElementTree
 
 import numpy as np
@@ -28,12 +29,13 @@ def inputs_of(tokenizer, pairs, limit):
 
     GPT-2's tokenizer adds no special tokens, and no request here has an empty context.
     """
+    encode = cache(lambda text: tokenizer.encode(text).ids)
     seen, cut = [], 0
     for context, continuation in pairs:
         stripped = context.rstrip()
         moved = context[len(stripped) :]
-        context_tokens = tokenizer.encode(stripped).ids
-        whole = tokenizer.encode(stripped + moved + continuation).ids
+        context_tokens = encode(stripped)
+        whole = encode(stripped + moved + continuation)
         tokens = whole[:-1]
         assert context_tokens
         if limit is not None and len(whole) > limit + 1:
@@ -190,6 +192,7 @@ def test_forked_states_equal_a_recount(local_inputs, local_plan):
     assert f"for models that have step: {forked:,} tokens on the device" in printed
 
 
+@pytest.mark.usefixtures("optimized")
 def test_forked_states_are_planned_as_a_run_does(evals, tmp_path):
     """The command, and a run of a recurrent model that is told to fork."""
     task, model, tasks = "local_mmlu_anatomy", evals / "parity" / "tiny-mamba", str(evals / "tasks")

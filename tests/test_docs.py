@@ -18,6 +18,7 @@ import jax
 import pytest
 
 import windrow.planning
+from command import windrow_here
 from processes import Hosts, finish, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,8 +138,7 @@ def commands() -> list[list[str]]:
 
 @cache
 def help_of(command: str) -> str:
-    called = [sys.executable, "-m", "windrow", command, "--help"]
-    result = subprocess.run(called, capture_output=True, text=True, timeout=120)
+    result = windrow_here(command, "--help")
     assert result.returncode == 0, result.stderr
     return result.stdout
 

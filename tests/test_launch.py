@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from command import windrow_here
 from processes import Hosts, finish
 from windrow.sharding.launch import Launch, find_launcher
 
@@ -125,19 +126,12 @@ def test_processes_of_a_launcher_join(launcher, tmp_path):
             assert f"True {process} 2 {process}" in host.output, host.output
 
 
-def test_the_command_line_takes_its_options_out(tmp_path):
+def test_the_command_line_takes_its_options_out():
     """What is left is lm_eval's own; ``--help`` shows both."""
-    result = subprocess.run(
-        [sys.executable, "-m", "windrow", "run", "--help"], capture_output=True, text=True, timeout=120
-    )
+    result = windrow_here("run", "--help")
     assert result.returncode == 0
     for name in ("--coordinator", "--process-count", "--process-id", "--heartbeat-timeout", "--tasks"):
         assert name in result.stdout
-    refused = subprocess.run(
-        [sys.executable, "-m", "windrow", "run", "--tasks", "x", "--process-id", "1"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    refused = windrow_here("run", "--tasks", "x", "--process-id", "1")
     assert refused.returncode == 2
     assert refused.stderr.startswith("windrow: give --coordinator, --process-count and --process-id together")
