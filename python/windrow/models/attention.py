@@ -400,13 +400,32 @@ def _look(
 ) -> Mix:
     """The partial softmax of queries over some keys."""
     seen = gaps >= 0 if window is None else (gaps >= 0) & (gaps < window)
-    scores = contract("rkgqh,rksh->rkgqs", queries, keys) * scale
+    scores = _products(queries, keys) * scale
     scores = scores if cap is None else soft_cap(scores, cap)
     scores = jnp.where(seen[:, None, None], scores, _UNSEEN)
     best = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - best)
     mixed = contract("rkgqs,rksh->rkgqh", weights.astype(values.dtype), values)
     return Mix(best, jnp.sum(weights, axis=-1, keepdims=True), mixed)
+
+
+def _products(queries: jax.Array, keys: jax.Array) -> jax.Array:
+    """Each query's products with the keys, ``float32[rows, key_heads, groups, queries, keys]``.
+
+    For a few queries per key head, as when one token is generated, CPUs compute ``keys @ queries.T`` up to
+    three times as fast (64 key heads with 4 queries each and 640 keys of 64: 2.6 instead of 7.7 ms).
+    """
+    product = partial(contract, "rkgqh,rksh->rkgqs")
+    if queries.shape[3] > 1 or queries.shape[2] == 1:
+        return product(queries, keys)
+
+    def swapped(queries: jax.Array, keys: jax.Array) -> jax.Array:
+        products = contract("rksh,rkgqh->rksgq", keys, queries)
+        # Without the barrier, XLA swaps the operands back.
+        return jnp.einsum("rksgq->rkgqs", jax.lax.optimization_barrier(products))
+
+    products: jax.Array = jax.lax.platform_dependent(queries, keys, cpu=swapped, default=product)
+    return products
 
 
 def _and_cached(
