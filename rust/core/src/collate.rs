@@ -21,6 +21,7 @@ mod trees;
 use std::mem::MaybeUninit;
 
 use crate::error::{Error, Result};
+use crate::ragged::span;
 use line::{prefetch, write_line};
 
 pub use batch::{Sequences, inputs, positions, row_lengths, segment_ids, targets};
@@ -121,18 +122,7 @@ fn segment<'a>(tokens: &'a [i32], offsets: &[i64], index: usize, row: i64) -> Re
         let segments = offsets.len().saturating_sub(1);
         return Err(Error::Segment { argument: "rows", index, value: row, segments });
     };
-    // Each offset is read only once, because another thread may write to the offsets.
-    let (begin, end) = (offsets[segment], offsets[segment + 1]);
-    if begin < 0 || begin > end {
-        let expected = "at least 0 and at most the offset after it";
-        return Err(Error::Element { argument: "offsets", index: segment, value: begin, expected });
-    }
-    tokens.get(begin as usize..end as usize).ok_or(Error::Element {
-        argument: "offsets",
-        index: segment + 1,
-        value: end,
-        expected: "at most the number of tokens",
-    })
+    Ok(&tokens[span(offsets, segment, tokens.len(), "at most the number of tokens")?])
 }
 
 #[cfg(test)]

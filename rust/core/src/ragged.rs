@@ -17,7 +17,7 @@ mod spread;
 use std::mem::MaybeUninit;
 
 pub use group::{group_identical, group_identical_by};
-pub(crate) use segments::Segments;
+pub(crate) use segments::{Segments, span};
 pub use spread::spread;
 
 use crate::chunks::fill_chunks;

@@ -1,5 +1,7 @@
 //! Segments as slices of an array of tokens.
 
+use std::ops::Range;
+
 use super::segment_count;
 use crate::error::{Error, Result};
 
@@ -46,6 +48,27 @@ impl<'a> Segments<'a> {
     pub(crate) fn between(self, (begin, end): (i64, i64)) -> Option<&'a [i32]> {
         self.tokens.get(begin as usize..end as usize) // negative ones become too large
     }
+}
+
+/// Where the elements of a segment are among `size` of them; `within` names what is expected of an offset that
+/// is too large.
+#[inline]
+pub(crate) fn span(
+    offsets: &[i64],
+    segment: usize,
+    size: usize,
+    within: &'static str,
+) -> Result<Range<usize>> {
+    // Each offset is read only once, because another thread may write to the offsets.
+    let (begin, end) = (offsets[segment], offsets[segment + 1]);
+    if begin < 0 || begin > end {
+        let expected = "at least 0 and at most the offset after it";
+        return Err(Error::Element { argument: "offsets", index: segment, value: begin, expected });
+    }
+    if end as usize > size {
+        return Err(Error::Element { argument: "offsets", index: segment + 1, value: end, expected: within });
+    }
+    Ok(begin as usize..end as usize)
 }
 
 /// The error for a segment that ends before it begins, or after the tokens.

@@ -9,6 +9,7 @@
 //!
 //! Each value is copied once.
 
+use super::span;
 use crate::error::{Error, Result};
 
 /// Writes the values of `segments`, which follow each other in `values`, to
@@ -47,15 +48,6 @@ fn place<'a, T>(index: usize, segment: i64, offsets: &[i64], out: &'a mut [T]) -
             because: "the number of segments",
         });
     };
-    let (begin, end) = (offsets[at], offsets[at + 1]);
-    if begin < 0 || begin > end {
-        let expected = "at least 0 and at most the offset after it";
-        return Err(Error::Element { argument: "offsets", index: at, value: begin, expected });
-    }
-    out.get_mut(begin as usize..end as usize).ok_or(Error::Element {
-        argument: "offsets",
-        index: at + 1,
-        value: end,
-        expected: "at most the number of elements to write",
-    })
+    let span = span(offsets, at, out.len(), "at most the number of elements to write")?;
+    Ok(&mut out[span])
 }
