@@ -23,11 +23,8 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from bench_rivals import SMALL, differing
+from bench_rivals import BATCH_SIZES, ROOT, SMALL, differing
 from bench_scores import EVALS, in_process, pairs_of
-
-ROOT = Path(__file__).resolve().parents[1]
-BATCH_SIZES = (8, 32, 64)
 
 
 def levanter_adapter(llama, batch_size):
@@ -85,7 +82,7 @@ def child(job, out):
 def runs(pairs, python, *, levanter, adapter=False):
     """One run for each batch size; windrow chooses its own."""
     found = {}
-    for size in BATCH_SIZES:
+    for size in BATCH_SIZES["cpu"]:
         job = {"levanter": levanter, "pairs": pairs, "batch_size": size if adapter else None}
         with tempfile.TemporaryDirectory() as home:
             found[size] = in_process(__file__, job, python, HF_HUB_OFFLINE="1", XDG_CACHE_HOME=home)
@@ -114,7 +111,7 @@ def compare(documents, python):
     sides = {"windrow": runs(pairs, sys.executable, levanter=False)}
     sides["Levanter's adapter"] = runs(pairs, python, levanter=True, adapter=True)
     sides["windrow on Levanter's Llama"] = runs(pairs, python, levanter=True)
-    known = sides["windrow"][BATCH_SIZES[0]]["results"]
+    known = sides["windrow"][BATCH_SIZES["cpu"][0]]["results"]
     for found in sides.values():
         check(found, known)
     print(f"local_suite on {SMALL.name}: {len(pairs)} requests, results equal")

@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from windrow.models.layers import soft_cap
+
 _UNSEEN = -1e30
 _LEAST_HEAD = 16
 """The smallest head that the GPU's matrix units take; smaller ones are padded."""
@@ -134,7 +136,7 @@ def _attend(
             seen &= gaps.astype(jnp.float32) < window
         scores = dot(queries, keys_ref[span, :].T) * scale
         if cap is not None:
-            scores = cap * jnp.tanh(scores / cap)
+            scores = soft_cap(scores, cap)
         scores = jnp.where(seen, scores, _UNSEEN)
         highest = jnp.maximum(best, jnp.max(scores, axis=1))
         weights, kept = jnp.exp(scores - highest[:, None]), jnp.exp(best - highest)
