@@ -23,6 +23,8 @@ from windrow.admission import did_you_mean
 RECORDS_AT_ONCE = 4096
 """The number of rows of a columnar file that are decoded at a time."""
 
+_DECODER = json.JSONDecoder()
+
 
 @dataclass(frozen=True)
 class BadRow:
@@ -87,8 +89,10 @@ class Lines:
 
     def _lines(self) -> Iterator[bytes]:
         while True:
-            with _readable(self._path, f"read after line {self._number:,}"):
+            try:
                 line = self._file.readline()
+            except Exception as error:
+                raise _unreadable(self._path, f"read after line {self._number:,}", error) from error
             if not line:
                 return
             self._number += 1
@@ -349,17 +353,32 @@ def _readable(name: str, what: str) -> Iterator[None]:
     except UnreadableError:
         raise
     except Exception as error:
-        raise UnreadableError(f"{name} cannot be {what}: {str(error) or type(error).__name__}") from error
+        raise _unreadable(name, what, error) from error
+
+
+def _unreadable(name: str, what: str, error: Exception) -> UnreadableError:
+    return UnreadableError(f"{name} cannot be {what}: {str(error) or type(error).__name__}")
 
 
 def _row(line: bytes) -> Any:
     try:
-        row = json.loads(line.decode())
+        row = _parsed(line.decode())
     except UnicodeDecodeError as error:
         return BadRow(f"invalid UTF-8 at byte {error.start}")
     except (ValueError, RecursionError) as error:
         return BadRow(f"not JSON: {error}")
     return row if isinstance(row, dict) else BadRow(f"must be a JSON object, not {type(row).__name__}")
+
+
+def _parsed(text: str) -> Any:
+    """``json.loads``, quicker for a line with no other whitespace around it than its end."""
+    try:
+        value, end = _DECODER.raw_decode(text)
+        if text[end:] in ("\n", "\r\n", ""):
+            return value
+    except ValueError:
+        pass
+    return json.loads(text)
 
 
 def _text(record: bytes) -> Any:

@@ -163,6 +163,14 @@ class FileSource:
         self._lots = _lots(paths, {path: size for path, (size, _) in self._stored.items()})
         self.sizes: list[int] | None = [sum(self._stored[path][0] for path in lot) for lot in self._lots]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the functions that open files."""
+        return {name: value for name, value in vars(self).items() if name != "_openers"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Finds the functions again."""
+        vars(self).update(state, _openers={path: _opener(path) for path in state["_names"]})
+
     def __len__(self) -> int:
         """The number of lots."""
         return len(self._lots)

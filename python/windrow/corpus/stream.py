@@ -15,9 +15,17 @@ from windrow.corpus.documents import Columns
 from windrow.corpus.fixed import FixedShapes, limit_of
 from windrow.corpus.folder import Folder, ended_lots
 from windrow.corpus.progress import CorpusReport, Progress, read_report
+from windrow.corpus.reader import encoded_windows
 from windrow.corpus.shards import ShardFormat
 from windrow.corpus.source import Share, Source, source_of
-from windrow.corpus.windows import Preparation, Window, documents_of, one_ahead, read_windows
+from windrow.corpus.windows import (
+    Preparation,
+    Reading,
+    Window,
+    documents_of,
+    of_known_tokens,
+    one_ahead,
+)
 from windrow.fingerprint import Fingerprint
 from windrow.model import LanguageModel
 from windrow.scoring import NOT_A_NUMBER, Clock, CorpusScores, Scorer, Scores, by_request
@@ -150,7 +158,7 @@ def score_stream(
     _begin(run, _fingerprint(run, scorer, encoder))
     bar = Progress(folder.path, host_number(), progress and host_number() == 0)
     try:
-        _score(run, scorer, prepare, bar)
+        _score(run, scorer, encoder, prepare, bar)
     finally:
         bar.close()
         folder.close()
@@ -211,7 +219,7 @@ def _begin(run: _Run, fingerprint: Fingerprint) -> None:
     check_first_host(complaint)
 
 
-def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> None:
+def _score(run: _Run, scorer: Scorer, encoder: Tokenizer | None, prepare: Preparation, bar: Progress) -> None:
     """Scores the windows of this host that are not done yet."""
     records = run.folder.windows()
     own = [record for place, record in records.items() if run.share.has(*place)]
@@ -219,11 +227,16 @@ def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> No
     ends = ended_lots(records[place] for place in done)
     if len(ends) == len(run.source):
         return
-    read = read_windows(run.source, run.window, run.share, done, ends)
-    with scorer.same_shapes(prepare.fixed.shapes), one_ahead(map(prepare, read)) as windows:
+    limit = scorer.model.max_length
+    reading = Reading(run.source, run.window, run.share, done, ends, run.columns, encoder, limit)
+    with (
+        encoded_windows(reading) as encoded,
+        scorer.same_shapes(prepare.fixed.shapes),
+        one_ahead(map(prepare, encoded)) as windows,
+    ):
         for window in windows:
             record = _written(run, window, _scores(scorer, window))
-            bar.add(record, window.read.part)
+            bar.add(record, window.part)
 
 
 def _preparation(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None, policy: BatchPolicy) -> Preparation:
@@ -233,7 +246,8 @@ def _preparation(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None, policy:
         ValueError: No document of the sample can be scored.
     """
     limit, placed = scorer.model.max_length, run.source.sample(min(SAMPLE, run.window))
-    documents, segments = documents_of(placed, run.columns, tokenizer, limit, scorer.vocabulary)
+    documents, segments = documents_of(placed, run.columns, tokenizer, limit)
+    segments = of_known_tokens(documents, segments, scorer.vocabulary)
     if len(documents) and not len(segments):
         first = next(iter(documents.skipped))
         raise ValueError(
@@ -243,7 +257,7 @@ def _preparation(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None, policy:
     tokens = policy.tokens_per_batch
     most = tokens // scorer.sharding.groups if isinstance(tokens, int) else None
     fixed = FixedShapes.chosen(scorer, policy, segments, limit_of(segments, limit, most))
-    return Preparation(run.columns, tokenizer, limit, scorer.vocabulary, fixed)
+    return Preparation(scorer.vocabulary, fixed)
 
 
 def _scores(scorer: Scorer, window: Window) -> CorpusScores:
@@ -261,7 +275,7 @@ def _written(run: _Run, window: Window, scores: CorpusScores) -> dict[str, Any]:
     Raises:
         BadRequestsError: A document cannot be scored, and ``on_bad_request`` is ``"raise"``.
     """
-    documents, read = window.documents, window.read
+    documents = window.documents
     for index in np.flatnonzero(np.isnan(scores.log_likelihoods)).tolist():
         documents.skip(index, NOT_A_NUMBER)
     if documents.skipped and run.on_bad_request == "raise":
@@ -271,13 +285,13 @@ def _written(run: _Run, window: Window, scores: CorpusScores) -> dict[str, Any]:
     good = np.ones(len(documents), np.bool_)
     good[skipped] = False
     sizes = None if run.columns.kind == "tokens" else (window.byte_counts, window.word_counts)
-    lot, number = read.place
+    lot, number = window.place
     record = {
         "lot": lot,
         "window": number,
         "first": number * run.window,
         "documents": len(documents),
-        "is_last": read.is_last,
+        "is_last": window.is_last,
         "file": f"scores/{lot:05}-{number:06}.{run.form.kind}",
         "tokens": int(scores.token_counts[good].sum()),
         "bytes": int(window.byte_counts[good].sum()),

@@ -1,9 +1,9 @@
-"""Prepares windows: turns rows into documents, segments and plans, while the previous window runs."""
+"""Turns rows into windows of documents, segments and plans, while the previous window runs."""
 
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -40,24 +40,73 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Window:
-    """A window, ready to run.
+class Encoded:
+    """A window's documents as tokens.
 
     Attributes:
-        read: Its rows.
-        documents: Its documents.
+        place: The lot, and the window's number in it.
+        is_last: Whether this is the lot's last window.
+        part: The fraction of the source that has been read, from 0 to 1; ``None`` if unknown.
+        documents: Its documents, without their contents.
         segments: Their segments.
-        parts: The plans that score all segments.
         byte_counts: ``int64[n]``, the number of bytes in each scored text.
         word_counts: ``int64[n]``, the number of words in each.
     """
 
-    read: Read
+    place: Place
+    is_last: bool
+    part: float | None
     documents: Documents
     segments: Segments
-    parts: list[Part]
     byte_counts: NDArray[np.int64]
     word_counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window(Encoded):
+    """A window, ready to run.
+
+    Attributes:
+        parts: The plans that score all segments.
+    """
+
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Reads and encodes windows.
+
+    Attributes:
+        source: The source of the rows.
+        size: Rows per window.
+        share: Which windows this host scores.
+        done: The windows that are done.
+        ends: The lots whose windows are all done.
+        columns: The names of the columns.
+        tokenizer: Encodes texts; ``None`` if documents are tokens.
+        max_length: The maximum input length in tokens; ``None`` for no limit.
+    """
+
+    source: Source
+    size: int
+    share: Share
+    done: Collection[Place]
+    ends: Collection[int]
+    columns: Columns
+    tokenizer: Tokenizer | None
+    max_length: int | None
+
+    def rows(self) -> Iterator[Read]:
+        """The rows of the windows of this host that are not done yet, in order."""
+        return read_windows(self.source, self.size, self.share, self.done, self.ends)
+
+    def encode(self, read: Read) -> Encoded:
+        """The documents of a window."""
+        documents, segments = documents_of(read.placed, self.columns, self.tokenizer, self.max_length)
+        sizes = documents.sizes(self.columns.kind)
+        documents = replace(documents, contents=[])
+        return Encoded(read.place, read.is_last, read.part, documents, segments, *sizes)
 
 
 def read_windows(
@@ -110,28 +159,20 @@ def _of_lot(rows: LotRows, size: int, wanted: Callable[[int], bool]) -> Iterator
 
 @dataclass(frozen=True)
 class Preparation:
-    """Turns rows into windows.
+    """Plans encoded windows.
 
     Attributes:
-        columns: The names of the columns.
-        tokenizer: Encodes texts; ``None`` if documents are tokens.
-        max_length: The maximum input length in tokens; ``None`` for no limit.
         vocabulary: The model's vocabulary size.
         fixed: The shapes of all batches.
     """
 
-    columns: Columns
-    tokenizer: Tokenizer | None
-    max_length: int | None
     vocabulary: int
     fixed: FixedShapes
 
-    def __call__(self, read: Read) -> Window:
-        """A window's documents, segments and plans."""
-        documents, segments = documents_of(
-            read.placed, self.columns, self.tokenizer, self.max_length, self.vocabulary
-        )
-        longest = self.fixed.longest
+    def __call__(self, encoded: Encoded) -> Window:
+        """The plans of a window's segments that can be scored."""
+        documents, longest = encoded.documents, self.fixed.longest
+        segments = of_known_tokens(documents, encoded.segments, self.vocabulary)
         if long := too_long(segments, longest):
             reason = (
                 f"longer than {longest:,} tokens, the longest row; set max_length to split it into windows"
@@ -140,19 +181,26 @@ class Preparation:
             for index in long:
                 documents.skip(index, reason)
         parts = list(self.fixed.parts(segments))
-        return Window(read, documents, segments, parts, *documents.sizes(self.columns.kind))
+        return Window(**vars(encoded) | {"segments": segments}, parts=parts)
 
 
 def documents_of(
-    placed: Placed, columns: Columns, tokenizer: Tokenizer | None, max_length: int | None, vocabulary: int
+    placed: Placed, columns: Columns, tokenizer: Tokenizer | None, max_length: int | None
 ) -> tuple[Documents, Segments]:
-    """The documents of some rows, and the segments of those that can be scored."""
+    """The documents of some rows, and the segments of those that can be encoded."""
     documents = read_documents(columns, *placed)
     segments = segments_of(documents, columns.kind, tokenizer, max_length)
-    segments = known_tokens(segments, vocabulary, "skip")
     for index, reason in segments.report.skipped.items():
         documents.skip(index, reason)
     return documents, segments
+
+
+def of_known_tokens(documents: Documents, segments: Segments, vocabulary: int) -> Segments:
+    """The segments without those of documents with a token outside the vocabulary, which are skipped."""
+    segments = known_tokens(segments, vocabulary, "skip")
+    for index, reason in segments.report.skipped.items():
+        documents.skip(index, reason)
+    return segments
 
 
 @contextmanager

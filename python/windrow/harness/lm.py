@@ -36,7 +36,7 @@ from windrow.harness.requests import Requests
 from windrow.harness.results import Result, Results
 from windrow.harness.scoring import Finished, ScoringJob
 from windrow.harness.seeding import evaluation_seed
-from windrow.harness.source import find_model, load_checkpoint, within_limit
+from windrow.harness.source import find_model, load_checkpoint, start_devices, within_limit
 from windrow.harness.totals import Totals, run_report
 from windrow.model import LanguageModel
 from windrow.report.told import RunReport
@@ -174,6 +174,8 @@ class JaxLM(Records):
         )
         where = sharding if sharding is not None else mesh
         self.sharding = RowSharding.over(where, found and found.params)
+        if found is None:
+            start_devices(self.sharding.mesh)
         if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:
             raise ValueError(
                 f"batch_size is {self.policy.batch_size}; it must be a multiple of {self.sharding.groups}, "

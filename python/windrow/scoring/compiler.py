@@ -146,6 +146,10 @@ class Compiler:
         """The number of distinct programs used by the runs so far."""
         return len(self._used)
 
+    def has(self, name: Hashable) -> bool:
+        """Whether this run has already requested a program."""
+        return name in self._asked.made or name in self._asked.waiting
+
     def ask(self, name: Hashable, function: Any, *arguments: Any) -> None:
         """Requests a program that will be needed, unless this run has already requested ``name``.
 
@@ -154,12 +158,17 @@ class Compiler:
             function: The result of ``jax.jit(..., keep_unused=True)``.
             arguments: The arguments to lower it for: arrays or ``jax.ShapeDtypeStruct``.
         """
-        if name not in self._asked.made:
-            self._asked.waiting.setdefault(name, (function, arguments))
+        if not self.has(name):
+            self._asked.waiting[name] = function, arguments
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether requested programs have not been lowered yet."""
+        return bool(self._asked.waiting)
 
     def advance(self) -> None:
         """Traces and lowers the next requested program, and submits it to the compiler thread."""
-        if self._asked.waiting:
+        if self.is_behind:
             self._begin(next(iter(self._asked.waiting)))
 
     def done(self, name: Hashable) -> bool:

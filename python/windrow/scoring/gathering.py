@@ -55,7 +55,8 @@ class Gatherer:
 
     def add(self, batch: int, outputs: tuple[jax.Array, jax.Array]) -> Iterator[Fetched]:
         """Waits for a batch's outputs; yields the batches that are now complete."""
-        logprobs, greedy = (self._own_groups(output) for output in outputs)
+        with jax.transfer_guard_device_to_host("allow"):
+            logprobs, greedy = map(self._own_groups, outputs)
         self._waiting.append((batch, logprobs, greedy))
         reads = sum(part.shape[1] for _, part, _ in self._waiting)
         if not self._spread or self.due(batch) or reads * self._most >= GATHER_TOKENS:
@@ -83,8 +84,7 @@ class Gatherer:
 
     def _own_groups(self, output: jax.Array) -> NDArray[Any]:
         if output.is_fully_addressable:
-            with jax.transfer_guard_device_to_host("allow"):  # as jax.device_get, at a third of the cost
-                return np.asarray(output)
+            return np.asarray(output)  # as jax.device_get, at a third of the cost
         parts = {shard.index[0].start or 0: shard.data for shard in output.addressable_shards}
         return np.concatenate(jax.device_get([parts[first] for first in sorted(parts)]))
 

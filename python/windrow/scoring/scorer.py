@@ -381,10 +381,11 @@ class Scorer:
     ) -> Scores:
         scores, gatherer = Scores.unknown(segments), Gatherer(self.sharding)
         pending: deque[tuple[int, Future[tuple[jax.Array, jax.Array]]]] = deque()
+        programs: dict[Any, Any] = {}
 
         def fetch() -> None:
             batch, outputs = pending.popleft()
-            with self.clock.phase("device"), telling_of_memory(str(feed.shapes[batch])):
+            with self.clock.phase("device"), telling_of_memory(feed.shapes[batch]):
                 whole = list(gatherer.add(batch, outputs.result()))
             self._spread(plan, scores, whole, known)
 
@@ -393,9 +394,10 @@ class Scorer:
             with self.clock.phase("compile"), watch.compiling():
                 feed.begin(self._compiler, self.params)
             for batch, shape in enumerate(feed.shapes):
-                with telling_of_memory(str(shape)):
-                    with self.clock.phase("compile"), watch.compiling():
-                        program = self._compiler.get(shape)
+                with telling_of_memory(shape):
+                    if (program := programs.get(shape)) is None:
+                        with self.clock.phase("compile"), watch.compiling():
+                            program = programs[shape] = self._compiler.get(shape)
                     with self.clock.phase("host"):
                         arrays = feed.arrays(batch)
                     watch.handing_over()
@@ -405,8 +407,9 @@ class Scorer:
                     continue
                 pending.append((batch, outputs))
                 watch.watch(outputs)
-                with self.clock.phase("compile"):
-                    self._compiler.advance()
+                if self._compiler.is_behind:
+                    with self.clock.phase("compile"):
+                        self._compiler.advance()
                 while len(pending) > (0 if gatherer.due(batch) else self.in_flight):
                     fetch()
             while pending:
@@ -418,8 +421,9 @@ class Scorer:
         """Requests the programs for these shapes, in the order in which they are needed."""
         feed.ask(self._compiler, self.params)
         for shape in dict.fromkeys(shapes):
-            program = feed.program(shape, self.functions, self.chunk_length)
-            self._compiler.ask(shape, program, self.params, *feed.structs(shape))
+            if not self._compiler.has(shape):
+                program = feed.program(shape, self.functions, self.chunk_length)
+                self._compiler.ask(shape, program, self.params, *feed.structs(shape))
 
     def _spread(
         self, plan: ScoringPlan, scores: Scores, batches: Iterable[Fetched], known: Report | None

@@ -141,7 +141,7 @@ class DeviceMemory:
 
 
 @contextmanager
-def telling_of_memory(what: str) -> Iterator[None]:
+def telling_of_memory(what: object) -> Iterator[None]:
     """Replaces JAX's out-of-memory error with one that names the batch and the settings that help.
 
     Args:
