@@ -36,12 +36,12 @@ from windrow.harness.requests import Requests
 from windrow.harness.results import Result, Results
 from windrow.harness.scoring import Finished, ScoringJob
 from windrow.harness.seeding import evaluation_seed
-from windrow.harness.source import find_model, load_checkpoint, start_devices, within_limit
+from windrow.harness.source import find_model, load_checkpoint, within_limit
 from windrow.harness.totals import Totals, run_report
 from windrow.model import LanguageModel
 from windrow.report.told import RunReport
 from windrow.scoring import Clock, Scorer
-from windrow.sharding import RowSharding, put_like
+from windrow.sharding import RowSharding, put_like, start_devices
 from windrow.sizing.memory import DeviceMemory
 from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Tokenizer, load_tokenizer

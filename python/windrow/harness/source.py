@@ -1,12 +1,7 @@
 """Finds the model of :class:`~windrow.JaxLM`: an argument, a checkpoint, or the result of a factory."""
 
 from pathlib import Path
-from threading import Thread
 from typing import Any
-
-import jax
-import numpy as np
-from jax.sharding import Mesh
 
 from windrow.harness.arguments import Limit
 from windrow.harness.factory import call_factory
@@ -64,23 +59,6 @@ def _fetch(pretrained: str, directory: str, subfolder: str, revision: str | None
             "is not a directory"
         )
     return str(fetch(pretrained, revision=revision, subfolder=subfolder, token=token))
-
-
-def start_devices(mesh: Mesh) -> None:
-    """Starts an accelerator's allocator and compiler on another thread, while this one reads files.
-
-    Both take about a second on a GPU, when the first array and the first program arrive. CPUs have nothing
-    to start.
-    """
-    device = mesh.local_devices[0]
-    if device.platform == "cpu":
-        return
-
-    def first_program() -> None:
-        numbers = jax.device_put(np.ones((128, 128), np.float32), device)
-        jax.block_until_ready(jax.jit(lambda numbers: numbers @ numbers)(numbers))
-
-    Thread(target=first_program, name="windrow-start").start()
 
 
 def load_checkpoint(

@@ -19,6 +19,7 @@ from windrow.sharding.parameters import put_like as put_like
 from windrow.sharding.parameters import put_params as put_params
 from windrow.sharding.placing import from_host as from_host
 from windrow.sharding.placing import place as place
+from windrow.sharding.placing import start_devices as start_devices
 from windrow.sharding.rows import RowSharding as RowSharding
 from windrow.sharding.rows import own_mesh as own_mesh
 
@@ -43,4 +44,5 @@ __all__ = [
     "put_like",
     "put_params",
     "share_from_first_host",
+    "start_devices",
 ]

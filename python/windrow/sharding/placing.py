@@ -1,11 +1,12 @@
 """Turns host memory into global arrays, without communication between hosts."""
 
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
 
@@ -41,3 +42,20 @@ def from_host(
     """``jax.make_array_from_callback``, allowed by ``jax.transfer_guard`` like other explicit transfers."""
     with jax.transfer_guard_host_to_device("allow"):
         return jax.make_array_from_callback(shape, sharding, part)
+
+
+def start_devices(mesh: Mesh) -> None:
+    """Starts an accelerator's allocator and compiler on another thread, while this one reads files.
+
+    Both take about a second on a GPU, when the first array and the first program arrive. CPUs have nothing
+    to start.
+    """
+    device = mesh.local_devices[0]
+    if device.platform == "cpu":
+        return
+
+    def first_program() -> None:
+        numbers = jax.device_put(np.ones((128, 128), np.float32), device)
+        jax.block_until_ready(jax.jit(lambda numbers: numbers @ numbers)(numbers))
+
+    Thread(target=first_program, name="windrow-start").start()
