@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from windrow.models.attention import Sight, _fused, attend
+from windrow.models.attention import _fused, attend
 from windrow.models.fused_attention import fused_attention
+from windrow.models.sight import Sight
 from windrow.scoring.operations import EXPONENTIAL, operations
 
 KERNEL = {"scale": 0.2}

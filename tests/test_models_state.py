@@ -7,6 +7,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reference_models import GPT2, MAMBA, MISTRAL, logits, random_tensors, write
 from windrow.models import attention, load
+from windrow.models.sight import Sight
 
 MODELS = {
     "mistral": MISTRAL,
@@ -188,7 +189,7 @@ def test_long_rows_are_taken_in_blocks(window):
 
     @jax.jit
     def attended(q, k, v):
-        sight = attention.Sight(positions, segment_ids)
+        sight = Sight(positions, segment_ids)
         return attention.attend(q, k, v, sight, scale=0.5, window=window)
 
     result = np.asarray(attended(q, k, v))

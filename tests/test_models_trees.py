@@ -8,6 +8,7 @@ import pytest
 from reference_models import GPT2, LLAMA, MISTRAL, random_tensors, write
 from windrow import LanguageModel, visible
 from windrow.models import attention, load
+from windrow.models.sight import Sight
 
 QWEN = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True}
 MODELS = {
@@ -90,9 +91,9 @@ def test_blocks_that_nobody_sees_are_not_read(kind, monkeypatch):
     length = 96
     at = np.arange(length, dtype=np.int32)[None]
     if kind == "trees":
-        sight = attention.Sight(at, np.ones_like(at), np.where(at < 16, 32, length).astype(np.int32))
+        sight = Sight(at, np.ones_like(at), np.where(at < 16, 32, length).astype(np.int32))
     else:
-        sight = attention.Sight(np.where(at < 30, at, at - 30), np.where(at < 30, 1, 2).astype(np.int32))
+        sight = Sight(np.where(at < 30, at, at - 30), np.where(at < 30, 1, 2).astype(np.int32))
     q, k, v = np.random.default_rng(0).standard_normal((3, 1, 2, length, 4)).astype(np.float32)
     v[:, :, :16] = np.nan
     mixed = np.asarray(jax.jit(lambda *qkv: attention.attend(*qkv, sight, scale=0.5))(q, k, v))
@@ -105,7 +106,7 @@ def test_blocks_can_be_differentiated(monkeypatch):
     tokens, positions, segment_ids, reach = (
         stacked(made, name) for name in ("tokens", "positions", "segment_ids", "reach")
     )
-    sight = attention.Sight(positions, segment_ids, reach)
+    sight = Sight(positions, segment_ids, reach)
     q, k, v = (
         np.random.default_rng(0).standard_normal((3, *tokens.shape, 2, 4)).astype(np.float32).swapaxes(2, 3)
     )

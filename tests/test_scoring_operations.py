@@ -7,6 +7,7 @@ import pytest
 
 from reference_models import GPT2, LLAMA, random_tensors, write
 from windrow.models import attention, load
+from windrow.models.sight import Sight
 from windrow.scoring.operations import EXPONENTIAL, operations
 
 
@@ -30,7 +31,7 @@ def test_growth_with_the_length_is_xlas(config, tmp_path):
 
 def test_attention_in_blocks_costs_about_half_of_all_pairs():
     positions = np.tile(np.arange(2048, dtype=np.int32), (2, 1))
-    sight = attention.Sight(positions, np.ones_like(positions))
+    sight = Sight(positions, np.ones_like(positions))
     q = jax.ShapeDtypeStruct((2, 4, 2048, 32), jnp.float32)
 
     def attended(q):

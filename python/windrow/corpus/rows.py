@@ -1,4 +1,4 @@
-"""Reads the rows of an input in order, with the same methods for every format.
+"""Reads the rows of an input in order, with the same methods for every format; tables are in `tables`.
 
 ``take`` returns the next rows, fewer at the end. ``skip`` skips rows without decoding them; in formats with
 an index of rows, it does not read them either. A single row that cannot be read becomes a `BadRow`. If the
@@ -9,19 +9,12 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
-
-from windrow.admission import did_you_mean
-
-RECORDS_AT_ONCE = 4096
-"""The number of rows of a columnar file that are decoded at a time."""
 
 _DECODER = json.JSONDecoder()
 
@@ -67,7 +60,7 @@ class Lines:
         self._path, self._number = path, 0
         self._whole = None if path == "-" else max(1, Path(path).stat().st_size)
         self._stored: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
-        with _readable(path, "opened"):
+        with readable(path, "opened"):
             self._file = _decompressed(path, self._stored)
 
     def take(self, count: int) -> list[Any]:
@@ -98,51 +91,6 @@ class Lines:
             self._number += 1
             if not line.isspace():
                 yield line
-
-
-class Arrow:
-    """The rows of a Parquet file or of a ``datasets`` folder, with only the columns that are needed.
-
-    Args:
-        path: The file or folder.
-        table: Reads rows ``start`` to ``stop`` as Arrow record batches.
-        count: The number of rows.
-    """
-
-    def __init__(self, path: str, table: "Tables", count: int) -> None:
-        self._path, self._table, self._count, self._at = path, table, count, 0
-
-    def take(self, count: int) -> list[Any]:
-        """The next rows."""
-        stop = min(self._at + count, self._count)
-        with _readable(self._path, f"read at rows {self._at:,} to {stop - 1:,}"):
-            rows = list(chain.from_iterable(_mappings(batch) for batch in self._table(self._at, stop)))
-        self._at = stop
-        return rows
-
-    def skip(self, count: int) -> int:
-        """Skips rows."""
-        skipped = min(count, self._count - self._at)
-        self._at += skipped
-        return skipped
-
-    def part(self) -> float:
-        """The fraction of the rows that has been read."""
-        return self._at / max(1, self._count)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._table.close()
-
-
-class Tables(Protocol):
-    """Reads ranges of rows as Arrow record batches."""
-
-    def __call__(self, start: int, stop: int, /) -> Iterable[Any]:
-        """The batches of rows ``start`` to ``stop``."""
-
-    def close(self) -> None:
-        """Closes the file."""
 
 
 class Elements:
@@ -200,111 +148,14 @@ class Stream:
         """Nothing to close."""
 
 
-def parquet_rows(path: str, columns: Sequence[str]) -> Arrow:
-    """The rows of a Parquet file; row groups before the first needed row are not read.
-
-    Raises:
-        ValueError: It is not a Parquet file, or lacks a column; the message lists the columns it has.
-    """
-    from pyarrow import parquet
-
-    with _readable(path, "opened"):
-        file = parquet.ParquetFile(path, page_checksum_verification=True)
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-    require_columns(path, columns, file.schema_arrow.names)
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    batches = _Forward(file, starts, list(columns), path)
-    return Arrow(path, batches, int(starts[-1]))
-
-
-class _Forward:
-    """Reads a Parquet file's rows in order, and remembers its position in a row group."""
-
-    def __init__(self, file: Any, starts: Any, columns: list[str], path: str) -> None:
-        self._file, self._starts, self._columns, self._path = file, starts, columns, path
-        self._at = 0
-        self._rest: Any = None
-        self._coming: Iterator[Any] = iter(())
-
-    def __call__(self, start: int, stop: int) -> Iterator[Any]:
-        if start != self._at:
-            self._open(start)
-        while self._at < stop:
-            if self._rest is None or not self._rest.num_rows:
-                self._rest = self._next()
-            batch = self._rest.slice(0, stop - self._at)
-            self._rest = self._rest.slice(batch.num_rows)
-            self._at += batch.num_rows
-            yield batch
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-    def _open(self, row: int) -> None:
-        group = int(np.searchsorted(self._starts, row, "right")) - 1
-        self._coming, self._rest, self._at = self._of(group), None, int(self._starts[group])
-        while self._at < row:
-            self._rest = self._next()
-            passed = min(self._rest.num_rows, row - self._at)
-            self._rest = self._rest.slice(passed)
-            self._at += passed
-
-    def _next(self) -> Any:
-        group = int(np.searchsorted(self._starts, self._at, "right")) - 1
-        with _readable(f"row group {group} of {self._path}", "read"):
-            if (batch := next(self._coming, None)) is None:
-                self._coming = self._of(group)
-                batch = next(self._coming)
-        return batch
-
-    def _of(self, group: int) -> Iterator[Any]:
-        batches: Iterator[Any] = self._file.iter_batches(
-            RECORDS_AT_ONCE, row_groups=[group], columns=self._columns
-        )
-        return batches
-
-
-def folder_rows(path: str, columns: Sequence[str]) -> Arrow:
-    """The rows of a folder that ``datasets.Dataset.save_to_disk`` wrote.
-
-    Raises:
-        ValueError: It cannot be read, holds several splits, or lacks a column.
-    """
-    import datasets
-
-    with _readable(path, "opened"):
-        found = datasets.load_from_disk(path)
-    if isinstance(found, datasets.DatasetDict):
-        raise ValueError(
-            f"{path} holds the splits {', '.join(found)}; give one, such as {path}/{next(iter(found))}"
-        )
-    require_columns(path, columns, found.column_names)
-    return Arrow(path, _Folder(found.select_columns(list(columns)).with_format("arrow")), len(found))
-
-
-class _Folder:
-    """Reads rows of a dataset on disk."""
-
-    def __init__(self, arrow: Any) -> None:
-        self._arrow = arrow
-
-    def __call__(self, start: int, stop: int) -> Iterator[Any]:
-        for first in range(start, stop, RECORDS_AT_ONCE):
-            yield from self._arrow[first : min(first + RECORDS_AT_ONCE, stop)].to_batches()
-
-    def close(self) -> None:
-        """Its files are mapped into memory; nothing to close."""
-
-
 def record_rows(path: str) -> Elements:
     """The rows of an ArrayRecord file: JSON objects or UTF-8 texts, whichever the first record is."""
     from windrow.datasets import array_records
 
-    with _readable(path, "opened"):
+    with readable(path, "opened"):
         records = array_records(path)
         first = records[0] if len(records) else b""
-    return Elements(_Records(path, records), _row if first.lstrip()[:1] == b"{" else _text)
+    return Elements(_Records(path, records), _row if first.lstrip()[:1] == b"{" else text_of)
 
 
 class _Records:
@@ -317,22 +168,9 @@ class _Records:
         return len(self._records)
 
     def __getitem__(self, at: int) -> bytes:
-        with _readable(self._path, f"read at record {at:,}"):
+        with readable(self._path, f"read at record {at:,}"):
             record: bytes = self._records[at]
         return record
-
-
-def require_columns(path: str, needed: Iterable[str], names: Sequence[str]) -> None:
-    """Rejects a file without a needed column.
-
-    Raises:
-        ValueError: A column is missing; the message names it and lists the columns of the file.
-    """
-    for name in needed:
-        if name not in names:
-            raise ValueError(
-                f"{path} has no column {name!r}, only {', '.join(names)}{did_you_mean(name, names)}"
-            )
 
 
 def _decompressed(path: str, stored: Any) -> Any:
@@ -346,7 +184,7 @@ def _decompressed(path: str, stored: Any) -> Any:
 
 
 @contextmanager
-def _readable(name: str, what: str) -> Iterator[None]:
+def readable(name: str, what: str) -> Iterator[None]:
     """Names the input in errors about its contents, of which libraries raise many kinds."""
     try:
         yield
@@ -381,30 +219,9 @@ def _parsed(text: str) -> Any:
     return json.loads(text)
 
 
-def _text(record: bytes) -> Any:
+def text_of(record: bytes) -> Any:
+    """A record as text; a `BadRow` if it is not UTF-8."""
     try:
         return record.decode()
     except UnicodeDecodeError as error:
         return BadRow(f"invalid UTF-8 at byte {error.start}")
-
-
-def _mappings(batch: Any) -> Iterator[Mapping[str, Any]]:
-    names = batch.schema.names
-    for values in zip(*(_values(column) for column in batch.columns), strict=True):
-        yield dict(zip(names, values, strict=True))
-
-
-def _values(column: Any) -> list[Any]:
-    """A column's values; lists of integers stay arrays, texts with invalid UTF-8 become `BadRow`."""
-    import pyarrow as pa
-
-    kind = column.type
-    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_integer(kind.value_type):
-        ends = column.offsets.to_numpy()
-        if not column.null_count and not column.values.null_count:
-            return np.split(column.flatten().to_numpy(), ends[1:-1] - ends[0]) if len(column) else []
-    try:
-        values: list[Any] = column.to_pylist()
-    except UnicodeDecodeError:
-        return [value if value is None else _text(value) for value in column.cast(pa.binary()).to_pylist()]
-    return values

@@ -22,15 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from windrow.admission import kind_of
-from windrow.corpus.rows import (
-    Elements,
-    Lines,
-    Rows,
-    Stream,
-    folder_rows,
-    parquet_rows,
-    record_rows,
-)
+from windrow.corpus.rows import Elements, Lines, Rows, Stream, record_rows
+from windrow.corpus.tables import folder_rows, parquet_rows
 
 LOT_BYTES = 64 << 20
 """A lot takes consecutive files until it has at least this many bytes."""

@@ -24,9 +24,10 @@ import jax
 import jax.numpy as jnp
 
 from windrow.model import LanguageModel
-from windrow.models.attention import Cache, CachedLayer, Sight, attend, empty_cache, remember
+from windrow.models.attention import Cache, CachedLayer, attend, empty_cache, remember
 from windrow.models.layers import by_weight, linear, rms_norm
 from windrow.models.rotary import Rope, rotate, rotation
+from windrow.models.sight import Sight
 
 Weights = Mapping[str, Any]
 Attention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
