@@ -99,6 +99,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:apply draws random numbers")  # dropout
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(fault):
     model, name = FAULTS[fault]

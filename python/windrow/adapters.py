@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from windrow.admission import kind_of
 from windrow.model import LanguageModel
 
 Cache = Any
@@ -118,6 +119,7 @@ def from_nnx(module: Any, *, max_length: int | None = None, **parts: Any) -> Lan
         parts: ``hidden``, ``head``, ``init_state``, ``step``.
     """
     nnx = import_module("flax.nnx")
+    names = _calling("from_nnx", nnx.Module, module)
     frozen = nnx.clone(module)
     frozen.eval()
     graph, params = nnx.split(frozen)
@@ -127,7 +129,7 @@ def from_nnx(module: Any, *, max_length: int | None = None, **parts: Any) -> Lan
         made: Callable[..., Any] = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, params))
         return made
 
-    return LanguageModel(params, _applied(_calling(module), merged), max_length, **parts)
+    return LanguageModel(params, _applied(names, merged), max_length, **parts)
 
 
 def from_linen(module: Any, variables: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
@@ -139,11 +141,12 @@ def from_linen(module: Any, variables: Any, *, max_length: int | None = None, **
         max_length: As for :class:`windrow.LanguageModel`; ``parts`` likewise.
         parts: ``hidden``, ``head``, ``init_state``, ``step``.
     """
+    names = _calling("from_linen", import_module("flax.linen").Module, module)
 
     def bound(variables: Any) -> Callable[..., Any]:
         return lambda *given, **named: module.apply(variables, *given, **named)
 
-    return LanguageModel(variables, _applied(_calling(module), bound), max_length, **parts)
+    return LanguageModel(variables, _applied(names, bound), max_length, **parts)
 
 
 def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) -> LanguageModel:
@@ -158,6 +161,7 @@ def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) ->
         parts: ``hidden``, ``head``, ``init_state``, ``step``.
     """
     eqx = import_module("equinox")
+    names = _calling("from_equinox", eqx.Module, module)
     params, rest = eqx.partition(eqx.nn.inference_mode(module), eqx.is_array)
 
     def by_rows(params: Any) -> Callable[..., Any]:
@@ -169,17 +173,36 @@ def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) ->
 
         return call
 
-    return LanguageModel(params, _applied(_calling(module), by_rows), max_length, **parts)
+    return LanguageModel(params, _applied(names, by_rows), max_length, **parts)
 
 
 GIVEN = ("positions", "segment_ids", "reach", "mask")
 """Arrays that a module gets by name, besides the tokens."""
 
 
-def _calling(module: Callable[..., Any]) -> tuple[str, ...]:
-    """The names in :data:`GIVEN` that a module's ``__call__`` has parameters for."""
-    names = list(inspect.signature(module).parameters)
-    return tuple(name for name in GIVEN if name in names[1:])
+def _calling(function: str, kind: type, module: Any) -> tuple[str, ...]:
+    """The names in :data:`GIVEN` that a module's ``__call__`` has parameters for.
+
+    Raises:
+        TypeError: It is not a module of this kind, or its ``__call__`` requires something else.
+    """
+    if not isinstance(module, kind):
+        what = f"the class {module.__name__}" if isinstance(module, type) else kind_of(module)
+        library = ".".join(kind.__module__.split(".")[:2]).removesuffix("._module")
+        raise TypeError(f"{function} takes an instance of {library}.{kind.__name__}, not {what}")
+    name = type(module).__name__
+    if not callable(module):
+        raise TypeError(f"{function} calls the module, but {name} has no __call__")
+    parameters = list(inspect.signature(module).parameters.values())[1:]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]
+    missing = [each for each in required if each not in GIVEN]
+    if missing:
+        raise TypeError(
+            f"{name}.__call__ requires {', '.join(missing)}, but {function} passes only tokens, "
+            f"{', '.join(GIVEN)}; give it a default for evaluation, or write your own apply"
+        )
+    return tuple(each.name for each in parameters if each.name in GIVEN)
 
 
 def _applied(names: tuple[str, ...], bound: Callable[[Any], Callable[..., Any]]) -> Callable[..., jax.Array]:

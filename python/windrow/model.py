@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from windrow.admission import admit_whole
+from windrow.admission import admit_whole, kind_of
 
 Params = Any
 """A pytree of arrays, which windrow passes on unchanged."""
@@ -126,6 +126,37 @@ class LanguageModel:
         return self.init_state is not None and "length" in inspect.signature(self.init_state).parameters
 
 
+WRAPPERS = {
+    "flax.nnx": "from_nnx(module)",
+    "flax.linen": "from_linen(module, variables)",
+    "equinox": "from_equinox(module)",
+}
+"""The function of :mod:`windrow.adapters` for the modules of each library."""
+
+
+def admit_model(model: Any) -> LanguageModel:
+    """``model``, which must be a :class:`LanguageModel`.
+
+    >>> admit_model("gpt2")
+    Traceback (most recent call last):
+    TypeError: model must be a windrow.LanguageModel, not a str
+    """
+    if isinstance(model, LanguageModel):
+        return model
+    found = [wrapper for home, wrapper in WRAPPERS.items() if is_from(home, model)]
+    hint = f"; use windrow.adapters.{found[0]}" if found else ""
+    raise TypeError(f"model must be a windrow.LanguageModel, not {kind_of(model)}{hint}")
+
+
+def is_from(package: str, value: Any) -> bool:
+    """Whether a value's class, or one that it inherits from, is defined in a package.
+
+    >>> is_from("collections", type("Mine", (dict,), {})()), is_from("builtins", {})
+    (False, True)
+    """
+    return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(value).__mro__)
+
+
 def parameter_count(params: Params) -> int:
     """The total number of elements in all leaves."""
     return sum(getattr(leaf, "size", 1) for leaf in jax.tree.leaves(params))
@@ -207,6 +238,18 @@ PARAMETERS = {
 """The positional arguments of each function."""
 
 
+MEANINGS = {
+    "position": "positions",
+    "segment": "segment_ids",
+    "padding": "segment_ids",
+    "mask": "segment_ids",
+    "train": "train",
+    "deterministic": "deterministic",
+    "inference": "inference",
+}
+"""What the third or fourth parameter means, by a part of its name. A padding mask can be segment ids."""
+
+
 def _check_parameters(name: str, function: Callable[..., Any]) -> None:
     """Rejects a function that does not accept the arguments it will get."""
     try:
@@ -217,6 +260,42 @@ def _check_parameters(name: str, function: Callable[..., Any]) -> None:
     try:
         signature.bind(*PARAMETERS[name], **given)
     except TypeError:
+        raise TypeError(_called(name, signature)) from None
+    misplaced = _misplaced(PARAMETERS[name], signature)
+    if misplaced:
+        raise TypeError(f"{_called(name, signature)}; {misplaced}")
+    module = getattr(function, "__self__", None)
+    if is_from("flax.linen", module) and callable(module):  # module.apply
+        _check_call(name, module)
+
+
+def _check_call(name: str, module: Any) -> None:
+    """Rejects ``module.apply`` if ``module.__call__`` would get an array in the place of another one."""
+    signature = inspect.signature(module)
+    # in Flax, a mask is of queries and keys
+    misplaced = _misplaced(PARAMETERS[name][1:], signature, {**MEANINGS, "mask": "mask"})
+    if misplaced:
+        what = f"{type(module).__name__}.__call__"
         raise TypeError(
-            f"{name} is called as {name}({', '.join(PARAMETERS[name])}), but it takes {signature}"
-        ) from None
+            f"{_called(name, signature, what)}; {misplaced}. Use windrow.adapters.from_linen, which passes "
+            "arrays by name, or write a function that does"
+        )
+
+
+def _called(name: str, signature: inspect.Signature, what: str = "it") -> str:
+    return f"{name} is called as {name}({', '.join(PARAMETERS[name])}), but {what} takes {signature}"
+
+
+def _misplaced(
+    given: tuple[str, ...], signature: inspect.Signature, meanings: dict[str, str] = MEANINGS
+) -> str:
+    """A parameter whose name means something else than the array that it would get, or nothing."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [each.name for each in signature.parameters.values() if each.kind in positional]
+    for array, named in zip(given, names, strict=False):
+        meant = named if named in given else array
+        if array in ("positions", "segment_ids"):
+            meant = next((meanings[part] for part in meanings if part in named), meant)
+        if meant != array:
+            return f"its parameter {named} would get {array}"
+    return ""

@@ -27,7 +27,7 @@ from windrow.corpus.windows import (
     one_ahead,
 )
 from windrow.fingerprint import Fingerprint
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, admit_model
 from windrow.scoring import NOT_A_NUMBER, Clock, CorpusScores, Scorer, Scores, by_request
 from windrow.sharding import (
     RowSharding,
@@ -140,6 +140,7 @@ def score_stream(
 
     >>> windrow.score_stream(model, tokenizer, "corpus/*.jsonl.gz", "scores")  # doctest: +SKIP
     """
+    admit_model(model)
     columns = Columns(text_column, context_column, continuation_column, tokens_column, id_column)
     form = ShardFormat(format, token_logprobs, worst_tokens)
     window = admit_whole("window", window)

@@ -14,7 +14,7 @@ from windrow.generation.generator import Generated, Generator
 from windrow.generation.rules import RULES, Rules
 from windrow.generation.settings import DEFAULT_NEW_TOKENS, Settings
 from windrow.generation.unfollowed import check_followed
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, admit_model
 from windrow.scoring import Clock, known_tokens
 from windrow.sharding import RowSharding
 from windrow.sizing.policy import BatchPolicy
@@ -106,6 +106,7 @@ def generate(
 
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP
     """
+    admit_model(model)
     tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
     if isinstance(prompts, str):
         raise TypeError("prompts must be a sequence of strings, not one string; give [prompt]")

@@ -5,11 +5,11 @@ change results and are accepted silently. Those that ask for something windrow c
 warning.
 """
 
-import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from windrow.admission import did_you_mean
+from windrow.warning import warn
 
 _SILENT = (
     "trust_remote_code", "low_cpu_mem_usage", "use_safetensors", "weights_only", "cache_dir",
@@ -80,7 +80,7 @@ def take_foreign(arguments: Mapping[str, Any], accepted: Collection[str]) -> Non
     asked = [name for name, value in arguments.items() if name in _UNDONE and _asks(name, value)]
     if asked:
         said = "; ".join(f"{name}={arguments[name]!r} ({_UNDONE[name][1]})" for name in asked)
-        warnings.warn(f"ignored model arguments: {said}", stacklevel=3)
+        warn(f"ignored model arguments: {said}")
 
 
 def unknown(name: str, accepted: Collection[str]) -> str:

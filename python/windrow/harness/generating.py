@@ -1,6 +1,5 @@
 """``generate_until`` requests: from lm_eval's instances to texts, in request order."""
 
-import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -14,6 +13,7 @@ from windrow.generation import Generated, Generator, Settings, random_keys, read
 from windrow.scoring import known_tokens
 from windrow.sharding import is_first_host
 from windrow.tokens import Segments, generation_prompts
+from windrow.warning import warn
 
 
 class TextRequests:
@@ -119,9 +119,8 @@ def _settle(
             one, cut = replace(one, max_new_tokens=most - length), cut + 1
         settled[request] = one
     if cut:
-        warnings.warn(
+        warn(
             f"{cut} of the texts may exceed the model's maximum length of {most} tokens; generation stops "
-            "there. Lower max_new_tokens in generation_config.json, or max_length in the requests",
-            stacklevel=4,
+            "there. Lower max_new_tokens in generation_config.json, or max_length in the requests"
         )
     return settled, bad

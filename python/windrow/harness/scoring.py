@@ -1,6 +1,5 @@
 """Scores the segments of log-likelihood requests, and reports each request's total once it is complete."""
 
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,7 @@ from windrow.harness.requests import Requests
 from windrow.scoring import NOT_A_NUMBER, Scorer, Scores, ScoringPlan
 from windrow.sharding import check_agreement, is_first_host
 from windrow.tokens import Segments
+from windrow.warning import warn
 
 HOPELESS = 100
 """A run stops after this many failed requests if none has succeeded."""
@@ -95,7 +95,7 @@ class ScoringJob:
         if failed and is_first_host():
             listed = ", ".join(self.requests.name(request) for request in sorted(failed)[:LISTED])
             more = f" and {len(failed) - LISTED} more" if len(failed) > LISTED else ""
-            warnings.warn(f"scored as failures: {listed}{more}; {NOT_A_NUMBER}", stacklevel=4)
+            warn(f"scored as failures: {listed}{more}; {NOT_A_NUMBER}")
 
 
 class _Totals:

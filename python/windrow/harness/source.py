@@ -5,7 +5,7 @@ from typing import Any
 
 from windrow.harness.arguments import Limit
 from windrow.harness.factory import call_factory
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, admit_model
 from windrow.models.config import DEFAULT_MAX_LENGTH
 
 
@@ -41,8 +41,7 @@ def find_model(
     if factory is not None:
         model, made = call_factory(factory)
         return model, made if tokenizer is None else tokenizer, factory
-    if not isinstance(model, LanguageModel):
-        raise TypeError(f"model must be a windrow.LanguageModel, not {type(model).__name__}")
+    model = admit_model(model)
     if tokenizer is None:
         raise ValueError(
             "tokenizer is missing: give a path, a tokenizers.Tokenizer, or anything with encode()"

@@ -13,7 +13,6 @@ needs memory for its devices' parts of one leaf at a time.
 """
 
 import os
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from windrow.models.checkpoint import Checkpoint, Index
 from windrow.sharding import from_host
+from windrow.warning import warn
 
 _HEAD = "lm_head.weight"
 _BLOCK = 4096
@@ -148,10 +148,9 @@ def settle_head(tree: dict[str, Any], checkpoint: Checkpoint, retie: bool) -> di
     if _equal(_HEAD, embedding.tensor, checkpoint):
         return tree
     done = "the embedding is used for both, as in lm_eval" if retie else "both are used as stored"
-    warnings.warn(
+    warn(
         f"{checkpoint.path(_HEAD)}: config.json ties the head to the embedding (tie_word_embeddings), but "
-        f"{_HEAD!r} differs from {embedding.tensor!r}; {done}",
-        stacklevel=3,
+        f"{_HEAD!r} differs from {embedding.tensor!r}; {done}"
     )
     return tree if retie else {**tree, "head": replace(embedding, tensor=_HEAD)}
 

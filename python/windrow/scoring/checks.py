@@ -18,13 +18,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
-from windrow.model import LanguageModel, run_forward
+from windrow.model import LanguageModel, admit_model, run_forward
 from windrow.scoring.check_inputs import LEAST_ROWS, Inputs, session
 from windrow.scoring.check_table import Check, Gap, ModelCheck
 from windrow.scoring.chunks import through_chunks
 from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Layout
+from windrow.scoring.mistakes import RAISED_BY
 from windrow.scoring.scorer import Scorer
 from windrow.sharding import RowSharding, place
 from windrow.sizing.policy import LEAST_ROW, BatchPolicy
@@ -46,8 +47,8 @@ REMEDIES = {
     "windrow.visible does, so that no softmax is empty",
     "vocabulary": "give the embedding as many rows as there are logits; JAX clamps indices out of range",
     "packed rows": "mask by segment_ids, as windrow.visible does, and embed by positions; or set pack=False",
-    "tree rows": "mask with windrow.visible(segment_ids, reach) and embed by positions; or remove the "
-    "parameter reach",
+    "tree rows": "mask with windrow.visible(segment_ids, reach), and take positions, also for windows, from "
+    "positions; or remove the parameter reach",
     "step in chunks": "write each chunk after the row's own tokens, embed by positions, mask empty slots, "
     "and make the cache as long as the 'length' that init_state gets",
     "state rows": "keep a write index per row, advance it by real tokens only, and make rows the leading "
@@ -93,10 +94,11 @@ def check_model(
     >>> found.passed, found["step in chunks"].status
     (True, 'not offered')
     """
+    admit_model(model)
     policy, rows = policy or BatchPolicy(), RowSharding.over(sharding, model.params)
     try:
         scorer = Scorer(model, rows, Clock(), None, policy)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # anything that the model's functions raise
         return ModelCheck((Check("contract", "failed", message=_told(error)),))
     return ModelCheck((Check("contract", "passed"), *_Checks(scorer, policy).made()))
 
@@ -295,7 +297,9 @@ def _shown(name: str, found: Gap) -> str:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    message = str(error).splitlines()[0] if str(error) else "no message"
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(RAISED_BY)]
+    return ", ".join([f"{type(error).__name__}: {message}", *notes])
 
 
 def _part(array: NDArray[np.int32], start: int, stop: int) -> NDArray[np.int32]:

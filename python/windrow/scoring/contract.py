@@ -11,7 +11,9 @@ import numpy as np
 from windrow.admission import admit_whole, kind_of
 from windrow.bad_requests import BadRequestsError
 from windrow.model import PARAMETERS, LanguageModel, run_forward
+from windrow.scoring.mistakes import DRAWS, RAISED_BY, draws_random_numbers, first_line, remedy_for
 from windrow.tokens import Segments
+from windrow.warning import warn
 
 
 def vocabulary(model: LanguageModel, params: Any, shape: tuple[int, int], rows: int = 1) -> int:
@@ -145,26 +147,24 @@ def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *
     """The shape and dtype of a function's output, which must have the axes ``leading`` and one more."""
     wrong: list[_Wrong] = []
 
-    def traced(*arguments: Any) -> Any:
-        try:
-            output = function(*arguments)
-        except TypeError as error:
-            if "positional argument" not in str(error):
-                raise
-            called = ", ".join(PARAMETERS[name])
-            output = _Wrong(f"{name} is called as {name}({called}), which failed: {error}")
-        if isinstance(output, jax.Array | np.ndarray):
-            return output
-        if not isinstance(output, _Wrong):
+    def traced(params: Any, *arrays: jax.Array) -> Any:
+        output = _output_of(name, function, params, *arrays)
+        if not isinstance(output, jax.Array | np.ndarray | _Wrong):
             what = "step's second output is" if name == "step" else f"{name} returned"
             alone = "one array" if name in ("hidden", "step") else "the logits alone"
             output = _Wrong(
                 f"{what} {_described(output)}; return {alone}{_within(output)}, [{_axes(leading)}]"
             )
-        wrong.append(output)
-        return None
+        if isinstance(output, _Wrong):
+            wrong.append(output)
+            return None
+        return output
 
-    output = jax.eval_shape(traced, *given)
+    def program(params: Any, *arrays: jax.Array) -> Any:
+        """Traces the function within one that has the parameters already, as a run does."""
+        return jax.jit(partial(traced, params))(*arrays)
+
+    made, output = jax.make_jaxpr(program, return_shape=True)(*given)
     if wrong:  # raised here: JAX adds its own lines to errors raised during tracing
         raise TypeError(wrong[0])
     shape = tuple(output.shape)
@@ -172,7 +172,22 @@ def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *
         raise ValueError(f"{name} returned shape {shape}; expected [{_axes(leading)}] here")
     if not jnp.issubdtype(output.dtype, jnp.floating):
         raise ValueError(f"{name} returned {output.dtype}; expected a floating-point dtype")
+    if draws_random_numbers(made.jaxpr):
+        warn(f"{name} {DRAWS}")
     return output
+
+
+def _output_of(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, or what to do if it raises an error with a known cause."""
+    call = f"{name}({', '.join(PARAMETERS[name])})"
+    try:
+        return function(*arguments)
+    except Exception as error:  # anything that the model's functions raise
+        remedy = remedy_for(error, arguments[0])
+        if remedy is None:
+            error.add_note(f"{RAISED_BY} {call}, when windrow traced it")
+            raise
+        return _Wrong(f"{name} is called as {call}, which failed: {first_line(error)}{remedy}")
 
 
 def _axes(leading: tuple[int, ...]) -> str:

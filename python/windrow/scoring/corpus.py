@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from windrow.admission import admit_requests
 from windrow.bad_requests import BadRequestsError
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, admit_model
 from windrow.scoring.clock import Clock
 from windrow.scoring.contract import known_tokens
 from windrow.scoring.scorer import NOT_A_NUMBER, Scorer
@@ -82,6 +82,7 @@ def score(
     >>> scores.log_likelihoods.round(2), scores.token_counts
     (array([ -5.55, -11.09]), array([1, 2]))
     """
+    admit_model(model)
     tokenizer = load_tokenizer(tokenizer)
     segments = _segments(tokenizer, requests, model.max_length, on_bad_request)
     policy = policy or BatchPolicy()

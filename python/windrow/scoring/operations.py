@@ -80,7 +80,7 @@ def _of_equation(equation: Any) -> float:
         return float(2 * made * prod(kernel) / outputs)
     if name == "pallas_call" and (cost := params.get("cost_estimate")) is not None:
         return float(cost.flops + EXPONENTIAL * cost.transcendentals)
-    inner = [_of(program) for program in _programs(params)]
+    inner = [_of(program) for program in inner_programs(params)]
     if name == "cond":
         return sum(inner) / len(inner)
     if inner:
@@ -97,7 +97,7 @@ def _size(variables: Any) -> int:
     return sum(prod(getattr(variable.aval, "shape", ())) for variable in variables)
 
 
-def _programs(params: dict[str, Any]) -> Iterator[Any]:
+def inner_programs(params: dict[str, Any]) -> Iterator[Any]:
     """The programs that an equation runs: a loop's body, a conditional's branches, a called function."""
     for value in params.values():
         for one in value if isinstance(value, (tuple, list)) else (value,):

@@ -5,7 +5,6 @@ listed there replace those of ``tokenizer.json``, and special tokens named there
 ``add_bos_token`` is ignored; only the argument counts. Stored truncation and padding settings are ignored.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -17,6 +16,7 @@ from windrow.tokens.parts import Parts, sane_limit
 from windrow.tokens.rebuilt import Taken, as_transformers_takes, warn_of_replaced
 from windrow.tokens.recipes import Recipe
 from windrow.tokens.source import TokenizerFiles
+from windrow.warning import warn
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -216,10 +216,9 @@ def _warn_of_others(backend: Any, texts: Mapping[str, str], files: TokenizerFile
         f"add_{role}={wish}" for role, wish in asked.items() if isinstance(wish, bool) and wish != does[role]
     ]
     if other:
-        warnings.warn(
+        warn(
             f"{files.name!r}: tokenizer_config.json says {', '.join(other)}, but tokenizer.json disagrees "
-            "and takes precedence, as in transformers 5. Set add_bos_token to override it.",
-            stacklevel=5,
+            "and takes precedence, as in transformers 5. Set add_bos_token to override it."
         )
 
 

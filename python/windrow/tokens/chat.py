@@ -6,7 +6,6 @@ the Hugging Face format defines: ``messages``, ``add_generation_prompt``, the sp
 """
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -16,6 +15,8 @@ from jinja2 import Template, TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from windrow.warning import warn
 
 Message = Mapping[str, Any]
 
@@ -48,9 +49,7 @@ def render_chat(
     try:
         return _render(template, messages, add_generation_prompt, variables)
     except TemplateError as error:
-        warnings.warn(
-            f"the chat template rejects the messages ({error}); trying without the system role", stacklevel=3
-        )
+        warn(f"the chat template rejects the messages ({error}); trying without the system role")
     others = [message for message in messages if message["role"] != "system"]
     return _render(template, others, add_generation_prompt, variables)
 

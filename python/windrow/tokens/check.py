@@ -9,7 +9,6 @@ several contexts, and tokens from its whole vocabulary.
 """
 
 import json
-import warnings
 from collections.abc import Iterator
 from itertools import chain
 
@@ -18,6 +17,7 @@ import numpy as np
 from windrow import _rust
 from windrow.tokens.parts import Encode, Parts
 from windrow.tokens.quick import quick_forms
+from windrow.warning import warn
 
 ODD_TEXTS = (
     *("", " ", "  ", "\n", "\r\n", "\t", "\x00", "\x1c\x1f", "\x7f\x80\x9f", "\u3000", "\u200b", "\ufeff"),
@@ -104,10 +104,9 @@ def check_encoder(parts: Parts) -> _rust.Encoder:
 
 
 def _through_the_package(parts: Parts, reason: str) -> _rust.Encoder:
-    warnings.warn(
+    warn(
         f"tokenizer {parts.name!r} uses the tokenizers package, which is slower: "
-        f"windrow's own encoder does not give identical results ({reason})",
-        stacklevel=4,
+        f"windrow's own encoder does not give identical results ({reason})"
     )
     return _rust.Encoder(None, parts.encode)
 

@@ -6,11 +6,11 @@ SentencePiece's processor (``bos_id()``, and ``encode`` with ``add_bos`` and ``a
 
 import inspect
 import operator
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from windrow.tokens.parts import Decode, Encode, Parts, sane_limit
+from windrow.warning import warn
 
 _ROLES = ("bos_token", "eos_token", "pad_token")
 
@@ -42,10 +42,9 @@ def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
     name = str(
         getattr(tokenizer, "name_or_path", "") or getattr(tokenizer, "name", "") or type(tokenizer).__name__
     )
-    warnings.warn(
+    warn(
         f"tokenizer {name!r} encodes in Python, one text at a time, which is slow; "
-        "if it has a tokenizer.json, load that to encode on every core",
-        stacklevel=4,
+        "if it has a tokenizer.json, load that to encode on every core"
     )
     known = _special_ids(tokenizer)
     encode = _encode_function(tokenizer, known.get("bos_token"), add_bos_token)

@@ -8,7 +8,6 @@ LlamaTokenizer              <s> [INST] ▁cow             ▁cow
 """
 
 import json
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from windrow.tokens.classes import class_of
 from windrow.tokens.recipes import RECIPES, Json, Recipe
 from windrow.tokens.registered import GENERIC
 from windrow.tokens.source import TokenizerFiles
+from windrow.warning import warn
 
 _COMPONENTS = ("normalizer", "pre_tokenizer", "decoder")
 
@@ -73,19 +73,17 @@ def warn_of_replaced(taken: Taken, post_processor: bool) -> None:
     """Warns once about the parts of ``tokenizer.json`` that the class replaces."""
     parts = [*taken.replaced, *(["post_processor"] if post_processor else [])]
     if parts:
-        warnings.warn(
+        warn(
             f"{taken.files.name!r}: transformers loads this tokenizer as {taken.class_name}, which replaces "
             f"the {', '.join(parts)} of its tokenizer.json; windrow does the same. To use the file "
-            "unchanged, pass tokenizers.Tokenizer.from_file(...) as the tokenizer.",
-            stacklevel=6,
+            "unchanged, pass tokenizers.Tokenizer.from_file(...) as the tokenizer."
         )
 
 
 def _warn_of_class(source: str, name: str, why: str) -> None:
-    warnings.warn(
+    warn(
         f"{source!r}: transformers loads this tokenizer as {name}, which {why}; "
-        "tokenizer.json is used unchanged, so ids may differ.",
-        stacklevel=6,
+        "tokenizer.json is used unchanged, so ids may differ."
     )
 
 

@@ -1,0 +1,79 @@
+"""What to do about mistakes that show while a model's functions are traced.
+
+Modules of other libraries refuse to run in ways that a newcomer cannot place: with dropout on, they ask for a
+key, or for leave to change their own variables.
+"""
+
+from typing import Any
+
+import jax
+
+from windrow.scoring.operations import inner_programs
+
+RAISED_BY = "raised by"
+"""How the note on an error begins if nothing is known about its cause."""
+
+REMEDIES = {
+    "positional argument": "",
+    "TraceContextError": "the module changes its own variables, as dropout and batch statistics do: call "
+    "module.eval() before nnx.split, or use windrow.adapters.from_nnx",
+    "No `deterministic` argument": "call module.eval() before nnx.split, or pass deterministic=True",
+    "InvalidRngError": "dropout is on: pass deterministic=True, or whatever turns it off in this module",
+    "requires a key when running in non-deterministic mode": "dropout is on: use "
+    "equinox.nn.inference_mode(module), or windrow.adapters.from_equinox",
+    "ScopeCollectionNotFound": "params must be the variables that module.init returned, {'params': ...}",
+}
+"""Remedies, by a part of the error's type or message."""
+
+STATIC = ("ConcretizationTypeError", "TracerIntegerConversion", "TracerBoolConversion", "concrete values")
+"""Parts of the errors that JAX raises if a number must be known during tracing."""
+
+DRAWS = (
+    "draws random numbers, so scores may depend on the batch; if this is dropout, turn it off with "
+    "module.eval(), deterministic=True or equinox.nn.inference_mode"
+)
+"""What is said of a function that draws random numbers."""
+
+_RANDOM = frozenset(["random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform"])
+"""JAX's operations that draw random numbers."""
+
+
+def remedy_for(error: Exception, params: Any) -> str | None:
+    """What follows an error's message to say what to do about it; ``None`` if that is not known.
+
+    >>> remedy_for(TypeError("f() takes 1 positional argument but 4 were given"), {})
+    ''
+    >>> remedy_for(KeyError("embed"), {}) is None
+    True
+    """
+    said = f"{[base.__name__ for base in type(error).__mro__]}: {error}"
+    leaves = jax.tree.leaves_with_path(params)
+    numbers = [path for path, leaf in leaves if getattr(leaf, "weak_type", False)]
+    if numbers and any(part in said for part in STATIC):
+        where = f"params{jax.tree_util.keystr(numbers[0])}"
+        return f"; {where} is traced, like all of params: keep sizes and flags in the function instead"
+    found = next((REMEDIES[part] for part in REMEDIES if part in said), None)
+    return f"; {found}" if found else found
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, without a link.
+
+    >>> first_line(ValueError("No key. (https://example.org)"))
+    'No key'
+    """
+    return str(error).strip().partition("\n")[0].partition(" (https://")[0].rstrip(".")
+
+
+def draws_random_numbers(program: Any) -> bool:
+    """Whether a traced program draws random numbers; making and splitting keys does not count.
+
+    >>> draws_random_numbers(jax.make_jaxpr(lambda x: x + jax.random.normal(jax.random.key(0)))(1.0).jaxpr)
+    True
+    >>> draws_random_numbers(jax.make_jaxpr(lambda x: jax.random.fold_in(jax.random.key(0), x))(1).jaxpr)
+    False
+    """
+    return any(
+        equation.primitive.name in _RANDOM or any(map(draws_random_numbers, inner_programs(equation.params)))
+        for equation in program.eqns
+    )
