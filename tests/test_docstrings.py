@@ -12,6 +12,7 @@ MODULES = [
     "windrow.datasets.planned",
     "windrow.datasets.remapping",
     "windrow.datasets.sorting",
+    "windrow.scoring.mistakes",
     "windrow.sharding.loader",
     "windrow.sharding.rows",
     "windrow.transforms",
