@@ -62,9 +62,9 @@ class Batching:
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """All programs; those for the longest prompts first."""
+        """All programs in the order in which they are needed; those for the longest prompts first."""
         kept = () if self.insert.keep is None else (self.insert.keep,)
-        return (self.begin, self.insert, self.decodes[-1], *kept, *self.decodes[-2::-1], *(self.last or ()))
+        return (self.begin, *kept, self.insert, *self.decodes[::-1], *(self.last or ()))
 
     def columns(self, tokens: int) -> int:
         """How many columns a prefill runs for rows of up to ``tokens`` tokens, without the last one."""

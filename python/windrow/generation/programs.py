@@ -120,7 +120,8 @@ class Programs:
 
     def ask(self, program: Program) -> None:
         """Asks for a program that will be needed."""
-        self._compiler.ask(program, self._jitted(program), self._params, *self._arrays(program))
+        if not self._compiler.has(program):
+            self._compiler.ask(program, self._jitted(program), self._params, *self._arrays(program))
 
     def advance(self) -> None:
         """Traces the next program asked for, so that it is compiled by the time it is needed."""
