@@ -43,7 +43,7 @@ QUICK_TESTS := $(wildcard $(foreach room,admission docstrings plan batch dataset
   tests/test_harness.py::test_recorded_results_of_the_reference_backend
 
 test-quick: setup test-rust ## Run the fast tests, before each commit
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(QUICK_TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not exhaustive' $(QUICK_TESTS)
 
 test-rust:
 	cargo test --workspace --exclude windrow-py --quiet

@@ -12,8 +12,11 @@ from pathlib import Path
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if version("jaxlib").startswith("0.10."):  # other versions stop at a flag that they do not know
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # as windrow's own programs
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # no test reads where an operation was made
+if version("jaxlib").startswith("0.10."):  # other versions stop at flags that they do not know
+    # The first as in windrow's own programs; small programs compile sooner in one piece.
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ.setdefault("XLA_FLAGS", flags)
 
 import jax
 import lm_eval.utils

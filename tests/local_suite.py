@@ -1,20 +1,27 @@
-"""The 38,003 ``loglikelihood`` requests of the local tasks, as lm_eval builds them."""
+"""The ``loglikelihood`` requests of the local tasks, as lm_eval builds them: 38,003 in all."""
 
 import logging
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 EVALS = Path(__file__).resolve().parents[2] / "shared" / "evals"
 
 
-def read_local_suite(evals: Path = EVALS) -> list:
-    """All requests of ``local_suite``; takes some twenty seconds."""
+def read_local_suite(
+    evals: Path = EVALS, names: Sequence[str] = ("local_suite",), limit: int | None = None
+) -> list:
+    """The requests of some tasks, up to ``limit`` documents of each; all take some twenty seconds."""
     from lm_eval.tasks import TaskManager, get_task_dict
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     manager = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tasks = get_task_dict(list(names), manager)
     requests = []
-    for task in _tasks(get_task_dict(["local_suite"], manager)):
-        task.build_all_requests(limit=None, rank=0, world_size=1)
+    for task in _tasks(tasks):
+        task.build_all_requests(limit=limit, rank=0, world_size=1)
         requests += [request for request in task.instances if request.request_type == "loglikelihood"]
     return requests
 

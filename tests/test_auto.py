@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from lm_eval.api.instance import Instance
 
 import windrow
+from exhaustive import exhaustive
 from host_worker import generated_pairs
 from small_model import head, hidden, init_state, prefix_model, step
 from small_tokenizer import write_tokenizer
@@ -150,7 +151,7 @@ def test_contradictions_are_refused(tokenizer):
         BatchPolicy(tokens_per_batch="auto").plan(None, 1)
 
 
-@pytest.mark.parametrize(("devices", "budget"), [(1, "55MiB"), (1, None), (8, "70MiB")])
+@pytest.mark.parametrize(("devices", "budget"), [(1, "55MiB"), (1, None), exhaustive(8, "70MiB")])
 def test_numbers_and_texts_are_those_of_a_fixed_size(tokenizer, devices, budget):
     mesh, pairs, asked = MESHES[devices](), generated_pairs(), texts_asked()
     fixed = JaxLM(wide_model(), tokenizer, batch_size=16, mesh=mesh)

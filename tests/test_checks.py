@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import cached_model
 from bundled_models import NAMES, VOCAB, bundled
 from cached_model import WIDTH, attend, embed, step
+from exhaustive import quick
 from test_faults import NamedArray, Output
 from windrow import BatchPolicy, LanguageModel, check_model, visible
 
@@ -118,13 +119,7 @@ def test_a_sound_model_passes_everything():
     assert max(check.difference for check in found if check.difference is not None) < 1e-4
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in ("llama, biases", "mamba") else pytest.param(name, marks=pytest.mark.exhaustive)
-        for name in NAMES
-    ],
-)
+@pytest.mark.parametrize("name", quick(NAMES, ["llama, biases"]))
 def test_bundled_models_pass(name, tmp_path):
     found = checked(bundled(name, tmp_path))
     assert not found.failed, found

@@ -83,6 +83,12 @@ def test_tasks_are_listed(tmp_path):
     assert {"arc_easy", "mmlu"} <= {line.split()[0] for line in lm_evals.stdout.splitlines()}
 
 
+@pytest.mark.exhaustive
+def test_all_tasks_of_lm_eval_are_listed():
+    listed = windrow("ls")
+    assert {"arc_easy", "hellaswag", "mmlu"} <= {line.split()[0] for line in listed.stdout.splitlines()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,6 +12,8 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from command import TESTS, need_pillow, windrow, windrow_here
+from exhaustive import exhaustive
+from local_suite import read_local_suite
 from task_files import write_tasks
 from windrow.cli.plan import length_limit
 from windrow.cli.tasks import requests_of
@@ -103,13 +105,25 @@ def costs_of_rivals(seen, rows):
     return costs
 
 
+SUITE = ("local_suite", None)
+
+
+@pytest.fixture(scope="module", params=[("local_openbook_qa,local_boolq", 300), exhaustive(SUITE)], ids=str)
+def local(request):
+    """Names of tasks, and how many documents of each; ``None`` is all."""
+    return request.param
+
+
+whole_suite = pytest.mark.parametrize("local", [exhaustive(SUITE)], indirect=True, ids=str)
+
+
 @pytest.fixture(scope="module")
-def local_plan(evals, tmp_path_factory):
-    """``windrow plan`` on the whole suite: its output, its JSON, its picture."""
-    folder = tmp_path_factory.mktemp("plan")
+def local_plan(evals, local, tmp_path_factory):
+    """``windrow plan`` on these tasks: its output, its JSON, its picture."""
+    folder, (tasks, limit) = tmp_path_factory.mktemp("plan"), local
     result = windrow_here(
-        *("plan", "--tasks", "local_suite", "--tokenizer", evals / "parity" / "tiny-gpt2"),
-        *("--include_path", evals / "tasks", "--batch-size", 64),
+        *("plan", "--tasks", tasks, "--tokenizer", evals / "parity" / "tiny-gpt2"),
+        *("--include_path", evals / "tasks", "--batch-size", 64, *(("--limit", limit) if limit else ())),
         *("--json", folder / "plan.json", "--plot", folder / "plan.svg"),
     )
     assert result.returncode == 0, result.stderr
@@ -117,12 +131,18 @@ def local_plan(evals, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def local_inputs(evals, local_suite):
-    """What the model sees of each request of the suite, and how many are truncated."""
+def local_inputs(evals, local, request):
+    """What the model sees of each request of these tasks, and how many are truncated."""
     import tokenizers
 
+    tasks, limit = local
+    if local == SUITE:
+        requests = request.getfixturevalue("local_suite")
+        assert len(requests) == 38_003
+    else:
+        requests = read_local_suite(evals, tasks.split(","), limit)
     tokenizer = tokenizers.Tokenizer.from_file(str(evals / "parity" / "tiny-gpt2" / "tokenizer.json"))
-    return inputs_of(tokenizer, [request.args for request in local_suite], 512)
+    return inputs_of(tokenizer, [request.args for request in requests], 512)
 
 
 def test_figures_equal_a_recount(local_inputs, local_plan):
@@ -133,9 +153,9 @@ def test_figures_equal_a_recount(local_inputs, local_plan):
     expected = recount(seen, chosen, 64)
     assert {name: figures[name] for name in expected} == expected
     assert len(chosen) <= 8
-    assert (figures["requests"], figures["segments"], figures["skipped"]) == (38_003, 38_003, 0)
-    assert figures["truncated"] == cut
-    assert figures["shared"] == 38_003 - expected["rows"]
+    assert (figures["requests"], figures["segments"], figures["skipped"]) == (len(seen), len(seen), 0)
+    assert figures["truncated"] == cut > 0
+    assert figures["shared"] == len(seen) - expected["rows"]
     assert figures["shifted_reads"] == 0
 
     costs = {cost["name"]: cost for cost in report["compared"]}
@@ -169,8 +189,7 @@ def test_trees_equal_a_recount(local_inputs, local_plan):
         shape["rows"] * shape["length"] * shape["batches"] for shape in trees["shapes"]
     )
     assert trees["batches"] == sum(shape["batches"] for shape in trees["shapes"])
-    assert 0 <= tokens["repeated"] < 0.09 * needed
-    assert tokens["device"] <= 0.545 * real
+    assert tokens["repeated"] >= 0
     (cost,) = (cost for cost in report["compared"] if cost["name"] == "trees")
     assert (cost["device_tokens"], cost["shapes"]) == (tokens["device"], len(trees["shapes"]))
     for count in (equal, real - equal - needed):
@@ -192,6 +211,7 @@ def test_forked_states_equal_a_recount(local_inputs, local_plan):
     assert f"for models that have step: {forked:,} tokens on the device" in printed
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("optimized")
 def test_forked_states_are_planned_as_a_run_does(evals, tmp_path):
     """The command, and a run of a recurrent model that is told to fork."""
@@ -238,11 +258,15 @@ def test_rolling_windows_share_within_a_batch_alone():
     assert pairs.rivals["lm_eval"] == Cost(2 * 6 + 1 * 4, frozenset({(2, 6), (1, 4)}))
 
 
+@whole_suite
 def test_the_suite_is_dense_in_few_shapes(local_plan):
     _, report, _ = local_plan
     (figures,) = report["scored"]
     assert figures["tokens"]["device"] / figures["tokens"]["real"] <= 0.92
     assert figures["tokens"]["padding"] / figures["tokens"]["device"] < 0.2
+    tokens = figures["trees"]["tokens"]
+    assert tokens["repeated"] < 0.09 * tokens["tree"]
+    assert tokens["device"] <= 0.545 * figures["tokens"]["real"]
 
 
 def test_the_picture_is_well_formed_and_shows_the_figures(local_plan):

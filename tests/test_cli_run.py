@@ -18,7 +18,8 @@ from lm_eval.utils import (
     make_table,
 )
 
-from command import TESTS, is_one_line, windrow, windrow_here
+from command import TESTS, is_one_line, windrow_here
+from exhaustive import exhaustive
 from task_files import write_tasks
 from windrow.cli.repairs import keep_tokenizers_parallel, read_settings, repaired, task_manager
 from windrow.report.files import find_reports, read_report
@@ -26,10 +27,10 @@ from windrow.report.files import find_reports, read_report
 BYTES = "factory=byte_model:make,prefix_token_id=0"
 
 
-def run(folder, *more, model=BYTES, tasks="choices", documents=12, command=windrow_here, **variables):
+def run(folder, *more, model=BYTES, tasks="choices", documents=12, **variables):
     """A run over bytes; the folder gets the tasks."""
     place = folder / "tasks" if (folder / "tasks").is_dir() else write_tasks(folder, documents)
-    result = command(
+    result = windrow_here(
         *("run", "--model_args", model, "--include_path", place, "--tasks", tasks, *more),
         folder=folder,
         **variables,
@@ -44,12 +45,12 @@ def results_of(folder):
     return json.loads(path.read_text()), path
 
 
-@pytest.mark.usefixtures("optimized")
-def test_tiny_llama_writes_what_the_tools_of_lm_eval_read(evals, tmp_path):
+@pytest.mark.parametrize("limit", [4, exhaustive(20)])
+def test_tiny_llama_writes_what_the_tools_of_lm_eval_read(evals, tmp_path, limit):
     result = windrow_here(
         *("run", "--model", "windrow", "--model_args", f"pretrained={evals}/parity/tiny-llama"),
         *("--include_path", evals / "tasks", "--tasks", "local_arc_easy,local_gsm8k"),
-        *("--limit", 20, "--output_path", tmp_path, "--log_samples"),
+        *("--limit", limit, "--output_path", tmp_path, "--log_samples"),
     )
     assert result.returncode == 0, result.stderr
     results, path = results_of(tmp_path)
@@ -66,7 +67,7 @@ def test_tiny_llama_writes_what_the_tools_of_lm_eval_read(evals, tmp_path):
         read = datasets.load_dataset(
             "json", data_files=file, split="train", cache_dir=str(tmp_path / "cache")
         )
-        assert len(read) == 20
+        assert len(read) == limit
         assert {"doc_id", "arguments", "resps", "filtered_resps", "target"} <= set(read.column_names)
     config = results["config"]
     assert (config["model"], config["batch_size"], config["device"]) == ("windrow", "auto", "cpu")
@@ -76,20 +77,9 @@ def test_tiny_llama_writes_what_the_tools_of_lm_eval_read(evals, tmp_path):
     assert report_path.parent == path.parent
     assert report_path.stem.removeprefix("windrow_report_") == path.stem.removeprefix("results_")
     report = read_report(report_path)
-    assert report["requests"] == 80 + 20
-    assert report["generation"]["requests"] == 20
+    assert report["requests"] == 4 * limit + limit
+    assert report["generation"]["requests"] == limit
     assert str(report_path) in result.stdout
-
-
-def test_compiled_programs_are_kept(evals, tmp_path, monkeypatch):
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    result = windrow(
-        *("run", "--model_args", f"pretrained={evals}/parity/tiny-llama", "--limit", 2),
-        *("--include_path", evals / "tasks", "--tasks", "local_arc_easy"),
-        XDG_CACHE_HOME=str(tmp_path),
-    )
-    assert result.returncode == 0, result.stderr
-    assert list((tmp_path / "windrow" / "programs").glob("jit_score_batch*"))
 
 
 def test_the_report_adds_up(tmp_path):
@@ -271,31 +261,51 @@ def test_without_a_folder_lm_evals_tasks_are_read():
     assert task_manager(settings_of("--tasks", "x")) is TaskManager
 
 
-def test_a_factory_may_be_in_the_current_folder(tmp_path):
-    """The command's own script, whose first path is that of the script and not of the caller."""
-    (tmp_path / "my_module.py").write_text("from byte_model import make as make_model\n")
-    (tmp_path / "datasets.py").write_text("raise ImportError('not this one')\n")
+PERPLEXITY = "metric_list: [{metric: perplexity, aggregation: perplexity, higher_is_better: false}]\n"
+
+
+def write_perplexities(tasks):
+    """A task whose metric lm_eval bootstraps."""
+    task = (tasks / "choices.yaml").read_text().replace("task: choices", "task: perplexities")
+    task = task.replace("multiple_choice", "loglikelihood").replace("doc_to_target: 0", "doc_to_target: ' a'")
+    (tasks / "perplexities.yaml").write_text(task.replace('doc_to_choice: ["a", "b"]\n', PERPLEXITY))
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    """A run of the command's own script in a process of its own, and the folder that it was called in."""
+    folder = tmp_path_factory.mktemp("process")
+    (folder / "my_module.py").write_text("from byte_model import make as make_model\n")
+    (folder / "datasets.py").write_text("raise ImportError('not this one')\n")
+    write_perplexities(write_tasks(folder))
     script = Path(sys.executable).with_name("windrow")
-    words = ["--include_path", write_tasks(tmp_path), "--tasks", "choices"]
+    words = ["--include_path", folder / "tasks", "--tasks", "choices,perplexities"]
+    variables = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     result = subprocess.run(
         [script, "run", "--model_args", "factory=my_module:make_model,prefix_token_id=0", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        cwd=folder,
+        env={**variables, "PYTHONPATH": str(TESTS), "XDG_CACHE_HOME": str(folder / "cache")},
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert result.returncode == 0, result.stderr
+    return result, folder
+
+
+def test_a_factory_may_be_in_the_current_folder(process):
+    """The first path of the command's own script is that of the script and not of the caller."""
+    result, _ = process
     assert "my_module:make_model" in result.stdout
 
 
-def test_the_bootstrap_does_not_fork(tmp_path):
-    tasks = write_tasks(tmp_path)
-    task = (tasks / "choices.yaml").read_text().replace("task: choices", "task: perplexities")
-    task = task.replace("multiple_choice", "loglikelihood").replace("doc_to_target: 0", "doc_to_target: ' a'")
-    metric = "metric_list: [{metric: perplexity, aggregation: perplexity, higher_is_better: false}]\n"
-    (tasks / "perplexities.yaml").write_text(task.replace('doc_to_choice: ["a", "b"]\n', metric))
-    result = run(tmp_path, tasks="perplexities", command=windrow)
+def test_compiled_programs_are_kept(process):
+    _, folder = process
+    assert list((folder / "cache" / "windrow" / "programs").glob("jit_score_batch*"))
+
+
+def test_the_bootstrap_does_not_fork(process):
+    result, _ = process
     assert "bootstrapping for stddev" in result.stdout
     assert "os.fork()" not in result.stderr
 

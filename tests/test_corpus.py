@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 import windrow
 from cached_model import cached_model
 from corpus_worker import POLICY, model
+from exhaustive import exhaustive
 from small_tokenizer import BOS, write_tokenizer
 from windrow.cli import main
 from windrow.corpus import Paths, is_run, read_report, score_stream
@@ -447,7 +448,7 @@ def test_a_damaged_manifest_is_named_and_a_damaged_progress_line_passed_over(run
     assert read(result.folder).num_rows == COUNT
 
 
-@pytest.mark.parametrize("trouble", ["full", "gone", "read-only"])
+@pytest.mark.parametrize("trouble", ["full", "gone", exhaustive("read-only")])
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch, trouble):
     path, folder = write_lines(tmp_path / "a.jsonl"), tmp_path / "out"
     writes = []
@@ -582,12 +583,14 @@ def real_files(evals, folder, pages, rows):
 
 
 @pytest.mark.parametrize(
-    ("pages", "rows"), [(2, 4), pytest.param(None, 40, marks=pytest.mark.exhaustive, id="all of WikiText-2")]
+    ("pages", "rows"), [(1, 1), exhaustive(2, 4), exhaustive(None, 40, id="all of WikiText-2")]
 )
-@pytest.mark.parametrize("name", ["llama", pytest.param("mamba", marks=pytest.mark.exhaustive)])
-def test_real_texts_have_the_perplexity_of_rolling_requests(evals, tmp_path, optimized, name, pages, rows):
+@pytest.mark.parametrize("name", ["llama", exhaustive("mamba")])
+def test_real_texts_have_the_perplexity_of_rolling_requests(evals, tmp_path, request, name, pages, rows):
     from lm_eval.api.instance import Instance
 
+    if rows > 1:
+        request.getfixturevalue("optimized")
     (tmp_path / "in").mkdir()
     texts = real_files(evals, tmp_path / "in", pages, rows)
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))

@@ -102,6 +102,7 @@ def test_the_readmes_model_scores(evals, as_a_reader, capsys):
     assert "requests    40:" in printed
 
 
+@pytest.mark.exhaustive
 def test_python_for_several_hosts_runs_on_two(evals, tmp_path):
     """The page's own lines, but where the processes find each other, and what they evaluate."""
     (code,) = blocks(HOSTS, "python")
@@ -214,6 +215,7 @@ def described_in(page: Path) -> list[str]:
     return names + [f"{name}.{each}" for name in names for each in exported.get(name, [])]
 
 
+@pytest.mark.exhaustive
 def test_the_guide_builds_without_a_warning(tmp_path):
     need_the_docs_extra()
     result = subprocess.run(

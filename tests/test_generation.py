@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tokenizers import decoders, models
 
 import windrow
+from exhaustive import exhaustive
 from small_model import head, hidden, init_state, prefix_model, step
 from windrow import BatchPolicy, LanguageModel
 from windrow.generation import GenerationDefaults, Generator, Settings, read_defaults, read_settings
@@ -137,10 +138,10 @@ def cheap_programs(monkeypatch):
     ("parts", "rows", "devices"),
     [
         ({}, 4, 1),
-        (with_head, 16, 8),
-        (with_step | with_head, 1, 1),
+        exhaustive(with_head, 16, 8),
+        exhaustive(with_step | with_head, 1, 1),
         (with_step | with_head, 4, "4x2"),
-        (with_step | with_head, 64, 1),
+        exhaustive(with_step | with_head, 64, 1),
         (with_step | with_head, 16, 8),
     ],
     ids=lambda value: "+".join(value) or "apply" if isinstance(value, dict) else str(value),
@@ -164,7 +165,7 @@ def test_equals_one_token_at_a_time(letters, parts, rows, devices):
     assert made.report["programs"] <= 7
 
 
-@pytest.mark.parametrize(("rows", "devices"), [(16, 1), (32, 8)])
+@pytest.mark.parametrize(("rows", "devices"), [(16, 1), exhaustive(32, 8)])
 def test_last_rows_move_into_fewer_slots(letters, monkeypatch, rows, devices):
     endless = {"hidden": hidden, "head": lambda *inputs: head(*inputs).at[:, END].set(-1e9)}
     model = letter_model(**with_step, **endless)
@@ -200,7 +201,7 @@ def test_logits_of_step_without_head(letters):
     assert tokens_of(generate(plain, letters, prompts, max_new_tokens=limits)) == tokens_of(whole)
 
 
-@pytest.mark.parametrize("chunk_length", [1, 7])
+@pytest.mark.parametrize("chunk_length", [exhaustive(1), 7])
 def test_prompts_read_in_chunks(letters, chunk_length):
     model = letter_model(**with_step, **with_head)
     prompts, limits = mixed_prompts(10)
@@ -243,7 +244,7 @@ def test_runs_alike_share_their_programs(letters):
         assert generator.report()["programs"] == 3
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.3])
+@pytest.mark.parametrize("temperature", [exhaustive(0.0), 1.3])
 def test_company_order_and_slots_change_nothing(letters, temperature):
     model = letter_model(**with_step, **with_head)
     prompts, limits = mixed_prompts(40)
@@ -281,7 +282,9 @@ def constant_model(logits):
     )
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(0.7, 0, 1.0), (1.5, 5, 1.0), (0.9, 6, 0.9)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [exhaustive(0.7, 0, 1.0), exhaustive(1.5, 5, 1.0), (0.9, 6, 0.9)]
+)
 def test_samples_have_the_right_distribution(letters, temperature, top_k, top_p):
     logits = np.random.default_rng(7).normal(size=len(VOCAB)) * 1.5
     logits[END] = -1e9

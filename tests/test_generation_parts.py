@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from tokenizers import decoders
 
+from exhaustive import exhaustive
 from windrow.generation import GenerationDefaults, Rules, Settings, read_defaults, read_settings
 from windrow.generation.endings import Growing, StopStrings
 from windrow.generation.sampling import limit_choice
@@ -352,15 +353,16 @@ def test_bad_requests_of_the_adapter(llama):
     assert texts[1]
 
 
-def test_real_task_end_to_end(evals, llama):
+@pytest.mark.parametrize("limit", [8, exhaustive(100)])
+def test_real_task_end_to_end(evals, llama, limit):
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         results = simple_evaluate(
-            llama, tasks=["local_gsm8k"], task_manager=tasks, limit=100, bootstrap_iters=0
+            llama, tasks=["local_gsm8k"], task_manager=tasks, limit=limit, bootstrap_iters=0
         )
     assert 0 <= results["results"]["local_gsm8k"]["exact_match,flexible"] <= 1
     texts = [sample["resps"][0][0] for sample in results["samples"]["local_gsm8k"]]
-    assert len(texts) == 100
-    assert len(set(texts)) > 50
+    assert len(texts) == limit
+    assert len(set(texts)) > limit // 2
     assert not any("\n\n" in text or "Question:" in text for text in texts)

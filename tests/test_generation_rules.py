@@ -12,6 +12,7 @@ import pytest
 from jax.sharding import Mesh
 from lm_eval.api.instance import Instance
 
+from exhaustive import exhaustive
 from small_model import head, hidden, init_state, prefix_model, step
 from test_generation import END, LETTERS, MESHES, VOCAB, letters  # noqa: F401  a fixture
 from windrow import BatchPolicy, JaxLM, generate
@@ -123,7 +124,12 @@ def ask(lm, *arguments):
 
 @pytest.mark.parametrize(
     "config",
-    [{"repetition_penalty": 1.3}, {"max_new_tokens": 5}, {"eos_token_id": [1, 11]}, {"max_length": 40}],
+    [
+        {"repetition_penalty": 1.3},
+        exhaustive({"max_new_tokens": 5}),
+        exhaustive({"eos_token_id": [1, 11]}),
+        {"max_length": 40},
+    ],
 )
 def test_the_adapter_follows_the_file(evals, tmp_path, config):
     cases = [case for case in recorded(evals, "tiny-llama") if case["generation_config"] == config]
@@ -170,18 +176,32 @@ def run_letters(tokenizer, prompts, settings, parts, rows, devices):
     return [texts[index] for index in range(len(prompts))]
 
 
-def test_neighbours_with_other_rules_change_nothing(letters):  # noqa: F811
+WITH_STEP = {"hidden": hidden, "head": head, "init_state": init_state, "step": step}
+
+
+@pytest.fixture(scope="module")
+def together(letters):  # noqa: F811
+    """Prompts, the settings of each, and the tokens made of them side by side."""
     rng = np.random.default_rng(4)
     prompts = ["".join(rng.choice(list(LETTERS), rng.integers(1, 40))) for _ in range(40)]
     settings = letter_settings(len(prompts))
-    with_step = {"hidden": hidden, "head": head, "init_state": init_state, "step": step}
-    together = run_letters(letters, prompts, settings, with_step, 16, 8)
-    assert run_letters(letters, prompts, settings, {}, 4, "4x2") == together
-    for kind in (0, 2):
-        same = slice(kind, None, 5)
-        alone = run_letters(letters, prompts[same], settings[same], with_step, 16, 1)
-        assert alone == together[same]
-    for prompt, one, made in zip(prompts, settings, together, strict=True):
+    return prompts, settings, run_letters(letters, prompts, settings, WITH_STEP, 16, 8)
+
+
+@pytest.mark.parametrize("kind", [0, 2])
+def test_neighbours_with_other_rules_change_nothing(letters, together, kind):  # noqa: F811
+    prompts, settings, made = (each[kind::5] for each in together)
+    assert run_letters(letters, prompts, settings, WITH_STEP, 16, 1) == made
+
+
+@pytest.mark.exhaustive
+def test_rules_hold_without_step_on_a_mesh_of_data_and_tensor(letters, together):  # noqa: F811
+    prompts, settings, made = together
+    assert run_letters(letters, prompts, settings, {}, 4, "4x2") == made
+
+
+def test_rules_hold(letters, together):  # noqa: F811
+    for prompt, one, made in zip(*together, strict=True):
         row = [*letters.encode(prompt), *made]
         if one.rules.no_repeat_ngram_size:
             known = list(pairwise(letters.encode(prompt)))

@@ -13,6 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 import windrow
+from exhaustive import exhaustive
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.harness import JaxLM
 from windrow.sizing.policy import BatchPolicy
@@ -450,10 +451,11 @@ def test_recorded_results_of_the_reference_backend(evals, tiny_llama):
 
 
 @pytest.mark.usefixtures("optimized")
-def test_real_tasks_end_to_end(evals, tiny_llama):
+@pytest.mark.parametrize("limit", [2, exhaustive(50)])
+def test_real_tasks_end_to_end(evals, tiny_llama, limit):
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
     names = ["local_arc_easy", "local_lambada_openai", "local_wikitext2"]
-    results = simple_evaluate(tiny_llama, tasks=names, task_manager=tasks, limit=50, bootstrap_iters=0)[
+    results = simple_evaluate(tiny_llama, tasks=names, task_manager=tasks, limit=limit, bootstrap_iters=0)[
         "results"
     ]
     assert 0.0 <= results["local_arc_easy"]["acc,none"] <= 1.0
@@ -463,15 +465,15 @@ def test_real_tasks_end_to_end(evals, tiny_llama):
     assert 0.5 < results["local_wikitext2"]["bits_per_byte,none"] < 3.0
 
 
-@pytest.mark.usefixtures("optimized")
-def test_the_table_is_what_the_scores_say(evals, tiny_llama):
+@pytest.mark.parametrize("limit", [10, exhaustive(100)])
+def test_the_table_is_what_the_scores_say(evals, tiny_llama, limit):
     """lm_eval's accuracies, recomputed from log-likelihoods and lengths of the choices in bytes."""
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
     found = simple_evaluate(
-        tiny_llama, tasks=["local_arc_easy", "local_piqa"], task_manager=tasks, limit=100, bootstrap_iters=0
+        tiny_llama, tasks=["local_arc_easy", "local_piqa"], task_manager=tasks, limit=limit, bootstrap_iters=0
     )
     for name, normalised in (("arc_easy", True), ("piqa", False)):
-        lines = (evals / "data" / f"{name}.jsonl").read_text().split("\n")[:100]
+        lines = (evals / "data" / f"{name}.jsonl").read_text().split("\n")[:limit]
         documents = [json.loads(line) for line in lines]
         pairs = [
             (f"{document['query']}\nAnswer:", f" {choice}")
@@ -486,11 +488,12 @@ def test_the_table_is_what_the_scores_say(evals, tiny_llama):
             right += int(scores.argmax()) == document["gold"]
             right_normalised += int((scores / sizes).argmax()) == document["gold"]
         metrics = found["results"][f"local_{name}"]
-        assert metrics["acc,none"] == pytest.approx(right / 100)
+        assert metrics["acc,none"] == pytest.approx(right / limit)
         if normalised:
-            assert metrics["acc_norm,none"] == pytest.approx(right_normalised / 100)
+            assert metrics["acc_norm,none"] == pytest.approx(right_normalised / limit)
 
 
+@pytest.mark.exhaustive
 def test_local_suite_is_dense(evals, local_suite):
     """Device tokens per real token over the whole suite, with GPT-2's tokenizer."""
     tokenizer = load_tokenizer(evals / "parity" / "tiny-gpt2")

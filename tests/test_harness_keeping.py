@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from exhaustive import exhaustive
 from keeping_worker import ROWS, make_lm, requests, results_of
 from processes import TESTS, Hosts, launch_options
 from task_files import write_tasks
@@ -206,7 +207,7 @@ def test_killed_runs_go_on(tmp_path, expected):
         rounds += 1
 
 
-@pytest.mark.parametrize("trouble", ["full", "read-only", "gone"])
+@pytest.mark.parametrize("trouble", ["full", exhaustive("read-only"), "gone"])
 def test_a_folder_that_cannot_be_written(tmp_path, tokenizer, expected, monkeypatch, trouble):
     folder, real, written = tmp_path / "kept", os.write, []
     journal, code = folder / "results.jsonl", {"full": ENOSPC, "read-only": EROFS, "gone": ENOENT}[trouble]

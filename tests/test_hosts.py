@@ -10,7 +10,9 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from sqlitedict import SqliteDict
 
+from exhaustive import exhaustive
 from host_worker import generated_lm, generated_pairs, instances
+from local_suite import EVALS
 from processes import TESTS, Hosts, finish, launch_options
 from windrow.harness import JaxLM
 
@@ -43,8 +45,10 @@ def results_of_each(folder, tasks, count, *options, timeout=300):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """What two processes found in several tasks."""
-    return results_of_each(tmp_path_factory.mktemp("pair"), ["disagree", "caching", "auto"], 2)
+    """What two processes found in several tasks, one of them with a real model where there is one."""
+    real = (["harness"], ["--evals", EVALS]) if EVALS.is_dir() else ([], [])
+    tasks = ["disagree", "caching", "auto", *real[0]]
+    return results_of_each(tmp_path_factory.mktemp("pair"), tasks, 2, *real[1])
 
 
 def merged_digests(found, name):
@@ -117,7 +121,7 @@ def test_disagreements_are_told_alike_on_all(pair, tmp_path):
         np.testing.assert_allclose([s for s, _ in result["scores"]], [s for s, _ in expected], atol=1e-4)
 
 
-@pytest.mark.parametrize("what", ["request", "tokenizer", "batch size"])
+@pytest.mark.parametrize("what", [exhaustive("request"), exhaustive("tokenizer"), "batch size"])
 def test_processes_with_different_work_all_end_with_the_same_message(tmp_path, what):
     with workers(tmp_path, "differ", 2, "--what", what) as hosts:
         finish(hosts, 60)
@@ -232,7 +236,7 @@ def test_batches_are_sized_alike_on_all(pair):
     np.testing.assert_allclose([s for s, _ in first["scores"]], [s for s, _ in second["scores"]], atol=1e-5)
 
 
-def test_simple_evaluate_gives_results_on_process_0_alone(tmp_path, evals):
-    first, second = results(tmp_path, "harness", 2, "--evals", evals)
+def test_simple_evaluate_gives_results_on_process_0_alone(pair, evals):
+    first, second = pair["harness"]
     assert 0 <= first["accuracy"] <= 1
     assert second["accuracy"] is None

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 
+from exhaustive import exhaustive
 from small_tokenizer import BOS, EOS, write_tokenizer
 from trees import pytree_diff
 from windrow import lmeval_pipeline
@@ -254,7 +255,7 @@ class TestDeliberateDifferences:
         assert [[batch.inputs.shape for batch in share] for share in shares] == [[(2, 8), (2, 4)]] * 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_all_hosts_batches_are_the_global_batches(mesh, tokenizer, data):
     hosts = data.draw(st.integers(1, 16))
@@ -281,7 +282,7 @@ WORKERS = {
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WORKERS if kind != "the default"])
+@pytest.mark.parametrize("kind", ["none", "a thread", "three threads", exhaustive("two processes")])
 def test_workers_change_nothing(tokenizer, kind):
     mesh = jax.make_mesh((4, 2), ("data", "tensor"))
     expected = list(pipeline(mesh, tokenizer, requests(50), batch_size=8))
@@ -293,7 +294,9 @@ def test_workers_change_nothing(tokenizer, kind):
     loader.close()
 
 
-@pytest.mark.parametrize(("kind", "count"), [("none", 30), ("three threads", 30), ("the default", 8)])
+@pytest.mark.parametrize(
+    ("kind", "count"), [("none", 30), ("three threads", 30), exhaustive("the default", 8)]
+)
 def test_grains_checkpoint_helper(mesh, tokenizer, kind, count):
     assert_equal_output_after_checkpoint(pipeline(mesh, tokenizer, requests(count), **WORKERS[kind]))
 
@@ -411,6 +414,7 @@ def test_a_missing_tokenizer(mesh):
         pipeline(mesh, "no/such/tokenizer.json", requests(5))
 
 
+@pytest.mark.exhaustive
 def test_the_references_figures(local_suite, evals, mesh):
     assert len(local_suite) == 38_003
     loader = lmeval_preprocessing_pipeline(

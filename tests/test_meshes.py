@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from lm_eval.api.instance import Instance
 
 import windrow
+from exhaustive import exhaustive
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from test_harness import ByteTokenizer
 from windrow.sharding import RowSharding
@@ -150,8 +151,17 @@ EXPLICIT = {
 }
 
 
-@pytest.mark.parametrize("parts", EXPLICIT)
-@pytest.mark.parametrize("how", ["given", "in force", "of the parameters"])
+HOW = ("given", "in force", "of the parameters")
+
+
+@pytest.mark.parametrize(
+    ("how", "parts"),
+    [
+        (how, parts) if (how, parts) in zip(HOW, EXPLICIT, strict=True) else exhaustive(how, parts)
+        for how in HOW
+        for parts in EXPLICIT
+    ],
+)
 def test_models_written_for_explicit_axes(parts, how):
     plain = prefix_model(256)
     model = on_mesh(replace(plain, apply=explicit_apply, **EXPLICIT[parts]), explicit())

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
 
+from exhaustive import exhaustive
 from windrow.models import load
 
 pytestmark = pytest.mark.usefixtures("optimized")
@@ -208,18 +209,19 @@ def test_apply(requests):
     check(segments, requests.pairs)
 
 
-@pytest.mark.parametrize("rows", ["apart", "packed"])
-def test_hidden_and_head(requests, rows):
-    """Every request packed, some apart."""
+@pytest.mark.parametrize(("rows", "every"), [exhaustive("apart", 4), exhaustive("packed", 1), ("packed", 10)])
+def test_hidden_and_head(requests, rows, every):
+    """Every request packed, some apart; or some packed."""
     model, hidden, finish = requests.model, jax.jit(requests.model.hidden), FromHidden(requests.model)
     longest = min(model.max_length, 1024)
     lengths = sorted({64, 256, longest}) if rows == "apart" else [longest]
-    segments = list(requests.pair_segments(every=4 if rows == "apart" else 1))
+    segments = list(requests.pair_segments(every=every))
     for batch, scored in batches(segments, lengths, together=rows == "packed"):
         finish(model.params, hidden(model.params, *batch), scored)
     check(segments, requests.pairs)
 
 
+@pytest.mark.exhaustive
 def test_rolling(requests):
     model, hidden, finish = requests.model, jax.jit(requests.model.hidden), FromHidden(requests.model)
     segments = list(requests.rolling_segments())
@@ -228,7 +230,7 @@ def test_rolling(requests):
     check(segments, requests.rolling)
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, 256])
+@pytest.mark.parametrize("size", [exhaustive(1), 7, exhaustive(64), exhaustive(256)])
 def test_steps(requests, size):
     """By steps of ``size`` tokens: some of the requests of up to 256."""
     model, finish = requests.model, FromHidden(requests.model)
@@ -246,6 +248,7 @@ def test_steps(requests, size):
     check(segments, requests.pairs)
 
 
+@pytest.mark.exhaustive
 def test_unbounded_documents_by_chunks(evals):
     """A recurrent model says the same of a text longer than any limit, however it is cut."""
     requests = Requests(evals, "mamba")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from exhaustive import exhaustive
 from reference_models import GPT2, MAMBA, MISTRAL, logits, random_tensors, write
 from windrow.models import attention, load
 from windrow.models.sight import Sight
@@ -67,7 +68,7 @@ class Prepared:
 
 @pytest.fixture(
     scope="module",
-    params=["mistral", "mistral in blocks", "mamba", pytest.param("gpt2", marks=pytest.mark.exhaustive)],
+    params=["mistral", exhaustive("mistral in blocks"), "mamba", exhaustive("gpt2")],
 )
 def prepared(request, tmp_path_factory):
     name, *blocks = request.param.split(" in ")

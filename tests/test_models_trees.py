@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from exhaustive import exhaustive
 from reference_models import GPT2, LLAMA, MISTRAL, random_tensors, write
 from windrow import LanguageModel, visible
 from windrow.models import attention, load
@@ -55,14 +56,19 @@ def stacked(made, name):
     return np.stack([getattr(row, name) for row in made])
 
 
-@pytest.fixture(params=MODELS)
-def model(request, tmp_path):
-    config = MODELS[request.param]
-    return load(write(tmp_path / request.param, config, random_tensors(config)))
+ALONE = [("mistral", 512), ("mistral", 16), ("gpt2", 512)]
 
 
-@pytest.mark.parametrize("block", [512, 16], ids=["whole", "in blocks"])
-def test_each_path_reads_as_it_does_alone(model, block, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        each if each in ALONE else exhaustive(*each)
+        for each in ((name, block) for name in MODELS for block in (512, 16))
+    ],
+)
+def test_each_path_reads_as_it_does_alone(name, block, tmp_path, monkeypatch):
+    """The row whole, and in blocks of 16 tokens."""
+    model = load(write(tmp_path / name, MODELS[name], random_tensors(MODELS[name])))
     monkeypatch.setattr(attention, "_BLOCK", block)
     monkeypatch.setattr(attention, "_LONG", block)
     made = rows()
@@ -117,7 +123,7 @@ def test_blocks_can_be_differentiated(monkeypatch):
                 (segment_ids > 0)[:, None, :, None], attention.attend(*qkv, sight, scale=0.5) ** 2, 0
             ).sum()
 
-        return jax.grad(total, argnums=(0, 1, 2))(q, k, v)
+        return jax.jit(jax.grad(total, argnums=(0, 1, 2)))(q, k, v)
 
     whole = gradients()
     monkeypatch.setattr(attention, "_BLOCK", 16)

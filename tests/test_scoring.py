@@ -331,6 +331,7 @@ def test_jaxs_compilation_cache_is_used_where_it_is_set(tmp_path):
     assert cache_counts(settings) == [0, misses + hits]
 
 
+@pytest.mark.exhaustive
 def test_programs_are_kept_in_the_users_cache_folder(tmp_path):
     settings = {"XDG_CACHE_HOME": str(tmp_path / "home")}
     misses, hits = cache_counts(settings, "keep")

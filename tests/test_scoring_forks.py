@@ -9,6 +9,7 @@ import pytest
 from lm_eval.api.instance import Instance
 
 import windrow
+from exhaustive import exhaustive
 from test_scoring_trees import DEVICES, Bytes, assert_equal_to_recorded, recorded
 from windrow import BatchPolicy, JaxLM, LanguageModel
 from windrow.scoring.choice import RowPrice
@@ -84,7 +85,9 @@ def alone():
     return scored(HONEST, share="equal")
 
 
-@pytest.mark.parametrize("policy", [{}, {"batch_size": 8}, {"chunk_length": 7}, {"max_shapes": 1}])
+@pytest.mark.parametrize(
+    "policy", [{}, exhaustive({"batch_size": 8}), {"chunk_length": 7}, exhaustive({"max_shapes": 1})]
+)
 def test_asked_for(alone, policy):
     expected, unshared = alone
     values, report = scored(HONEST, share="forks", **policy)

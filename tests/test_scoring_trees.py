@@ -10,13 +10,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lm_eval.api.instance import Instance
 
 import windrow
+from exhaustive import quick
 from windrow import BatchPolicy, JaxLM, LanguageModel, visible
 from windrow.scoring.choice import RowPrice, cost
 
-pytestmark = [
-    pytest.mark.usefixtures("optimized"),
-    pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
 
 DEVICES = {
     "1": lambda: Mesh(np.array(jax.devices()[:1]), ("data",)),
@@ -43,7 +41,8 @@ def assert_equal_to_recorded(lm, lines, kind):
         assert greedy == flag, line["args"]
 
 
-@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.usefixtures("optimized")
+@pytest.mark.parametrize("devices", quick(DEVICES, ["data x tensor"]))
 def test_few_shot_requests_score_as_recorded(evals, devices):
     """Requests that share beginnings at three levels: examples, questions, answers."""
     lm = JaxLM(
@@ -55,6 +54,7 @@ def test_few_shot_requests_score_as_recorded(evals, devices):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize("kind", ["loglikelihood", "loglikelihood_rolling"])
 def test_every_request_scores_as_recorded(evals, name, kind):
@@ -63,6 +63,7 @@ def test_every_request_scores_as_recorded(evals, name, kind):
     assert_equal_to_recorded(lm, recorded(evals, name, kind), kind)
 
 
+@pytest.mark.usefixtures("optimized")
 def test_trees_are_chosen_where_they_cost_less(evals):
     lines = recorded(evals, "llama_long", "loglikelihood")[:60]
     lm = JaxLM(pretrained=str(evals / "parity" / "tiny-llama_long"))

@@ -130,6 +130,7 @@ def windows_of(batches):
     return [{(document - 1) // 8 for document in documents([batch])} for batch in batches]
 
 
+@pytest.mark.exhaustive
 def test_several_worker_processes_number_documents_by_their_place_in_the_stream():
     lengths = [1 + number * 5 % 8 for number in range(53)]
     dataset = stream(lengths, window=8, batch_size=4)

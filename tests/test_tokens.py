@@ -16,6 +16,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exhaustive import exhaustive, quick
 from trained_tokenizers import ADVERSARIAL, QUICK, SLOW, random_texts
 from windrow.tokens import load_tokenizer
 
@@ -75,18 +76,13 @@ def young(code):
     return unicodedata.ucd_3_2_0.category(chr(code)) == "Cn"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "gpt2",
-        "qwen2",
-        "bert-cased",
-        *(
-            pytest.param(kind, marks=pytest.mark.exhaustive)
-            for kind in ("llama3", "qwen3.5", "not-han", "nfkc-lowercase", "nfd-strip-accents", "word-level")
-        ),
-    ],
+UNICODE = (
+    *("gpt2", "qwen2", "bert-cased", "llama3", "qwen3.5", "not-han", "nfkc-lowercase", "nfd-strip-accents"),
+    "word-level",
 )
+
+
+@pytest.mark.parametrize("kind", quick(UNICODE, ["gpt2", "bert-cased"]))
 def test_characters_that_unicode_added(kind):
     """Between letters, digits, marks, spaces: where tables of different versions would show."""
     planes = [
@@ -256,7 +252,7 @@ FORKING = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("parallelism", ["false", "true"])
+@pytest.mark.parametrize("parallelism", [exhaustive("false"), "true"])
 def test_forked_children_encode_while_the_parent_does(parallelism):
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKING)],
