@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
+# What an installation depends on; it uses the Python files where they are.
+SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
 .PHONY: help setup demo test test-quick test-exhaustive test-rust test-python test-oldest test-newest test-any-hf parity bench bench-rivals docs lint format wheel sdist clean
 .DEFAULT_GOAL := help
@@ -96,14 +97,18 @@ docs: $(VENV)/.docs ## Build the guide into site/ (warnings are errors)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
 
-lint: setup ## Check style, types, the stub and import rules
+# The stub is checked without mypy's cache, so only when it, the compiled module or mypy may have changed.
+$(VENV)/.stub: $(SOURCES) python/windrow/_rust.pyi | setup
+	$(BIN)/python -m mypy.stubtest windrow._rust --concise
+	@touch $@
+
+lint: setup $(VENV)/.stub ## Check style, types, the stub and import rules
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest windrow._rust --concise
 	$(BIN)/lint-imports
 
 format: setup ## Format the sources
