@@ -59,7 +59,8 @@ def child(job, out):
         import transformers
         from lm_eval.models.huggingface import HFLM as Model  # noqa: N811
 
-        for architecture in json.loads(Path(job["folder"], "config.json").read_text())["architectures"]:
+        config = json.loads(Path(job["folder"], "config.json").read_text())
+        for architecture in config.get("architectures", ()):
             getattr(transformers, architecture)
         settings = {"device": job["device"], "dtype": job["dtype"], "batch_size": job["batch_size"]}
     else:
