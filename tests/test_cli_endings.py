@@ -97,6 +97,7 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
     assert again.interrupt()[0] == 130
 
 
+@pytest.mark.exhaustive
 def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
     command = Command(tmp_path, "make_endless")
     command.wait_for("Running loglikelihood requests")

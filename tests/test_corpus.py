@@ -582,15 +582,12 @@ def real_files(evals, folder, pages, rows):
     return [text for _, text in sorted(texts, key=lambda each: each[0])]
 
 
-@pytest.mark.parametrize(
-    ("pages", "rows"), [(1, 1), exhaustive(2, 4), exhaustive(None, 40, id="all of WikiText-2")]
-)
-@pytest.mark.parametrize("name", ["llama", exhaustive("mamba")])
-def test_real_texts_have_the_perplexity_of_rolling_requests(evals, tmp_path, request, name, pages, rows):
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("pages", "rows"), [(2, 4), pytest.param(None, 40, id="all of WikiText-2")])
+@pytest.mark.parametrize("name", ["llama", "mamba"])
+def test_real_texts_have_the_perplexity_of_rolling_requests(evals, tmp_path, optimized, name, pages, rows):
     from lm_eval.api.instance import Instance
 
-    if rows > 1:
-        request.getfixturevalue("optimized")
     (tmp_path / "in").mkdir()
     texts = real_files(evals, tmp_path / "in", pages, rows)
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))

@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from lm_eval.api.instance import Instance
 
+from exhaustive import quick
 from small_tokenizer import BOS, write_tokenizer
 from windrow.batch import join_rows
 from windrow.lmeval_pipeline import (
@@ -93,7 +94,7 @@ MESHES = {
 }
 
 
-@pytest.mark.parametrize("kind", MESHES)
+@pytest.mark.parametrize("kind", quick(MESHES, ["eight devices", "explicit axes"]))
 def test_the_loops_numbers_are_those_of_each_request_alone(tokenizer, table, kind):
     loader = lmeval_preprocessing_pipeline(
         0, 1, MESHES[kind](), REQUESTS, 8, tokenizer, worker_count=0, padding_multiple=PIECE

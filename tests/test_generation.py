@@ -382,7 +382,7 @@ def scripted_model(text):
         (["a", "<s>", "b", "b"], ["<s>"], "a", 2),  # a special token is a stop string
     ],
 )
-@pytest.mark.parametrize("stepping", [True, False])
+@pytest.mark.parametrize("stepping", [True, exhaustive(False)])
 def test_stop_strings(letters, pieces, stops, text, made, stepping):
     model = scripted_model(pieces)
     if not stepping:

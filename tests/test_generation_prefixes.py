@@ -59,6 +59,7 @@ def test_samples_of_one_prompt_read_it_once(evals):
     assert tokens <= together.report["read_tokens"] <= tokens + 32 + 8
 
 
+@pytest.mark.exhaustive
 def test_prompts_as_long_as_the_model_can_see(evals):
     """What a cache has room for is never exceeded by padding."""
     folder = str(evals / "parity" / "tiny-llama")

@@ -128,7 +128,7 @@ def ask(lm, *arguments):
         {"repetition_penalty": 1.3},
         exhaustive({"max_new_tokens": 5}),
         exhaustive({"eos_token_id": [1, 11]}),
-        {"max_length": 40},
+        exhaustive({"max_length": 40}),
     ],
 )
 def test_the_adapter_follows_the_file(evals, tmp_path, config):

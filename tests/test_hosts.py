@@ -137,6 +137,7 @@ def test_processes_with_different_work_all_end_with_the_same_message(tmp_path, w
     assert all(host.status not in (None, 0) for host in hosts)
 
 
+@pytest.mark.exhaustive
 def test_a_stopped_process_does_not_keep_another_from_feeding(tmp_path):
     with workers(tmp_path, "feed", 2) as hosts:
         for host in hosts:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from command import windrow_here
+from exhaustive import exhaustive
 from processes import Hosts, finish
 from windrow.sharding.launch import Launch, find_launcher
 
@@ -80,7 +81,7 @@ def environment_of(variables):
 
 @pytest.mark.parametrize(
     ("variables", "arguments"),
-    [({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, []), (SLURM, ["1"]), (OPEN_MPI, ["1"])],
+    [exhaustive({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, []), (SLURM, ["1"]), exhaustive(OPEN_MPI, ["1"])],
 )
 def test_a_single_process_does_not_wait(variables, arguments):
     result = subprocess.run(
@@ -105,7 +106,7 @@ def port_number():
     raise AssertionError("no free port")
 
 
-@pytest.mark.parametrize("launcher", ["Slurm", "Open MPI"])
+@pytest.mark.parametrize("launcher", ["Slurm", exhaustive("Open MPI")])
 def test_processes_of_a_launcher_join(launcher, tmp_path):
     number = port_number()
     script = tmp_path / "join.py"

@@ -79,7 +79,7 @@ def rows_of(lm):
     return lm.sharding.sharding.spec, lm.sharding.mesh.axis_names, lm.sharding.groups
 
 
-@pytest.mark.parametrize("parts", [{}, ALL_PARTS])
+@pytest.mark.parametrize("parts", [exhaustive({}), ALL_PARTS])
 def test_the_parameters_mesh_is_kept(parts):
     """Rows are split over the axis that the parameters leave free."""
     plain = prefix_model(256, **parts)
@@ -193,7 +193,7 @@ def test_some_axes_explicit_and_some_automatic():
     assert_right(on_mesh(replace(plain, apply=apply), mesh), plain.params)
 
 
-@pytest.mark.parametrize("parts", [{}, ALL_PARTS])
+@pytest.mark.parametrize("parts", [exhaustive({}), ALL_PARTS])
 def test_models_not_written_for_them_run_on_a_mesh_with_explicit_axes(parts):
     plain = prefix_model(256, **parts)
     assert_right(on_mesh(plain, explicit()), plain.params)
@@ -241,7 +241,7 @@ def test_a_split_length_gets_lengths_that_it_divides():
         lengths.clear()
 
 
-@pytest.mark.parametrize("parts", [{}, ALL_PARTS])
+@pytest.mark.parametrize("parts", [exhaustive({}), ALL_PARTS])
 def test_functions_are_tried_in_a_shape_that_the_policy_allows(parts):
     """Kernels for blocks of 128 tokens and 16 rows say so by an assertion."""
     shapes = set()

@@ -194,6 +194,7 @@ def test_few_requests_are_left_out(requests):
     assert len(requests.continued) <= 4 < 1400 < len(requests.pairs)
 
 
+@pytest.mark.exhaustive
 def test_apply(requests):
     """Logits of every place, from the whole model in one call; some of the requests."""
     model, segments = requests.model, list(requests.pair_segments(every=100, longest=256))
@@ -269,6 +270,7 @@ def test_unbounded_documents_by_chunks(evals):
     np.testing.assert_allclose(*results, rtol=0, atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_a_mesh_of_data_and_tensor(requests):
     mesh = jax.make_mesh((4, 2), ("data", "tensor"))
     model = load(requests.directory, mesh=mesh)

@@ -9,7 +9,7 @@ import pytest
 from lm_eval.api.instance import Instance
 
 import windrow
-from exhaustive import exhaustive
+from exhaustive import exhaustive, quick
 from test_scoring_trees import DEVICES, Bytes, assert_equal_to_recorded, recorded
 from windrow import BatchPolicy, JaxLM, LanguageModel
 from windrow.scoring.choice import RowPrice
@@ -148,7 +148,7 @@ def mixes_rows(params, state, *batch):
 BROKEN = {fault.__doc__: fault for fault in (forgets, counts_from_the_chunk, runs_over_padding, mixes_rows)}
 
 
-@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("fault", quick(BROKEN, [forgets.__doc__, mixes_rows.__doc__]))
 def test_a_model_whose_state_cannot_be_forked(fault, alone):
     model = replace(HONEST, step=BROKEN[fault])
     message = r"share='forks' does not work with this model: a token's log-probability is -\d+.* stored state"
