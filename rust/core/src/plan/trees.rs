@@ -179,6 +179,10 @@ impl Places for Seats {
         }
     }
 
+    fn foresee_row(&self, row: u32) {
+        prefetch(&self.members.segments, self.next[row as usize] as usize);
+    }
+
     fn put(&mut self, segment: u32, place: Place, tied: bool) {
         let next = &mut self.next[place.row as usize];
         let at = *next as usize;

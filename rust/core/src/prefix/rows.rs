@@ -91,6 +91,9 @@ pub(crate) trait Places {
     /// Prefetches where a segment's place will be written.
     fn foresee(&self, segment: u32);
 
+    /// Prefetches where the segments of a row will be written.
+    fn foresee_row(&self, _row: u32) {}
+
     /// Stores a segment's place. It is `tied` if others start there too.
     fn put(&mut self, segment: u32, place: Place, tied: bool);
 
@@ -215,7 +218,10 @@ impl<'a> Packed<'a> {
             let later = self.branches.get(begin + AHEAD..self.branches.len().min(end + AHEAD));
             later.unwrap_or_default().iter().for_each(|later| places.foresee(later.segment));
             valley.push(2 * u64::from(index), branches[0].shared);
-            self.rows.get(index as usize + PIECES_AHEAD).inspect(|&&row| prefetch(&rows, row as usize));
+            if let Some(&later) = self.rows.get(index as usize + PIECES_AHEAD) {
+                prefetch(&rows, later as usize);
+                places.foresee_row(first_row + later);
+            }
             let laid = &mut rows[row as usize];
             // Pieces of the same tree may be in the same row; they then share there, too.
             let shared = match laid.piece {
