@@ -255,7 +255,7 @@ class TestDeliberateDifferences:
         assert [[batch.inputs.shape for batch in share] for share in shares] == [[(2, 8), (2, 4)]] * 2
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_all_hosts_batches_are_the_global_batches(mesh, tokenizer, data):
     hosts = data.draw(st.integers(1, 16))

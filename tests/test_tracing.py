@@ -153,7 +153,8 @@ def test_what_the_caller_sets_holds_and_makes_another_program(kind):
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 def test_generation_follows_what_the_caller_sets():
     model = prefix_model(256)
-    model = replace(model, apply=lambda *given: prefix_model(256).apply(*given) * temperature.get())
+    plainly = model.apply
+    model = replace(model, apply=lambda *given: plainly(*given) * temperature.get())
 
     def texts():
         made = windrow.generate(
@@ -275,7 +276,7 @@ def test_ynnpack_computes_the_products_of_programs_for_cpus_and_nothing_else(dev
 def test_programs_are_kept_up_to_a_bound_and_keep_no_parameters_alive(monkeypatch):
     compiler.STORE.clear()
     monkeypatch.setattr(compiler, "MOST_PROGRAMS", 3)
-    for width in range(4, 6):
+    for width in range(4, 9):
         model = prefix_model(256, width=width)
         scores = windrow.score(model, ByteTokenizer(), PAIRS, sharding=one_device())
         assert np.isfinite(scores.log_likelihoods).all()
