@@ -1,6 +1,6 @@
 """Turns rows into documents, and documents into segments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -83,6 +83,11 @@ class Documents:
     def skip(self, index: int, reason: str) -> None:
         """Records why a document is not scored; the first reason counts."""
         self.skipped.setdefault(index, reason)
+
+    def skip_all(self, reasons: Mapping[int, str]) -> None:
+        """Records why several documents are not scored, by index."""
+        for index, reason in reasons.items():
+            self.skip(index, reason)
 
     def sizes(self, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Bytes and words of each scored text, ``int64[n]`` each, counted as in lm_eval; 0 for tokens."""

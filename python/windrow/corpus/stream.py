@@ -57,6 +57,7 @@ class _Run:
     source: Source
     folder: Folder
     columns: Columns
+    tokenizer: Tokenizer | None
     form: ShardFormat
     window: int
     on_bad_request: str
@@ -150,16 +151,16 @@ def score_stream(
     model = _limited(model, max_length)
     rows, share = _placed(model, sharding, source)
     folder = Folder(output, host_number())
-    run = _Run(source, folder, columns, form, window, on_bad_request, share)
     encoder = None if tokenizer is None else load_tokenizer(tokenizer)
     if encoder is None and columns.kind != "tokens":
         raise ValueError(f"tokenizer is missing; only tokens_column works without one, not {columns.kind}s")
+    run = _Run(source, folder, columns, encoder, form, window, on_bad_request, share)
     scorer = Scorer(model, rows, Clock(), chunk_length, policy)
-    prepare = _preparation(run, scorer, encoder, policy or BatchPolicy())
-    _begin(run, _fingerprint(run, scorer, encoder))
+    prepare = _preparation(run, scorer, policy or BatchPolicy())
+    _begin(run, _fingerprint(run, scorer))
     bar = Progress(folder.path, host_number(), progress and host_number() == 0)
     try:
-        _score(run, scorer, encoder, prepare, bar)
+        _score(run, scorer, prepare, bar)
     finally:
         bar.close()
         folder.close()
@@ -197,7 +198,7 @@ def _placed(model: LanguageModel, sharding: Any, source: Source) -> tuple[RowSha
     return rows, Share(len(source))
 
 
-def _fingerprint(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None) -> Fingerprint:
+def _fingerprint(run: _Run, scorer: Scorer) -> Fingerprint:
     """Everything that must be the same when a run resumes."""
     settings = {
         "max_length": str(scorer.model.max_length),
@@ -208,7 +209,7 @@ def _fingerprint(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None) -> Fing
         "worst_tokens": str(run.form.worst_tokens),
         "on_bad_request": run.on_bad_request,
     }
-    tokens = "" if tokenizer is None else tokenizer.fingerprint
+    tokens = "" if run.tokenizer is None else run.tokenizer.fingerprint
     files = {f"input {name}": told for name, told in run.source.identity().items()}
     return {**scorer.identity, "tokenizer": tokens, **settings, **files}
 
@@ -220,7 +221,7 @@ def _begin(run: _Run, fingerprint: Fingerprint) -> None:
     check_first_host(complaint)
 
 
-def _score(run: _Run, scorer: Scorer, encoder: Tokenizer | None, prepare: Preparation, bar: Progress) -> None:
+def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> None:
     """Scores the windows of this host that are not done yet."""
     records = run.folder.windows()
     own = [record for place, record in records.items() if run.share.has(*place)]
@@ -229,7 +230,7 @@ def _score(run: _Run, scorer: Scorer, encoder: Tokenizer | None, prepare: Prepar
     if len(ends) == len(run.source):
         return
     limit = scorer.model.max_length
-    reading = Reading(run.source, run.window, run.share, done, ends, run.columns, encoder, limit)
+    reading = Reading(run.source, run.window, run.share, done, ends, run.columns, run.tokenizer, limit)
     with (
         encoded_windows(reading) as encoded,
         scorer.same_shapes(prepare.fixed.shapes),
@@ -240,14 +241,14 @@ def _score(run: _Run, scorer: Scorer, encoder: Tokenizer | None, prepare: Prepar
             bar.add(record, window.part)
 
 
-def _preparation(run: _Run, scorer: Scorer, tokenizer: Tokenizer | None, policy: BatchPolicy) -> Preparation:
+def _preparation(run: _Run, scorer: Scorer, policy: BatchPolicy) -> Preparation:
     """How windows are prepared, in shapes determined by a sample.
 
     Raises:
         ValueError: No document of the sample can be scored.
     """
     limit, placed = scorer.model.max_length, run.source.sample(min(SAMPLE, run.window))
-    documents, segments = documents_of(placed, run.columns, tokenizer, limit)
+    documents, segments = documents_of(placed, run.columns, run.tokenizer, limit)
     segments = of_known_tokens(documents, segments, scorer.vocabulary)
     if len(documents) and not len(segments):
         first = next(iter(documents.skipped))

@@ -99,7 +99,15 @@ class Reading:
 
     def rows(self) -> Iterator[Read]:
         """The rows of the windows of this host that are not done yet, in order."""
-        return read_windows(self.source, self.size, self.share, self.done, self.ends)
+        for lot in range(len(self.source)):
+            if lot in self.ends or not self.share.may_have(lot):
+                continue
+            with closing(self.source.open(lot)) as rows:
+                for number, placed, is_last in _of_lot(rows, self.size, partial(self._is_wanted, lot)):
+                    yield Read((lot, number), placed, is_last, _part(self.source, lot, rows.part()))
+
+    def _is_wanted(self, lot: int, number: int) -> bool:
+        return self.share.has(lot, number) and (lot, number) not in self.done
 
     def encode(self, read: Read) -> Encoded:
         """The documents of a window."""
@@ -107,30 +115,6 @@ class Reading:
         sizes = documents.sizes(self.columns.kind)
         documents = replace(documents, contents=[])
         return Encoded(read.place, read.is_last, read.part, documents, segments, *sizes)
-
-
-def read_windows(
-    source: Source, size: int, share: Share, done: Collection[Place], ends: Collection[int]
-) -> Iterator[Read]:
-    """The windows of this host that are not done yet, in order.
-
-    Args:
-        source: The source of the rows.
-        size: Rows per window.
-        share: Which windows this host scores.
-        done: The windows that are done.
-        ends: The lots whose windows are all done.
-    """
-    for lot in range(len(source)):
-        if lot in ends or not share.may_have(lot):
-            continue
-        with closing(source.open(lot)) as rows:
-            for number, placed, is_last in _of_lot(rows, size, partial(_is_wanted, lot, share, done)):
-                yield Read((lot, number), placed, is_last, _part(source, lot, rows.part()))
-
-
-def _is_wanted(lot: int, share: Share, done: Collection[Place], number: int) -> bool:
-    return share.has(lot, number) and (lot, number) not in done
 
 
 def _part(source: Source, lot: int, own: float | None) -> float | None:
@@ -177,9 +161,9 @@ class Preparation:
             reason = (
                 f"longer than {longest:,} tokens, the longest row; set max_length to split it into windows"
             )
-            segments = segments.without(dict.fromkeys(long, reason))
-            for index in long:
-                documents.skip(index, reason)
+            reasons = dict.fromkeys(long, reason)
+            segments = segments.without(reasons)
+            documents.skip_all(reasons)
         parts = list(self.fixed.parts(segments))
         return Window(**vars(encoded) | {"segments": segments}, parts=parts)
 
@@ -190,16 +174,14 @@ def documents_of(
     """The documents of some rows, and the segments of those that can be encoded."""
     documents = read_documents(columns, *placed)
     segments = segments_of(documents, columns.kind, tokenizer, max_length)
-    for index, reason in segments.report.skipped.items():
-        documents.skip(index, reason)
+    documents.skip_all(segments.report.skipped)
     return documents, segments
 
 
 def of_known_tokens(documents: Documents, segments: Segments, vocabulary: int) -> Segments:
     """The segments without those of documents with a token outside the vocabulary, which are skipped."""
     segments = known_tokens(segments, vocabulary, "skip")
-    for index, reason in segments.report.skipped.items():
-        documents.skip(index, reason)
+    documents.skip_all(segments.report.skipped)
     return segments
 
 
