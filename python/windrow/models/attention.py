@@ -19,6 +19,7 @@ import numpy as np
 
 from windrow.models.fused_attention import fused_attention
 from windrow.models.layers import contract, soft_cap
+from windrow.models.reductions import highest, total
 from windrow.models.sight import NO_SLOT, Sight
 
 _BLOCK, _BLOCK_ELSEWHERE = 64, 512
@@ -291,10 +292,10 @@ def _look(
     scores = _products(queries, keys) * scale
     scores = scores if cap is None else soft_cap(scores, cap)
     scores = jnp.where(seen[:, None, None], scores, _UNSEEN)
-    best = jnp.max(scores, axis=-1, keepdims=True)
+    best = highest(scores)
     weights = jnp.exp(scores - best)
     mixed = contract("rkgqs,rksh->rkgqh", weights.astype(values.dtype), values)
-    return Mix(best, jnp.sum(weights, axis=-1, keepdims=True), mixed)
+    return Mix(best, total(weights), mixed)
 
 
 def _products(queries: jax.Array, keys: jax.Array) -> jax.Array:

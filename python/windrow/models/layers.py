@@ -8,6 +8,8 @@ from math import prod
 import jax
 import jax.numpy as jnp
 
+from windrow.models.reductions import mean
+
 _EXACT, _BY_TANH = (partial(jax.nn.gelu, approximate=each) for each in (False, True))
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": _EXACT,
@@ -102,19 +104,21 @@ def soft_cap(x: jax.Array, cap: float) -> jax.Array:
     return cap * jnp.tanh(x / cap)
 
 
-def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
+def rms_norm(x: jax.Array, weight: jax.Array, eps: float, together: tuple[int, ...] = ()) -> jax.Array:
     """Scales the last axis to a root mean square of 1, in float32, and multiplies by ``weight``.
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
+
+    Args:
+        x: Any shape.
+        weight: Covers the last axes of ``x``.
+        eps: Added to the mean square.
+        together: Further axes that are normalized together with the last one.
     """
-    return rms_norm_over((-1,), x, weight, eps)
-
-
-def rms_norm_over(axes: tuple[int, ...], x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """RMS norm over several axes together; ``weight`` covers the last axes of ``x``."""
     wide = x.astype(jnp.float32)
-    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=axes, keepdims=True) + eps)
-    return wide.astype(weight.dtype) * along(weight, wide)
+    squares = mean(wide * wide)
+    squares = jnp.mean(squares, axis=together, keepdims=True) if together else squares
+    return (wide * jax.lax.rsqrt(squares + eps)).astype(weight.dtype) * along(weight, wide)
 
 
 def layer_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
@@ -123,7 +127,7 @@ def layer_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> 
     Source: Ba, Kiros and Hinton, Layer Normalization, 2016.
     """
     wide = x.astype(jnp.float32)
-    wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
-    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    wide = wide - mean(wide)
+    wide = wide * jax.lax.rsqrt(mean(wide * wide) + eps)
     weight, bias = (along(part, wide).astype(jnp.float32) for part in (weight, bias))
     return (wide * weight + bias).astype(x.dtype)

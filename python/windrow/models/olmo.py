@@ -15,7 +15,7 @@ from windrow.models import llama
 from windrow.models.config import Fields
 from windrow.models.decoder import Weights
 from windrow.models.gemma import read_ropes_by_kind
-from windrow.models.layers import rms_norm_over
+from windrow.models.layers import rms_norm
 from windrow.models.llama import FULL, SLIDING
 from windrow.models.parameters import Leaf
 from windrow.models.rotary import read_rope
@@ -44,7 +44,7 @@ class Config(llama.Config):
     def normed(self, weights: Weights, name: str, x: jax.Array) -> jax.Array:
         """Queries and keys, ``[rows, heads, length, head_dim]``, have one norm over all heads."""
         if name in ("q_norm", "k_norm"):
-            return rms_norm_over((1, 3), x, weights[name], self.eps)
+            return rms_norm(x, weights[name], self.eps, together=(1,))
         return super().normed(weights, name, x)
 
 

@@ -25,6 +25,7 @@ from windrow.models.config import Fields
 from windrow.models.layers import along, contract, linear, rms_norm, soft_cap
 from windrow.models.parameters import Leaf, embeddings
 from windrow.models.recurrent import Recurrent, Weights, by_chunks, paths
+from windrow.models.reductions import highest, mean, total
 
 PREFIX = "backbone."
 IGNORED: tuple[str, ...] = ()
@@ -195,7 +196,7 @@ def _mix(
     after, mixed = by_chunks(
         chunk, _CHUNK, before, q * config.qk**-0.5, k, v, i, f, real & (positions == 0), real
     )
-    mixed = mixed - jnp.mean(mixed, axis=-1, keepdims=True)
+    mixed = mixed - mean(mixed)
     mixed = rms_norm(mixed, jnp.ones(config.v, y.dtype), config.eps) * along(weights["norm_heads"], mixed)
     if "norm_heads_bias" in weights:
         mixed = mixed + along(weights["norm_heads_bias"], mixed)
@@ -222,12 +223,12 @@ def _recur(
     begun = jnp.where(
         path.reached & first[:, None, None], path.between + jnp.moveaxis(f, 1, 2)[:, :, None], _NOTHING
     )
-    before = jnp.where(path.carried, path.since + memory.m[:, :, None], jnp.max(begun, axis=-1))
-    m = jnp.maximum(before, jnp.max(left, axis=-1))
+    before = jnp.where(path.carried, path.since + memory.m[:, :, None], highest(begun)[..., 0])
+    m = jnp.maximum(before, highest(left)[..., 0])
     left, kept = jnp.exp(left - m[..., None]), jnp.where(path.carried, jnp.exp(before - m), 0)
     seen = contract("rlhd,rshd->rhls", q, k) * left
     values = contract("rhls,rshv->rhlv", seen, v) + contract("rlhd,rhdv->rhlv", q, memory.c) * kept[..., None]
-    weight = jnp.sum(seen, axis=-1) + contract("rlhd,rhd->rhl", q, memory.n) * kept
+    weight = total(seen)[..., 0] + contract("rlhd,rhd->rhl", q, memory.n) * kept
     mixed = values / (jnp.maximum(jnp.abs(weight), jnp.exp(-m)) + eps)[..., None]
     gated = k * jnp.moveaxis(left[:, :, -1], 1, 2)[..., None]
     c = memory.c * kept[:, :, -1, None, None] + contract("rshd,rshv->rhdv", gated, v)
