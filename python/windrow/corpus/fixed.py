@@ -19,29 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windrow.planning import Plan, bucket_ids
-from windrow.scoring import BatchShape, ForkPlan, Scorer, layout_of
+from windrow.scoring import BatchShape, ForkPlan, Part, Scorer, layout_of
 from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH, BatchPolicy
 from windrow.tokens import Segments
 
 LEAST_LIMIT = 2048
 """For models without a maximum length, rows have at least this length, unless batches are smaller."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of a window's segments, and their plan.
-
-    Attributes:
-        plan: The plan of ``segments``.
-        segments: The segments.
-        which: ``int64[n]``, their indices among the window's segments.
-        shape: The shape of the plan's batches.
-    """
-
-    plan: Plan
-    segments: Segments
-    which: NDArray[np.int64]
-    shape: BatchShape
 
 
 @dataclass(frozen=True)

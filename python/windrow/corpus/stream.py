@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from time import sleep
 from typing import Any
 
@@ -25,6 +26,7 @@ from windrow.corpus.windows import (
     documents_of,
     of_known_tokens,
     one_ahead,
+    one_behind,
 )
 from windrow.fingerprint import Fingerprint
 from windrow.model import LanguageModel, admit_model
@@ -235,10 +237,10 @@ def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> No
         encoded_windows(reading) as encoded,
         scorer.same_shapes(prepare.fixed.shapes),
         one_ahead(map(prepare, encoded)) as windows,
+        one_behind(partial(_write, run, bar)) as write,
     ):
         for window in windows:
-            record = _written(run, window, _scores(scorer, window))
-            bar.add(record, window.part)
+            write((window, scorer.run_parts(window.parts, window.segments)))
 
 
 def _preparation(run: _Run, scorer: Scorer, policy: BatchPolicy) -> Preparation:
@@ -262,13 +264,9 @@ def _preparation(run: _Run, scorer: Scorer, policy: BatchPolicy) -> Preparation:
     return Preparation(scorer.vocabulary, fixed)
 
 
-def _scores(scorer: Scorer, window: Window) -> CorpusScores:
-    """The scores of a window's documents."""
-    whole = Scores.unknown(window.segments)
-    for part in window.parts:
-        scores = scorer.run(part.plan, part.segments, like=part.shape)
-        whole.put(part.which, scores.token_logprobs, scores.token_greedy)
-    return by_request(window.segments, whole)
+def _write(run: _Run, bar: Progress, scored: tuple[Window, Scores]) -> None:
+    window, scores = scored
+    bar.add(_written(run, window, by_request(window.segments, scores)), window.part)
 
 
 def _written(run: _Run, window: Window, scores: CorpusScores) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from windrow.scoring.corpus import CorpusScores as CorpusScores
 from windrow.scoring.corpus import by_request as by_request
 from windrow.scoring.corpus import score as score
 from windrow.scoring.feed import BatchShape as BatchShape
+from windrow.scoring.feed import Part as Part
 from windrow.scoring.feed import layout_of as layout_of
 from windrow.scoring.scorer import NOT_A_NUMBER as NOT_A_NUMBER
 from windrow.scoring.scorer import Scorer as Scorer
@@ -27,6 +28,7 @@ __all__ = [
     "DeviceWatch",
     "ForkPlan",
     "ModelCheck",
+    "Part",
     "Scorer",
     "Scores",
     "ScoringPlan",

@@ -44,6 +44,23 @@ class BatchShape:
         return f"a batch of {self.rows} x {self.length} tokens, {self.reads} of them scored in each group"
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of the segments of a run, and their plan, whose batches have one shape.
+
+    Attributes:
+        plan: The plan of ``segments``.
+        segments: The segments.
+        which: ``int64[n]``, their indices among the run's segments.
+        shape: The shape of the plan's batches.
+    """
+
+    plan: Plan
+    segments: Segments
+    which: NDArray[np.int64]
+    shape: BatchShape
+
+
 def layout_of(plan: Any) -> Layout:
     """How a plan, with or without forked states, puts inputs into rows."""
     if not isinstance(plan, Plan):

@@ -8,9 +8,7 @@ On the device, this takes one pass over the vocabulary per scored position in ad
 ``CHUNK_BYTES`` bounds the memory for that pass.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
@@ -18,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from windrow.forks import LEAST_SAVED_BY_LEVEL, Forking, ForkPlan, chunk_price
 from windrow.model import LanguageModel, parameter_count
@@ -37,16 +34,16 @@ from windrow.scoring.choice import (
 from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.contract import check_chunk_length, known_tokens
-from windrow.scoring.feed import BatchShape, Feed, Layout, layout_of
+from windrow.scoring.feed import BatchShape, Feed, Layout, Part, layout_of
 from windrow.scoring.forks import ForkFeed, fork_trial, most_slots, refused_state
-from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.identity import params_checksum, probe
+from windrow.scoring.jobs import Job, Report, run_jobs
 from windrow.scoring.scores import Scores
 from windrow.scoring.trial import SOUND, Difference, difference, trial
 from windrow.scoring.watch import DeviceWatch
 from windrow.sharding import RowSharding, check_alive, put_params
 from windrow.sizing.batches import fit_plan
-from windrow.sizing.memory import DeviceMemory, telling_of_memory
+from windrow.sizing.memory import DeviceMemory
 from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments
 
@@ -57,8 +54,6 @@ NOT_A_NUMBER = (
     "the model's log-probability is not a number (NaN); look for overflow in its parameters or activations"
 )
 """The reason given for a request whose log-likelihood is NaN."""
-
-Report = Callable[[NDArray[np.int64], "Scores"], None]
 
 
 class Scorer:
@@ -351,20 +346,13 @@ class Scorer:
         with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
             return [self._compiler.get(shape) for shape in shapes]
 
-    def run(
-        self,
-        plan: ScoringPlan,
-        segments: Segments,
-        known: Report | None = None,
-        like: BatchShape | None = None,
-    ) -> Scores:
+    def run(self, plan: ScoringPlan, segments: Segments, known: Report | None = None) -> Scores:
         """Scores every segment of the plan.
 
         Args:
             plan: Made from the segments' input lengths (all of a segment's tokens but the last).
             segments: The segments that the plan was made from.
             known: Called after each batch is fetched, with its segments and the scores so far.
-            like: The shape of all batches, for a plan without forks; by default, shapes come from the plan.
 
         Raises:
             BadRequestsError: A segment has a token outside the model's vocabulary.
@@ -372,50 +360,38 @@ class Scorer:
         """
         check_alive(self.params)
         known_tokens(segments, self.vocabulary)
-        if like is not None and not isinstance(plan, ForkPlan):
-            return self._run(plan, segments, Feed(plan, segments, self.sharding, like), known)
         return self._run(plan, segments, self._feed(segments, plan), known)
+
+    def run_parts(self, parts: Sequence[Part], segments: Segments) -> Scores:
+        """Scores segments that several plans divide among themselves, all plans in one run.
+
+        Args:
+            parts: The plans. Together they have every segment once.
+            segments: All segments; their tokens are in the model's vocabulary.
+
+        Raises:
+            ValueError: The parameters have been deleted.
+        """
+        check_alive(self.params)
+        scores = Scores.unknown(segments)
+        feeds = [Feed(part.plan, part.segments, self.sharding, part.shape) for part in parts]
+        self._run_all(
+            [Job(part.plan, feed, scores, part.which) for part, feed in zip(parts, feeds, strict=True)]
+        )
+        return scores
 
     def _run(
         self, plan: ScoringPlan, segments: Segments, feed: Feed | ForkFeed, known: Report | None = None
     ) -> Scores:
-        scores, gatherer = Scores.unknown(segments), Gatherer(self.sharding)
-        pending: deque[tuple[int, Future[tuple[jax.Array, jax.Array]]]] = deque()
-        programs: dict[Any, Any] = {}
-
-        def fetch() -> None:
-            batch, outputs = pending.popleft()
-            with self.clock.phase("device"), telling_of_memory(feed.shapes[batch]):
-                whole = list(gatherer.add(batch, outputs.result()))
-            self._spread(plan, scores, whole, known)
-
-        with self._compiler.one_run(), DeviceWatch(self.clock.scoring) as watch:
-            self._ask(feed, feed.shapes)
-            with self.clock.phase("compile"), watch.compiling():
-                feed.begin(self._compiler, self.params)
-            for batch, shape in enumerate(feed.shapes):
-                with telling_of_memory(shape):
-                    if (program := programs.get(shape)) is None:
-                        with self.clock.phase("compile"), watch.compiling():
-                            program = programs[shape] = self._compiler.get(shape)
-                    with self.clock.phase("host"):
-                        arrays = feed.arrays(batch)
-                    watch.handing_over()
-                    with self.clock.phase("device"):  # some programs run before their call returns
-                        outputs = feed.dispatch(program, self.params, batch, arrays)
-                if outputs is None:
-                    continue
-                pending.append((batch, outputs))
-                watch.watch(outputs)
-                if self._compiler.is_behind:
-                    with self.clock.phase("compile"):
-                        self._compiler.advance()
-                while len(pending) > (0 if gatherer.due(batch) else self.in_flight):
-                    fetch()
-            while pending:
-                fetch()
-        self._spread(plan, scores, gatherer.flush(), known)
+        scores = Scores.unknown(segments)
+        self._run_all([Job(plan, feed, scores)], known)
         return scores
+
+    def _run_all(self, jobs: Sequence[Job], known: Report | None = None) -> None:
+        with self._compiler.one_run(), DeviceWatch(self.clock.scoring) as watch:
+            for job in jobs:
+                self._ask(job.feed, job.feed.shapes)
+            run_jobs(jobs, self._compiler, self.params, self.clock, watch, self.in_flight, known)
 
     def _ask(self, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> None:
         """Requests the programs for these shapes, in the order in which they are needed."""
@@ -424,18 +400,3 @@ class Scorer:
             if not self._compiler.has(shape):
                 program = feed.program(shape, self.functions, self.chunk_length)
                 self._compiler.ask(shape, program, self.params, *feed.structs(shape))
-
-    def _spread(
-        self, plan: ScoringPlan, scores: Scores, batches: Iterable[Fetched], known: Report | None
-    ) -> None:
-        """Copies the outputs of fetched batches into the scores of their segments."""
-        for batch, logprobs, greedy in batches:
-            segments, groups = plan.batch_segments(batch), len(logprobs)
-            if groups > 1:
-                group = plan.rows[segments] * groups // plan.batch_shapes[batch, 0]
-                counts = scores.offsets[segments + 1] - scores.offsets[segments]
-                filled = np.arange(logprobs.shape[1]) < np.bincount(group, counts, groups)[:, None]
-                logprobs, greedy = logprobs[filled], greedy[filled]
-            scores.put(segments, logprobs.reshape(-1), greedy.reshape(-1))
-            if known is not None:
-                known(segments, scores)
