@@ -150,10 +150,12 @@ class Programs:
 
 
 def score(folder: Path, corpus: Path) -> dict:
-    """Scores every document with a model whose logits are all zero."""
+    """Scores every document with a model whose logits are all zero, as ``windrow score`` does."""
     import windrow
     from windrow.corpus.folder import Folder
+    from windrow.scoring import run_inline
 
+    run_inline()
     programs = Programs()
     model = windrow.LanguageModel(
         jnp.zeros(1),
