@@ -12,6 +12,12 @@ from windrow.scoring import CorpusScores
 
 FORMATS = ("parquet", "jsonl")
 
+_WORST = "worst_tokens.list.element"
+
+REPEATED = ["tokens", "bytes", "words", f"{_WORST}.position", f"{_WORST}.token"]
+"""The columns that a Parquet file stores with dictionaries, because their values repeat. For the others,
+dictionaries would take more time and space."""
+
 
 @dataclass(frozen=True)
 class ShardFormat:
@@ -46,7 +52,7 @@ class ShardFormat:
             lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
             return "".join(f"{line}\n" for line in lines).encode(errors="replace")
         written = pa.BufferOutputStream()
-        parquet.write_table(table, written, compression="zstd")
+        parquet.write_table(table, written, compression="zstd", use_dictionary=REPEATED)
         encoded: bytes = written.getvalue().to_pybytes()
         return encoded
 
