@@ -27,7 +27,6 @@ from exhaustive import exhaustive
 from small_tokenizer import BOS, write_tokenizer
 from windrow.cli import main
 from windrow.corpus import Paths, is_run, read_report, score_stream
-from windrow.corpus.windows import one_behind
 from windrow.tokens import load_tokenizer
 
 COUNT = 90
@@ -220,24 +219,6 @@ def test_nothing_compiles_after_the_first_window(run, tmp_path):
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert set(compiled) <= {0}
-
-
-def test_items_are_used_in_order_and_the_first_error_stops():
-    used = []
-
-    def use(item):
-        if item == 3:
-            raise OSError("full")
-        used.append(item)
-
-    with one_behind(use) as give:
-        give(1)
-        give(2)
-    assert used == [1, 2]
-    for items in [3], [3, 4]:
-        with pytest.raises(OSError, match="full"), one_behind(use) as give:
-            list(map(give, items))
-    assert used == [1, 2]
 
 
 @pytest.mark.parametrize("layout", ["packed", "trees", "many duplicates"])

@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import dataclass, replace
-from functools import partial
 from time import sleep
 from typing import Any
 
@@ -26,11 +25,10 @@ from windrow.corpus.windows import (
     documents_of,
     of_known_tokens,
     one_ahead,
-    one_behind,
 )
 from windrow.fingerprint import Fingerprint
 from windrow.model import LanguageModel, admit_model
-from windrow.scoring import NOT_A_NUMBER, Clock, CorpusScores, Scorer, Scores, by_request
+from windrow.scoring import NOT_A_NUMBER, Clock, CorpusScores, Scorer, by_request
 from windrow.sharding import (
     RowSharding,
     check_agreement,
@@ -237,10 +235,10 @@ def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> No
         encoded_windows(reading) as encoded,
         scorer.same_shapes(prepare.fixed.shapes),
         one_ahead(map(prepare, encoded)) as windows,
-        one_behind(partial(_write, run, bar)) as write,
     ):
         for window in windows:
-            write((window, scorer.run_parts(window.parts, window.segments)))
+            scores = scorer.run_parts(window.parts, window.segments)
+            bar.add(_written(run, window, by_request(window.segments, scores)), window.part)
 
 
 def _preparation(run: _Run, scorer: Scorer, policy: BatchPolicy) -> Preparation:
@@ -262,11 +260,6 @@ def _preparation(run: _Run, scorer: Scorer, policy: BatchPolicy) -> Preparation:
     most = tokens // scorer.sharding.groups if isinstance(tokens, int) else None
     fixed = FixedShapes.chosen(scorer, policy, segments, limit_of(segments, limit, most))
     return Preparation(scorer.vocabulary, fixed)
-
-
-def _write(run: _Run, bar: Progress, scored: tuple[Window, Scores]) -> None:
-    window, scores = scored
-    bar.add(_written(run, window, by_request(window.segments, scores)), window.part)
 
 
 def _written(run: _Run, window: Window, scores: CorpusScores) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Turns rows into windows of documents, segments and plans, while the previous window runs."""
 
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -198,23 +198,3 @@ def one_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
                 yield item  # type: ignore[misc]
 
         yield following()
-
-
-@contextmanager
-def one_behind(use: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
-    """Yields a function that calls ``use`` on another thread, after waiting for its previous call.
-
-    If a call fails, the next one raises the error, or else the end of the block.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="windrow-corpus") as pool:
-        last: Future[None] | None = None
-
-        def give(item: T) -> None:
-            nonlocal last
-            if last is not None:
-                last.result()
-            last = pool.submit(use, item)
-
-        yield give
-        if last is not None:
-            last.result()
