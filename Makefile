@@ -11,6 +11,12 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock rust/py/Cargo.t
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+# pip itself would compile one module after the other; a few packages hold files that no Python compiles.
+define install
+	$(BIN)/pip install --quiet --no-compile --editable '.$(1)'
+	$(BIN)/python -m compileall -qq --workers 0 $(VENV)/lib || true
+endef
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
@@ -18,17 +24,17 @@ $(BIN)/python:
 # Only the package and its dependencies, so that the demo starts sooner; the development tools come on top.
 $(VENV)/.package: $(BIN)/python $(SOURCES)
 	@echo "Installing windrow and its dependencies into $(VENV): about 1.2 GB, a few minutes"
-	$(BIN)/pip install --quiet --editable .
+	$(call install,)
 	@touch $@
 
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	@echo "Installing windrow and the development tools into $(VENV): about 1.5 GB, a few minutes"
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(call install,[dev])
 	@touch $(VENV)/.package $(VENV)/.docs $@
 
 $(VENV)/.docs: $(BIN)/python $(SOURCES)
 	@echo "Installing windrow and MkDocs into $(VENV): about 1.3 GB, a few minutes"
-	$(BIN)/pip install --quiet --editable '.[docs]'
+	$(call install,[docs])
 	@touch $(VENV)/.package $@
 
 setup: $(VENV)/.installed ## Create the virtual environment and install the package with development tools

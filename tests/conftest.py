@@ -18,27 +18,36 @@ if version("jaxlib").startswith("0.10."):  # other versions stop at flags that t
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ.setdefault("XLA_FLAGS", flags)
 
-import jax
-import lm_eval.utils
 import pytest
-from hypothesis import HealthCheck, settings
 
 from kept import kept
 from local_suite import EVALS, read_local_suite, state_of
 
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# lm_eval compiles a task's templates anew for each document, which takes longer than all else it does.
-lm_eval.utils.env.from_string = functools.lru_cache(1000)(lm_eval.utils.env.from_string)
+def pytest_configure(config):
+    """Loads JAX, lm_eval and Hypothesis where tests run: not in the process that hands them to others."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        prepare()
 
-# JAX makes so many objects that looking for garbage as often as by default takes a tenth of all time.
-gc.set_threshold(20_000, 20, 100)
 
-# No test is timed: a busy machine is no defect.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+def prepare():
+    import jax
+    import lm_eval.utils
+    from hypothesis import HealthCheck, settings
+
+    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+    # lm_eval compiles a task's templates anew for each document, which takes longer than all else it does.
+    lm_eval.utils.env.from_string = functools.lru_cache(1000)(lm_eval.utils.env.from_string)
+
+    # JAX makes so many objects that looking for garbage as often as by default takes a tenth of all time.
+    gc.set_threshold(20_000, 20, 100)
+
+    # No test is timed: a busy machine is no defect.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +61,14 @@ def layouts_are_priced(monkeypatch):
 @pytest.fixture
 def optimized():
     """Programs are compiled as users' are: for tests that compare with recorded numbers, and long runs."""
+    import jax
+
+    from windrow.scoring import compiler
+
+    compiler.STORE.clear()  # its programs are found by their text, which does not say how they were compiled
     jax.config.update("jax_disable_most_optimizations", False)
     yield
+    compiler.STORE.clear()
     jax.config.update("jax_disable_most_optimizations", True)
 
 

@@ -48,9 +48,14 @@ def assert_same(theirs, ours, texts):
         assert rows(ours.encode_batch(texts, add_special_tokens=specials)) == expected
 
 
+@pytest.fixture(scope="module")
+def hard_texts():
+    return [*ADVERSARIAL, *random_texts(1000)]
+
+
 @pytest.mark.parametrize("kind", [*QUICK, *SLOW])
-def test_adversarial_and_random_texts(kind):
-    assert_same(*trained(kind), [*ADVERSARIAL, *random_texts(1000)])
+def test_adversarial_and_random_texts(kind, hard_texts):
+    assert_same(*trained(kind), hard_texts)
 
 
 @pytest.mark.parametrize("kind", QUICK)

@@ -6,10 +6,15 @@ import email
 import functools
 import inspect
 import random
+import sys
 import textwrap
+from importlib.metadata import version
+from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordLevelTrainer, WordPieceTrainer
+
+from kept import kept
 
 GPT2 = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 _CL100K = (
@@ -133,9 +138,10 @@ def prefix_space():
     return tokenizer
 
 
-def once(train):
-    """Trains at the first call alone; each call gives a tokenizer of its own."""
-    described = functools.cache(lambda: train().to_str())
+def once(kind, train):
+    """Trains in one process at one call alone; each call gives a tokenizer of its own."""
+    made_by = version("tokenizers"), sys.version, Path(__file__).read_text(encoding="utf-8")
+    described = functools.cache(lambda: kept(lambda: train().to_str(), "tokenizer", kind, *made_by))
     return lambda: Tokenizer.from_str(described())
 
 
@@ -166,7 +172,7 @@ QUICK = {
     "word-level": word_level,
     "added-tokens": with_added_tokens,
 }
-QUICK = {kind: once(train) for kind, train in QUICK.items()}
+QUICK = {kind: once(kind, train) for kind, train in QUICK.items()}
 """Kinds that windrow's own encoder takes."""
 
 SLOW = {
@@ -176,7 +182,7 @@ SLOW = {
     "single-word": lambda: with_added_tokens(single_word=True),
     "space-beside": lambda: with_added_tokens(" lead"),
 }
-SLOW = {kind: once(train) for kind, train in SLOW.items()}
+SLOW = {kind: once(kind, train) for kind, train in SLOW.items()}
 """Kinds that go through the package."""
 
 ADVERSARIAL = [
