@@ -70,6 +70,8 @@ pub struct Plan {
     firsts: Option<Vec<u32>>,
     /// How segments share prefixes; `None` if they do not.
     trees: Option<trees::Trees>,
+    /// Where in its row each segment begins; empty if rows hold trees, which know it.
+    starts: Vec<i32>,
     members: layout::Members,
     /// Longest first, in whichever order the batches run.
     stretches: Vec<Stretch>,
@@ -113,12 +115,13 @@ impl Plan {
         statistics.add_batches(row_count, &stretches);
         let rows = layout::sorted_rows(lengths.len(), firsts.as_deref(), packed.as_ref(), sorted.position);
         let starts = layout::starts(rows.len(), firsts.as_deref(), packed);
-        let members = layout::members(&rows, row_count, starts, 0..lengths.len() as u32);
+        let members = layout::members(&rows, row_count, &starts, 0..lengths.len() as u32);
         Ok(Plan {
             policy,
             lengths,
             firsts,
             trees: None,
+            starts,
             members,
             stretches,
             statistics,
@@ -141,6 +144,7 @@ impl Plan {
             lengths,
             firsts: None,
             trees: Some(laid.trees),
+            starts: Vec::new(),
             members: laid.members,
             stretches: laid.stretches,
             statistics: laid.statistics,
@@ -185,7 +189,12 @@ impl Plan {
 
     /// The position at which each segment begins in its row.
     pub fn starts(&self) -> &[i32] {
-        &self.members.starts
+        self.trees.as_ref().map_or(&self.starts, |trees| &trees.columns()[0])
+    }
+
+    /// The position at which a segment begins in its row.
+    pub fn start(&self, segment: usize) -> usize {
+        self.trees.as_ref().map_or_else(|| self.starts[segment], |trees| trees.seats[segment][0]) as usize
     }
 
     /// The distinct shapes, in the order in which they first run.
@@ -222,7 +231,7 @@ impl Plan {
     /// different otherwise.
     pub fn fingerprint(&self) -> u64 {
         *self.fingerprint.get_or_init(|| {
-            let places = [self.batches(), self.rows(), self.starts()];
+            let places = [self.batches(), self.rows(), &self.starts];
             bytes::fingerprint(&self.policy, &self.lengths, self.shared(), &self.stretches, places)
         })
     }
@@ -239,22 +248,22 @@ impl Plan {
 
     /// The number of leading tokens that each segment shares with its parent; `None` without trees.
     pub fn all_own(&self) -> Option<&[i32]> {
-        self.trees.as_ref().map(|trees| &trees.own[..])
+        self.trees.as_ref().map(|trees| &trees.columns()[1][..])
     }
 
     /// The parent of each segment, −1 for none; `None` without trees.
     pub fn all_parents(&self) -> Option<&[i32]> {
-        self.trees.as_ref().map(|trees| &trees.parents[..])
+        self.trees.as_ref().map(|trees| &trees.columns()[2][..])
     }
 
     /// The number of leading tokens that a segment shares with its parent.
     pub fn own(&self, segment: usize) -> usize {
-        self.trees.as_ref().map_or(0, |trees| trees.own[segment] as usize)
+        self.trees.as_ref().map_or(0, |trees| trees.seats[segment][1] as usize)
     }
 
     /// The segment that holds the tokens that a segment does not hold itself.
     pub fn parent(&self, segment: usize) -> Option<usize> {
-        let parent = self.trees.as_ref()?.parents[segment];
+        let [_, _, parent] = self.trees.as_ref()?.seats[segment];
         usize::try_from(parent).ok()
     }
 
@@ -343,7 +352,7 @@ impl<'plan> Batch<'plan> {
     /// trees.
     pub(crate) fn span(&self, segment: u32) -> Range<usize> {
         let segment = segment as usize;
-        let start = self.plan.members.starts[segment] as usize;
+        let start = self.plan.start(segment);
         start..start + self.plan.lengths[segment] as usize - self.plan.own(segment)
     }
 
@@ -377,7 +386,7 @@ impl<'plan> Batch<'plan> {
 
     /// The segments of a row, grouped by start.
     pub(crate) fn shared(&self, row: usize) -> impl Iterator<Item = &'plan [u32]> {
-        let starts = &self.plan.members.starts;
-        self.segments(row..row + 1).chunk_by(|&one, &other| starts[one as usize] == starts[other as usize])
+        let start = |segment: u32| self.plan.start(segment as usize);
+        self.segments(row..row + 1).chunk_by(move |&one, &other| start(one) == start(other))
     }
 }

@@ -26,7 +26,7 @@ impl Path {
             let own = plan.own(segment);
             if own < end {
                 let first = own.max(start);
-                let begin = plan.starts()[segment] as usize + first - own;
+                let begin = plan.start(segment) + first - own;
                 self.stretches.push(begin..begin + end - first);
                 end = first;
             }

@@ -115,7 +115,7 @@ fn parse(bytes: &[u8]) -> Option<(Recipe, u64)> {
     bytes.is_empty().then_some((Recipe { policy, lengths, sharing }, u64::from_le_bytes(*fingerprint)))
 }
 
-/// The fingerprint of a plan; `places` are its segments' batches, rows and starts.
+/// The fingerprint of a plan; `places` are its segments' batches, rows and starts, which trees know themselves.
 pub(super) fn fingerprint(
     policy: &Policy,
     lengths: &[i32],
@@ -136,14 +136,17 @@ pub(super) fn fingerprint(
             mixer.add_pairs(&trees.branches, |branch| branch.segment);
             mixer.add_pairs(&trees.branches, |branch| branch.shared as u32);
             trees.choice.words().into_iter().for_each(|word| mixer.add(word as u64));
-            mixer.add_pairs(&trees.own, |own| own as u32);
-            mixer.add_pairs(&trees.parents, |parent| parent as u32);
+            mixer.add_pairs(&trees.seats, |[_, own, _]| own as u32);
+            mixer.add_pairs(&trees.seats, |[.., parent]| parent as u32);
         }
     }
     for stretch in stretches {
         [stretch.rows, stretch.length, stretch.batches].into_iter().for_each(|part| mixer.add(part as u64));
     }
     places.into_iter().for_each(|place| mixer.add_pairs(place, |place| place as u32));
+    if let Shared::Trees(trees) = shared {
+        mixer.add_pairs(&trees.seats, |[start, ..]| start as u32);
+    }
     mixer.finish()
 }
 

@@ -120,8 +120,6 @@ pub(super) fn sort(filled: &[i32], multiple: i64) -> Result<Sorted> {
 /// The segments in every row, and their positions in it.
 #[derive(Clone, Debug)]
 pub(super) struct Members {
-    /// Where in its row each segment begins.
-    pub starts: Vec<i32>,
     /// The segments, ordered by row, start and number; rows are in sorted order.
     pub segments: Vec<u32>,
     /// The index at which each sorted row's segments begin, and one more at the end.
@@ -177,7 +175,7 @@ pub(super) fn starts(count: usize, firsts: Option<&[u32]>, packed: Option<Packed
 pub(super) fn members(
     rows: &[u32],
     row_count: usize,
-    starts: Vec<i32>,
+    starts: &[i32],
     order: impl Iterator<Item = u32> + Clone,
 ) -> Members {
     // Each row's count is stored two places further, so that after the running sum, the next place holds the
@@ -201,15 +199,15 @@ pub(super) fn members(
         *slot += 1;
     }
     ends.pop();
-    let mut members = Members { starts, segments, ends };
-    members.sort();
+    let mut members = Members { segments, ends };
+    members.sort(starts);
     members
 }
 
 impl Members {
     /// Sorts the segments of every row by start and number.
-    pub(super) fn sort(&mut self) {
-        let Members { starts, segments, ends } = self;
+    pub(super) fn sort(&mut self, starts: &[i32]) {
+        let Members { segments, ends } = self;
         for borders in ends.windows(2) {
             let (begin, end) = (borders[0] as usize, borders[1] as usize);
             let later = segments.get(begin + AHEAD..segments.len().min(end + AHEAD)).unwrap_or_default();
@@ -238,7 +236,7 @@ fn batch_of(stretches: &[Stretch], longest_first: bool) -> impl Fn(u32) -> (i32,
 
 /// The batch of every segment, and its row in it.
 pub(super) fn batches(stretches: &[Stretch], members: &Members, longest_first: bool) -> [Vec<i32>; 2] {
-    let Members { segments, ends, .. } = members;
+    let Members { segments, ends } = members;
     let (mut batches, mut rows) = (zeroed(segments.len()), zeroed(segments.len()));
     let place = batch_of(stretches, longest_first);
     for (row, borders) in (0..).zip(ends.windows(2)) {

@@ -3,8 +3,10 @@
 //! Rows are laid out as by `tree_rows`. The number of segments in each row, and its position among the sorted
 //! rows, are known in advance, so each segment's place is written once.
 
+use std::sync::OnceLock;
+
 use crate::error::Result;
-use crate::memory::{prefetch, zeroed};
+use crate::memory::{collected, prefetch, zeroed};
 use crate::prefix::{Branch, Packed, Place, Places, branches};
 
 use super::layout::Members;
@@ -70,10 +72,22 @@ impl Choice {
 pub(super) struct Trees {
     pub branches: Vec<Branch>,
     pub choice: Choice,
-    /// The number of leading tokens that each segment shares with its parent.
-    pub own: Vec<i32>,
-    /// The parent of each segment; −1 for none.
-    pub parents: Vec<i32>,
+    /// The place of each segment in its row.
+    pub seats: Vec<Seat>,
+    /// The same by number, computed when it is first requested.
+    columns: OnceLock<[Vec<i32>; 3]>,
+}
+
+/// A segment's start, the number of leading tokens that it shares with its parent, and its parent, −1 for
+/// none. All three are written at once, and segments come in random order.
+pub(super) type Seat = [i32; 3];
+
+impl Trees {
+    /// The starts, shared tokens and parents of all segments.
+    pub(super) fn columns(&self) -> &[Vec<i32>; 3] {
+        let column = |number: usize| collected(self.seats.iter().map(|seat| seat[number]));
+        self.columns.get_or_init(|| [0, 1, 2].map(column))
+    }
 }
 
 /// Rows of trees, in batches.
@@ -104,11 +118,11 @@ pub(super) fn lay(policy: &Policy, lengths: &[i32], longest: i32, prefixes: Pref
     }
     drop(packed);
     drop(parts);
-    let Seats { own, parents, mut members, untidy, .. } = seats;
+    let Seats { seats, mut members, untidy, .. } = seats;
+    let trees = Trees { branches, choice: prefixes.choice.clone(), seats, columns: OnceLock::new() };
     if untidy {
-        members.sort();
+        members.sort(&trees.columns()[0]);
     }
-    let trees = Trees { branches, choice: prefixes.choice.clone(), own, parents };
     Ok(Laid { trees, members, stretches, statistics })
 }
 
@@ -135,8 +149,7 @@ fn statistics(lengths: &[i32], branches: &[Branch]) -> Statistics {
 
 /// The place of each segment, written while rows are laid out.
 struct Seats {
-    own: Vec<i32>,
-    parents: Vec<i32>,
+    seats: Vec<Seat>,
     members: Members,
     /// The index for the next segment of each row; rows are not sorted.
     next: Vec<u32>,
@@ -163,9 +176,8 @@ impl Seats {
         let next = position.into_iter().map(|position| ends[position as usize]).collect();
         let count = count as usize;
         Seats {
-            own: zeroed(count),
-            parents: zeroed(count),
-            members: Members { starts: zeroed(count), segments: zeroed(count), ends },
+            seats: zeroed(count),
+            members: Members { segments: zeroed(count), ends },
             next,
             untidy: false,
         }
@@ -174,9 +186,7 @@ impl Seats {
 
 impl Places for Seats {
     fn foresee(&self, segment: u32) {
-        for numbers in [&self.own, &self.parents, &self.members.starts] {
-            prefetch(numbers, segment as usize);
-        }
+        prefetch(&self.seats, segment as usize);
     }
 
     fn foresee_row(&self, row: u32) {
@@ -189,13 +199,11 @@ impl Places for Seats {
         *next += 1;
         self.untidy |= tied && at > 0 && self.members.segments[at - 1] > segment;
         self.members.segments[at] = segment;
-        let segment = segment as usize;
-        self.own[segment] = place.own;
-        self.parents[segment] = place.parent as i32; // none is −1
-        self.members.starts[segment] = place.start;
+        self.seats[segment as usize] = [place.start, place.own, place.parent as i32]; // no parent is −1
     }
 
     unsafe fn own_and_parent(&self, segment: u32) -> (i32, u32) {
-        (self.own[segment as usize], self.parents[segment as usize] as u32)
+        let [_, own, parent] = self.seats[segment as usize];
+        (own, parent as u32)
     }
 }
