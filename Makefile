@@ -11,7 +11,7 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock rust/py/Cargo.t
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# pip itself would compile one module after the other; a few packages hold files that no Python compiles.
+# pip would compile one module at a time. A few packages contain files that are not valid Python; they are skipped.
 define install
 	$(BIN)/pip install --quiet --no-compile --editable '.$(1)'
 	$(BIN)/python -m compileall -qq --workers 0 $(VENV)/lib || true

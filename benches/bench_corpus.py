@@ -150,12 +150,10 @@ class Programs:
 
 
 def score(folder: Path, corpus: Path) -> dict:
-    """Scores every document with a model whose logits are all zero, as ``windrow score`` does."""
+    """Scores every document with a model whose logits are all zero."""
     import windrow
     from windrow.corpus.folder import Folder
-    from windrow.scoring import run_inline
 
-    run_inline()
     programs = Programs()
     model = windrow.LanguageModel(
         jnp.zeros(1),

@@ -25,7 +25,7 @@ from local_suite import EVALS, read_local_suite, state_of
 
 
 def pytest_configure(config):
-    """Loads JAX, lm_eval and Hypothesis where tests run: not in the process that hands them to others."""
+    """Loads JAX, lm_eval and Hypothesis, except in a process that only distributes tests to others."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         prepare()
 
@@ -65,7 +65,7 @@ def optimized():
 
     from windrow.scoring import compiler
 
-    compiler.STORE.clear()  # its programs are found by their text, which does not say how they were compiled
+    compiler.STORE.clear()  # its keys do not include whether programs are optimized
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     compiler.STORE.clear()

@@ -297,17 +297,6 @@ def test_what_could_not_be_compiled_is_tried_anew():
         assert compiler.get("zero")() == 0
 
 
-def test_programs_run_inline_unless_the_environment_says_otherwise(monkeypatch):
-    changed = {}
-    monkeypatch.setattr(jax.config, "update", changed.__setitem__)
-    monkeypatch.setenv("JAX_CPU_ENABLE_ASYNC_DISPATCH", "true")
-    windrow.scoring.run_inline()
-    assert not changed
-    monkeypatch.delenv("JAX_CPU_ENABLE_ASYNC_DISPATCH")
-    windrow.scoring.run_inline()
-    assert changed == {"jax_cpu_enable_async_dispatch": False}
-
-
 CACHED = """
     import sys
     import jax

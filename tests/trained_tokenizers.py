@@ -139,7 +139,7 @@ def prefix_space():
 
 
 def once(kind, train):
-    """Trains in one process at one call alone; each call gives a tokenizer of its own."""
+    """Trains on the first call in any process; each call returns a new tokenizer."""
     made_by = version("tokenizers"), sys.version, Path(__file__).read_text(encoding="utf-8")
     described = functools.cache(lambda: kept(lambda: train().to_str(), "tokenizer", kind, *made_by))
     return lambda: Tokenizer.from_str(described())

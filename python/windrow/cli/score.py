@@ -97,11 +97,10 @@ def _add_hosts(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Scores the corpus, and prints a summary of the folder."""
-    from windrow.scoring import keep_on_disk, run_inline
+    from windrow.scoring import keep_on_disk
     from windrow.sharding.launch import Launch, leaving_at_once
 
     keep_on_disk()
-    run_inline()
     launch = Launch(
         options.coordinator,
         options.process_count,

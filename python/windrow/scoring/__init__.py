@@ -14,7 +14,6 @@ from windrow.scoring.corpus import score as score
 from windrow.scoring.feed import BatchShape as BatchShape
 from windrow.scoring.feed import Part as Part
 from windrow.scoring.feed import layout_of as layout_of
-from windrow.scoring.lanes import run_inline as run_inline
 from windrow.scoring.scorer import NOT_A_NUMBER as NOT_A_NUMBER
 from windrow.scoring.scorer import Scorer as Scorer
 from windrow.scoring.scores import Scores as Scores
@@ -38,6 +37,5 @@ __all__ = [
     "keep_on_disk",
     "known_tokens",
     "layout_of",
-    "run_inline",
     "score",
 ]

@@ -19,7 +19,6 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.scoring.choice import ScoringPlan
 from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.feed import Feed
@@ -38,13 +37,11 @@ class Job:
     """A plan to run.
 
     Attributes:
-        plan: The plan.
-        feed: Its batches.
+        feed: The plan's batches.
         scores: The scores to fill in.
         which: ``int64[n]``, the plan's segments among those of the scores; ``None`` if they are the same.
     """
 
-    plan: ScoringPlan
     feed: Feed | ForkFeed
     scores: Scores
     which: NDArray[np.int64] | None = None
@@ -55,10 +52,11 @@ class Job:
         Returns:
             ``int64[m]``, the segments.
         """
-        own, groups, offsets = self.plan.batch_segments(batch), len(logprobs), self.scores.offsets
+        plan, groups, offsets = self.feed.plan, len(logprobs), self.scores.offsets
+        own = plan.batch_segments(batch)
         segments = own if self.which is None else self.which[own]
         if groups > 1:
-            group = self.plan.rows[own] * groups // self.plan.batch_shapes[batch, 0]
+            group = plan.rows[own] * groups // plan.batch_shapes[batch, 0]
             counts = offsets[segments + 1] - offsets[segments]
             filled = np.arange(logprobs.shape[1]) < np.bincount(group, counts, groups)[:, None]
             logprobs, greedy = logprobs[filled], greedy[filled]

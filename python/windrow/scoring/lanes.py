@@ -8,7 +8,6 @@ computes can be wrong then: with jaxlib 0.10.2, log-likelihoods of Gemma 3 270M,
 tokens, were off by up to 12.
 """
 
-import os
 import re
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -26,17 +25,6 @@ _BY_YNNPACK: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _COMPUTATION = re.compile(r"(?:ENTRY )?%?([\w.-]+) .*{$")
 _FUSION = re.compile(r'calls=%?([\w.-]+).*"__ynn_fusion"')
 _PRODUCT = re.compile(r"= .* (?:dot|convolution)\(")
-
-
-def run_inline() -> None:
-    """Lets a CPU run programs in the thread that calls them, unless JAX's own setting is in the environment.
-
-    By default, JAX passes each program to another thread, which takes a tenth of a millisecond of processor
-    time. Lanes are such threads already. This has no effect after JAX has started its devices.
-    """
-    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
-        config: Any = jax.config
-        config.update("jax_cpu_enable_async_dispatch", False)
 
 
 class Lanes:

@@ -292,7 +292,7 @@ class Scorer:
             shape: The shape of a batch of this layout; for trees, at least 16 tokens long.
         """
         plan, segments = trial(layout, self.vocabulary, (shape.rows, shape.length), self.sharding.groups)
-        scores = self._run(plan, segments, Feed(plan, segments, self.sharding, like=shape))
+        scores = self._run(segments, Feed(plan, segments, self.sharding, like=shape))
         return difference(layout, scores.token_logprobs, self.rounding)
 
     def _try_forks(self, plan: ForkPlan, of: Segments) -> Difference:
@@ -307,8 +307,8 @@ class Scorer:
         with self.one_run():
             self._ask(feed, feed.shapes)
             self._ask(single_feed, single_feed.shapes)  # so that they compile at the same time
-            together = self._run(forked, segments, feed).token_logprobs
-            alone = self._run(single, segments, single_feed).token_logprobs
+            together = self._run(segments, feed).token_logprobs
+            alone = self._run(segments, single_feed).token_logprobs
         return difference("forks", np.concatenate([together, alone]), self.rounding)
 
     @property
@@ -360,7 +360,7 @@ class Scorer:
         """
         check_alive(self.params)
         known_tokens(segments, self.vocabulary)
-        return self._run(plan, segments, self._feed(segments, plan), known)
+        return self._run(segments, self._feed(segments, plan), known)
 
     def run_parts(self, parts: Sequence[Part], segments: Segments) -> Scores:
         """Scores segments that several plans divide among themselves, all plans in one run.
@@ -374,17 +374,13 @@ class Scorer:
         """
         check_alive(self.params)
         scores = Scores.unknown(segments)
-        feeds = [Feed(part.plan, part.segments, self.sharding, part.shape) for part in parts]
-        self._run_all(
-            [Job(part.plan, feed, scores, part.which) for part, feed in zip(parts, feeds, strict=True)]
-        )
+        feeds = (Feed(part.plan, part.segments, self.sharding, part.shape) for part in parts)
+        self._run_all([Job(feed, scores, part.which) for part, feed in zip(parts, feeds, strict=True)])
         return scores
 
-    def _run(
-        self, plan: ScoringPlan, segments: Segments, feed: Feed | ForkFeed, known: Report | None = None
-    ) -> Scores:
+    def _run(self, segments: Segments, feed: Feed | ForkFeed, known: Report | None = None) -> Scores:
         scores = Scores.unknown(segments)
-        self._run_all([Job(plan, feed, scores)], known)
+        self._run_all([Job(feed, scores)], known)
         return scores
 
     def _run_all(self, jobs: Sequence[Job], known: Report | None = None) -> None:

@@ -115,7 +115,7 @@ fn parse(bytes: &[u8]) -> Option<(Recipe, u64)> {
     bytes.is_empty().then_some((Recipe { policy, lengths, sharing }, u64::from_le_bytes(*fingerprint)))
 }
 
-/// The fingerprint of a plan; `places` are its segments' batches, rows and starts, which trees know themselves.
+/// The fingerprint of a plan; `places` are its segments' batches, rows and starts (empty for trees).
 pub(super) fn fingerprint(
     policy: &Policy,
     lengths: &[i32],

@@ -74,7 +74,7 @@ pub(super) struct Trees {
     pub choice: Choice,
     /// The place of each segment in its row.
     pub seats: Vec<Seat>,
-    /// The same by number, computed when it is first requested.
+    /// The same as three arrays, made when they are first requested.
     columns: OnceLock<[Vec<i32>; 3]>,
 }
 
