@@ -13,7 +13,8 @@ import joining
 from small_model import head, hidden, prefix_model
 from small_tokenizer import write_tokenizer
 from windrow import BatchPolicy
-from windrow.corpus import score_stream, stream
+from windrow.corpus import score_stream
+from windrow.scoring import Scorer
 from windrow.sharding.launch import leaving_at_once
 
 WINDOW = 20
@@ -26,15 +27,15 @@ def model():
 
 def tell_of_windows(folder):
     """Adds a byte to a file for each window that has been computed."""
-    computed = stream._scores
+    run_parts = Scorer.run_parts
 
-    def scores(*arguments):
-        found = computed(*arguments)
+    def counted(*arguments):
+        scores = run_parts(*arguments)
         with (folder / f"computed-{os.getpid()}").open("ab", buffering=0) as file:
             file.write(b".")
-        return found
+        return scores
 
-    stream._scores = scores
+    Scorer.run_parts = counted
 
 
 def main():
