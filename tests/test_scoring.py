@@ -281,6 +281,24 @@ def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
     assert given[-1] == known
 
 
+def test_programs_of_another_optimization_level_are_kept_apart(optimized, monkeypatch):
+    mesh, given = MESHES["one device"](), []
+    real = jax.stages.Lowered.compile
+
+    def compile_with(lowered, compiler_options=None):
+        given.append(compiler_options.get("xla_backend_optimization_level"))
+        return real(lowered, compiler_options)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_with)
+    zero = jax.jit(lambda: jax.numpy.zeros(()))
+    for level in (None, 0, 1, 0, None):
+        made = Compiler(mesh, level)
+        with made.one_run():
+            made.ask("zero", zero)
+            assert made.get("zero")() == 0
+    assert given == [None, 0, 1]
+
+
 def test_what_could_not_be_compiled_is_tried_anew():
     compiler, errors = Compiler(MESHES["one device"]()), [RuntimeError("out of luck")]
 

@@ -21,6 +21,7 @@ from windrow.models.fused_attention import fused_attention
 from windrow.models.layers import contract, soft_cap
 from windrow.models.reductions import highest, total
 from windrow.models.sight import NO_SLOT, Sight
+from windrow.sharding.platform import by_platform
 
 _BLOCK, _BLOCK_ELSEWHERE = 64, 512
 """The minimum number of tokens in a block, on CPUs and elsewhere. Smaller blocks skip more, and their scores
@@ -153,7 +154,7 @@ def attend(
         ways["cuda"] = _with_derivative_of(elsewhere, fused)
     parts = grouped, keys, values
     same = len(set(ways.values())) == 1
-    mixed: jax.Array = whole(*parts) if same else jax.lax.platform_dependent(*parts, **ways)
+    mixed: jax.Array = whole(*parts) if same else by_platform(*parts, **ways)
     return mixed.reshape(queries.shape).astype(queries.dtype)
 
 
@@ -313,7 +314,7 @@ def _products(queries: jax.Array, keys: jax.Array) -> jax.Array:
         # Without the barrier, XLA swaps the operands back.
         return jnp.einsum("rksgq->rkgqs", jax.lax.optimization_barrier(products))
 
-    products: jax.Array = jax.lax.platform_dependent(queries, keys, cpu=swapped, default=product)
+    products: jax.Array = by_platform(queries, keys, cpu=swapped, default=product)
     return products
 
 

@@ -26,6 +26,7 @@ from windrow.models.decoder import Weights
 from windrow.models.layers import linear
 from windrow.models.parameters import Leaf
 from windrow.models.rotary import read_rope
+from windrow.sharding.platform import by_platform
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -126,7 +127,7 @@ class Config(llama.Config):
         order = jnp.argsort(chosen.reshape(-1))
         sizes = jnp.bincount(chosen.reshape(-1), length=self.experts).astype(jnp.int32)
         parts = (flat[order // self.chosen], weights["gate"], weights["up"], weights["down"], sizes)
-        mixed: jax.Array = jax.lax.platform_dependent(
+        mixed: jax.Array = by_platform(
             *parts, cpu=partial(by_blocks, self.activation), default=partial(by_runs, self.activation)
         )
         mixed = mixed * chances.reshape(-1)[order][:, None].astype(mixed.dtype)

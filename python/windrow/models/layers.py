@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.models.reductions import mean
+from windrow.sharding.platform import by_platform
 
 _EXACT, _BY_TANH = (partial(jax.nn.gelu, approximate=each) for each in (False, True))
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -83,9 +84,7 @@ def by_weight(formula: str, x: jax.Array, weight: jax.Array) -> jax.Array:
         # Without the barrier, XLA swaps the operands back.
         return jnp.einsum(f"{outputs}{inputs}->{result}", jax.lax.optimization_barrier(product))
 
-    product: jax.Array = jax.lax.platform_dependent(
-        x, weight, cpu=swapped, default=partial(contract, formula)
-    )
+    product: jax.Array = by_platform(x, weight, cpu=swapped, default=partial(contract, formula))
     return product
 
 

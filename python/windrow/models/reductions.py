@@ -18,6 +18,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from windrow.sharding.platform import by_platform
+
 SHORT = 32
 """The number of elements that are reduced directly. XLA splits longer axes."""
 
@@ -59,5 +61,5 @@ def _reduced(combine: Callable[..., jax.Array], reduce: Callable[..., jax.Array]
             x = combine(*jnp.split(x, 2, axis=-1))
         return whole(x)
 
-    reduced: jax.Array = jax.lax.platform_dependent(x, cpu=in_halves, default=whole)
+    reduced: jax.Array = by_platform(x, cpu=in_halves, default=whole)
     return reduced

@@ -5,10 +5,10 @@ JAX's context managers, context variables, thread-locals, a library's intercepto
 to other threads, :data:`AT_ONCE` programs at a time, in request order.
 
 The cache is shared by the whole process. Its key is the lowered program: the text of the StableHLO module,
-the input and output tree structures, and the devices. Anything that changes the program changes that text, so
-a cached program is only reused for the same computation. Every run that lowers to the same text skips
-compilation: a second call, another model object with the same functions, the next checkpoint. Parameters are
-arguments, so cached programs do not keep them alive.
+the input and output tree structures, the devices, and the optimization level. Anything that changes the
+program changes that text, so a cached program is only reused for the same computation. Every run that lowers
+to the same text skips compilation: a second call, another model object with the same functions, the next
+checkpoint. Parameters are arguments, so cached programs do not keep them alive.
 
 The cost is one trace and one lowering per shape and run, some hundredths of a second for a model that scans
 over its layers. This work overlaps with compilation and with device time.
@@ -135,10 +135,12 @@ class Compiler:
 
     Args:
         mesh: The mesh that is set while functions are traced.
+        level: XLA's optimization level for code that it generates on CPUs; ``None`` for its default, the
+            highest. Lower ones compile sooner. Matrix products are library calls, which do not depend on it.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, mesh: Mesh, level: int | None = None) -> None:
+        self._mesh, self._level = mesh, level
         self._asked = _Asked()
         self._used: set[Hashable] = set()
 
@@ -220,10 +222,10 @@ class Compiler:
             return completed(self._uncompiled(function))
         with jax.set_mesh(self._mesh):
             lowered = function.lower(*arguments)
-        key = _key(lowered, tuple(self._mesh.devices.flat))
+        key = _key(lowered, tuple(self._mesh.devices.flat), self._level)
         self._used.add(object() if key is None else key)
         program = None if key is None else STORE.get(key)
-        options = _options(self._mesh)
+        options = _options(self._mesh, self._level)
         return _THREADS.submit(_compile, key, lowered, options) if program is None else completed(program)
 
     def _uncompiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -255,8 +257,13 @@ def _compile(key: Hashable | None, lowered: Any, options: dict[str, Any]) -> Any
     return program
 
 
-def _options(mesh: Mesh) -> dict[str, Any]:
-    return {"cpu": CPU_OPTIONS, "gpu": GPU_OPTIONS}.get(mesh.devices.flat[0].platform, {})
+def _options(mesh: Mesh, level: int | None) -> dict[str, Any]:
+    config: Any = jax.config
+    platform = mesh.devices.flat[0].platform
+    options = {"cpu": CPU_OPTIONS, "gpu": GPU_OPTIONS}.get(platform, {})
+    if level is None or platform != "cpu" or config.read("jax_disable_most_optimizations"):
+        return options
+    return {**options, "xla_backend_optimization_level": level}
 
 
 def _compiled(lowered: Any, options: dict[str, Any]) -> Any:
@@ -270,7 +277,7 @@ def _compiled(lowered: Any, options: dict[str, Any]) -> Any:
         return _compiled(lowered, known)  # another version of XLA
 
 
-def _key(lowered: Any, devices: tuple[Any, ...]) -> Hashable | None:
+def _key(lowered: Any, devices: tuple[Any, ...], level: int | None) -> Hashable | None:
     """The cache key of a lowered program; ``None`` if its text does not identify it.
 
     The text identifies a Python callback only by a number, and omits arrays that are passed in addition to
@@ -281,4 +288,4 @@ def _key(lowered: Any, devices: tuple[Any, ...]) -> Hashable | None:
     passed = signature[1].count("%arg") if signature else -1
     if "callback" in text or passed != len(jax.tree.leaves(lowered.in_avals)):
         return None
-    return blake2b(text.encode()).digest(), lowered.in_tree, lowered.out_tree, devices
+    return blake2b(text.encode()).digest(), lowered.in_tree, lowered.out_tree, devices, level

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from windrow.model import LanguageModel, run_forward
 from windrow.scoring.chunks import through_chunks
+from windrow.sharding.platform import by_platform
 
 CHUNK_BYTES = 1 << 26
 """The number of bytes of float32 logits that are computed at a time for each group of rows."""
@@ -297,7 +298,7 @@ def _reader(logits: jax.Array) -> Callable[[jax.Array, jax.Array], Scored]:
     logits = logits.astype(jnp.float32)
     # Columns of several devices' logits would first be copied side by side.
     on_cpu = _by_columns if len(logits) == 1 else _by_rows
-    reduce = partial(jax.lax.platform_dependent, cpu=on_cpu, default=_by_rows)
+    reduce = partial(by_platform, cpu=on_cpu, default=_by_rows)
     normalizer, best = jax.vmap(reduce)(logits)
     # A logit of plus infinity makes probabilities undefined. Minus infinity is a masked token.
     normalizer = jnp.where(normalizer == jnp.inf, jnp.nan, normalizer)

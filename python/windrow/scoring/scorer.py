@@ -103,6 +103,7 @@ class Scorer:
         self._price: RowPrice | None = None
         self._trials: dict[Layout, Difference] = {}
         self._compiler = Compiler(sharding.mesh)
+        self._for_one_batch = Compiler(sharding.mesh, level=0)
         self.in_flight = IN_FLIGHT
 
     def describe(self) -> dict[str, int | str]:
@@ -304,11 +305,11 @@ class Scorer:
         fixed = BatchPolicy(rows, max_shapes=1, padding_multiple=self._policy.padding_multiple, share=False)
         single = fixed.plan(segments, self.sharding.groups)
         single_feed = Feed(single, segments, self.sharding)
-        with self.one_run():
-            self._ask(feed, feed.shapes)
-            self._ask(single_feed, single_feed.shapes)  # so that they compile at the same time
+        with self.one_run(), self._for_one_batch.one_run():
+            self._ask(self._compiler, feed, feed.shapes)
+            self._ask(self._for_one_batch, single_feed, single_feed.shapes)  # compiles at the same time
             together = self._run(segments, feed).token_logprobs
-            alone = self._run(segments, single_feed).token_logprobs
+            alone = self._run(segments, single_feed, compiler=self._for_one_batch).token_logprobs
         return difference("forks", np.concatenate([together, alone]), self.rounding)
 
     @property
@@ -342,7 +343,7 @@ class Scorer:
             yield
 
     def _compiled(self, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> list[Any]:
-        self._ask(feed, shapes)
+        self._ask(self._compiler, feed, shapes)
         with self.clock.phase("compile"), self.clock.scoring.compiling_ahead():
             return [self._compiler.get(shape) for shape in shapes]
 
@@ -378,21 +379,30 @@ class Scorer:
         self._run_all([Job(feed, scores, part.which) for part, feed in zip(parts, feeds, strict=True)])
         return scores
 
-    def _run(self, segments: Segments, feed: Feed | ForkFeed, known: Report | None = None) -> Scores:
+    def _run(
+        self,
+        segments: Segments,
+        feed: Feed | ForkFeed,
+        known: Report | None = None,
+        compiler: Compiler | None = None,
+    ) -> Scores:
         scores = Scores.unknown(segments)
-        self._run_all([Job(feed, scores)], known)
+        self._run_all([Job(feed, scores)], known, compiler)
         return scores
 
-    def _run_all(self, jobs: Sequence[Job], known: Report | None = None) -> None:
-        with self._compiler.one_run(), DeviceWatch(self.clock.scoring) as watch:
+    def _run_all(
+        self, jobs: Sequence[Job], known: Report | None = None, compiler: Compiler | None = None
+    ) -> None:
+        compiler = self._compiler if compiler is None else compiler
+        with compiler.one_run(), DeviceWatch(self.clock.scoring) as watch:
             for job in jobs:
-                self._ask(job.feed, job.feed.shapes)
-            run_jobs(jobs, self._compiler, self.params, self.clock, watch, self.in_flight, known)
+                self._ask(compiler, job.feed, job.feed.shapes)
+            run_jobs(jobs, compiler, self.params, self.clock, watch, self.in_flight, known)
 
-    def _ask(self, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> None:
+    def _ask(self, compiler: Compiler, feed: Feed | ForkFeed, shapes: Sequence[BatchShape]) -> None:
         """Requests the programs for these shapes, in the order in which they are needed."""
-        feed.ask(self._compiler, self.params)
+        feed.ask(compiler, self.params)
         for shape in dict.fromkeys(shapes):
-            if not self._compiler.has(shape):
+            if not compiler.has(shape):
                 program = feed.program(shape, self.functions, self.chunk_length)
-                self._compiler.ask(shape, program, self.params, *feed.structs(shape))
+                compiler.ask(shape, program, self.params, *feed.structs(shape))
