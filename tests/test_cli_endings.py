@@ -86,7 +86,8 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
     begun.wait_for(r"Running loglikelihood requests: +[1-9]")
     status, said = begun.interrupt()
     assert status == 130
-    assert said == (
+    # If Ctrl-C arrives while lm_eval's cache holds its lock, the last results may be missing.
+    assert said.replace(", perhaps without the last ones", "") == (
         f"windrow: interrupted; the results so far are in {cache}_rank*.db. "
         "Run the same command again to resume"
     )
