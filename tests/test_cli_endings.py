@@ -82,12 +82,14 @@ class Command:
 
 def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
     cache = tmp_path / "kept"
-    begun = Command(tmp_path, "make_slow", "--use_cache", cache)
-    begun.wait_for(r"Running loglikelihood requests: +[1-9]")
-    status, said = begun.interrupt()
-    assert status == 130
-    # If Ctrl-C arrives while lm_eval's cache holds its lock, the last results may be missing.
-    assert said.replace(", perhaps without the last ones", "") == (
+    for _ in range(3):
+        begun = Command(tmp_path, "make_slow", "--use_cache", cache)
+        begun.wait_for(r"Running loglikelihood requests: +[1-9]")
+        status, said = begun.interrupt()
+        assert status == 130
+        if "perhaps" not in said:  # it says so if Ctrl-C arrived while lm_eval's cache held its lock
+            break
+    assert said == (
         f"windrow: interrupted; the results so far are in {cache}_rank*.db. "
         "Run the same command again to resume"
     )

@@ -103,7 +103,7 @@ class Scorer:
         self._price: RowPrice | None = None
         self._trials: dict[Layout, Difference] = {}
         self._compiler = Compiler(sharding.mesh)
-        self._for_one_batch = Compiler(sharding.mesh, level=0)
+        self._for_one_batch = Compiler(sharding.mesh, level=0)  # the plain batch of a trial runs once
         self.in_flight = IN_FLIGHT
 
     def describe(self) -> dict[str, int | str]:

@@ -9,7 +9,7 @@ import jax
 def by_platform(*arguments: Any, default: Callable[..., Any], **ways: Callable[..., Any]) -> Any:
     """``jax.lax.platform_dependent``, but in a process without accelerators only the way for CPUs is traced.
 
-    A quarter of the time to trace a model would otherwise go into the ways that are not used.
+    Tracing and lowering the others would take up to half of the time for a model.
 
     Args:
         arguments: Arrays.
