@@ -97,6 +97,21 @@ class TestPadSequenceInBatch:
         list(dataset.to_iter_dataset(grain.ReadOptions(16, 500)))
         assert source.reads == [1] * 500
 
+    def test_an_element_that_falls_behind_is_still_read_once(self):
+        source = Counting(rows([number % 7 for number in range(500)]))
+        dataset = PadSequenceInBatchDataset(grain.MapDataset.source(source), 8, 4)
+        late = 5, 15
+        others = [index for index in range(500) if index not in late]
+        assert all(dataset[index] is not None for index in (*others, *late))
+        assert source.reads == [1] * 500
+
+    def test_batches_read_in_part_make_room_for_others(self):
+        source = Counting(rows([3] * 800))
+        dataset = PadSequenceInBatchDataset(grain.MapDataset.source(source), 8, 4)
+        assert all(dataset[index] is not None for index in range(0, 800, 4))
+        assert len(dataset._batches._slots) == 32
+        assert source.reads == [1] * 800
+
     def test_keys_have_lengths_of_their_own(self):
         elements = [
             {"a": np.ones((1, 2)), "b": np.ones((1, 5, 2))},

@@ -121,7 +121,7 @@ class PadSequenceInBatchDataset(grain.MapDataset):
         self.batch_size = admit_count("batch_size", batch_size)
         self.multiple_of = admit_count("multiple_of", multiple_of)
         self.pad_value = pad_value
-        self._batches: RecentReads[_Batch] = RecentReads(_BATCHES_KEPT)
+        self._batches: RecentReads[_Batch] = RecentReads(_BATCHES_KEPT, self.batch_size)
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -80,11 +80,13 @@ def _remove(path: str, owner: int) -> None:
 class RecentReads(Generic[_Value]):
     """A cache of the most recent values by key; concurrent requests for one key read it once.
 
-    Copies and pickles start empty.
+    Values that were requested ``requests`` times are dropped first: a thread that falls behind the others still
+    finds the value it needs. Copies and pickles start empty.
     """
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, requests: int = 1) -> None:
         self._keep = keep
+        self._requests = requests
         self._lock = threading.Lock()
         self._slots: OrderedDict[Hashable, _Slot[_Value]] = OrderedDict()
 
@@ -92,19 +94,26 @@ class RecentReads(Generic[_Value]):
         """The value cached for ``key``, else the result of ``read``."""
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
+            slot.requests += 1
             self._slots.move_to_end(key)
-            while len(self._slots) > self._keep:
-                self._slots.popitem(last=False)
+            if len(self._slots) > self._keep:
+                del self._slots[self._least_needed()]
         with slot.lock:
             if not slot.values:
                 slot.values.append(read())
             return slot.values[0]
 
-    def __reduce__(self) -> tuple[type["RecentReads[_Value]"], tuple[int]]:
-        return RecentReads, (self._keep,)
+    def _least_needed(self) -> Hashable:
+        """The oldest key whose requests were all served, else the oldest; never the newest."""
+        keys = list(self._slots)[:-1]
+        return next((key for key in keys if self._slots[key].requests >= self._requests), keys[0])
+
+    def __reduce__(self) -> tuple[type["RecentReads[_Value]"], tuple[int, int]]:
+        return RecentReads, (self._keep, self._requests)
 
 
 class _Slot(Generic[_Value]):
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.requests = 0
         self.values: list[_Value] = []
