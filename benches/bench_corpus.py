@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from shutil import rmtree
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +35,12 @@ DOCUMENTS = 1_000_000
 FEWER = 10
 """Memory is compared with that for a tenth of the documents. At fewer than 200,000, those are one window."""
 
+TURNS = 3
+"""The sides take turns, and the least seconds of each count: clock rates of shared machines vary."""
+
 WINDOW = 10_000
 VOCABULARY = 512
-POLICY = {"tokens_per_batch": 16_384, "max_shapes": 4, "share": False, "pack": False}
+POLICY = {"tokens_per_batch": 16_384, "share": False, "pack": True}
 WORDS = 500
 
 
@@ -203,6 +207,21 @@ def measured(what: str, folder: Path, corpus: Path) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def in_turns(folder: Path, corpus: Path) -> list[dict]:
+    """The least that reading and scoring took of each clock, and the most memory."""
+    runs = {"read": [], "score": []}
+    for _ in range(TURNS):
+        for what, found in runs.items():
+            found.append(measured(what, folder, corpus))
+        rmtree(folder / "out")
+    most = {"mib": max(run["mib"] for run in runs["score"])}
+    clocks = ("seconds", "cpu", "host")
+    return [
+        found[0] | {clock: min(run[clock] for run in found) for clock in clocks if clock in found[0]} | most
+        for found in runs.values()
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
@@ -223,7 +242,7 @@ def main() -> None:
             folder, corpus = Path(name), Path(name) / "corpus.jsonl"
             write_tokenizer(folder)
             write_corpus(corpus, count)
-            alone, scored = (measured(what, folder, corpus) for what in ("read", "score"))
+            alone, scored = in_turns(folder, corpus)
         assert (scored["documents"], scored["total"]) == (count, alone["total"])
         told = f"{count:<12,} {alone['total']:<12,}  "
         for clock, other in (("seconds", "seconds"), ("cpu", "cpu"), ("cpu", "host")):

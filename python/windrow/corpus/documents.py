@@ -106,6 +106,8 @@ def read_documents(columns: Columns, places: Sequence[str], rows: Sequence[Any])
         places: Each row's place, such as ``"a.jsonl:17"``, which is the id if there is no id column.
         rows: The rows.
     """
+    if found := _plain(columns, places, rows):
+        return found
     kind = columns.kind
     documents = Documents(list(places), [_EMPTY[kind]] * len(rows))
     for index, row in enumerate(rows):
@@ -116,6 +118,18 @@ def read_documents(columns: Columns, places: Sequence[str], rows: Sequence[Any])
         except _NoDocumentError as error:
             documents.skip(index, str(error))
     return documents
+
+
+def _plain(columns: Columns, places: Sequence[str], rows: Sequence[Any]) -> Documents | None:
+    """The documents of rows that are all objects with a text: much faster than one row at a time."""
+    if columns.text is None or {*map(type, rows)} != {dict}:
+        return None
+    try:
+        texts = [row[columns.text] for row in rows]
+        ids = list(places) if columns.id is None else [str(row[columns.id]) for row in rows]
+    except KeyError:
+        return None
+    return Documents(ids, texts) if {*map(type, texts)} == {str} and all(texts) else None
 
 
 def segments_of(

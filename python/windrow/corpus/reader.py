@@ -30,6 +30,9 @@ from windrow.corpus.windows import Encoded, Reading, one_ahead
 LEAST_BYTES = 8 << 20
 """The size of files from which on a reader is worth its start."""
 
+PIPE_BYTES = 1 << 20
+"""The size of the pipe for windows, where it can be set. This is the most that Linux allows by default."""
+
 _CODE = """
 import pickle, sys
 sys.path[:], reading = pickle.load(sys.stdin.buffer)
@@ -72,6 +75,7 @@ def _start(reading: Reading) -> Any:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},  # the devices are this process's
+        pipesize=PIPE_BYTES,
     )
     assert process.stdin is not None
     with process.stdin as pipe:

@@ -18,6 +18,9 @@ from typing import Any, Protocol
 
 _DECODER = json.JSONDecoder()
 
+_LINES = 256
+"""How many lines are read before they are decoded."""
+
 
 @dataclass(frozen=True)
 class BadRow:
@@ -65,11 +68,17 @@ class Lines:
 
     def take(self, count: int) -> list[Any]:
         """The next rows."""
-        return [_row(line) for line in islice(self._lines(), count)]
+        rows: list[Any] = []
+        while lines := self._lines(count - len(rows)):
+            rows += [_row(line) for line in lines if not line.isspace()]
+        return rows
 
     def skip(self, count: int) -> int:
         """Skips rows."""
-        return sum(1 for _ in islice(self._lines(), count))
+        skipped = 0
+        while lines := self._lines(count - skipped):
+            skipped += sum(not line.isspace() for line in lines)
+        return skipped
 
     def part(self) -> float | None:
         """The fraction of the stored bytes that has been read."""
@@ -80,17 +89,16 @@ class Lines:
         if self._whole is not None:
             self._stored.close()
 
-    def _lines(self) -> Iterator[bytes]:
-        while True:
-            try:
-                line = self._file.readline()
-            except Exception as error:
-                raise _unreadable(self._path, f"read after line {self._number:,}", error) from error
-            if not line:
-                return
-            self._number += 1
-            if not line.isspace():
-                yield line
+    def _lines(self, most: int) -> list[bytes]:
+        """The next lines, some of which may be blank; none at the end."""
+        lines: list[bytes] = []
+        try:
+            lines.extend(islice(self._file, min(most, _LINES)))
+        except Exception as error:
+            after = self._number + len(lines)
+            raise _unreadable(self._path, f"read after line {after:,}", error) from error
+        self._number += len(lines)
+        return lines
 
 
 class Elements:

@@ -136,6 +136,7 @@ def _strings(texts: list[str]) -> Any:
     import pyarrow as pa
 
     encoded = "".join(texts).encode(errors="replace")
-    sizes = map(len, texts if encoded.isascii() else [text.encode(errors="replace") for text in texts])
-    buffers = [None, pa.py_buffer(np.cumsum([0, *sizes])), pa.py_buffer(encoded)]
+    each = texts if encoded.isascii() else [text.encode(errors="replace") for text in texts]
+    ends = np.fromiter(map(len, each), np.int64, len(texts)).cumsum()
+    buffers = [None, pa.py_buffer(np.append(0, ends)), pa.py_buffer(encoded)]
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers).cast(pa.string())

@@ -80,8 +80,8 @@ def _remove(path: str, owner: int) -> None:
 class RecentReads(Generic[_Value]):
     """A cache of the most recent values by key; concurrent requests for one key read it once.
 
-    Values that were requested ``requests`` times are dropped first: a thread that falls behind the others still
-    finds the value it needs. Copies and pickles start empty.
+    Values that have been requested ``requests`` times are dropped first, so a thread that falls behind the
+    others still finds the value it needs. Copies and pickles start empty.
     """
 
     def __init__(self, keep: int, requests: int = 1) -> None:
