@@ -37,7 +37,8 @@ def test_reads_in_blocks(order, groups, monkeypatch):
         pick_index = random.integers(0, 6 * LENGTH, (groups, picks)).astype(np.int32)
         read_pick = np.stack([reads_of(order, random, picks, reads) for _ in range(groups)])
         target = random.integers(0, VOCAB, (groups, reads)).astype(np.int32)
-        run = jax.jit(partial(program.read_scores, MODEL, block))
+        monkeypatch.setattr(program, "READS_TOGETHER", block)
+        run = jax.jit(partial(program.read_scores, MODEL, "cpu"))
         logprobs, greedy = run(MODEL.params, source, pick_index, read_pick, target)
         logits = np.take_along_axis(source, np.take_along_axis(pick_index, read_pick, 1)[:, :, None], 1)
         naive = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), target[:, :, None], 2)[:, :, 0]

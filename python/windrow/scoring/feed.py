@@ -19,7 +19,7 @@ from windrow.model import LanguageModel
 from windrow.planning import Plan
 from windrow.scoring.compiler import Compiler, jitted
 from windrow.scoring.lanes import Lanes, is_single_cpu
-from windrow.scoring.program import reads_together, rows_together, score_batch
+from windrow.scoring.program import rows_together, score_batch
 from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
@@ -123,7 +123,7 @@ class Feed:
         # Splitting rows over several devices would move them, and explicit axes must be kept.
         cut = is_single_cpu(self.sharding)
         together = rows_together(shape.rows, shape.length) if cut else shape.rows
-        static = chunk_length, together, reads_together(shape.reads, self.sharding.platform)
+        static = chunk_length, together, self.sharding.platform
         return jitted(score_batch, model, *static, out_shardings=self.sharding.by_rows)
 
     def ask(self, compiler: Compiler, params: Any) -> None:

@@ -27,6 +27,10 @@ MOST_PICKS = 512
 """The maximum number of positions that the head processes at a time, so batches with few scored positions
 cost little."""
 
+CACHED_BYTES, CACHED_PICKS = 1 << 20, 64
+"""The number of bytes of logits that a CPU computes at a time, or else the number of positions, if that is
+more: each time, all weights of the head are read. Logits are read several times, which takes much longer if
+they do not fit in a core's cache: 8 MiB took a model of width 96 half as long again for a whole run."""
 
 READS_TOGETHER = 512
 """The number of reads that a CPU looks at together for the picks of a chunk; see :func:`reads_together`."""
@@ -59,7 +63,7 @@ def score_batch(
     model: LanguageModel,
     chunk_length: int | None,
     together: int,
-    block: int,
+    platform: str,
     params: Any,
     tokens: jax.Array,
     layout: jax.Array | tuple[jax.Array, ...],
@@ -73,7 +77,7 @@ def score_batch(
         model: The model's functions.
         chunk_length: If given, rows run through ``step`` in chunks of this many tokens.
         together: How many rows the forward pass computes at a time; see :func:`rows_together`.
-        block: How many reads are read at a time; see :func:`reads_together`.
+        platform: The platform of the devices, such as ``"cpu"``.
         params: The model's parameters.
         tokens: ``int32[rows, length]``.
         layout: See :func:`row_layout`; for tree rows, segment ids, positions and reach,
@@ -95,7 +99,7 @@ def score_batch(
         source = _forward(model, params, together, (tokens, positions, segment_ids, reach))
     else:
         source = _by_chunks(model, params, tokens, positions, segment_ids, chunk_length)
-    return read_scores(model, block, params, source, pick_index, read_pick, read_target)
+    return read_scores(model, platform, params, source, pick_index, read_pick, read_target)
 
 
 def reads_together(reads: int, platform: str) -> int:
@@ -109,6 +113,20 @@ def reads_together(reads: int, platform: str) -> int:
     (512, 16384)
     """
     return min(reads, READS_TOGETHER) if platform == "cpu" else reads
+
+
+def picks_together(picks: int, vocab: int, platform: str) -> int:
+    """How many positions of a group the head processes at a time.
+
+    >>> [picks_together(16384, vocab, "cpu") for vocab in (512, 4096, 50257)]
+    [512, 64, 64]
+    >>> [picks_together(16384, vocab, "gpu") for vocab in (512, 4096, 50257)]
+    [512, 512, 333]
+    """
+    fit = min(MOST_PICKS, max(1, CHUNK_BYTES // (4 * vocab)))
+    if platform == "cpu":
+        fit = min(fit, max(CACHED_PICKS, CACHED_BYTES // (4 * vocab)))
+    return min(picks, fit)
 
 
 def rows_together(rows: int, length: int) -> int:
@@ -160,7 +178,7 @@ def _forward(
 
 def read_scores(
     model: LanguageModel,
-    block: int,
+    platform: str,
     params: Any,
     source: jax.Array,
     pick_index: jax.Array,
@@ -171,7 +189,7 @@ def read_scores(
 
     Args:
         model: The model's functions.
-        block: How many reads are read at a time.
+        platform: The platform of the devices, such as ``"cpu"``.
         params: The model's parameters.
         source: The head's input, or the logits if the model has no ``head``: ``[rows, length, size]``.
         pick_index: See :func:`score_batch`.
@@ -182,7 +200,7 @@ def read_scores(
     (groups, picks), reads = pick_index.shape, read_pick.shape[1]
     source = source.reshape(groups, -1, source.shape[-1])
     vocab = jax.eval_shape(head, jax.ShapeDtypeStruct((groups, source.shape[-1]), source.dtype)).shape[-1]
-    chunk = min(picks, MOST_PICKS, max(1, CHUNK_BYTES // (4 * vocab)))
+    chunk, block = picks_together(picks, vocab, platform), reads_together(reads, platform)
     pick_index = _padded(pick_index, chunk)
     read_pick, read_target = _padded(read_pick, block), _padded(read_target, block)
     chunks, following = _blocks_of_chunks(read_pick, pick_index.shape[1], chunk, block)

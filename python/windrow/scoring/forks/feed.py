@@ -16,7 +16,6 @@ from windrow.scoring.compiler import Compiler, jitted
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Fill, fills_of
 from windrow.scoring.forks.program import LAYOUT, empty_store, run_branches, run_stems
 from windrow.scoring.lanes import Lanes
-from windrow.scoring.program import reads_together
 from windrow.sharding import RowSharding, place
 from windrow.tokens import Segments
 
@@ -129,8 +128,8 @@ class ForkFeed:
         assert isinstance(shape, ForkShape)
         groups, by_rows = self.sharding.groups, self.sharding.by_rows
         if shape.reads:
-            block = reads_together(shape.reads, self.sharding.platform)
-            return jitted(run_branches, model, groups, shape.chunk, block, out_shardings=by_rows)
+            static = groups, shape.chunk, self.sharding.platform
+            return jitted(run_branches, model, *static, out_shardings=by_rows)
         return jitted(run_stems, model, groups, shape.chunk, out_shardings=by_rows, donate_argnums=1)
 
     @property

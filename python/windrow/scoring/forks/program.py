@@ -54,7 +54,7 @@ def run_branches(
     model: LanguageModel,
     groups: int,
     chunk: int | None,
-    block: int,
+    platform: str,
     params: Any,
     store: Any,
     tokens: jax.Array,
@@ -70,7 +70,7 @@ def run_branches(
     assert model.step is not None
     run = partial(model.step, params)
     source = _through(run, model, groups, chunk, store, tokens, layout)[1]
-    return read_scores(model, block, params, source, pick_index, read_pick, read_target)
+    return read_scores(model, platform, params, source, pick_index, read_pick, read_target)
 
 
 def _through(
