@@ -10,7 +10,8 @@ This works for every model with ``step``. A shared prefix that runs once is call
 
 - :mod:`.pieces` cuts inputs into stems and branches.
 - :mod:`.waves` assigns stems and branches to groups and waves, and states to slots.
-- :mod:`.plan` puts stems and branches into batches.
+- :mod:`.shapes` and :mod:`.batches` put stems and branches into batches of a few shapes.
+- :mod:`.plan` chooses the shapes, and lists the batches in the order in which they run.
 
 Plans need no model and no JAX. :mod:`windrow.scoring.forks` runs them.
 """
@@ -18,4 +19,4 @@ Plans need no model and no JAX. :mod:`windrow.scoring.forks` runs them.
 from windrow.forks.pieces import LEAST_SAVED_BY_LEVEL as LEAST_SAVED_BY_LEVEL
 from windrow.forks.plan import Forking as Forking
 from windrow.forks.plan import ForkPlan as ForkPlan
-from windrow.forks.plan import chunk_price as chunk_price
+from windrow.forks.shapes import chunk_price as chunk_price

@@ -119,6 +119,13 @@ def saved(stems: Stems, stem: NDArray[np.int64], equal: NDArray[np.int64]) -> ND
     return stems.lengths.astype(np.int64) * (starting - 1)
 
 
+def stem_tokens(
+    segments: Segments, stems: Stems, which: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """For some stems, where their own tokens begin in the segments' tokens, and their number."""
+    return segments.offsets[stems.segment[which]] + stems.begins[which], stems.lengths[which]
+
+
 def branch(segments: Segments, stems: Stems, stem: NDArray[np.int64]) -> Branches:
     """The branches that remain, given the stem of each segment."""
     distinct, of = np.unique(segments.equal_inputs, return_inverse=True)

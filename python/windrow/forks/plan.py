@@ -9,8 +9,7 @@ A stem with which later stems begin keeps its slot; the slots of the others beco
     wave 1      stems 4 5 6, their branches          take the slots of 1 2 3
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -18,28 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.forks.pieces import LEAST_SAVED_BY_LEVEL, Branches, Stems, branch, cut
+from windrow.forks.batches import Batch, branch_batches, stem_batches
+from windrow.forks.pieces import LEAST_SAVED_BY_LEVEL, Branches, Stems, branch, cut, stem_tokens
+from windrow.forks.shapes import CHUNK_PRICE, CHUNKS, NO_LIMIT, Shapes, rounded_up, shapes_of
 from windrow.forks.waves import Waves, waves_of
 from windrow.sizing.policy import SHAPE_PRICE, BatchPolicy
 from windrow.tokens import Segments
-
-CHUNKS = (8, 16, 32, 64, 128, 256)
-"""Candidate chunk lengths: the number of columns of a batch that run at a time."""
-
-CHUNK_PRICE = {"cpu": 32}
-"""The fixed cost of a chunk, in tokens, by platform."""
-
-CHUNK_PRICE_ELSEWHERE = 512
-"""The same on other platforms, where reading the parameters takes as long as a few hundred tokens."""
-
-
-def chunk_price(platform: str) -> int:
-    """The fixed cost of running a chunk of columns on a platform, in tokens."""
-    return CHUNK_PRICE.get(platform, CHUNK_PRICE_ELSEWHERE)
-
-
-NO_LIMIT = 1 << 31
-"""More tokens than any row has."""
 
 TRIAL_SLOTS = 3
 """A store has at least this many slots if memory allows, so that a trial can use the plan's programs."""
@@ -112,7 +95,7 @@ class Forking:
 
     def _shapes_of(
         self, policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, most: int | None, shape_price: int
-    ) -> "Shapes":
+    ) -> Shapes:
         """The best shapes for rows of these lengths, at most ``most`` of them.
 
         A batch stops after its longest row, so another shape pays off only if its batches hold more rows.
@@ -131,11 +114,11 @@ class Forking:
         return found
 
     def _chunked(
-        self, policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, shapes: "Shapes"
-    ) -> "tuple[Shapes, int]":
+        self, policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, shapes: Shapes
+    ) -> tuple[Shapes, int]:
         """The shapes with their cheapest chunk lengths, and the cost of rows of these lengths, in tokens."""
         given = CHUNKS if self.chunk_length is None else (self.chunk_length,)
-        chunks = np.unique(_rounded_up(np.array(given), policy.padding_multiple if len(given) > 1 else 1))
+        chunks = np.unique(rounded_up(np.array(given), policy.padding_multiple if len(given) > 1 else 1))
         which, best, total = shapes.which(lengths), [], 0
         for shape, rows in enumerate(shapes.rows.tolist()):
             longest = np.sort(lengths[which == shape])[::-1][:: rows * groups]  # of each batch
@@ -145,7 +128,7 @@ class Forking:
             total += int(prices.min())
         ends = shapes.lengths
         if self.chunk_length is None:
-            ends = np.maximum(ends, np.minimum(_rounded_up(ends, np.array(best)), self._longest))
+            ends = np.maximum(ends, np.minimum(rounded_up(ends, np.array(best)), self._longest))
         return Shapes(ends.astype(np.int32), shapes.rows, np.minimum(best, ends)), total
 
     @property
@@ -153,71 +136,10 @@ class Forking:
         return NO_LIMIT if self.max_length is None else self.max_length
 
 
-def _rounded_up(number: Any, multiple: Any) -> Any:
-    return -(-number // multiple) * multiple
-
-
 def _unused(stems: Stems, stem: NDArray[np.int64]) -> NDArray[np.bool_]:
     used = np.zeros(len(stems) + 1, np.bool_)
     used[stem] = used[stems.parent] = True
     return ~used[:-1]
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """The shapes of batches of stems, or of branches.
-
-    Attributes:
-        lengths: ``int32[k]``, the maximum length of a row, ascending.
-        rows: ``int64[k]``, the number of rows per group.
-        chunks: ``int64[k]``, the chunk length: how many columns run at a time.
-    """
-
-    lengths: NDArray[np.int32]
-    rows: NDArray[np.int64]
-    chunks: NDArray[np.int64]
-
-    def ends(self, depths: NDArray[np.int32], lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The depths at which rows end, padding included, given the depths at which they begin."""
-        return depths + self.padded(lengths)
-
-    def padded(self, lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-        """``int32[n]``: how many columns run for batches whose longest rows have these lengths."""
-        if not len(lengths):
-            return lengths
-        shape = self.which(lengths)
-        columns = np.minimum(_rounded_up(lengths, self.chunks[shape]), self.lengths[shape])
-        return np.asarray(columns, np.int32)
-
-    def which(self, lengths: Any) -> Any:
-        """The index of the smallest shape that holds each of these lengths."""
-        return np.searchsorted(self.lengths, lengths)
-
-    def only(self, which: Any) -> "Shapes":
-        """Some of the shapes."""
-        return Shapes(self.lengths[which], self.rows[which], self.chunks[which])
-
-    def spread(self, lengths: NDArray[np.int32], times: int) -> "Shapes":
-        """The shapes with as few rows as hold rows of these lengths in the same number of batches.
-
-        The rows are assumed to be divided into ``times`` equal parts, one for each wave and group.
-        """
-        each = -(-np.bincount(self.which(lengths), minlength=len(self.lengths)) // times)
-        batches = np.maximum(1, -(-each // self.rows))
-        return replace(self, rows=np.maximum(1, np.minimum(self.rows, -(-each // batches))))
-
-
-def shapes_of(
-    policy: BatchPolicy, lengths: NDArray[np.int32], groups: int, most: int | None, shape_price: int = 0
-) -> Shapes:
-    """The best shapes for rows of these lengths, at most ``most`` of them, each with a single chunk."""
-    if not len(lengths):
-        return Shapes(np.zeros(0, np.int32), *[np.zeros(0, np.int64)] * 2)
-    most = most if policy.max_shapes is None or most is None else min(most, policy.max_shapes)
-    plan = replace(policy, max_shapes=most).rows_of(lengths, groups, shape_price=shape_price)
-    shapes = plan.shapes[np.argsort(plan.shapes[:, 1])]
-    rows, columns = shapes.astype(np.int64).T
-    return Shapes(shapes[:, 1], rows // groups, columns)
 
 
 class ForkPlan:
@@ -257,9 +179,7 @@ class ForkPlan:
         batches: list[Batch] = []
         for wave in range(waves.count):
             batches += stem_batches(waves, wave, of_stems, longest, groups)
-            here = np.flatnonzero(waves.branch_wave == wave)
-            sizes = Sizes(here, branches.length[here], branches.depth[here])
-            batches += _batches(sizes, waves.branch_group[here], of_branches, longest, groups, is_stem=False)
+            batches += branch_batches(waves, wave, branches, of_branches, longest, groups)
         self._batches = batches
         self.is_stem = np.array([batch.is_stem for batch in batches], np.bool_)
         self.batch_shapes = np.array([batch.shape for batch in batches], np.int32).reshape(-1, 2)
@@ -365,81 +285,9 @@ class ForkPlan:
 
     def __str__(self) -> str:
         """One line with the plan's main figures."""
-        told = self.statistics
+        figures = self.statistics
         return (
-            f"{self.segment_count} segments in {told['rows']} rows and {len(self.stems)} shared prefixes; "
-            f"{told['batches']} batches of {len(told['shapes'])} shapes, {told['device_tokens']} tokens"
+            f"{self.segment_count} segments in {figures['rows']} rows and {len(self.stems)} shared prefixes; "
+            f"{figures['batches']} batches of {len(figures['shapes'])} shapes, "
+            f"{figures['device_tokens']} tokens"
         )
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch of stem nodes or of branches.
-
-    Attributes:
-        is_stem: Whether it is one of stem nodes.
-        shape: Rows and columns of the arrays.
-        columns: How many of the columns run.
-        chunk: How many columns run at a time.
-        pieces: ``int64[rows]``, the stem node or branch in each row; -1 for filler.
-    """
-
-    is_stem: bool
-    shape: tuple[int, int]
-    columns: int
-    chunk: int
-    pieces: NDArray[np.int64]
-
-    def filled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The pieces, and their rows."""
-        places = np.flatnonzero(self.pieces >= 0)
-        return self.pieces[places], places
-
-
-def stem_tokens(
-    segments: Segments, stems: Stems, which: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """For some stems, where their own tokens begin in the segments' tokens, and their number."""
-    return segments.offsets[stems.segment[which]] + stems.begins[which], stems.lengths[which]
-
-
-def stem_batches(waves: Waves, wave: int, shapes: Shapes, longest: int, groups: int) -> Iterator[Batch]:
-    """The batches of a wave's stems, level by level."""
-    stems = waves.stems
-    for nodes in waves.levels(wave):
-        which = waves.node_stem[nodes]
-        sizes = Sizes(nodes, stems.lengths[which], stems.begins[which])
-        yield from _batches(sizes, waves.node_group[nodes], shapes, longest, groups, is_stem=True)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Pieces, ``[p]`` each: their numbers, their tokens, and the tokens that precede these in the input."""
-
-    pieces: NDArray[np.int64]
-    lengths: NDArray[np.int32]
-    depths: NDArray[np.int32]
-
-
-def _batches(
-    sizes: Sizes, of_groups: NDArray[Any], shapes: Shapes, longest: int, groups: int, *, is_stem: bool
-) -> Iterator[Batch]:
-    """Batches of pieces, longest first; spare rows of a batch take the next shorter pieces that fit."""
-    order = np.lexsort((sizes.pieces, -sizes.lengths))
-    waiting = [order[of_groups[order] == group] for group in range(groups)]
-    while any(map(len, waiting)):
-        most = max(int(sizes.lengths[queue[0]]) for queue in waiting if len(queue))
-        shape = int(shapes.which(most))
-        each, length = int(shapes.rows[shape]), int(shapes.lengths[shape])
-        columns = int(shapes.padded(np.array([most]))[0])
-        rows = np.full((groups, each), -1, np.int64)
-        taken_any = False
-        for group, queue in enumerate(waiting):
-            depths = sizes.depths[queue]
-            fits = (depths == 0) | (depths + columns <= longest)
-            taken = queue[fits][:each]
-            rows[group, : len(taken)] = sizes.pieces[taken]
-            waiting[group] = queue[~np.isin(queue, taken)] if len(taken) else queue
-            taken_any = taken_any or bool(len(taken))
-        assert taken_any, "each piece fits its own shape"
-        yield Batch(is_stem, (groups * each, length), columns, int(shapes.chunks[shape]), rows.reshape(-1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.forks.plan import Shapes
+from windrow.forks.shapes import Shapes
 from windrow.generation.logits import RuleTable
 from windrow.generation.prefixes import Prefixes, PrefixPlan
 from windrow.generation.program import Memory, Recomputing, Stepping

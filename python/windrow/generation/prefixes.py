@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.forks.pieces import LEAST_SAVED, Branches, Stems
-from windrow.forks.plan import NO_LIMIT, Batch, Shapes, stem_batches, stem_tokens
+from windrow.forks.batches import Batch, stem_batches
+from windrow.forks.pieces import LEAST_SAVED, Branches, Stems, stem_tokens
+from windrow.forks.shapes import NO_LIMIT, Shapes
 from windrow.forks.waves import Waves, waves_of
 from windrow.planning import prefix_stems
 from windrow.scoring.forks.feed import layout_rows, token_rows

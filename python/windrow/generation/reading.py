@@ -12,7 +12,7 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.forks.plan import CHUNKS, Shapes, chunk_price
+from windrow.forks.shapes import CHUNKS, Shapes, chunk_price
 from windrow.scoring.choice import STATE_PRICE
 from windrow.sizing.policy import DEFAULT_TOKENS_PER_BATCH
 

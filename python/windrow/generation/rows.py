@@ -7,7 +7,7 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.forks.plan import Batch
+from windrow.forks.batches import Batch
 from windrow.generation.batching import Batching
 from windrow.generation.logits import RunRules
 from windrow.generation.program import WHOLE

@@ -14,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from windrow.forks.pieces import Stems, branch
-from windrow.forks.plan import NO_LIMIT, TRIAL_SLOTS, ForkPlan, Shapes
+from windrow.forks.plan import TRIAL_SLOTS, ForkPlan
+from windrow.forks.shapes import NO_LIMIT, Shapes
 from windrow.forks.waves import waves_of
 from windrow.tokens import Segments
 
