@@ -25,7 +25,7 @@ from windrow.scoring.chunks import through_chunks
 from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Layout
-from windrow.scoring.mistakes import RAISED_BY
+from windrow.scoring.mistakes import summary
 from windrow.scoring.scorer import Scorer
 from windrow.sharding import RowSharding, place
 from windrow.sizing.policy import LEAST_ROW, BatchPolicy
@@ -99,7 +99,7 @@ def check_model(
     try:
         scorer = Scorer(model, rows, Clock(), None, policy)
     except Exception as error:  # anything that the model's functions raise
-        return ModelCheck((Check("contract", "failed", message=_told(error)),))
+        return ModelCheck((Check("contract", "failed", message=summary(error)),))
     return ModelCheck((Check("contract", "passed"), *_Checks(scorer, policy).made()))
 
 
@@ -154,7 +154,7 @@ class _Checks:
         try:
             found = differences()
         except Exception as error:  # anything that the model's functions raise
-            return Check(name, "failed", None, f"{_told(error)}; {REMEDIES[name]}", needed)
+            return Check(name, "failed", None, f"{summary(error)}; {REMEDIES[name]}", needed)
         worst = max(found, key=lambda gap: gap.excess)
         if worst.is_sound:
             return Check(name, "passed", worst.size, needed=needed)
@@ -189,9 +189,10 @@ class _Checks:
 
     def _vocabulary(self) -> list[Gap]:
         probes = self._inputs.probes
-        told = self._run("forward", self._scored, *self._inputs.batch(list(probes[:, None])))[:, 0]
-        cut = probes[-1] != probes[-2] and (told[-1] == told[-2]).all() and (told[0] != told[1]).any()
-        return [Gap(float(cut), 0.0, self._allowed)]
+        scored = self._run("forward", self._scored, *self._inputs.batch(list(probes[:, None])))[:, 0]
+        last_equal, first_equal = ((scored[at] == scored[at + 1]).all() for at in (-2, 0))
+        clamped = probes[-1] != probes[-2] and last_equal and not first_equal
+        return [Gap(float(clamped), 0.0, self._allowed)]
 
     def _packed_rows(self) -> list[Gap]:
         return [self._laid_out("packed")]
@@ -294,12 +295,6 @@ def _shown(name: str, found: Gap) -> str:
     if np.isnan(found.one):
         return "a log-probability is NaN"
     return f"a log-probability is {found.one:.4f} and must be {found.other:.4f}"
-
-
-def _told(error: Exception) -> str:
-    message = str(error).splitlines()[0] if str(error) else "no message"
-    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(RAISED_BY)]
-    return ", ".join([f"{type(error).__name__}: {message}", *notes])
 
 
 def _part(array: NDArray[np.int32], start: int, stop: int) -> NDArray[np.int32]:

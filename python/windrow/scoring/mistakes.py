@@ -1,7 +1,7 @@
 """What to do about mistakes that show while a model's functions are traced.
 
-Modules of other libraries refuse to run in ways that a newcomer cannot place: with dropout on, they ask for a
-key, or for leave to change their own variables.
+Modules of other libraries fail with errors that a newcomer cannot place: with dropout on, they ask for a
+random key, or fail to update their own variables.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ DRAWS = (
     "draws random numbers, so scores may depend on the batch; if this is dropout, turn it off with "
     "module.eval(), deterministic=True or equinox.nn.inference_mode"
 )
-"""What is said of a function that draws random numbers."""
+"""The warning about a function that draws random numbers, without the function's name."""
 
 _RANDOM = frozenset(["random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform"])
 """JAX's operations that draw random numbers."""
@@ -63,6 +63,17 @@ def first_line(error: Exception) -> str:
     'No key'
     """
     return str(error).strip().partition("\n")[0].partition(" (https://")[0].rstrip(".")
+
+
+def summary(error: Exception) -> str:
+    """An error's type, the first line of its message, and which of the model's functions raised it, if known.
+
+    >>> summary(KeyError("embed")), summary(AssertionError())
+    ("KeyError: 'embed'", 'AssertionError: no message')
+    """
+    first = str(error).splitlines()[0] if str(error) else "no message"
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(RAISED_BY)]
+    return ", ".join([f"{type(error).__name__}: {first}", *notes])
 
 
 def draws_random_numbers(program: Any) -> bool:

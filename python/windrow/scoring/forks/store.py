@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from windrow.model import LanguageModel
+from windrow.scoring.mistakes import summary
 from windrow.sharding import RowSharding
 from windrow.sizing.memory import DeviceMemory
 
@@ -59,6 +60,6 @@ def refused_state(model: LanguageModel, params: Any, shape: tuple[int, int], roo
 
     try:
         jax.eval_shape(run, params, *[jax.ShapeDtypeStruct(shape, jnp.int32)] * 3)
-    except Exception as error:  # whatever the model's own code raises
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    except Exception as error:  # anything that the model's functions raise
+        return summary(error)
     return None
