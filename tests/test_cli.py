@@ -10,7 +10,7 @@ import pytest
 
 from command import is_one_line, windrow, windrow_here
 from task_files import write_tasks
-from windrow.cli.endings import told
+from windrow.cli.endings import message_of
 from windrow.cli.run_help import WORDS
 
 HEAVY = "{'jax', 'grain', 'lm_eval', 'numpy', 'tokenizers', 'windrow._rust'}"
@@ -177,17 +177,17 @@ def test_a_mistake_in_the_callers_own_code_says_where(tmp_path):
     assert "Traceback" in shown.stderr
 
 
-def test_what_is_told_of_an_error():
-    assert told(ValueError("a is 3; it must be 4")) == "a is 3; it must be 4"
-    assert told(KeyError("no such task")) == "no such task"
-    assert told(RuntimeError("RESOURCE_EXHAUSTED: 3 GB")).startswith(
+def test_messages_of_errors():
+    assert message_of(ValueError("a is 3; it must be 4")) == "a is 3; it must be 4"
+    assert message_of(KeyError("no such task")) == "no such task"
+    assert message_of(RuntimeError("RESOURCE_EXHAUSTED: 3 GB")).startswith(
         "RuntimeError: RESOURCE_EXHAUSTED: 3 GB; use smaller batches"
     )
-    assert told(AssertionError()) == "AssertionError"
+    assert message_of(AssertionError()) == "AssertionError"
     with pytest.raises(ValueError, match="own") as caught:
         exec(compile("raise ValueError('own')", __file__, "exec"))
     assert traceback.extract_tb(caught.tb)
-    assert f"({__file__}, line 1" in told(caught.value)
+    assert f"({__file__}, line 1" in message_of(caught.value)
 
 
 def test_the_plug_in_entry_point_is_what_lm_eval_registers():

@@ -18,7 +18,7 @@ from sqlitedict import SqliteDict
 
 from command import TESTS, windrow_here
 from task_files import write_tasks
-from windrow.cli.endings import Ending, told
+from windrow.cli.endings import Ending, message_of
 from windrow.cli.run import farewell
 
 SOON = 10
@@ -229,7 +229,7 @@ def test_which_code_of_lm_eval_is_that_of_tasks(file, told_so):
     code = compile("\n\ndef process(doc):\n    return doc['missing']\nprocess({})", str(path), "exec")
     with pytest.raises(KeyError) as caught:
         exec(code, {})
-    words = told(caught.value.with_traceback(caught.tb.tb_next))  # from the call of lm_eval on
+    words = message_of(caught.value.with_traceback(caught.tb.tb_next))  # from the call of lm_eval on
     if told_so:
         assert words.startswith(
             f"lm_eval's own task code failed: KeyError: missing ({path}, line 4, in process);"

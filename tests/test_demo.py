@@ -191,7 +191,7 @@ def test_steps_in_one_call_are_the_steps_one_by_one(tokenizer):
             steps_per_call=per_call,
             rows=2,
             length=16,
-            told=lambda *_: None,
+            on_progress=lambda *_: None,
         )
         for per_call in (4, 2)
     ]

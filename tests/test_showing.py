@@ -10,7 +10,7 @@ import pytest
 import windrow
 from byte_model import Bytes
 from windrow.datasets import PadBatchDataset, SortedDataset
-from windrow.report.told import RunReport
+from windrow.report.run_report import RunReport
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
 

@@ -94,8 +94,8 @@ class Journal:
 
     def append(self, record: Any) -> None:
         """Appends a record as JSON. It survives a crash of the process and, once synced, of the machine."""
-        told = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
-        line = b"%08x %b\n" % (crc32(told), told)
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
+        line = b"%08x %b\n" % (crc32(text), text)
         while line:
             line = line[os.write(self._handle, line) :]
 
@@ -129,10 +129,10 @@ class Journal:
 
 def _read(line: bytes) -> tuple[Any] | None:
     """A line's record; ``None`` if the line is torn or damaged."""
-    told = line[9:-1]
-    if line[-1:] != b"\n" or line[:9] != b"%08x " % crc32(told):
+    text = line[9:-1]
+    if line[-1:] != b"\n" or line[:9] != b"%08x " % crc32(text):
         return None
     try:
-        return (json.loads(told.decode(errors="surrogatepass")),)
+        return (json.loads(text.decode(errors="surrogatepass")),)
     except ValueError:
         return None

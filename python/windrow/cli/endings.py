@@ -62,7 +62,7 @@ class Ending:
         sys.stdout.flush()
         if os.environ.get(TRACEBACK):
             traceback.print_exception(error)
-        print(f"windrow: {told(error)}", file=sys.stderr, flush=True)
+        print(f"windrow: {message_of(error)}", file=sys.stderr, flush=True)
         return MISTAKE if isinstance(error, _MISTAKES) else FAULT
 
     def interrupted(self) -> int:
@@ -118,10 +118,10 @@ class Ending:
             os._exit(self.interrupted())
 
 
-def told(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """The error's message, with its location if that is in the user's or a task's code.
 
-    >>> told(ValueError("--limit must be a number")), told(KeyError("no such task"))
+    >>> message_of(ValueError("--limit must be a number")), message_of(KeyError("no such task"))
     ('--limit must be a number', 'no such task')
     """
     words = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

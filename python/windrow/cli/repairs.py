@@ -56,8 +56,8 @@ def repaired(settings: dict[str, Any], arguments: list[str]) -> list[str]:
         return arguments
     from windrow.sharding.launch import device_platform
 
-    said = {"model": "windrow", "batch_size": "auto", "device": device_platform()}
-    more = [word for name in said if settings[name] is None for word in (f"--{name}", said[name])]
+    defaults = {"model": "windrow", "batch_size": "auto", "device": device_platform()}
+    more = [word for name in defaults if settings[name] is None for word in (f"--{name}", defaults[name])]
     if named := _named(settings["model_args"]):
         # lm_eval merges several --model_args of a command line, but they replace those of the file.
         more += ["--model_args", json.dumps(settings["written_args"] | named)]

@@ -77,7 +77,7 @@ def _evaluate(
     from windrow.cli.output import Output
     from windrow.cli.repairs import keep_tokenizers_parallel, repaired, task_manager
     from windrow.cli.tasks import checked
-    from windrow.harness.made import telling
+    from windrow.harness.listeners import listening
     from windrow.report.run import make_report, summary
     from windrow.sharding import is_first_host
 
@@ -97,19 +97,19 @@ def _evaluate(
         _called(words if output is None else [*words, *output.words], {"TaskManager": manager}),
         _no_forks(),
         keep_tokenizers_parallel() as keep,
-        telling(lambda _: keep()),
-        telling(models.append),
-        telling(lambda model: None if resume is None else model.keep_results(resume)),
+        listening(lambda _: keep()),
+        listening(models.append),
+        listening(lambda model: None if resume is None else model.keep_results(resume)),
     ):
         cli_evaluate()
     if not is_first_host():
         return
-    told = None
+    report = None
     if models:
-        told = make_report(models[-1].report(), models[-1].source, perf_counter() - begin, arguments)
-        print(summary(told))
+        report = make_report(models[-1].report(), models[-1].source, perf_counter() - begin, arguments)
+        print(summary(report))
     if output is not None:
-        print("", *output.deliver(told), sep="\n")
+        print("", *output.deliver(report), sep="\n")
 
 
 def import_from_here() -> None:

@@ -125,14 +125,14 @@ class Folder:
         if self._journal is not None:
             self._journal.close()
 
-    def _write_manifest(self, told: dict[str, Any]) -> None:
+    def _write_manifest(self, content: dict[str, Any]) -> None:
         own = {
             "kind": _KIND,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in _VERSIONS},
         }
         try:
-            write_whole(self.path / MANIFEST, json.dumps({**own, **told}, indent=1).encode())
+            write_whole(self.path / MANIFEST, json.dumps({**own, **content}, indent=1).encode())
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -196,15 +196,15 @@ def _refusal(path: Path, made: dict[str, Any], own: Fingerprint) -> str:
     names += [name for name in made if name not in own]
     if not names:
         return ""
-    told = [_told(name, made.get(name), own.get(name)) for name in names[:3]]
+    changes = [_change(name, made.get(name), own.get(name)) for name in names[:3]]
     more = f", and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f"{path} holds the scores of another run (different {'; '.join(told)}{more}); choose another folder, "
-        "or delete this one"
+        f"{path} holds the scores of another run (different {'; '.join(changes)}{more}); choose another "
+        "folder, or delete this one"
     )
 
 
-def _told(name: str, then: Any, now: Any) -> str:
+def _change(name: str, then: Any, now: Any) -> str:
     short = all(each is None or (isinstance(each, str) and len(each) < 60) for each in (then, now))
     return f"{name}: was {then or 'nothing'}, is now {now or 'nothing'}" if short else name
 

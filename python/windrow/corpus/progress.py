@@ -16,7 +16,7 @@ from windrow.corpus.folder import read_manifest, read_windows_done, totals
 
 EVERY_SECONDS = 60
 
-_TOLD = {"time", "seconds", "tokens_per_second", "seconds_left"}
+_NEEDED = {"time", "seconds", "tokens_per_second", "seconds_left"}
 """The fields that a line must have for a report."""
 
 
@@ -50,15 +50,15 @@ class Progress:
         self._windows += 1
         self._documents += record["documents"]
         self._tokens += record["tokens"]
-        told = self.told()
-        left = told["seconds_left"]
+        figures = self._figures()
+        left = figures["seconds_left"]
         ending = "" if left is None else f", {timedelta(seconds=round(left))} left"
-        self._bar.set_postfix_str(f"{told['tokens_per_second']:,.0f} tokens/s{ending}", refresh=False)
+        self._bar.set_postfix_str(f"{figures['tokens_per_second']:,.0f} tokens/s{ending}", refresh=False)
         self._bar.update(record["documents"])
         if monotonic() - self._written >= EVERY_SECONDS:
             self.write()
 
-    def told(self) -> dict[str, Any]:
+    def _figures(self) -> dict[str, Any]:
         """The figures of this host since it started."""
         seconds = monotonic() - self._begin
         left, part = None, self._part
@@ -79,7 +79,7 @@ class Progress:
         """Appends a line to the host's progress file. A failure to write it does not stop the run."""
         self._written = monotonic()
         with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(self.told()) + "\n")
+            file.write(json.dumps(self._figures()) + "\n")
 
     def close(self) -> None:
         """Closes the bar and writes the last line."""
@@ -136,11 +136,11 @@ class CorpusReport:
             f"tokens      {self.tokens:,} scored, in {self.bytes:,} bytes and {self.words:,} words",
         ]
         if self.perplexities:
-            told = (
+            perplexities = (
                 f"{name.replace('_perplexity', '').replace('_', ' ')} {value:,.6g}"
                 for name, value in self.perplexities.items()
             )
-            lines.append("perplexity  by " + ", ".join(told))
+            lines.append("perplexity  by " + ", ".join(perplexities))
         for host, line in self.hosts.items():
             left = line["seconds_left"]
             ending = "" if left is None or self.is_complete else f", {timedelta(seconds=round(left))} left"
@@ -170,9 +170,9 @@ def _last_line(file: Path) -> dict[str, Any] | None:
     """The last intact line of a progress file; torn and damaged lines are skipped."""
     for line in reversed(file.read_bytes().splitlines()):
         with suppress(ValueError):
-            told = json.loads(line)
-            if isinstance(told, dict) and told.keys() >= _TOLD:
-                return told
+            record = json.loads(line)
+            if isinstance(record, dict) and record.keys() >= _NEEDED:
+                return record
     return None
 
 

@@ -318,8 +318,8 @@ def _stored(path: str) -> tuple[int, int]:
     files = (
         [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [Path(path)]
     )
-    told = [file.stat() for file in files]
-    return sum(each.st_size for each in told), max((each.st_mtime_ns for each in told), default=0)
+    stats = [file.stat() for file in files]
+    return sum(each.st_size for each in stats), max((each.st_mtime_ns for each in stats), default=0)
 
 
 def _lots(paths: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]]:

@@ -210,7 +210,7 @@ def _fingerprint(run: _Run, scorer: Scorer) -> Fingerprint:
         "on_bad_request": run.on_bad_request,
     }
     tokens = "" if run.tokenizer is None else run.tokenizer.fingerprint
-    files = {f"input {name}": told for name, told in run.source.identity().items()}
+    files = {f"input {name}": identity for name, identity in run.source.identity().items()}
     return {**scorer.identity, "tokenizer": tokens, **settings, **files}
 
 

@@ -34,17 +34,17 @@ def quiet() -> Iterator[None]:
 
     If what runs inside fails, its output is printed after all.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as captured:
         sys.stderr.flush()
         screen = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        os.dup2(captured.fileno(), 2)
         try:
-            with redirect_stdout(said), redirect_stderr(said):
+            with redirect_stdout(captured), redirect_stderr(captured):
                 yield
         except BaseException:
-            said.seek(0)
+            captured.seek(0)
             os.dup2(screen, 2)
-            sys.stderr.write(said.read())
+            sys.stderr.write(captured.read())
             raise
         finally:
             os.dup2(screen, 2)

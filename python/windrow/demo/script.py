@@ -86,12 +86,12 @@ def trained(stream: Stream, tokenizer: Tokenizer) -> Params:
     """Trains the model and prints a line every hundred steps."""
     start = perf_counter()
 
-    def told(step: int, loss: float) -> None:
+    def show(step: int, loss: float) -> None:
         if step % 100 == 0:
             say(f"          step {step} of {STEPS}   loss {loss:.3f}   {perf_counter() - start:.1f} s")
 
     say(f"\nTrain     a transformer on {jax.devices()[0].platform}, vocabulary {tokenizer.get_vocab_size()}")
-    params = train(stream, tokenizer.get_vocab_size(), steps=STEPS, told=told)
+    params = train(stream, tokenizer.get_vocab_size(), steps=STEPS, on_progress=show)
     say(f"          {parameter_count(params):,} parameters")
     return params
 

@@ -69,7 +69,7 @@ def train(
     length: int = 128,
     peak_rate: float = 5e-3,
     seed: int = 0,
-    told: Callable[[int, float], None],
+    on_progress: Callable[[int, float], None],
 ) -> Params:
     """Trains a model on random windows of the stream.
 
@@ -83,7 +83,7 @@ def train(
         peak_rate: The peak learning rate. The rate rises linearly over the first tenth of the steps, and then
             falls linearly to zero.
         seed: Determines the initial parameters and the windows.
-        told: Called with the number of steps so far and the mean loss of the last call,
+        on_progress: Called with the number of steps so far and the mean loss of the last call,
             in nats per token.
     """
     rng = np.random.default_rng(seed)
@@ -95,7 +95,7 @@ def train(
         starts = rng.integers(len(stream[0]) - length, size=(steps_per_call, rows, 1))
         windows = tuple(jnp.asarray(part[starts + np.arange(length + 1)]) for part in stream)
         params, moments, losses = train_steps(params, moments, windows, numbers, rates.astype(np.float32))
-        told(done + steps_per_call, float(losses.mean()))
+        on_progress(done + steps_per_call, float(losses.mean()))
     return params
 
 

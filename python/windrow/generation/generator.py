@@ -40,7 +40,7 @@ from windrow.scoring.choice import shape_price
 from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.forks import most_slots
 from windrow.sharding import RowSharding, check_alive, place, put_params
-from windrow.sizing.memory import DeviceMemory, telling_of_memory
+from windrow.sizing.memory import DeviceMemory, explained_memory_errors
 from windrow.sizing.policy import BatchPolicy
 from windrow.sizing.slots import DEFAULT_SLOTS, fit_slots
 from windrow.tokens import Segments, Tokenizer
@@ -304,7 +304,7 @@ class _Run:
 
     def _call(self, program: Program, *arrays: Any) -> Any:
         """Dispatches a program."""
-        with telling_of_memory(str(program)):
+        with explained_memory_errors(str(program)):
             with self.clock.phase("compile"), self.watch.compiling():
                 compiled = self.programs.get(program)
             self.watch.handing_over()
@@ -373,7 +373,7 @@ class _Run:
         return slots, emitted
 
     def _look(self, emitted: jax.Array, owners: list[int]) -> None:
-        with self.clock.phase("device"), telling_of_memory(str(self.decodes[-1])):
+        with self.clock.phase("device"), explained_memory_errors(str(self.decodes[-1])):
             tokens = jax.device_get(emitted).tolist()
         for slot, request in enumerate(owners):
             if request == FREE or self.texts[request].reason is not None:
@@ -406,8 +406,8 @@ def random_keys(prompts: Segments, seed: int) -> NDArray[np.int32]:
     words = []
     for start, stop in pairwise(prompts.offsets):
         prompt = tokens[start:stop].tobytes()
-        told = repr((seed, seen[prompt])).encode() + b" " + prompt
-        words.append(np.frombuffer(hashlib.blake2b(told, digest_size=8).digest(), "<i4"))
+        hashed = repr((seed, seen[prompt])).encode() + b" " + prompt
+        words.append(np.frombuffer(hashlib.blake2b(hashed, digest_size=8).digest(), "<i4"))
         seen[prompt] += 1
     return np.array(words, np.int32)
 

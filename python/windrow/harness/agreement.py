@@ -25,6 +25,6 @@ def agreed(requests: Requests, settings: Mapping[str, str], from_first_host: boo
     check_agreement([], settings)
     if host_count() == 1:
         return requests
-    told = json.dumps([requests.arguments, requests.sources]).encode()
-    arguments, sources = json.loads(share_from_first_host(told))
+    own = json.dumps([requests.arguments, requests.sources]).encode()
+    arguments, sources = json.loads(share_from_first_host(own))
     return Requests(requests.kind, [tuple(each) for each in arguments], [tuple(each) for each in sources])

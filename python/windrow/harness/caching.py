@@ -52,8 +52,8 @@ def _complaint(store: SqliteDict, own: Fingerprint) -> str:
 
 def _read(store: SqliteDict) -> dict[str, Any] | None:
     with SqliteDict(store.filename, tablename=_TABLE) as table:
-        told = table.get("fingerprint")
-    return None if told is None else dict(json.loads(told))
+        fingerprint = table.get("fingerprint")
+    return None if fingerprint is None else dict(json.loads(fingerprint))
 
 
 def _write(store: SqliteDict, own: Fingerprint) -> None:

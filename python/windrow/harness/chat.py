@@ -13,7 +13,7 @@ class Chat:
     """How to turn conversations into prompts.
 
     Args:
-        variables: The template's variables besides the messages, as a mapping or JSON.
+        variables: The template's variables in addition to the messages, as a mapping or JSON.
         enable_thinking: Passed to the template as well, unless ``None``.
         think_end_token: The token id, possibly given as a string, or the string that ends the reasoning.
 
@@ -41,8 +41,8 @@ class Chat:
             raise ValueError(
                 "enable_thinking needs think_end_token, the token or string that ends the reasoning"
             )
-        told = {} if self._thinks is None else {"enable_thinking": self._thinks}
-        self.variables = {**_mapping(variables), **told}
+        thinking = {} if self._thinks is None else {"enable_thinking": self._thinks}
+        self.variables = {**_mapping(variables), **thinking}
 
     def refuse_scoring(self, requests: Requests) -> None:
         """Rejects log-likelihood requests if thinking is enabled.

@@ -79,8 +79,8 @@ def take_foreign(arguments: Mapping[str, Any], accepted: Collection[str]) -> Non
             raise TypeError(unknown(name, accepted))
     asked = [name for name, value in arguments.items() if name in _UNDONE and _asks(name, value)]
     if asked:
-        said = "; ".join(f"{name}={arguments[name]!r} ({_UNDONE[name][1]})" for name in asked)
-        warn(f"ignored model arguments: {said}")
+        listed = "; ".join(f"{name}={arguments[name]!r} ({_UNDONE[name][1]})" for name in asked)
+        warn(f"ignored model arguments: {listed}")
 
 
 def unknown(name: str, accepted: Collection[str]) -> str:

@@ -71,12 +71,12 @@ class Keeper:
         self._begin(fingerprint)
         keys = _keys(kind, arguments) if is_first_host() else []
         known = {request: self._found[key] for request, key in enumerate(keys) if key in self._found}
-        told = json.loads(share_from_first_host(json.dumps(known).encode()))
-        if told and is_first_host():
+        shared = json.loads(share_from_first_host(json.dumps(known).encode()))
+        if shared and is_first_host():
             print(
-                f"{len(told):,} of {len(arguments):,} {kind} requests are in {self.folder}", file=sys.stderr
+                f"{len(shared):,} of {len(arguments):,} {kind} requests are in {self.folder}", file=sys.stderr
             )
-        return KeptResults(self, keys, {int(request): result for request, result in told.items()})
+        return KeptResults(self, keys, {int(request): result for request, result in shared.items()})
 
     def add(self, key: str, result: Any) -> None:
         """Appends a result.
@@ -160,7 +160,7 @@ def _keys(kind: str, arguments: Sequence[Any]) -> list[str]:
     seen: Counter[bytes] = Counter()
     keys = []
     for each in arguments:
-        told = json.dumps([kind, each], sort_keys=True, default=str).encode()
-        keys.append(blake2b(b"%d %b" % (seen[told], told), digest_size=16).hexdigest())
-        seen[told] += 1
+        text = json.dumps([kind, each], sort_keys=True, default=str).encode()
+        keys.append(blake2b(b"%d %b" % (seen[text], text), digest_size=16).hexdigest())
+        seen[text] += 1
     return keys

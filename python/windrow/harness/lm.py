@@ -30,7 +30,7 @@ from windrow.harness.foreign import take_foreign, unknown
 from windrow.harness.generating import TextRequests
 from windrow.harness.keeping import Keeper
 from windrow.harness.likelihoods import Likelihoods
-from windrow.harness.made import tell_of
+from windrow.harness.listeners import announce
 from windrow.harness.records import Records
 from windrow.harness.requests import Requests
 from windrow.harness.results import Result, Results
@@ -39,7 +39,7 @@ from windrow.harness.seeding import evaluation_seed
 from windrow.harness.source import find_model, load_checkpoint, within_limit
 from windrow.harness.totals import Totals, run_report
 from windrow.model import LanguageModel
-from windrow.report.told import RunReport
+from windrow.report.run_report import RunReport
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding, put_like, start_devices
 from windrow.sizing.memory import DeviceMemory
@@ -200,7 +200,7 @@ class JaxLM(Records):
         self._shifted_reads = flag("logits_cache", logits_cache)
         self._keeper = Keeper()
         self._begin()
-        tell_of(self)
+        announce(self)
 
     def _begin(self) -> None:
         """Creates the scorer and the generator, with empty totals."""

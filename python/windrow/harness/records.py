@@ -72,4 +72,4 @@ class Records(LM):
         """If no batch size was given: the rows of the batches that ran, by shape."""
         if self.policy.batch_size is not None:
             return {}
-        return {f"{rows}x{length}": rows for rows, length in self._totals.told()["shapes"]}
+        return {f"{rows}x{length}": rows for rows, length in self._totals.counts()["shapes"]}

@@ -47,7 +47,7 @@ class Totals:
         self._counts["truncated"] += truncated
         self._counts["skipped"] += skipped
 
-    def told(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         """All counts by name, and ``shapes``, ``[rows, length]`` each."""
         return {**self._counts, "shapes": [list(shape) for shape in self._shapes]}
 
@@ -57,7 +57,7 @@ def run_report(totals: Totals, scorer: Scorer, generator: Generator) -> dict[str
     generation, clock, devices = generator.report(), scorer.clock, scorer.sharding.mesh.devices.flat
     choices = {"scoring": scorer.choice, "generation": generator.choice}
     return {
-        **totals.told(),
+        **totals.counts(),
         "devices": {
             "count": len(devices),
             "kind": devices[0].device_kind,

@@ -149,12 +149,12 @@ def attend(
 
     cpu = in_blocks(_BLOCK, _MOST_BLOCKS)
     elsewhere = in_blocks(_BLOCK_ELSEWHERE, _MOST_BLOCKS_ELSEWHERE)
-    ways = {"cpu": cpu, "default": elsewhere}
+    implementations = {"cpu": cpu, "default": elsewhere}
     if length >= _FUSED and _on_one_gpu():
-        ways["cuda"] = _with_derivative_of(elsewhere, fused)
+        implementations["cuda"] = _with_derivative_of(elsewhere, fused)
     parts = grouped, keys, values
-    same = len(set(ways.values())) == 1
-    mixed: jax.Array = whole(*parts) if same else by_platform(*parts, **ways)
+    same = len(set(implementations.values())) == 1
+    mixed: jax.Array = whole(*parts) if same else by_platform(*parts, **implementations)
     return mixed.reshape(queries.shape).astype(queries.dtype)
 
 

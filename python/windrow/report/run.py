@@ -16,11 +16,11 @@ OTHER = "start-up, loading the model, building requests, metrics"
 """What takes the time outside all other phases."""
 
 
-def make_report(told: dict[str, Any], model: str, total: float, command: Sequence[str]) -> dict[str, Any]:
+def make_report(run: dict[str, Any], model: str, total: float, command: Sequence[str]) -> dict[str, Any]:
     """A report, ready for JSON.
 
     Args:
-        told: The result of :meth:`windrow.JaxLM.report`.
+        run: The result of :meth:`windrow.JaxLM.report`.
         model: The source of the model.
         total: Seconds of the whole command.
         command: The arguments after ``windrow run``.
@@ -36,7 +36,7 @@ def make_report(told: dict[str, Any], model: str, total: float, command: Sequenc
         ``generated``; ``generation``, if texts were generated; ``auto``, if batches
         were sized to memory.
     """
-    host, device = told["seconds"], told["device_seconds"]
+    host, device = run["seconds"], run["device_seconds"]
     scoring, generation = device["scoring"], device["generation"]
     seconds = {
         "tokenize": host.get("tokenize", 0.0),
@@ -45,7 +45,7 @@ def make_report(told: dict[str, Any], model: str, total: float, command: Sequenc
         "host": scoring["waiting_for_host"] + generation["waiting_for_host"],
         "device": scoring["running"] + generation["running"],
     }
-    generated = told.get("generation", {}).get("generated_tokens", 0)
+    generated = run.get("generation", {}).get("generated_tokens", 0)
     return {
         "windrow": version("windrow"),
         "jax": version("jax"),
@@ -53,26 +53,26 @@ def make_report(told: dict[str, Any], model: str, total: float, command: Sequenc
         "date": datetime.now().isoformat(timespec="seconds"),
         "command": list(command),
         "model": model,
-        "devices": told["devices"],
+        "devices": run["devices"],
         **{
-            name: told[name]
+            name: run[name]
             for name in ("requests", "segments", "rows", "batches", "shared", "truncated", "skipped")
         },
         "tokens": {
-            "real": told["real_tokens"],
-            "rows": told["row_tokens"],
-            "padding": told["padding_tokens"],
-            "device": told["device_tokens"],
+            "real": run["real_tokens"],
+            "rows": run["row_tokens"],
+            "padding": run["padding_tokens"],
+            "device": run["device_tokens"],
         },
-        "shapes": told["shapes"],
+        "shapes": run["shapes"],
         "seconds": {"total": total, **seconds, "other": max(0.0, total - sum(seconds.values()))},
         "tokens_per_second": {
-            "scored": _rate(told["real_tokens"], sum(scoring.values())),
-            "device": _rate(told["device_tokens"], scoring["running"]),
+            "scored": _rate(run["real_tokens"], sum(scoring.values())),
+            "device": _rate(run["device_tokens"], scoring["running"]),
             "generated": _rate(generated, sum(generation.values())),
         },
-        **({"generation": told["generation"]} if generated else {}),
-        **({"auto": told["auto"]} if told.get("auto") else {}),
+        **({"generation": run["generation"]} if generated else {}),
+        **({"auto": run["auto"]} if run.get("auto") else {}),
     }
 
 
@@ -114,11 +114,11 @@ def _scoring(report: dict[str, Any]) -> list[str]:
 
 
 def _generation(report: dict[str, Any]) -> list[str]:
-    told = report["generation"]
+    texts, speed = report["generation"], report["tokens_per_second"]["generated"]
     return [
-        f"generation  {told['requests']:,} texts: {told['prompt_tokens']:,} prompt tokens, "
-        f"{told['generated_tokens']:,} generated, {report['tokens_per_second']['generated']:,.0f} tokens/s; "
-        f"{told['slots']} slots, {told['slot_use']:.0%} in use; {told['programs']} programs",
+        f"generation  {texts['requests']:,} texts: {texts['prompt_tokens']:,} prompt tokens, "
+        f"{texts['generated_tokens']:,} generated, {speed:,.0f} tokens/s; "
+        f"{texts['slots']} slots, {texts['slot_use']:.0%} in use; {texts['programs']} programs",
     ]
 
 

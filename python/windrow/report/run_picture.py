@@ -50,11 +50,10 @@ def draw_run(report: dict[str, Any]) -> Picture:
         _draw_bar(picture, 202, f"Tokens on the device: {tokens['device']:,}", parts)
         _draw_shapes(picture, 312, report)
     if "generation" in report:
-        told, speed = report["generation"], report["tokens_per_second"]["generated"]
-        words = f"{told['requests']:,} texts with {told['generated_tokens']:,} tokens, {speed:,.0f} tokens/s"
-        picture.text(
-            LEFT, height - 22, f"{words}; {told['slot_use']:.0%} of {told['slots']} slots in use", "quiet"
-        )
+        texts, speed = report["generation"], report["tokens_per_second"]["generated"]
+        made = f"{texts['requests']:,} texts with {texts['generated_tokens']:,} tokens, {speed:,.0f} tokens/s"
+        use = f"{texts['slot_use']:.0%} of {texts['slots']} slots in use"
+        picture.text(LEFT, height - 22, f"{made}; {use}", "quiet")
     return picture
 
 

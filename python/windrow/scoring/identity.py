@@ -30,10 +30,10 @@ def params_checksum(params: Any, sharding: RowSharding) -> str:
         sharding: Their mesh.
     """
     leaves = jax.tree.leaves_with_path(params)
-    told = repr([(jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)) for path, leaf in leaves])
+    described = repr([(jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)) for path, leaf in leaves])
     with jax.set_mesh(sharding.mesh):
         sums = jax.jit(_sums, out_shardings=sharding.replicated)([leaf for _, leaf in leaves])
-    return sha256(told.encode() + jax.device_get(sums).astype("<u4").tobytes()).hexdigest()
+    return sha256(described.encode() + jax.device_get(sums).astype("<u4").tobytes()).hexdigest()
 
 
 def probe(vocabulary: int, max_length: int | None) -> Segments:

@@ -26,7 +26,7 @@ from windrow.scoring.forks import ForkFeed
 from windrow.scoring.gathering import Fetched, Gatherer
 from windrow.scoring.scores import Scores
 from windrow.scoring.watch import DeviceWatch
-from windrow.sizing.memory import telling_of_memory
+from windrow.sizing.memory import explained_memory_errors
 
 Report = Callable[[NDArray[np.int64], Scores], None]
 """Called with the segments of a batch, and the scores so far."""
@@ -100,7 +100,7 @@ def run_jobs(
     def fetch() -> None:
         number, outputs = pending.popleft()
         job, batch = batches[number]
-        with clock.phase("device"), telling_of_memory(job.feed.shapes[batch]):
+        with clock.phase("device"), explained_memory_errors(job.feed.shapes[batch]):
             whole = list(gatherer.add(number, outputs.result()))
         put(whole)
 
@@ -109,7 +109,7 @@ def run_jobs(
             job.feed.begin(compiler, params)
     for number, (job, batch) in enumerate(batches):
         shape = job.feed.shapes[batch]
-        with telling_of_memory(shape):
+        with explained_memory_errors(shape):
             if (program := programs.get(shape)) is None:
                 with clock.phase("compile"), watch.compiling():
                     program = programs[shape] = compiler.get(shape)

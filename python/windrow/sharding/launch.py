@@ -180,7 +180,7 @@ def leaving_at_once() -> Iterator[None]:
 
 def leave(error: BaseException) -> NoReturn:
     """Prints an error and exits without waiting for other processes."""
-    print(_told(error), file=sys.stderr)
+    print(_message(error), file=sys.stderr)
     if isinstance(error, HostsDifferError):
         # All hosts get here with the same error. Process 0's exit ends the others, so they print it first.
         sys.stderr.flush()
@@ -197,7 +197,7 @@ def _meet() -> None:
         sync_global_devices("windrow: hosts differ")
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, HostsDifferError):
         return f"windrow: {error}"
     if isinstance(error, KeyboardInterrupt):

@@ -101,19 +101,19 @@ def name_of(path: tuple[Any, ...]) -> str:
 def _put(path: tuple[Any, ...], leaf: Any, rows: RowSharding) -> jax.Array:
     if not isinstance(leaf, jax.Array):
         return _copied(leaf, rows)
-    lies = leaf.sharding
-    if isinstance(lies, NamedSharding) and device_order(lies.mesh) == device_order(rows.mesh):
-        if (mesh := automatic(lies.mesh)) is lies.mesh:
+    own = leaf.sharding
+    if isinstance(own, NamedSharding) and device_order(own.mesh) == device_order(rows.mesh):
+        if (mesh := automatic(own.mesh)) is own.mesh:
             return leaf
         parts = [shard.data for shard in leaf.addressable_shards]
-        sharding = NamedSharding(mesh, lies.spec, memory_kind=lies.memory_kind)
+        sharding = NamedSharding(mesh, own.spec, memory_kind=own.memory_kind)
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
     if _is_local(leaf):
         return _copied(leaf, rows)
-    if lies.device_set == rows.sharding.device_set and not isinstance(lies, NamedSharding):
+    if own.device_set == rows.sharding.device_set and not isinstance(own, NamedSharding):
         return leaf
     raise ValueError(
-        f"{name_of(path)} is on devices {_names(lies)}, but rows are on {_names(rows.sharding)}; pass a "
+        f"{name_of(path)} is on devices {_names(own)}, but rows are on {_names(rows.sharding)}; pass a "
         "sharding or mesh with the parameters' devices in the same order, or move the parameters to the "
         "rows' devices"
     )
@@ -137,13 +137,13 @@ def _on_host(leaf: Any) -> NDArray[Any]:
 
 def _digests(params: Any) -> dict[str, str]:
     """Hashes of the leaves that are local to each host."""
-    told = {}
+    digests = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not isinstance(leaf, jax.Array) or _is_local(leaf):
             host = _on_host(leaf)
             digest = blake2b(host.tobytes(), digest_size=16).hexdigest()
-            told[name_of(path)] = f"{host.dtype}{list(host.shape)} with the hash {digest}"
-    return told
+            digests[name_of(path)] = f"{host.dtype}{list(host.shape)} with the hash {digest}"
+    return digests
 
 
 def _check_leaf(name: str, leaf: Any) -> None:

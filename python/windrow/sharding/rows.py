@@ -109,8 +109,8 @@ class RowSharding:
 
 def _where_the_caller_works(params: Any) -> NamedSharding:
     """Rows on the current mesh, on the parameters' mesh, or on all devices."""
-    lies = [leaf.sharding for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
-    placed = [sharding for sharding in lies if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1]
+    own = [leaf.sharding for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
+    placed = [sharding for sharding in own if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1]
     mesh: Any = jax.sharding.get_mesh()
     if mesh.empty:
         mesh = placed[0].mesh if placed else Mesh(np.array(jax.devices()), ("data",))

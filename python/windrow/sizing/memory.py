@@ -128,8 +128,8 @@ class DeviceMemory:
         return int(available_bytes() * AVAILABLE_SHARE) if self.asked is None else self.asked
 
     def _left_of_devices(self) -> int:
-        told = [stats for device in self._local if (stats := device.memory_stats())]
-        left = [stats["bytes_limit"] - stats["bytes_in_use"] for stats in told if "bytes_limit" in stats]
+        reported = [stats for device in self._local if (stats := device.memory_stats())]
+        left = [stats["bytes_limit"] - stats["bytes_in_use"] for stats in reported if "bytes_limit" in stats]
         if self.asked is not None:
             left.append(self.asked)
         if not left:
@@ -141,7 +141,7 @@ class DeviceMemory:
 
 
 @contextmanager
-def telling_of_memory(what: object) -> Iterator[None]:
+def explained_memory_errors(what: object) -> Iterator[None]:
     """Replaces JAX's out-of-memory error with one that names the batch and the settings that help.
 
     Args:

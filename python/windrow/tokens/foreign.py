@@ -110,12 +110,12 @@ def _takes(function: Callable[..., Any], name: str) -> bool:
 
 
 def _encode_function(tokenizer: Any, bos: int | None, add_bos_token: bool | None) -> Encode:
-    told = _takes(tokenizer.encode, "add_special_tokens")
+    takes_flag = _takes(tokenizer.encode, "add_special_tokens")
     pieces = _takes(tokenizer.encode, "add_bos") and _takes(tokenizer.encode, "add_eos")
-    prepends = bool(add_bos_token) and not told and bos is not None
+    prepends = bool(add_bos_token) and not takes_flag and bos is not None
 
     def options(add_special_tokens: bool) -> dict[str, bool]:
-        if told:
+        if takes_flag:
             return {"add_special_tokens": add_special_tokens}
         return {"add_bos": False, "add_eos": False} if pieces and not add_special_tokens else {}
 
@@ -148,10 +148,10 @@ def _decode_function(tokenizer: Any, special: set[int]) -> Decode | None:
     decode = getattr(tokenizer, "decode", None)
     if decode is None:
         return None
-    told = _takes(decode, "skip_special_tokens")
+    takes_flag = _takes(decode, "skip_special_tokens")
 
     def decode_tokens(tokens: Sequence[int], skip_special_tokens: bool) -> str:
-        if told:
+        if takes_flag:
             return str(decode(list(tokens), skip_special_tokens=skip_special_tokens))
         return str(decode([token for token in tokens if not (skip_special_tokens and token in special)]))
 

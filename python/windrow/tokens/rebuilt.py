@@ -99,8 +99,8 @@ def _vocab(vocab: Any, recipe: Recipe) -> Any:
 def _completed(config: Json, recipe: Recipe) -> Json:
     """The configuration, completed with the defaults of the class."""
     config = {**recipe.tokens, **config}
-    told = "additional_special_tokens" in config or isinstance(config.get("extra_special_tokens"), list)
-    if recipe.extra and not told:
+    given = "additional_special_tokens" in config or isinstance(config.get("extra_special_tokens"), list)
+    if recipe.extra and not given:
         config["additional_special_tokens"] = list(recipe.extra)
     mask = config.get("mask_token")
     if recipe.strips_mask and isinstance(mask, str):

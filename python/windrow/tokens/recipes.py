@@ -132,13 +132,13 @@ def _words(decoder: Json, **fixed: Any) -> Callable[[Config, str | None], Pipeli
     """BERT's words; the configuration sets those options of its normalizer that are not ``fixed``."""
 
     def pipeline(config: Config, _: str | None) -> Pipeline:
-        told = {
+        options = {
             "clean_text": True,
             "handle_chinese_chars": bool(config.get("tokenize_chinese_chars", True)),
             "strip_accents": config.get("strip_accents"),
             "lowercase": bool(config.get("do_lower_case", True)),
         }
-        return {"type": "BertNormalizer", **told, **fixed}, {"type": "BertPreTokenizer"}, decoder
+        return {"type": "BertNormalizer", **options, **fixed}, {"type": "BertPreTokenizer"}, decoder
 
     return pipeline
 
@@ -156,8 +156,8 @@ def _pieces(
     """
 
     def pipeline(config: Config, charsmap: str | None) -> Pipeline:
-        told = _table(charsmap) if table != "none" else None
-        parts = [told, *before] if table == "first" else [*before, told]
+        replacements = _table(charsmap) if table != "none" else None
+        parts = [replacements, *before] if table == "first" else [*before, replacements]
         scheme = "always" if config.get("add_prefix_space", True) else otherwise
         marks = [{"type": "WhitespaceSplit"}, _metaspace(scheme)] if words else [*after, _metaspace(scheme)]
         pre_tokenizer = marks[0] if len(marks) == 1 else _sequence("pretokenizers", [*marks])
@@ -179,7 +179,7 @@ def _always(pipeline: Callable[[Config, str | None], Pipeline]) -> Callable[[Con
 
 
 def _accents(
-    keep: bool | None, lower: bool, scheme_told: bool, *before: Json, words: bool = True
+    keep: bool | None, lower: bool, scheme_from_config: bool, *before: Json, words: bool = True
 ) -> Callable[[Config, str | None], Pipeline]:
     """Normalized quotes; accents and case are kept or removed as the configuration says."""
 
@@ -189,8 +189,8 @@ def _accents(
             parts += [{"type": "NFKD"}, {"type": "StripAccents"}]
         if config.get("do_lower_case", lower):
             parts.append({"type": "Lowercase"})
-        told = config if scheme_told else {**config, "add_prefix_space": True}
-        return _pieces(*parts, words=words)(told, charsmap)
+        config = config if scheme_from_config else {**config, "add_prefix_space": True}
+        return _pieces(*parts, words=words)(config, charsmap)
 
     return pipeline
 

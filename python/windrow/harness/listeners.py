@@ -8,7 +8,7 @@ _listeners: list[Callable[[Any], None]] = []
 
 
 @contextmanager
-def telling(listener: Callable[[Any], None]) -> Iterator[None]:
+def listening(listener: Callable[[Any], None]) -> Iterator[None]:
     """Calls ``listener`` with each :class:`~windrow.JaxLM` that is created inside the block."""
     _listeners.append(listener)
     try:
@@ -17,7 +17,7 @@ def telling(listener: Callable[[Any], None]) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def tell_of(model: Any) -> None:
+def announce(model: Any) -> None:
     """Notifies the listeners of a new model."""
     for listener in _listeners:
         listener(model)
