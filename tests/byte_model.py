@@ -5,45 +5,36 @@ import os
 import jax
 import jax.numpy as jnp
 
+from byte_tokenizer import ByteTokenizer
 from small_model import prefix_model
 from windrow import LanguageModel
 
 ENDLESS = 10_000_000
 
 
-class Bytes:
-    """Bytes as tokens."""
+class RecordingTokenizer(ByteTokenizer):
+    """Writes the value of TOKENIZERS_PARALLELISM to the file ``RECORD`` when it encodes a text."""
 
     def encode(self, text):
-        return list(text.encode())
-
-    def decode(self, tokens):
-        return bytes(tokens).decode(errors="replace")
-
-
-class Telling(Bytes):
-    """Says what the variable is when texts are encoded."""
-
-    def encode(self, text):
-        if path := os.environ.get("TELL"):
+        if path := os.environ.get("RECORD"):
             with open(path, "w") as file:
                 file.write(str(os.environ.get("TOKENIZERS_PARALLELISM")))
         return super().encode(text)
 
 
 def make():
-    return prefix_model(256), Bytes()
+    return prefix_model(256), ByteTokenizer()
 
 
-def make_telling():
-    return prefix_model(256), Telling()
+def make_recording():
+    return prefix_model(256), RecordingTokenizer()
 
 
 def make_broken():
     def apply(params, tokens, positions, segment_ids):
         return params["no such parameter"][tokens]
 
-    return LanguageModel({"table": jnp.zeros((256, 256))}, apply), Bytes()
+    return LanguageModel({"table": jnp.zeros((256, 256))}, apply), ByteTokenizer()
 
 
 def make_slow(rounds=300):
@@ -53,7 +44,7 @@ def make_slow(rounds=300):
         wide = jax.lax.fori_loop(0, rounds, lambda _, wide: jnp.tanh(wide @ params), jnp.ones((256, 256)))
         return jax.nn.one_hot(tokens, 256) + wide.sum() * 1e-9
 
-    return LanguageModel(jnp.eye(256), apply), Bytes()
+    return LanguageModel(jnp.eye(256), apply), ByteTokenizer()
 
 
 def make_endless():

@@ -120,12 +120,12 @@ def test_an_output_path_may_be_a_file(tmp_path):
 
 
 def test_tokenizers_stay_parallel(tmp_path):
-    told = tmp_path / "told.txt"
-    model = "factory=byte_model:make_telling,prefix_token_id=0"
-    run(tmp_path, model=model, TELL=str(told))
-    assert told.read_text() == "None"
-    run(tmp_path, model=model, TELL=str(told), TOKENIZERS_PARALLELISM="false")
-    assert told.read_text() == "false"
+    record = tmp_path / "record.txt"
+    model = "factory=byte_model:make_recording,prefix_token_id=0"
+    run(tmp_path, model=model, RECORD=str(record))
+    assert record.read_text() == "None"
+    run(tmp_path, model=model, RECORD=str(record), TOKENIZERS_PARALLELISM="false")
+    assert record.read_text() == "false"
 
 
 def test_the_variable_is_set_back(monkeypatch):

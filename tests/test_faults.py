@@ -12,8 +12,8 @@ import pytest
 from flax import linen, nnx
 
 import windrow
+from byte_tokenizer import ByteTokenizer
 from small_model import head, hidden, init_state, prefix_model, step
-from test_harness import ByteTokenizer
 from windrow.tokens import load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
@@ -22,13 +22,8 @@ ALL_PARTS = {"hidden": hidden, "head": head, "init_state": init_state, "step": s
 BATCH = "params, tokens, positions, segment_ids"
 
 
-class Bytes(ByteTokenizer):
-    def encode(self, text):
-        return super().encode(text)
-
-
 def scored(model, tokenizer=None):
-    return windrow.score(model, tokenizer or Bytes(), [("a", "b")])
+    return windrow.score(model, tokenizer or ByteTokenizer(), [("a", "b")])
 
 
 def returning(output):
@@ -190,7 +185,7 @@ def test_parameters_that_are_gone():
 
 
 def test_encode_that_gives_words():
-    class Words(Bytes):
+    class Words(ByteTokenizer):
         def encode(self, text):
             return text.split()
 
@@ -210,17 +205,17 @@ def test_where_memory_runs_out():
     model = windrow.LanguageModel(table, hungry)
     settings = "lower batch_size or tokens_per_batch, use tokens_per_batch='auto' .* or lower max_length"
     with pytest.raises(MemoryError, match=rf"^out of memory in a batch of 64 x 12 tokens, .*; {settings}"):
-        windrow.score(model, Bytes(), [("abc" * 4, "d")], policy=windrow.BatchPolicy(batch_size=64))
+        windrow.score(model, ByteTokenizer(), [("abc" * 4, "d")], policy=windrow.BatchPolicy(batch_size=64))
     with pytest.raises(
         MemoryError, match=rf"^out of memory in generating 4 tokens in each of 8 slots; {settings}"
     ):
-        windrow.generate(model, Bytes(), ["abcd" * 3], max_new_tokens=4, end_tokens=[])
+        windrow.generate(model, ByteTokenizer(), ["abcd" * 3], max_new_tokens=4, end_tokens=[])
 
 
 def test_a_budget_is_told_as_it_was_given():
     policy = windrow.BatchPolicy(tokens_per_batch="auto", memory_budget="1KB")
     with pytest.raises(ValueError, match="0 bytes of the 1000 bytes allowed by memory_budget can be used"):
-        windrow.score(prefix_model(256), Bytes(), [("a", "b")], policy=policy)
+        windrow.score(prefix_model(256), ByteTokenizer(), [("a", "b")], policy=policy)
 
 
 FACTORIES = {

@@ -13,6 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 import windrow
+from byte_tokenizer import ByteTokenizer
 from exhaustive import exhaustive
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
 from windrow.harness import JaxLM
@@ -20,16 +21,6 @@ from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import load_tokenizer, loglikelihood_segments
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-
-
-class ByteTokenizer:
-    """Bytes as tokens; 0 stands before an empty context."""
-
-    def encode(self, text):
-        return list(text.encode())
-
-    def decode(self, tokens):
-        return bytes(tokens).decode(errors="replace")
 
 
 def byte_lm(**arguments):
@@ -419,7 +410,7 @@ def test_unknown_argument_lists_the_accepted_ones():
 
 def test_arguments_may_be_strings(tmp_path, monkeypatch):
     (tmp_path / "made.py").write_text(
-        "from test_harness import ByteTokenizer\nfrom small_model import prefix_model\n"
+        "from byte_tokenizer import ByteTokenizer\nfrom small_model import prefix_model\n"
         "make = lambda: (prefix_model(256), ByteTokenizer())\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -13,6 +13,7 @@ from lm_eval.tasks import TaskManager
 from safetensors.numpy import load_file, save_file
 
 import windrow
+from byte_tokenizer import ByteTokenizer
 from exhaustive import exhaustive, quick
 from small_model import head, hidden, init_state, prefix_model, step
 from windrow.generation.answer import read_answer
@@ -21,19 +22,13 @@ from windrow.harness import JaxLM, foreign
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 
 
-class ByteTokenizer:
+class ChatTokenizer(ByteTokenizer):
     chat_template = "{{ messages[0].content }}|{{ enable_thinking }}|{{ date }}|"
-
-    def encode(self, text):
-        return list(text.encode())
-
-    def decode(self, tokens):
-        return bytes(tokens).decode(errors="replace")
 
 
 def byte_lm(**arguments):
     model = prefix_model(256, hidden=hidden, head=head, init_state=init_state, step=step, max_length=64)
-    return JaxLM(model, ByteTokenizer(), **{"prefix_token_id": 0, **arguments})
+    return JaxLM(model, ChatTokenizer(), **{"prefix_token_id": 0, **arguments})
 
 
 # The parameters of HFLM.__init__ in lm_eval 0.4.13, with their defaults.
@@ -55,7 +50,7 @@ def test_every_argument_of_the_hugging_face_backend_is_taken():
         warnings.filterwarnings("ignore", "tokenizer .* encodes in Python")
         byte_lm(**HFLM)
         JaxLM.create_from_arg_obj(
-            {"model": prefix_model(256), "tokenizer": ByteTokenizer(), "trust_remote_code": "True", **HFLM}
+            {"model": prefix_model(256), "tokenizer": ChatTokenizer(), "trust_remote_code": "True", **HFLM}
         )
         written = {name: str(value) for name, value in HFLM.items() if name in foreign.NAMES}
         byte_lm(**written, low_cpu_mem_usage=True, device_map=None)
@@ -142,7 +137,7 @@ def counting_lm(**arguments):
         return jax.nn.one_hot((tokens + 1) % 256, 256) + params
 
     model = windrow.LanguageModel(jnp.zeros(()), apply, max_length=64)
-    return JaxLM(model, ByteTokenizer(), prefix_token_id=0, **arguments)
+    return JaxLM(model, ChatTokenizer(), prefix_token_id=0, **arguments)
 
 
 @pytest.mark.parametrize(

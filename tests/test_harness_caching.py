@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
 
+from byte_tokenizer import ByteTokenizer
 from small_model import prefix_model
 from task_files import write_tasks
 from windrow.harness import JaxLM
@@ -21,14 +22,6 @@ from windrow.sharding import RowSharding
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 
 REQUESTS = [Instance("loglikelihood", {}, ("The sky is", " blue"), 0)]
-
-
-class ByteTokenizer:
-    def encode(self, text):
-        return list(text.encode())
-
-    def decode(self, tokens):
-        return bytes(tokens).decode(errors="replace")
 
 
 def byte_lm(model=None, **arguments):

@@ -11,9 +11,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from lm_eval.api.instance import Instance
 
 import windrow
+from byte_tokenizer import ByteTokenizer
 from exhaustive import exhaustive
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
-from test_harness import ByteTokenizer
 from windrow.sharding import RowSharding
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")

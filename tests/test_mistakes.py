@@ -10,7 +10,7 @@ import pytest
 from flax import linen, nnx
 
 import windrow
-from test_harness import ByteTokenizer
+from byte_tokenizer import ByteTokenizer
 from windrow import LanguageModel, adapters, check_model
 
 VOCAB, WIDTH = 256, 8
@@ -19,13 +19,8 @@ ONE = jnp.ones((1, 4), jnp.int32)
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 
 
-class Bytes(ByteTokenizer):
-    def encode(self, text):
-        return super().encode(text)
-
-
 def scored(model):
-    return windrow.score(model, Bytes(), [("a", "b")]).log_likelihoods
+    return windrow.score(model, ByteTokenizer(), [("a", "b")]).log_likelihoods
 
 
 class OfNNX(nnx.Module):
@@ -234,10 +229,10 @@ MODULES = {
 def test_a_module_instead_of_a_model(wrapper, tmp_path):
     module = MODULES[wrapper]()
     calls = [
-        lambda: windrow.score(module, Bytes(), ["a"]),
-        lambda: windrow.generate(module, Bytes(), ["a"]),
-        lambda: windrow.score_stream(module, Bytes(), ["a"], tmp_path / "scores"),
-        lambda: windrow.JaxLM(module, Bytes()),
+        lambda: windrow.score(module, ByteTokenizer(), ["a"]),
+        lambda: windrow.generate(module, ByteTokenizer(), ["a"]),
+        lambda: windrow.score_stream(module, ByteTokenizer(), ["a"], tmp_path / "scores"),
+        lambda: windrow.JaxLM(module, ByteTokenizer()),
         lambda: check_model(module),
     ]
     named = f"model must be a windrow.LanguageModel, not an {type(module).__name__}; use windrow.adapters."

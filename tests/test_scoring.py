@@ -319,7 +319,7 @@ CACHED = """
     import sys
     import jax
     import windrow.scoring
-    from byte_model import Bytes
+    from byte_tokenizer import ByteTokenizer
     from small_model import prefix_model
 
     if sys.argv[1:] == ["keep"]:
@@ -327,7 +327,7 @@ CACHED = """
     events = []
     model = prefix_model(256)
     jax.monitoring.register_event_listener(lambda event, **_: events.append(event.rpartition("/")[2]))
-    windrow.score(model, Bytes(), [("ab", "c")])
+    windrow.score(model, ByteTokenizer(), [("ab", "c")])
     print(events.count("cache_misses"), events.count("cache_hits"))
 """
 

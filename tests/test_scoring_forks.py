@@ -9,12 +9,13 @@ import pytest
 from lm_eval.api.instance import Instance
 
 import windrow
+from byte_tokenizer import ByteTokenizer
 from exhaustive import exhaustive, quick
-from test_scoring_trees import DEVICES, Bytes, assert_equal_to_recorded, recorded
+from test_scoring_trees import DEVICES, assert_equal_to_recorded, recorded
 from windrow import BatchPolicy, JaxLM, LanguageModel
 from windrow.scoring.choice import RowPrice
 
-pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'ByteTokenizer' encodes in Python")
 
 TASKS = [" ".join(["rake", "cut", "dry", "turn"][n:] * 9) for n in range(3)]
 PAIRS = [
@@ -75,7 +76,7 @@ HONEST = counting_model()
 
 
 def scored(model, **policy):
-    lm = JaxLM(model, Bytes(), prefix_token_id=0, pack=False, **policy)
+    lm = JaxLM(model, ByteTokenizer(), prefix_token_id=0, pack=False, **policy)
     results = lm.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)])
     return np.array([value for value, _ in results]), lm.report()
 
@@ -104,7 +105,7 @@ def test_forks_are_chosen_where_they_cost_less(alone):
     costs = report["layout"]["costs"]
     assert costs["forks"] < costs["rows"]
     assert report["layout"]["share"] == "forks"
-    lm = JaxLM(large, Bytes(), prefix_token_id=0)
+    lm = JaxLM(large, ByteTokenizer(), prefix_token_id=0)
     lm.loglikelihood([Instance("loglikelihood", {}, (chr(97 + n), " more"), n) for n in range(20)])
     assert lm.report()["layout"]["share"] == "equal", "nothing is shared"
 
@@ -119,8 +120,8 @@ def test_batches_are_sized_to_memory(alone):
 def test_a_stream_of_texts(alone):
     """`windrow.score` takes the same setting."""
     policy = BatchPolicy(share="forks")
-    scores = windrow.score(HONEST, Bytes(), PAIRS, policy=policy)
-    expected = windrow.score(HONEST, Bytes(), PAIRS, policy=BatchPolicy(share="equal", pack=False))
+    scores = windrow.score(HONEST, ByteTokenizer(), PAIRS, policy=policy)
+    expected = windrow.score(HONEST, ByteTokenizer(), PAIRS, policy=BatchPolicy(share="equal", pack=False))
     np.testing.assert_allclose(scores.log_likelihoods, expected.log_likelihoods, atol=1e-3)
 
 
@@ -208,7 +209,9 @@ def test_settings_that_exclude_each_other():
     with pytest.raises(ValueError, match="share='forks' has one input per row; leave out pack"):
         BatchPolicy(share="forks", pack=True)
     with pytest.raises(ValueError, match="share='forks' needs a model"):
-        windrow.evaluation_dataset([Instance("loglikelihood", {}, PAIRS[0], 0)], Bytes(), share="forks")
+        windrow.evaluation_dataset(
+            [Instance("loglikelihood", {}, PAIRS[0], 0)], ByteTokenizer(), share="forks"
+        )
 
 
 def test_the_price_of_step():

@@ -10,10 +10,10 @@ from lm_eval.api.instance import Instance
 
 import test_scoring_trees as trees
 import windrow
-from test_scoring_trees import Bytes
+from byte_tokenizer import ByteTokenizer
 from windrow import BatchPolicy, JaxLM, LanguageModel
 
-pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'ByteTokenizer' encodes in Python")
 
 WORDS = ["rake", "cut", "dry", "turn", "bind", "stack", "thresh", "winnow"]
 PAIRS = [
@@ -43,7 +43,7 @@ BROKEN = {
 
 
 def scored(model, **policy):
-    lm = JaxLM(model, Bytes(), prefix_token_id=0, **policy)
+    lm = JaxLM(model, ByteTokenizer(), prefix_token_id=0, **policy)
     results = lm.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)])
     return np.array([value for value, _ in results]), lm.report()
 
@@ -110,7 +110,7 @@ def test_a_model_that_reads_neither_positions_nor_segment_ids_is_not_even_tried(
 
 
 def test_asking_again_is_refused_again():
-    lm = JaxLM(BROKEN["ignores segment ids"], Bytes(), prefix_token_id=0, pack=True)
+    lm = JaxLM(BROKEN["ignores segment ids"], ByteTokenizer(), prefix_token_id=0, pack=True)
     for _ in range(2):
         with pytest.raises(ValueError, match="pack=True does not work"):
             lm.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)])
@@ -138,14 +138,14 @@ def test_a_recurrent_model(evals, chunk_length):
 
 
 def test_a_single_request():
-    result = windrow.score(HONEST, Bytes(), PAIRS[:1])
-    expected = windrow.score(HONEST, Bytes(), PAIRS[:1], policy=BatchPolicy(pack=False))
+    result = windrow.score(HONEST, ByteTokenizer(), PAIRS[:1])
+    expected = windrow.score(HONEST, ByteTokenizer(), PAIRS[:1], policy=BatchPolicy(pack=False))
     np.testing.assert_allclose(result.log_likelihoods, expected.log_likelihoods, atol=1e-3)
 
 
 @pytest.mark.parametrize(("given", "meant"), [("auto", "auto"), ("True", True), ("no", False), (True, True)])
 def test_words_from_a_command_line(given, meant):
-    assert JaxLM(HONEST, Bytes(), prefix_token_id=0, pack=given).policy.pack == meant
+    assert JaxLM(HONEST, ByteTokenizer(), prefix_token_id=0, pack=given).policy.pack == meant
 
 
 def test_what_cannot_be():
@@ -153,4 +153,4 @@ def test_what_cannot_be():
         with pytest.raises(ValueError, match=f"pack must be 'auto', True or False, not {pack!r}"):
             BatchPolicy(pack=pack)
     with pytest.raises(ValueError, match="pack must be 'auto', True or False, not 'maybe'"):
-        JaxLM(HONEST, Bytes(), prefix_token_id=0, pack="maybe")
+        JaxLM(HONEST, ByteTokenizer(), prefix_token_id=0, pack="maybe")

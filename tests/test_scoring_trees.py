@@ -10,11 +10,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lm_eval.api.instance import Instance
 
 import windrow
+from byte_tokenizer import ByteTokenizer
 from exhaustive import quick
 from windrow import BatchPolicy, JaxLM, LanguageModel, visible
 from windrow.scoring.choice import RowPrice, cost
 
-pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'ByteTokenizer' encodes in Python")
 
 DEVICES = {
     "1": lambda: Mesh(np.array(jax.devices()[:1]), ("data",)),
@@ -78,11 +79,6 @@ def test_trees_are_chosen_where_they_cost_less(evals):
     assert lm.report()["layout"]["share"] in ("trees", "equal")
 
 
-class Bytes:
-    encode = staticmethod(lambda text: list(text.encode()))
-    decode = staticmethod(lambda tokens: bytes(tokens).decode(errors="replace"))
-
-
 PAIRS = [
     (f"Question {number // 4}: which of the four? Answer:", f" the one called {number % 4}")
     for number in range(40)
@@ -121,7 +117,9 @@ BROKEN = {
 
 
 def scored(model, share, **policy):
-    return windrow.score(model, Bytes(), PAIRS, policy=BatchPolicy(share=share, **policy)).log_likelihoods
+    return windrow.score(
+        model, ByteTokenizer(), PAIRS, policy=BatchPolicy(share=share, **policy)
+    ).log_likelihoods
 
 
 def test_a_model_of_your_own_with_a_mask():
@@ -157,7 +155,7 @@ def test_what_cannot_be():
     with pytest.raises(
         ValueError, match="share must be 'auto', 'trees', 'forks', 'equal' or False, not 'tree'"
     ):
-        JaxLM(HONEST, Bytes(), share="tree", prefix_token_id=0)
+        JaxLM(HONEST, ByteTokenizer(), share="tree", prefix_token_id=0)
 
 
 @pytest.mark.parametrize(
@@ -172,12 +170,12 @@ def test_what_cannot_be():
     ],
 )
 def test_words_from_a_command_line(given, meant):
-    assert JaxLM(HONEST, Bytes(), prefix_token_id=0, share=given).policy.share == meant
+    assert JaxLM(HONEST, ByteTokenizer(), prefix_token_id=0, share=given).policy.share == meant
 
 
 def test_batches_of_trees_hold_no_more_tokens_than_others():
     lengths = [len(context) + len(continuation) - 1 for context, continuation in PAIRS]
-    lm = JaxLM(HONEST, Bytes(), share="trees", batch_size=8, prefix_token_id=0)
+    lm = JaxLM(HONEST, ByteTokenizer(), share="trees", batch_size=8, prefix_token_id=0)
     lm.loglikelihood([Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(PAIRS)])
     assert all(rows * length <= 8 * max(lengths) for rows, length in lm.report()["shapes"])
 

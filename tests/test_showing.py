@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import windrow
-from byte_model import Bytes
+from byte_tokenizer import ByteTokenizer
 from windrow.datasets import PadBatchDataset, SortedDataset
 from windrow.report.run_report import RunReport
 
-pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'Bytes' encodes in Python")
+pytestmark = pytest.mark.filterwarnings("ignore:tokenizer 'ByteTokenizer' encodes in Python")
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def test_a_model_tells_its_size_and_functions(model):
 
 
 def test_a_jax_lm_tells_where_it_comes_from(model):
-    shown = repr(windrow.JaxLM(model, Bytes(), prefix_token_id=0, batch_size=8))
+    shown = repr(windrow.JaxLM(model, ByteTokenizer(), prefix_token_id=0, batch_size=8))
     assert shown.startswith("JaxLM(LanguageModel(65,536 parameters")
-    for words in ("tokenizer Bytes", "max_length=64", "batch_size=8", "8 × cpu"):
+    for words in ("tokenizer ByteTokenizer", "max_length=64", "batch_size=8", "8 × cpu"):
         assert words in shown
     assert len(shown) < 400
 
@@ -45,7 +45,7 @@ def test_datasets_show_no_address(model):
 
     requests = [{"prefix": "a", "text": " b"}]
     planned = windrow.evaluation_dataset(
-        requests, windrow.tokens.load_tokenizer(Bytes(), prefix_token_id=0), batch_size=1
+        requests, windrow.tokens.load_tokenizer(ByteTokenizer(), prefix_token_id=0), batch_size=1
     )
     ordered = SortedDataset(grain.MapDataset.source([3, 1]), key=int)
     padded = PadBatchDataset(ordered, multiple_of=2, min_length=0, pad_elem=0)
@@ -55,7 +55,7 @@ def test_datasets_show_no_address(model):
 
 
 def test_a_report_is_a_dictionary_that_prints_a_summary(model):
-    lm = windrow.JaxLM(model, Bytes(), prefix_token_id=0)
+    lm = windrow.JaxLM(model, ByteTokenizer(), prefix_token_id=0)
     windrow_report = lm.report()
     assert isinstance(windrow_report, RunReport)
     assert json.loads(json.dumps(windrow_report)) == dict(windrow_report)

@@ -21,10 +21,10 @@ from lm_eval.api.instance import Instance
 
 import windrow
 import windrow.models
+from byte_tokenizer import ByteTokenizer
 from exhaustive import exhaustive
 from reference_models import GPT2, LLAMA, MAMBA, logits, random_tensors, write
 from small_model import head, hidden, init_state, naive_logprobs, prefix_model, step
-from test_harness import ByteTokenizer
 from windrow.scoring import compiler
 from windrow.scoring.lanes import products_by_ynnpack
 

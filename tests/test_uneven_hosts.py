@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import windrow
+from byte_tokenizer import ByteTokenizer
 from processes import TESTS, Hosts, finish, free_port
 from small_model import head, hidden, init_state, prefix_model, step
-from test_harness import ByteTokenizer
 from uneven_worker import PAIRS, PROMPTS
 
 pytestmark = pytest.mark.exhaustive

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 import windrow
+from byte_tokenizer import ByteTokenizer
 from small_model import head, hidden, init_state, prefix_model, step
-from test_harness import ByteTokenizer
 from windrow.sharding import HostsDifferError
 
 PAIRS = [("ab", "c"), ("a", "bcd"), ("abcdefg", "hi")] * 5
