@@ -1,7 +1,7 @@
-"""Orders, padded lengths and ragged tokens; and each planning function's docstring example, as written.
+"""Orders, padded lengths and ragged tokens, compared with NumPy; and the docstring example of each function.
 
-The laws are tested beside the core, in ``order.rs``, ``bucket.rs`` and ``ragged.rs``; here they are
-tried again on NumPy's side, with what NumPy brings along: dtypes, layouts, and exceptions.
+The core has property tests of its own, in ``order.rs``, ``bucket.rs`` and ``ragged.rs``. Errors for wrong
+dtypes and layouts are in ``test_planning_arguments.py``.
 """
 
 import doctest
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from int_arrays import i32, i64
 from windrow import planning
 from windrow.planning import (
     bucket_ids,
@@ -29,32 +30,23 @@ from windrow.planning import (
 MOST = 2**31 - 1
 
 
-def i32(*values):
-    return np.array(values, np.int32)
-
-
-def i64(*values):
-    return np.array(values, np.int64)
-
-
 @pytest.mark.parametrize("name", planning.__all__)
 def test_docstring_example(name):
     test = doctest.DocTestParser().get_doctest(
         getattr(planning, name).__doc__, {"np": np, **vars(planning)}, name, None, 0
     )
-    assert test.examples, f"{name} shows no example"
+    assert test.examples, f"{name} has no example"
     result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
     assert result.failed == 0
 
 
-# Lengths that every function of lengths is tried on.
 LENGTHS = {
     "empty": i32(),
     "one": i32(5),
     "one zero": i32(0),
     "zeros among others": i32(0, 3, 0, 0, 7),
     "all equal": np.full(100, 64, np.int32),
-    "near the greatest": i32(MOST, 0, MOST - 1, MOST, 1),
+    "near the maximum": i32(MOST, 0, MOST - 1, MOST, 1),
     "ascending": np.arange(300, dtype=np.int32),
     "many": np.random.default_rng(0).integers(0, 8192, 200_000).astype(np.int32),
     "many, one outlier": np.append(np.full(100_000, 9), MOST).astype(np.int32),
@@ -80,12 +72,12 @@ def check_order(lengths):
 
 
 @lengths_seeds
-def test_orders_equal_numpy_s(lengths):
+def test_orders_equal_numpys(lengths):
     check_order(lengths)
 
 
 @given(any_lengths)
-def test_any_order_equals_numpy_s(lengths):
+def test_any_order_equals_numpys(lengths):
     check_order(lengths)
 
 
@@ -99,7 +91,7 @@ def test_only_permutations_are_inverted(order):
 
 
 @given(any_lengths, st.integers(1, MOST) | st.integers(1, 9))
-def test_multiples_equal_numpy_s(lengths, multiple):
+def test_multiples_equal_numpys(lengths, multiple):
     expected = -(-lengths.astype(np.int64) // multiple) * multiple
     if expected.max(initial=0) <= MOST:
         assert_same(round_up(lengths, multiple), expected, np.int32)
@@ -111,7 +103,7 @@ def test_multiples_equal_numpy_s(lengths, multiple):
 
 
 @lengths_seeds
-def test_what_is_a_multiple_stays(lengths):
+def test_multiples_stay_the_same(lengths):
     assert_same(round_up(lengths, 1), lengths, np.int32)
     if lengths.max(initial=0) < 2**20:
         assert_same(round_up(lengths * 24, 24), lengths * 24, np.int32)
@@ -146,7 +138,7 @@ def test_chosen_lengths_hold_every_segment(lengths):
 
 
 @given(any_lengths, arrays(np.int32, st.integers(0, 9), elements=st.integers(0, MOST)).map(np.unique))
-def test_bucket_ids_equal_numpy_s(lengths, buckets):
+def test_bucket_ids_equal_numpys(lengths, buckets):
     if lengths.max(initial=-1) <= buckets.max(initial=-1):
         assert_same(bucket_ids(lengths, buckets), np.searchsorted(buckets, lengths), np.int32)
     else:
@@ -167,7 +159,7 @@ def first_with_the_same_tokens(tokens, offsets):
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=4) | st.lists(st.integers(-MOST, MOST)), max_size=60))
-def test_grouped_segments_are_those_with_the_same_tokens(segments):
+def test_segments_with_the_same_tokens_are_grouped(segments):
     tokens = i32(*itertools.chain.from_iterable(segments))
     offsets = i64(0, *itertools.accumulate(map(len, segments)))
     assert_same(group_identical(tokens, offsets), first_with_the_same_tokens(tokens, offsets), np.int64)
@@ -181,71 +173,7 @@ def test_many_segments_are_grouped(longest, vocabulary):
     assert_same(group_identical(tokens, offsets), first_with_the_same_tokens(tokens, offsets), np.int64)
 
 
-# What is wrong with an argument: the layouts and dtypes that every array argument refuses.
-ARRAYS = {
-    "length_order.lengths": (i32(3, 1, 2), length_order),
-    "invert_order.order": (i64(2, 0, 1), invert_order),
-    "round_up.lengths": (i32(3, 1, 2), lambda array: round_up(array, 8)),
-    "choose_lengths.lengths": (i32(3, 1, 2), lambda array: choose_lengths(array, 2)),
-    "bucket_ids.lengths": (i32(3, 1, 2), lambda array: bucket_ids(array, i32(4))),
-    "bucket_ids.bucket_lengths": (i32(3, 4), lambda array: bucket_ids(i32(1, 3), array)),
-    "token_lengths.offsets": (i64(0, 2, 5), token_lengths),
-    "group_identical.tokens": (i32(7, 8, 7), lambda array: group_identical(array, i64(0, 1, 3))),
-    "group_identical.offsets": (i64(0, 1, 3), lambda array: group_identical(i32(7, 8, 7), array)),
-}
-array_arguments = pytest.mark.parametrize(
-    ("argument", "array", "call"),
-    [pytest.param(name.split(".")[1], *case, id=name) for name, case in ARRAYS.items()],
-)
-
-
-def strided(array):
-    return np.repeat(array, 2)[::2]
-
-
-def misaligned(array):
-    return np.frombuffer(b"-" + array.tobytes(), array.dtype, offset=1)
-
-
-@array_arguments
-def test_a_read_only_array_is_as_good(argument, array, call):
-    fixed = array.copy()
-    fixed.flags.writeable = False
-    np.testing.assert_array_equal(call(fixed), call(array))
-
-
-@array_arguments
-def test_an_array_is_left_as_it_was(argument, array, call):
-    before = array.copy()
-    call(array)
-    np.testing.assert_array_equal(array, before)
-
-
-@array_arguments
-@pytest.mark.parametrize("spoil", [strided, misaligned])
-def test_a_layout_that_needs_a_copy_is_refused(argument, array, call, spoil):
-    with pytest.raises(ValueError, match=f"^{argument} must be contiguous and aligned"):
-        call(spoil(array))
-
-
-@array_arguments
-@pytest.mark.parametrize("kind", ["int16", "uint32", "uint64", "float32", "bool", "swapped", "other"])
-def test_another_dtype_is_refused(argument, array, call, kind):
-    other = {"swapped": array.dtype.newbyteorder(), "other": "i8" if array.dtype == np.int32 else "i4"}
-    with pytest.raises(TypeError, match=f"^{argument} must have dtype {array.dtype}, not "):
-        call(array.astype(other.get(kind, kind)))
-
-
-@array_arguments
-def test_what_is_no_vector_is_refused(argument, array, call):
-    with pytest.raises(TypeError, match=f"^{argument} must be a NumPy array of {array.dtype}, not list"):
-        call(array.tolist())
-    for shaped in (array[None], array[0:1].reshape(())):
-        with pytest.raises(TypeError, match=f"^{argument} must have 1 dimension, not {shaped.ndim}"):
-            call(shaped)
-
-
-# Values that are refused: the message says which argument, where, and what it must be.
+# The message names the argument and the index, and says what is required.
 VALUES = [
     (lambda: length_order(i32(3, -1, -2)), r"lengths[1] is -1; it must be at least 0"),
     (lambda: invert_order(i64(1, 1)), r"order[1] is 1; it must be a segment that has not come before"),
@@ -279,25 +207,12 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("call", "message"), VALUES, ids=[message for _, message in VALUES])
-def test_wrong_values_are_refused(call, message):
+def test_wrong_values_are_rejected(call, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         call()
 
 
-@pytest.mark.parametrize("wrong", [2.0, "2", None, [2]])
-def test_what_is_no_integer_is_refused(wrong):
-    for argument, call in {
-        "multiple": lambda: round_up(i32(3), wrong),
-        "max_shapes": lambda: choose_lengths(i32(3), wrong),
-        "multiple ": lambda: choose_lengths(i32(3), 2, wrong),
-    }.items():
-        with pytest.raises(
-            TypeError, match=f"{argument.strip()} must be an integer, not {type(wrong).__name__}"
-        ):
-            call()
-
-
-def test_an_array_that_changes_meanwhile_gives_an_answer_or_a_refusal():
+def test_arrays_that_change_during_a_call_give_an_answer_or_an_error():
     lengths = np.random.default_rng(2).integers(0, 8192, 300_000).astype(np.int32)
     offsets = np.arange(len(lengths) + 1)
     ended = threading.Event()
@@ -324,8 +239,8 @@ def test_an_array_that_changes_meanwhile_gives_an_answer_or_a_refusal():
             for _ in range(20):
                 try:
                     call()
-                except ValueError as refusal:
-                    assert str(refusal).startswith(("lengths", "offsets", "order"))  # noqa: PT017
+                except ValueError as error:
+                    assert str(error).startswith(("lengths", "offsets", "order"))  # noqa: PT017
     finally:
         ended.set()
         disturber.join()
