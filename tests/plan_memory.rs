@@ -1,27 +1,27 @@
-//! What planning takes of memory, counted by the allocator itself.
+//! The memory that planning takes, counted by the allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use windrow_core::plan::{Choice, Packing, PaddedLengths, Plan, Policy, Prefixes};
 
-/// The system's allocator, which keeps count of the bytes in use and of the most there ever were.
+/// The system's allocator; it counts the bytes in use, and their maximum.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: all is left to the system's allocator.
+// SAFETY: every call is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         MOST.fetch_max(IN_USE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         IN_USE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -31,7 +31,7 @@ static ALLOCATOR: Counting = Counting;
 
 const SEGMENTS: usize = 400_000;
 
-/// Bytes a segment: kept, and at the most while planning.
+/// Bytes per segment: those of the finished plan, and the peak while planning.
 fn bytes(plan: impl FnOnce() -> Plan) -> (usize, usize) {
     let before = IN_USE.load(Relaxed);
     MOST.store(before, Relaxed);
@@ -42,9 +42,9 @@ fn bytes(plan: impl FnOnce() -> Plan) -> (usize, usize) {
     (kept.div_ceil(SEGMENTS), most.div_ceil(SEGMENTS))
 }
 
-/// One test alone, since all threads' memory is counted together.
+/// The only test here, since the memory of all threads is counted together.
 #[test]
-fn a_plan_takes_64_bytes_a_segment_or_less() {
+fn a_plan_takes_at_most_64_bytes_per_segment() {
     let mut state = 1u64;
     let mut random = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -1,4 +1,4 @@
-//! Laws of a batch's arrays, beside arrays that are filled segment by segment.
+//! Laws of a batch's arrays, compared with arrays that are filled segment by segment.
 
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
@@ -9,15 +9,15 @@ use windrow_core::collate::{self, Groups, ReadArrays, Sequences};
 use windrow_core::plan::{Batch, BatchRows, Packing, PaddedLengths, Plan, Policy};
 use windrow_core::{Error, Result};
 
-/// Has `fill` write an array of `size` elements.
+/// An array of `size` elements, written by `fill`.
 fn filled<T>(size: usize, fill: impl FnOnce(&mut [MaybeUninit<T>]) -> Result<()>) -> Result<Vec<T>> {
     let mut out: Vec<MaybeUninit<T>> = (0..size).map(|_| MaybeUninit::uninit()).collect();
     fill(&mut out)?;
-    // SAFETY: where the result is `Ok`, every element is written.
+    // SAFETY: if the result is `Ok`, every element has been written.
     Ok(out.into_iter().map(|element| unsafe { element.assume_init() }).collect())
 }
 
-/// Whole sequences: one more token than the model sees.
+/// Whole sequences: one token more than the model's input.
 #[derive(Clone, Debug)]
 struct Material {
     lengths: Vec<i32>,
@@ -33,7 +33,7 @@ impl Material {
     }
 }
 
-/// Segments of which some have the same input, each with a last token and scored stretch of its own.
+/// Segments, some with equal inputs; each has its own last token and scored tokens.
 fn material() -> impl Strategy<Value = Material> {
     let segment = (1..20usize, 0..3i32, 1..100i32, any::<prop::sample::Index>());
     prop::collection::vec(segment, 1..40).prop_map(|segments| {
@@ -69,7 +69,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     })
 }
 
-/// The segments of one row that hold it, with where they begin.
+/// The segments that hold a row's tokens, and where they begin.
 fn holders(plan: &Plan, material: &Material, batch: usize, row: usize) -> Vec<(usize, usize)> {
     let mut holders: Vec<(usize, usize)> = (0..material.lengths.len())
         .filter(|&s| material.identities[s] == s as i64)
@@ -152,7 +152,7 @@ fn assert_reads(
     let mut picked: Vec<BTreeSet<i32>> = vec![BTreeSet::new(); groups.count()];
     let mut used: Vec<BTreeSet<i32>> = vec![BTreeSet::new(); groups.count()];
     for (&segment, span) in segments.iter().zip(spans.unwrap().chunks(2)) {
-        // Every scored token is read where the token before it was put in.
+        // Every scored token is read at the position of the token before it.
         let row = plan.rows()[segment] as usize;
         let group = (row - rows.start) / rows_per_group;
         let scored = material.score_starts[segment] as usize..material.sequence(segment).len();
@@ -171,7 +171,7 @@ fn assert_reads(
         }
     }
     for group in 0..groups.count() {
-        // No position is picked twice, none is picked for nothing, and the rest is zero.
+        // No position is picked twice or without need, and the rest is zero.
         let picks = picked[group].len();
         assert!(used[group].iter().copied().eq(0..picks as i32));
         let (first, of_reads) = (group * capacities.0, group * capacities.1);
@@ -254,7 +254,7 @@ fn the_example_of_the_reads() {
 }
 
 #[test]
-fn filler_rows_hold_and_score_nothing() {
+fn filler_rows_hold_no_tokens_and_score_none() {
     let plan = Plan::new(&[2], None, Policy::fixed(4)).unwrap();
     let material = Material {
         lengths: vec![2],
@@ -274,7 +274,7 @@ fn filler_rows_hold_and_score_nothing() {
 }
 
 #[test]
-fn a_segment_without_tokens_has_no_number_and_cannot_be_scored() {
+fn a_segment_without_tokens_has_no_id_and_cannot_be_scored() {
     let policy = Policy { packing: Some(Packing { max_segments: None }), ..Policy::fixed(1) };
     let plan = Plan::new(&[0, 2, 0], None, policy).unwrap();
     let batch = plan.batch(0).unwrap();
@@ -287,7 +287,7 @@ fn a_segment_without_tokens_has_no_number_and_cannot_be_scored() {
 }
 
 #[test]
-fn refusals_name_what_is_wrong() {
+fn errors_name_what_is_wrong() {
     let (plan, material) = example();
     let batch = plan.batch(0).unwrap();
     let refused = |error: Error, expected: &str| assert!(error.to_string().starts_with(expected), "{error}");

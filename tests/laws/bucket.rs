@@ -1,4 +1,4 @@
-//! Laws of padded lengths, beside searches over every subset.
+//! Laws of padded lengths, compared with searches over every subset.
 
 use crate::seeds::{lengths, many_lengths, written};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn bucket_ids(lengths: &[i32], buckets: &[i32]) -> Result<Vec<i32>> {
     written(lengths.len(), |slots| bucket::bucket_ids(lengths, buckets, slots))
 }
 
-/// Candidates as a plan makes them: lengths, starts and ends.
+/// Candidates such as a plan has: lengths, starts and ends.
 fn candidates(most: usize, longest: i64) -> impl Strategy<Value = (Vec<i64>, Vec<i64>, Vec<i64>)> {
     let one = (1..=longest, 0..6i64, 0..9i64);
     prop::collection::vec(one, 0..=most).prop_map(|parts| {
@@ -41,7 +41,7 @@ fn cost(chosen: &[usize], lengths: &[i64], starts: &[i64], ends: &[i64], price: 
     total
 }
 
-/// The least cost over every subset that holds candidate 0, and the fewest lengths that reach it.
+/// The lowest cost over every subset with candidate 0, and the smallest number of lengths with this cost.
 fn by_search(lengths: &[i64], starts: &[i64], ends: &[i64], max_shapes: usize, price: i64) -> (i128, usize) {
     (0u32..1 << (lengths.len() - 1))
         .map(|set| {
@@ -100,18 +100,18 @@ fn worked_example() {
     assert_eq!(choose(3), [0, 1, 2]);
 }
 
-/// A length raised to a multiple, or the refusal.
+/// A length rounded up to a multiple; `None` if that is too large.
 fn raised(length: i32, multiple: i32) -> Option<i32> {
     let (length, multiple) = (i64::from(length), i64::from(multiple));
     (0..).contains(&length).then(|| (length + multiple - 1) / multiple * multiple)?.try_into().ok()
 }
 
-/// Padded tokens where each length takes the least of `chosen` that holds it.
+/// The padded tokens if each length takes the smallest of `chosen` that holds it.
 fn padded(lengths: &[i32], chosen: &[i32]) -> i128 {
     lengths.iter().map(|length| *chosen.iter().find(|chosen| *chosen >= length).unwrap() as i128).sum()
 }
 
-/// The least padded tokens over every set of multiples, and the fewest lengths that reach them.
+/// The fewest padded tokens over every set of multiples, and the smallest number of lengths with as many.
 fn chosen_by_search(lengths: &[i32], max_shapes: i64, multiple: i32) -> (i128, usize) {
     let mut candidates: Vec<i32> = lengths.iter().map(|&length| raised(length, multiple).unwrap()).collect();
     candidates.sort_unstable();
@@ -184,7 +184,7 @@ proptest! {
 }
 
 #[test]
-fn seeds_are_chosen_well() {
+fn lengths_are_chosen_well_for_all_seeds() {
     for lengths in lengths() {
         for max_shapes in [1, 2, 3, i64::MAX] {
             assert_chosen_well(&lengths, max_shapes, 1);
@@ -192,9 +192,9 @@ fn seeds_are_chosen_well() {
     }
 }
 
-/// However many the segments, the choice is that of the kernel from counts made one by one.
+/// With many segments, too, the choice is the kernel's, given segments counted one by one.
 #[test]
-fn many_lengths_are_chosen_from() {
+fn lengths_are_chosen_well_for_many_segments() {
     for lengths in many_lengths() {
         let mut sorted = lengths.clone();
         sorted.sort_unstable_by(|a, b| b.cmp(a));
@@ -225,7 +225,7 @@ fn lengths_that_need_no_padding_are_all_chosen() {
     assert_eq!(choose_lengths(&lengths, 1, 1).unwrap(), [2999]);
 }
 
-/// So many lengths and shapes that the choice is traced in halves.
+/// With this many lengths and shapes, the choice is traced in halves.
 #[test]
 fn one_length_of_each_cluster_is_chosen() {
     let lengths: Vec<i32> = (0..5000).map(|i| i / 5 * 10_000 + i % 5).collect();

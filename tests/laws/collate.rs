@@ -1,4 +1,4 @@
-//! Laws of padding, beside padding element by element.
+//! Laws of padding, compared with padding element by element.
 
 use std::mem::MaybeUninit;
 
@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use windrow_core::collate::{self, FILLER, padded_size};
 use windrow_core::{Error, Result};
 
-/// Pads into memory that holds another token everywhere, so that an element left out shows.
+/// Pads into memory that is filled with another token, so that elements that are not written show.
 fn pad_rows(tokens: &[i32], offsets: &[i64], rows: &[i64], length: i32, fill: i32) -> Result<Vec<i32>> {
     const UNTOUCHED: i32 = 0x5A5A_5A5A;
     let mut padded = vec![MaybeUninit::new(UNTOUCHED); padded_size(rows.len(), length)?];
     collate::pad_rows(tokens, offsets, rows, length, fill, &mut padded)?;
-    // SAFETY: every element had a value from the start.
+    // SAFETY: every element had a value before.
     Ok(padded.into_iter().map(|token| unsafe { token.assume_init() }).collect())
 }
 
@@ -42,7 +42,7 @@ fn the_documented_example_holds() {
     assert_eq!(padded, [5, 6, 0, 0, 0, 0, 0, 0, 7, 8, 9, 0]);
 }
 
-/// A line is written in blocks, so each number of tokens in each length of line is a case.
+/// Lines are written in blocks, so each number of tokens in a line of each length is a case.
 #[test]
 fn every_segment_in_every_line() {
     let lengths: Vec<i32> = (0..70).collect();
@@ -55,7 +55,7 @@ fn every_segment_in_every_line() {
 }
 
 #[test]
-fn nothing_pads_to_nothing() {
+fn empty_inputs() {
     assert_eq!(pad_rows(&[], &[0], &[], 8, 0).unwrap(), []);
     assert_eq!(pad_rows(&[], &[], &[], 8, 0).unwrap(), []);
     assert_eq!(pad_rows(&[], &[], &[FILLER, FILLER], 2, 9).unwrap(), [9; 4]);
@@ -64,14 +64,14 @@ fn nothing_pads_to_nothing() {
 }
 
 #[test]
-fn any_token_and_any_fill_stay_as_they_are() {
+fn tokens_and_fill_can_have_any_value() {
     let tokens = [i32::MIN, -1, 0, i32::MAX];
     let padded = pad_rows(&tokens, &[0, 4], &[0], 5, i32::MIN).unwrap();
     assert_eq!(padded, [i32::MIN, -1, 0, i32::MAX, i32::MIN]);
 }
 
 #[test]
-fn refusals_name_the_argument() {
+fn errors_name_the_argument() {
     let refused = |offsets: &[i64], rows: &[i64], length| {
         pad_rows(&[1, 2, 3, 4, 5], offsets, rows, length, 0).unwrap_err().to_string()
     };
@@ -95,7 +95,7 @@ fn refusals_name_the_argument() {
 }
 
 #[test]
-fn sizes_beyond_memory_are_refused() {
+fn sizes_beyond_memory_are_rejected() {
     let most = isize::MAX as usize / 4;
     assert_eq!(padded_size(most, 1), Ok(most));
     for (rows, length) in [(most + 1, 1), (usize::MAX, i32::MAX), (most / 1024, 1025)] {
@@ -105,7 +105,7 @@ fn sizes_beyond_memory_are_refused() {
 }
 
 #[test]
-fn an_output_of_another_size_is_refused() {
+fn an_output_of_another_size_is_rejected() {
     let refused = collate::pad_rows(&[], &[0], &[FILLER], 4, 0, &mut [MaybeUninit::uninit(); 3]);
     assert_eq!(refused.unwrap_err().to_string(), "padded has 3 elements; it must have 4, rows × length");
 }
@@ -114,7 +114,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn pads_as_by_definition(
+    fn segments_are_padded_by_definition(
         lengths in prop::collection::vec(0..100_i32, 1..30),
         rows in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
         spare in 0..40_i32,
@@ -127,7 +127,7 @@ proptest! {
         prop_assert_eq!(padded, naive(&tokens, &offsets, &rows, length, fill));
     }
 
-    /// Whatever stands in the arrays, there is an answer.
+    /// Arrays with any contents have an answer.
     #[test]
     fn any_arrays_have_an_answer(
         offsets in prop::collection::vec(-3..12_i64, 0..6),

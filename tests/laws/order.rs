@@ -1,4 +1,4 @@
-//! Laws of orders, beside the standard library's stable sort.
+//! Laws of orders, compared with the standard library's stable sort.
 
 use crate::seeds::{lengths, many_lengths, written};
 use proptest::prelude::*;
@@ -55,14 +55,14 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_permutation_is_refused(order in prop::collection::vec(-1..12i64, 0..10)) {
+    fn only_permutations_are_inverted(order in prop::collection::vec(-1..12i64, 0..10)) {
         let permutation = (0..order.len() as i64).all(|segment| order.contains(&segment));
         prop_assert_eq!(invert_order(&order).is_ok(), permutation);
     }
 }
 
 #[test]
-fn negative_lengths_are_refused() {
+fn negative_lengths_are_rejected() {
     let refused = |index, value| Error::Element { argument: "lengths", index, value, expected: "at least 0" };
     assert_eq!(length_order(&[3, -1, -2], true), Err(refused(1, -1)));
     for (place, value) in [(0, -1), (70_000, i32::MIN), (150_000, -5)] {
@@ -74,7 +74,7 @@ fn negative_lengths_are_refused() {
 }
 
 #[test]
-fn refused_orders_name_the_first_wrong_element() {
+fn errors_name_the_first_wrong_element() {
     let range = "at least 0 and below the number of elements";
     let again = "a segment that has not come before: an order has each segment once";
     let refused = |index, value, expected| Err(Error::Element { argument: "order", index, value, expected });

@@ -1,4 +1,4 @@
-//! Laws of packing, beside a packing that looks at every row for every segment.
+//! Laws of packing, compared with a packing that considers every row for every segment.
 
 use std::mem::MaybeUninit;
 
@@ -16,14 +16,14 @@ fn pack_rows(lengths: &[i32], capacity: i32, max_segments: i64) -> Result<Packed
     let mut row = vec![MaybeUninit::uninit(); lengths.len()];
     let mut start = vec![MaybeUninit::uninit(); lengths.len()];
     let rows = pack::pack_rows(lengths, capacity, max_segments, &mut row, &mut start)?;
-    // SAFETY: `pack_rows` promises to write every element.
+    // SAFETY: `pack_rows` guarantees that it writes every element.
     let row = row.into_iter().map(|row| unsafe { row.assume_init() }).collect();
     // SAFETY: as above.
     let start = start.into_iter().map(|start| unsafe { start.assume_init() }).collect();
     Ok(Packed { row, start, rows })
 }
 
-/// The same by definition: the row with the least space, then the one that came to it first.
+/// Packing by definition: into the row with the least space, and among those, the first to have that space.
 fn naive(lengths: &[i32], capacity: i32, max_segments: i64) -> Packed {
     struct Row {
         free: i32,
@@ -72,7 +72,7 @@ fn assert_laws(lengths: &[i32], capacity: i32, max_segments: i64, packed: &Packe
     }
 }
 
-/// The fewest rows that hold the lengths, by trying every row for every segment.
+/// The smallest number of rows that hold the lengths, found by trying every row for every segment.
 fn optimum(lengths: &[i32], capacity: i32) -> usize {
     fn search(lengths: &[i32], capacity: i32, rows: &mut Vec<i32>, best: &mut usize) {
         let Some((&length, rest)) = lengths.split_first() else {
@@ -97,7 +97,7 @@ fn optimum(lengths: &[i32], capacity: i32) -> usize {
     best
 }
 
-/// Cases that every way to pack must get right: lengths, capacity, most segments.
+/// Cases that every packing must get right: lengths, capacity, maximum number of segments.
 fn seeds() -> Vec<(Vec<i32>, i32, i64)> {
     let max = i32::MAX;
     vec![
@@ -110,7 +110,7 @@ fn seeds() -> Vec<(Vec<i32>, i32, i64)> {
         (vec![2, 5, 3, 1], 6, 4),
         (vec![3, 3, 3, 3], 6, i64::MAX),
         (vec![6, 0, 6, 0, 0, 0], 6, 2),
-        // Neighbours with as much space, but not as many segments.
+        // Neighbors with equal space, but different numbers of segments.
         (vec![8, 5, 3, 1, 1, 1, 1], 10, 3),
         (vec![max], max, 1),
         (vec![max, 0, max - 1, 1, max], max, 3),
@@ -123,7 +123,7 @@ fn seeds() -> Vec<(Vec<i32>, i32, i64)> {
 }
 
 #[test]
-fn seeds_pack_as_by_definition() {
+fn seeds_are_packed_by_definition() {
     for (lengths, capacity, max_segments) in seeds() {
         let packed = pack_rows(&lengths, capacity, max_segments).unwrap();
         assert_laws(&lengths, capacity, max_segments, &packed);
@@ -146,7 +146,7 @@ fn many_equal_lengths_fill_every_row() {
 }
 
 #[test]
-fn refusals_name_the_argument() {
+fn errors_name_the_argument() {
     let element = |index, value| Error::Element { argument: "lengths", index, value, expected: "at least 0" };
     assert_eq!(pack_rows(&[3, -1, 9], 8, 1), Err(element(1, -1)));
     assert_eq!(pack_rows(&[i32::MIN], 8, 1), Err(element(0, i32::MIN.into())));
@@ -165,7 +165,7 @@ fn refusals_name_the_argument() {
 }
 
 #[test]
-fn outputs_of_another_size_are_refused() {
+fn outputs_of_another_size_are_rejected() {
     let (mut row, mut start) = ([MaybeUninit::uninit(); 2], [MaybeUninit::uninit(); 3]);
     let refused = pack::pack_rows(&[1; 3], 8, 1, &mut row, &mut start).unwrap_err();
     assert_eq!(refused.to_string(), "row has 2 elements; it must have 3, one for each length");
@@ -173,7 +173,7 @@ fn outputs_of_another_size_are_refused() {
     assert_eq!(refused.to_string(), "start has 3 elements; it must have 2, one for each length");
 }
 
-/// Lengths with many ties, a capacity that holds each, and a limit that binds or does not.
+/// Lengths with many ties, a capacity that holds each, and a limit that may or may not matter.
 fn cases(most: usize) -> impl Strategy<Value = (Vec<i32>, i32, i64)> {
     (0..200_i32).prop_flat_map(move |capacity| {
         let lengths = prop::collection::vec(0..=capacity, 0..most);
@@ -185,13 +185,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn packs_as_by_definition((lengths, capacity, max_segments) in cases(300)) {
+    fn segments_are_packed_by_definition((lengths, capacity, max_segments) in cases(300)) {
         let packed = pack_rows(&lengths, capacity, max_segments).unwrap();
         assert_laws(&lengths, capacity, max_segments, &packed);
         prop_assert_eq!(packed, naive(&lengths, capacity, max_segments));
     }
 
-    /// Lengths a million times as long, whose rows are found by another structure, lie in the same rows.
+    /// Lengths a million times as long, whose rows are found with another data structure, have the same rows.
     #[test]
     fn scale_changes_nothing((lengths, capacity, max_segments) in cases(300)) {
         let packed = pack_rows(&lengths, capacity, max_segments).unwrap();

@@ -1,15 +1,15 @@
-//! Laws of plans whose rows hold trees, and of their batches' arrays, beside beginnings that are
-//! written out and a mask that compares them.
+//! Laws of plans whose rows hold trees, and of their batches' arrays, compared with prefixes that are
+//! written out, and with a mask made from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::seeds::trees::{beginnings, lengths, path, ragged, segments, shapes, sorted};
+use crate::seeds::trees::{distinct_prefixes, lengths, path, ragged, segments, shapes, sorted};
 use crate::seeds::written;
 use proptest::prelude::*;
 use windrow_core::collate::{self, Groups, ReadArrays, Sequences};
 use windrow_core::plan::{Batch, BatchRows, Choice, Packing, PaddedLengths, Plan, Policy, Prefixes};
 
-/// What the model sees of each segment, and one more token.
+/// Segments whose inputs may share prefixes; each has one token more than its input.
 #[derive(Clone, Debug)]
 struct Material {
     inputs: Vec<Vec<i32>>,
@@ -46,7 +46,7 @@ impl Material {
     }
 }
 
-/// Inputs that are scored, so none is empty.
+/// Inputs with scored tokens, so none is empty.
 fn material() -> impl Strategy<Value = Material> {
     (segments(40), prop::collection::vec(any::<prop::sample::Index>(), 1..9)).prop_map(
         |(mut inputs, scored)| {
@@ -86,7 +86,7 @@ fn policies() -> impl Strategy<Value = (Policy, Choice)> {
 
 type Slots<'a> = BTreeMap<usize, &'a [i32]>;
 
-/// The beginning that ends at each filled position of each row of each batch.
+/// The prefix that ends at each filled position of each row of each batch.
 fn rows_of<'a>(plan: &Plan, material: &'a Material) -> BTreeMap<(usize, usize), Slots<'a>> {
     let mut rows: BTreeMap<(usize, usize), Slots> = BTreeMap::new();
     for (segment, input) in material.inputs.iter().enumerate() {
@@ -104,15 +104,15 @@ fn assert_plan(plan: &Plan, material: &Material) {
     for index in 0..plan.batch_count() {
         let batch = plan.batch(index as i64).unwrap();
         let used = rows.range((index, 0)..(index + 1, 0)).map(|(&(_, row), _)| row);
-        assert!(used.clone().eq(0..used.clone().count()), "rows are used from the first on");
+        assert!(used.clone().eq(0..used.clone().count()), "rows are used in order");
         assert!(used.count() == batch.rows || index == last, "filler only in the last batch");
         for (&(_, row), slots) in rows.range((index, 0)..(index + 1, 0)) {
             assert!(slots.keys().copied().eq(0..slots.len()) && slots.len() <= batch.length);
             let of_row = (0..material.inputs.len()).filter(|&segment| {
                 (plan.batches()[segment], plan.rows()[segment]) == (index as i32, row as i32)
             });
-            let distinct = beginnings(of_row.map(|segment| &material.inputs[segment]));
-            assert_eq!(slots.len(), distinct.len(), "every beginning stands once");
+            let distinct = distinct_prefixes(of_row.map(|segment| &material.inputs[segment]));
+            assert_eq!(slots.len(), distinct.len(), "every prefix stands once");
         }
     }
     assert_statistics(plan, material, &rows);
@@ -131,7 +131,7 @@ fn assert_statistics(plan: &Plan, material: &Material, rows: &BTreeMap<(usize, u
     assert_eq!(statistics.rows, rows.len());
     assert_eq!(statistics.real_tokens as usize, material.inputs.iter().map(Vec::len).sum::<usize>());
     assert_eq!(tree.distinct as usize, distinct.iter().map(|input| input.len()).sum::<usize>());
-    assert_eq!(tree.least as usize, beginnings(material.inputs.iter()).len());
+    assert_eq!(tree.least as usize, distinct_prefixes(material.inputs.iter()).len());
     assert_eq!(statistics.row_tokens as usize, rows.values().map(BTreeMap::len).sum::<usize>());
     assert_eq!(statistics.repeated_tokens(), statistics.row_tokens - tree.least);
     let batches = (0..plan.batch_count()).map(|index| plan.batch(index as i64).unwrap());
@@ -141,7 +141,7 @@ fn assert_statistics(plan: &Plan, material: &Material, rows: &BTreeMap<(usize, u
     );
 }
 
-/// Every array of a batch, from the beginnings in its rows.
+/// Checks every array of a batch against the prefixes in its rows.
 fn assert_arrays(plan: &Plan, material: &Material) {
     let rows = rows_of(plan, material);
     let sequences = Sequences::new(plan, &material.tokens, &material.offsets).unwrap();
@@ -163,24 +163,21 @@ fn assert_arrays(plan: &Plan, material: &Material) {
             let mut roots = Vec::new();
             for position in 0..batch.length {
                 let at = at(position);
-                let Some(beginning) = slots.get(&position) else {
+                let Some(prefix) = slots.get(&position) else {
                     assert_eq!((inputs[at], targets[at], ids[at], positions[at]), (-7, -8, 0, 0));
                     assert_eq!(reach[at] as usize, position + 1);
                     continue;
                 };
-                let (token, before) = beginning.split_last().unwrap();
+                let (token, before) = prefix.split_last().unwrap();
                 assert_eq!((inputs[at], positions[at] as usize), (*token, before.len()));
                 let whole = (0..material.inputs.len()).map(|segment| material.sequence(segment));
                 let mut after =
-                    whole.filter(|whole| whole.starts_with(beginning)).map(|whole| whole[beginning.len()]);
+                    whole.filter(|whole| whole.starts_with(prefix)).map(|whole| whole[prefix.len()]);
                 assert!(after.any(|token| token == targets[at]));
-                if !roots.contains(&beginning[0]) {
-                    roots.push(beginning[0]);
+                if !roots.contains(&prefix[0]) {
+                    roots.push(prefix[0]);
                 }
-                assert_eq!(
-                    ids[at] as usize,
-                    1 + roots.iter().position(|&root| root == beginning[0]).unwrap()
-                );
+                assert_eq!(ids[at] as usize, 1 + roots.iter().position(|&root| root == prefix[0]).unwrap());
             }
             for (query, key) in
                 (0..batch.length).flat_map(|query| (0..batch.length).map(move |key| (query, key)))
@@ -190,13 +187,13 @@ fn assert_arrays(plan: &Plan, material: &Material) {
                     (Some(query), Some(key)) => query.starts_with(key),
                     _ => query == key,
                 };
-                assert_eq!(seen, on_path, "a token sees its own path and nothing else");
+                assert_eq!(seen, on_path, "a token sees exactly its own path");
             }
         }
     }
 }
 
-/// Every scored token is read where the token before it stands, and no position is picked twice.
+/// Every scored token is read at the position of the token before it, and no position is picked twice.
 fn assert_reads(plan: &Plan, material: &Material, groups: i64) {
     let count = 2 * plan.shapes().len();
     let capacities = written(count, |out| {
@@ -248,7 +245,7 @@ fn assert_reads_of(batch: Batch, material: &Material, group_count: i64, capacity
         let (group, local_row) = (row / rows_per_group, row % rows_per_group);
         let path = material.path(plan, segment);
         let scored = material.score_starts[segment] as usize..=path.len();
-        assert_eq!(span[0] as usize, group * capacity[1] + used[group], "one after the other");
+        assert_eq!(span[0] as usize, group * capacity[1] + used[group], "reads follow each other");
         used[group] += scored.clone().count();
         assert_eq!(span[1] as usize, group * capacity[1] + used[group]);
         for (read, token) in (span[0] as usize..).zip(scored) {
@@ -262,7 +259,7 @@ fn assert_reads_of(batch: Batch, material: &Material, group_count: i64, capacity
     for (group, picked) in picked.iter().enumerate() {
         let own = &pick_index[group * capacity[0]..(group + 1) * capacity[0]];
         let unique: BTreeSet<i32> = own[..picked.len()].iter().copied().collect();
-        assert_eq!(&unique, picked, "no position is picked twice or for nothing");
+        assert_eq!(&unique, picked, "no position is picked twice or without need");
         assert!(own[picked.len()..].iter().all(|&pick| pick == 0));
         let rest = group * capacity[1] + used[group]..(group + 1) * capacity[1];
         assert!(read_pick[rest.clone()].iter().chain(&read_target[rest]).all(|&read| read == 0));
@@ -270,7 +267,7 @@ fn assert_reads_of(batch: Batch, material: &Material, group_count: i64, capacity
     [picked.iter().map(BTreeSet::len).max().unwrap_or(0), used.into_iter().max().unwrap_or(0)]
 }
 
-/// What a plan's batches cost at these prices.
+/// The cost of a plan's batches at these prices.
 fn total(plan: &Plan, lengths: &[i32], choice: &Choice) -> i64 {
     let prices: BTreeMap<usize, i64> = match &choice.row_prices {
         Some(prices) => lengths.iter().map(|&length| length as usize).zip(prices.iter().copied()).collect(),
@@ -284,7 +281,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 800, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn plans_keep_the_laws(material in material(), (policy, choice) in policies()) {
+    fn plans_obey_the_laws(material in material(), (policy, choice) in policies()) {
         assert_plan(&material.plan(policy, &choice), &material);
     }
 
@@ -299,7 +296,7 @@ proptest! {
         assert_reads(&material.plan(policy, &choice), &material, groups);
     }
 
-    /// No single length costs less than those chosen, nor do two.
+    /// No single length, and no two lengths, cost less than those chosen.
     #[test]
     fn chosen_lengths_cost_least(material in material(), (policy, choice) in policies()) {
         let plan = material.plan(policy.clone(), &choice);
@@ -359,9 +356,9 @@ fn the_example_of_the_module() {
     assert_eq!(written(10, |out| collate::reach(batch, 0..1, out)).unwrap(), [7, 7, 6, 4, 6, 6, 7, 9, 9, 10]);
 }
 
-/// Without trees, a token is seen up to the end of its segment.
+/// Without trees, a token is visible up to the end of its segment.
 #[test]
-fn rows_without_trees_reach_to_their_segments_ends() {
+fn without_trees_tokens_reach_the_end_of_their_segment() {
     let packing = Some(Packing { max_segments: None });
     let plan = Plan::new(
         &[2, 3],
@@ -386,7 +383,7 @@ fn a_plan_of_trees_fits_on_a_screen() {
 }
 
 #[test]
-fn refusals_name_what_is_wrong() {
+fn errors_name_what_is_wrong() {
     let given = |lengths: &[i32]| Policy {
         padded_lengths: PaddedLengths::Given(lengths.to_vec()),
         ..Policy::fixed(1)
@@ -416,9 +413,8 @@ fn refusals_name_what_is_wrong() {
     assert!(error.starts_with("order[1] is 0; it must be a segment that has not come before"), "{error}");
 }
 
-/// What decides a plan of trees decides its fingerprint.
 #[test]
-fn fingerprints_tell_plans_apart() {
+fn fingerprints_depend_on_everything_that_affects_a_plan() {
     let plan = |order: &[i64], shared: &[i32], choice: Choice, lengths: &[i32]| {
         let policy = Policy { padded_lengths: PaddedLengths::Given(lengths.to_vec()), ..Policy::fixed(1) };
         Plan::of_trees(&[4, 4, 5], Prefixes { order, shared, choice: &choice }, policy).unwrap().fingerprint()

@@ -1,10 +1,10 @@
-//! Laws of prefix trees, beside segments that are compared whole and a tree that is a set of beginnings.
+//! Laws of prefix trees, compared with whole segments and with a tree that is the set of all prefixes.
 
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 
 use crate::seeds::trees::{
-    beginnings, lengths, naive_order, order_of, path, ragged, rows_of, segments, shapes, sorted,
+    distinct_prefixes, lengths, naive_order, order_of, path, ragged, rows_of, segments, shapes, sorted,
 };
 use crate::seeds::{many_segments, written};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn assert_order(segments: &[Vec<i32>]) {
     let (tokens, offsets) = ragged(segments);
     let (order, shared) = order_of(&tokens, &offsets).unwrap();
     assert_eq!((order.clone(), shared.clone()), naive_order(segments));
-    // Equal segments are those that share all: the same as `group_identical` finds.
+    // Equal segments share all of their tokens; `group_identical` finds the same ones.
     let first = written(segments.len(), |first| group_identical(&tokens, &offsets, first)).unwrap();
     for at in 1..order.len() {
         let [before, segment] = [order[at - 1], order[at]].map(|segment| segment as usize);
@@ -38,8 +38,8 @@ fn assert_rows(segments: &[Vec<i32>], capacity: i32) {
         for (end, &slot) in (1..).zip(&path) {
             assert!(slot < capacity as usize);
             let row = rows.row[segment];
-            let beginning = *slots.entry((row, slot)).or_insert(&tokens[..end]);
-            assert_eq!(beginning, &tokens[..end], "its path reads its tokens");
+            let prefix = *slots.entry((row, slot)).or_insert(&tokens[..end]);
+            assert_eq!(prefix, &tokens[..end], "its path reads its tokens");
         }
         assert!(rows.own[segment] as usize <= tokens.len());
         assert!((0..rows.count as i64).contains(&rows.row[segment]));
@@ -53,15 +53,15 @@ fn assert_rows(segments: &[Vec<i32>], capacity: i32) {
         assert_eq!(place(segment), place(first), "equal segments have one place");
     }
     for row in 0..rows.count as i64 {
-        // A row is filled without gaps, each beginning once.
+        // A row is filled without gaps, with each prefix once.
         let filled: Vec<usize> = slots.range((row, 0)..(row + 1, 0)).map(|(&(_, slot), _)| slot).collect();
         assert!(filled.iter().copied().eq(0..filled.len()));
         let of_row = segments.iter().zip(&rows.row).filter(|&(_, &other)| other == row);
-        assert_eq!(filled.len(), beginnings(of_row.map(|(segment, _)| segment)).len());
+        assert_eq!(filled.len(), distinct_prefixes(of_row.map(|(segment, _)| segment)).len());
     }
 }
 
-/// Stems beside the sets of beginnings that segments have.
+/// Compares stems with the sets of prefixes that segments have.
 fn assert_stems(segments: &[Vec<i32>], limits: &[i32], least: i64) -> Stems {
     let (order, shared) = sorted(segments);
     let stems = prefix_stems(&lengths(segments), &order, &shared, limits, least, false).unwrap();
@@ -106,7 +106,7 @@ proptest! {
         assert_rows(&segments, longest + more);
     }
 
-    /// Long ones in rows little longer, where pieces of one tree come into one row and share there, too.
+    /// Long segments in rows that are hardly longer, so several pieces of a tree share tokens in one row.
     #[test]
     fn rows_share_across_pieces(
         grown in prop::collection::vec(
@@ -126,12 +126,12 @@ proptest! {
     }
 
     #[test]
-    fn stems_are_shared_beginnings(segments in segments(60), cut in 0..12i32, least in 1..20i64) {
+    fn stems_are_shared_prefixes(segments in segments(60), cut in 0..12i32, least in 1..20i64) {
         let limits: Vec<i32> = lengths(&segments).into_iter().map(|length| (length - cut).max(0)).collect();
         assert_stems(&segments, &limits, least);
     }
 
-    /// If one token is enough, every beginning is computed once.
+    /// If a stem needs to save only one token, every prefix is computed once.
     #[test]
     fn stems_are_the_whole_tree(segments in segments(60)) {
         let stems = assert_stems(&segments, &lengths(&segments), 1);
@@ -140,10 +140,10 @@ proptest! {
             stems.depth.iter().zip(&stems.parent).map(|(own, &parent)| own - depth(parent)).sum();
         let distinct = (0..segments.len()).filter(|&at| !segments[..at].contains(&segments[at]));
         let after: i32 = distinct.map(|at| segments[at].len() as i32 - depth(stems.stem[at])).sum();
-        assert_eq!((in_stems + after) as usize, beginnings(segments.iter()).len());
+        assert_eq!((in_stems + after) as usize, distinct_prefixes(segments.iter()).len());
     }
 
-    /// Deep ones, where shared beginnings are far longer than what follows.
+    /// Deep trees, whose shared prefixes are far longer than the rest.
     #[test]
     fn deep_rows_hold_trees(ends in prop::collection::vec((0..4usize, prop::collection::vec(0..2, 0..4)), 0..40), more in 0..60i32) {
         let stems: Vec<Vec<i32>> = (0..4).map(|stem| vec![stem.min(2); 30 + 9 * stem as usize]).collect();
@@ -165,7 +165,7 @@ fn every_shape_of_tree() {
 }
 
 #[test]
-fn equal_segments_that_are_apart_begin_with_all_they_have() {
+fn equal_segments_in_different_places_share_all_tokens() {
     let segments = vec![vec![7, 8, 9], vec![7, 8, 9], vec![5], vec![7, 8, 9]];
     let (order, shared) = sorted(&segments);
     let lengths = lengths(&segments);
@@ -197,7 +197,7 @@ fn worked_example() {
     assert_eq!(rows.parent, [2, -1, -1, 2, -1]);
 }
 
-/// Each segment begins with all of the one before.
+/// Each segment begins with the whole one before it.
 #[test]
 fn a_chain_of_ten_thousand() {
     let count = 10_000;
@@ -231,7 +231,7 @@ fn many_segments_are_sorted() {
     }
 }
 
-/// Rows of small trees are packed as segments are, and a long tree takes few rows more than its tokens fill.
+/// Small trees are packed like segments, and a large tree takes few more rows than its tokens fill.
 #[test]
 fn many_segments_fill_rows() {
     let apart: Vec<Vec<i32>> = many_segments(50_000, 40)

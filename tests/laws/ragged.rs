@@ -1,4 +1,4 @@
-//! Laws of ragged tokens, beside a map from tokens to the first segment that has them.
+//! Laws of ragged tokens, compared with a map from tokens to the first segment that has them.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ fn assert_laws(segments: &[Vec<i32>]) {
     assert!(lengths.iter().zip(segments).all(|(&length, segment)| length as usize == segment.len()));
     let expected = naive(&tokens, &offsets);
     assert_eq!(group_identical(&tokens, &offsets).unwrap(), expected);
-    // Hashes that collide always, by length, by one token, and in all but the last bits.
+    // Hashes that always collide, and that depend on the length, on one token, or on the last bits only.
     assert_eq!(group_by(|_| 0, &tokens, &offsets), expected);
     assert_eq!(group_by(|tokens| tokens.len() as u64, &tokens, &offsets), expected);
     assert_eq!(
@@ -60,7 +60,7 @@ proptest! {
             let mut segment = segment.get(&segments).clone();
             segments.push(segment.clone());
             if !segment.is_empty() {
-                *token.get_mut(&mut segment) ^= 1; // the same but for one token
+                *token.get_mut(&mut segment) ^= 1; // the same except for one token
                 segments.push(segment);
             }
         }
@@ -170,9 +170,9 @@ proptest! {
         prop_assert_eq!(spread(&segments, &offsets, &values).unwrap(), expected);
     }
 
-    /// Whatever the arrays hold, nothing is read or written outside them.
+    /// With any contents, nothing is read or written outside the arrays.
     #[test]
-    fn any_arrays_are_spread_or_refused(
+    fn any_arrays_are_spread_or_rejected(
         segments in prop::collection::vec(-2..6_i64, 0..6),
         offsets in prop::collection::vec(-3..12_i64, 0..6),
         values in prop::collection::vec(any::<i32>(), 0..12),

@@ -1,4 +1,4 @@
-//! Laws of the hosts' remap, beside batching as hosts do it.
+//! Laws of the remap of hosts, compared with slicing and batching on each host.
 
 use std::mem::MaybeUninit;
 
@@ -9,11 +9,11 @@ use windrow_core::{Error, Result};
 fn multihost_remap(size: i64, global_batch_size: i64, host_count: i64) -> Result<Vec<i64>> {
     let mut remap = vec![MaybeUninit::uninit(); remap_size(size, global_batch_size, host_count)?];
     shard::multihost_remap(size, global_batch_size, host_count, &mut remap)?;
-    // SAFETY: `multihost_remap` promises to write every element.
+    // SAFETY: `multihost_remap` guarantees that it writes every element.
     Ok(remap.into_iter().map(|element| unsafe { element.assume_init() }).collect())
 }
 
-/// Every host takes its slice and batches it; their batches, joined, must be the sorted data in whole batches.
+/// Every host batches its own slice; together, these batches must be the sorted data in global batches.
 fn assert_laws(remap: &[i64], global_batch_size: usize, host_count: usize) {
     let size = remap.len();
     let host_rows = global_batch_size / host_count;
@@ -40,13 +40,13 @@ fn one_host_or_one_batch_changes_nothing() {
 }
 
 #[test]
-fn nothing_is_in_order_at_once() {
+fn an_empty_dataset_has_an_empty_remap() {
     assert_eq!(multihost_remap(0, 1, 1).unwrap(), []);
     assert_eq!(multihost_remap(0, i64::MAX, i64::MAX).unwrap(), []);
 }
 
 #[test]
-fn refusals_name_the_argument() {
+fn errors_name_the_argument() {
     let refused = |size, batch, hosts| multihost_remap(size, batch, hosts).unwrap_err().to_string();
     let multiple = "size is 10; it must be a multiple of global_batch_size, which is 4";
     assert_eq!(refused(10, 4, 2), multiple);
@@ -75,7 +75,7 @@ proptest! {
         assert_laws(&remap, global_batch_size, hosts);
     }
 
-    /// Whatever the numbers, there is an answer: no overflow, no endless loop.
+    /// Every combination of numbers has an answer: no overflow, no endless loop.
     #[test]
     fn any_numbers_have_an_answer(size in -9..99_i64, batch in any::<i64>(), hosts in any::<i64>()) {
         prop_assert!(size == 0 || multihost_remap(size, batch, hosts).is_err());

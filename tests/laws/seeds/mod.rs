@@ -1,10 +1,10 @@
-//! Lengths that every function of lengths is tried on.
+//! Lengths for the tests of every function that takes lengths.
 
 pub mod trees;
 
 const MOST: i32 = i32::MAX;
 
-/// Few lengths: nothing, one, zeros, the greatest, runs, ties.
+/// Few lengths: none, one, zeros, the maximum, runs, ties.
 pub fn lengths() -> Vec<Vec<i32>> {
     vec![
         vec![],
@@ -22,7 +22,7 @@ pub fn lengths() -> Vec<Vec<i32>> {
     ]
 }
 
-/// Many lengths, enough for several threads, spread in ways that each take another path.
+/// Many lengths, enough for several threads, with distributions that each take another code path.
 pub fn many_lengths() -> Vec<Vec<i32>> {
     let count = 150_001;
     let mut state = 1u64;
@@ -36,7 +36,7 @@ pub fn many_lengths() -> Vec<Vec<i32>> {
     vec![below(5), below(8192), below(1 << 20), below(MOST), outlier, vec![512; count as usize]]
 }
 
-/// Many segments of few tokens, many of them equal, enough for several threads and bins.
+/// Many short segments, many of them equal, enough for several threads and bins.
 pub fn many_segments(tokens: i32, longest: usize) -> Vec<Vec<i32>> {
     let mut state = 7u64;
     let mut random = move || {
@@ -58,7 +58,7 @@ pub fn written<T, E>(
 ) -> Result<Vec<T>, E> {
     let mut elements = Vec::with_capacity(count);
     fill(&mut elements.spare_capacity_mut()[..count])?;
-    // SAFETY: the functions under test promise to have written every element.
+    // SAFETY: the functions under test guarantee that they have written every element.
     unsafe { elements.set_len(count) };
     Ok(elements)
 }

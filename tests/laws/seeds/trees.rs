@@ -1,4 +1,4 @@
-//! Segments that begin alike, and a naive tree to hold results against.
+//! Segments with shared prefixes, and a naive tree to compare results with.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use windrow_core::prefix::{TreeRows, prefix_order, tree_rows};
 
 use super::written;
 
-/// Segments of few different tokens, many of which begin as an earlier one or are equal to it.
+/// Segments of few different tokens, many of which share a prefix with an earlier one or equal it.
 pub fn segments(most: usize) -> impl Strategy<Value = Vec<Vec<i32>>> {
     let grown = (any::<prop::sample::Index>(), 0..12usize, prop::collection::vec(-1..3, 0..6));
     prop::collection::vec(grown, 0..most).prop_map(|grown| {
@@ -23,7 +23,7 @@ pub fn segments(most: usize) -> impl Strategy<Value = Vec<Vec<i32>>> {
     })
 }
 
-/// Where the tree has a shape of its own: nothing, one, equal, nested, apart, and every token.
+/// Trees with special shapes: no segments, one, equal ones, nested, disjoint, and one for every token.
 pub fn shapes() -> Vec<Vec<Vec<i32>>> {
     let nested = |lengths: Vec<usize>| lengths.into_iter().map(|length| vec![7; length]).collect();
     vec![
@@ -80,7 +80,7 @@ pub fn sorted(segments: &[Vec<i32>]) -> (Vec<i64>, Vec<i32>) {
     order_of(&tokens, &offsets).unwrap()
 }
 
-/// By comparing whole segments.
+/// Determined by comparing whole segments.
 pub fn naive_order(segments: &[Vec<i32>]) -> (Vec<i64>, Vec<i32>) {
     let mut order: Vec<usize> = (0..segments.len()).collect();
     order.sort_by_key(|&segment| (&segments[segment], segment));
@@ -91,7 +91,7 @@ pub fn naive_order(segments: &[Vec<i32>]) -> (Vec<i64>, Vec<i32>) {
     (order.iter().map(|&segment| segment as i64).collect(), shared.collect())
 }
 
-/// What `tree_rows` writes, for each segment.
+/// The outputs of `tree_rows` for each segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
     pub count: usize,
@@ -121,7 +121,7 @@ pub fn rows_of(lengths: &[i32], order: &[i64], shared: &[i32], capacity: i32) ->
     Ok(rows)
 }
 
-/// Where in its row each token of a segment stands, by its parents.
+/// The position in its row of each token of a segment, found through its parents.
 pub fn path(segment: usize, length: usize, start: &[i32], own: &[i32], parent: &[i64]) -> Vec<usize> {
     let at = |token: usize| {
         let mut holder = segment;
@@ -136,7 +136,7 @@ pub fn path(segment: usize, length: usize, start: &[i32], own: &[i32], parent: &
     (0..length).map(at).collect()
 }
 
-/// The different beginnings of some segments: the nodes of their tree.
-pub fn beginnings<'a>(segments: impl Iterator<Item = &'a Vec<i32>>) -> BTreeSet<&'a [i32]> {
+/// The distinct prefixes of some segments: the nodes of their tree.
+pub fn distinct_prefixes<'a>(segments: impl Iterator<Item = &'a Vec<i32>>) -> BTreeSet<&'a [i32]> {
     segments.flat_map(|segment| (1..=segment.len()).map(|end| &segment[..end])).collect()
 }
