@@ -1,46 +1,42 @@
-"""Scoring a corpus: every format gives the scores of `windrow.score`, and bad input says what is wrong."""
+"""Scoring a corpus: every input format has the scores of `windrow.score`."""
 
-import gzip
 import json
-import os
 import re
-import shutil
 import sys
+from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
 
-import datasets
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from array_record.python.array_record_module import ArrayRecordWriter
 from jax.sharding import Mesh
 
 import windrow
 from cached_model import cached_model
+from corpus_files import (
+    COUNT,
+    ROWS,
+    TEXTS,
+    WINDOW,
+    WRITERS,
+    check,
+    column,
+    lines,
+    read,
+    scored,
+    texts,
+    write_lines,
+    write_parquet,
+)
 from corpus_worker import POLICY, model
-from exhaustive import exhaustive
 from small_tokenizer import BOS, write_tokenizer
 from windrow.cli import main
-from windrow.corpus import Paths, is_run, read_report, score_stream
+from windrow.corpus import Paths, score_stream
 from windrow.tokens import load_tokenizer
 
-COUNT = 90
-WINDOW = 25
-
-
-def texts(count=COUNT, seed=0, longest=90):
-    random = np.random.default_rng(seed)
-    letters = np.array(list("abcdefgh \né"))
-    return ["".join(random.choice(letters, random.integers(1, longest))) for _ in range(count)]
-
-
-TEXTS = texts()
-ROWS = [{"text": text, "id": 1000 + number} for number, text in enumerate(TEXTS)]
 PAIRS = [(text[:9], text[9:30] or "x") for text in TEXTS]
 
 
@@ -56,86 +52,11 @@ def expected(tokenizer):
 
 @pytest.fixture
 def run(tokenizer, tmp_path):
-    """Scores a corpus into a folder; the table of all scores, or the report."""
-
-    def run(requests, output="out", **options):
-        options = {"window": WINDOW, "policy": POLICY, "progress": False, **options}
-        report = score_stream(model(), tokenizer, requests, tmp_path / output, **options)
-        return SimpleNamespace(report=report, table=read(tmp_path / output), folder=tmp_path / output)
-
-    return run
-
-
-def read(folder):
-    files = sorted((folder / "scores").iterdir())
-    if files[0].suffix == ".parquet":
-        return pa.concat_tables([pq.read_table(file) for file in files])
-    return pa.Table.from_pylist(
-        [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    )
-
-
-def column(table, name):
-    return np.array(table[name].to_pylist(), float)
-
-
-def check(table, expected):
-    assert np.allclose(column(table, "log_likelihood"), expected.log_likelihoods, atol=1e-4)
-    assert table["tokens"].to_pylist() == expected.token_counts.tolist()
-    assert table["greedy"].to_pylist() == expected.greedy.tolist()
-
-
-def lines(rows):
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def write_lines(path, rows=ROWS):
-    path.write_bytes(lines(rows))
-    return path
-
-
-def write_zstd(path, rows=ROWS):
-    with pa.output_stream(str(path), compression="zstd") as file:
-        file.write(lines(rows))
-    return path
-
-
-def write_gzip(path, rows=ROWS):
-    half = len(rows) // 2
-    path.write_bytes(gzip.compress(lines(rows[:half])) + gzip.compress(lines(rows[half:])))
-    return path
-
-
-def write_parquet(path, rows=ROWS):
-    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=40)
-    return path
-
-
-def write_records(path, rows=ROWS):
-    writer = ArrayRecordWriter(str(path), "group_size:1")
-    for row in rows:
-        writer.write(json.dumps(row).encode())
-    writer.close()
-    return path
-
-
-def write_dataset(path, rows=ROWS):
-    datasets.Dataset.from_list(rows).save_to_disk(str(path))
-    return path
-
-
-WRITERS = {
-    "lines.jsonl": write_lines,
-    "c4.json.gz": write_gzip,
-    "lines.jsonl.zst": write_zstd,
-    "table.parquet": write_parquet,
-    "records.arrayrecord": write_records,
-    "folder": write_dataset,
-}
+    return partial(scored, tokenizer, tmp_path)
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_format_gives_the_scores_of_score(run, expected, tmp_path, name):
+def test_every_format_has_the_scores_of_score(run, expected, tmp_path, name):
     path = WRITERS[name](tmp_path / name)
     result = run(path, id_column="id")
     assert result.table.column_names == ["id", "log_likelihood", "tokens", "bytes", "words", "greedy"]
@@ -160,7 +81,7 @@ ELEMENTS = {
 
 
 @pytest.mark.parametrize("name", ELEMENTS)
-def test_objects_are_scored_and_go_on(run, expected, name):
+def test_runs_over_objects_resume(run, expected, name):
     options = {"tokens_column": "tokens"} if name == "tokens" else {}
     first = run(ELEMENTS[name](), **options)
     check(first.table, expected)
@@ -191,7 +112,7 @@ def test_pairs_in_columns(run, tokenizer, tmp_path):
     assert worst["token"] == PAIRS[number][1].encode()[worst["position"]]
 
 
-def test_several_files_are_read_in_order_and_numbered_apart(run, expected, tmp_path):
+def test_files_are_read_in_order_and_numbered_separately(run, expected, tmp_path):
     (tmp_path / "in").mkdir()
     write_lines(tmp_path / "in" / "b.jsonl", ROWS[50:])
     write_parquet(tmp_path / "in" / "a.parquet", ROWS[:50])
@@ -243,7 +164,7 @@ def test_layouts(tmp_path, tokenizer, layout):
     check(read(tmp_path / "out"), expected)
 
 
-def test_recurrent_models_without_a_limit_skip_what_no_row_holds(tmp_path, tokenizer, monkeypatch):
+def test_models_without_a_limit_skip_documents_that_no_row_holds(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr("windrow.corpus.stream.SAMPLE", 3)
     unlimited = windrow.LanguageModel(**{**vars(model()), "max_length": None})
     documents = ["short", "and short", "c", "d" * 200, "last"]
@@ -257,56 +178,8 @@ def test_recurrent_models_without_a_limit_skip_what_no_row_holds(tmp_path, token
     assert (cut.skipped, cut.tokens) == (0, sum(map(len, documents)))
 
 
-BAD = {
-    "": "text is empty",
-    None: "text must be a string, not null",
-    7: "text must be a string, not int",
-    "\ud800": "surrogate",
-}
-
-
-def test_documents_that_cannot_be_scored_are_skipped_and_named(run, tmp_path):
-    good = [{"text": text} for text in TEXTS[:30]]
-    bad = [
-        b'{"text": "\xff"}\n',
-        b"{}\n",
-        b"not JSON\n",
-        b"[1]\n",
-        *(lines([{"text": text}]) for text in BAD),
-    ]
-    path = tmp_path / "mixed.jsonl"
-    path.write_bytes(lines(good[:10]) + b"".join(bad) + b"\n" + lines(good[10:]))
-    result = run(path)
-    found = dict(result.report.skipped_documents())
-    reasons = [
-        "invalid UTF-8 at byte 10",
-        "no column 'text', only an empty object",
-        "not JSON",
-        "a JSON object",
-    ]
-    for number, reason in enumerate([*reasons, *BAD.values()], 10):
-        assert reason in found.pop(f"mixed.jsonl:{number}")
-    assert found == {}
-    table = result.table
-    assert table["log_likelihood"].null_count == table["greedy"].null_count == len(bad)
-    alone = run(write_lines(tmp_path / "good.jsonl", good), "good").table
-    kept = [row for row in table["log_likelihood"].to_pylist() if row is not None]
-    assert np.allclose(kept, column(alone, "log_likelihood"), atol=1e-4)
-    with pytest.raises(ValueError, match=r"document mixed.jsonl:10: invalid UTF-8 at byte 10"):
-        run(path, "strict", on_bad_request="raise")
-
-
-def test_invalid_utf_8_in_parquet(run, tmp_path):
-    values = pa.array([b"good", b"\xff\xfe", b"fine"]).cast(pa.binary())
-    text = pa.Array.from_buffers(pa.string(), 3, values.buffers())
-    pq.write_table(pa.table({"text": text}), tmp_path / "bad.parquet")
-    assert dict(run(tmp_path / "bad.parquet").report.skipped_documents()) == {
-        "bad.parquet:1": "text: invalid UTF-8 at byte 0"
-    }
-
-
 def free_model():
-    """Every token is equally likely; costs nothing."""
+    """A model without any computation: every token is equally likely."""
     return windrow.LanguageModel(
         jnp.zeros(1),
         lambda params, tokens, *_: jnp.zeros((*tokens.shape, 258)),
@@ -328,196 +201,7 @@ def test_a_document_of_ten_megabytes(tokenizer, tmp_path):
     assert column(table, "log_likelihood") == pytest.approx(-np.log(258) * column(table, "tokens"))
 
 
-def flip(path, at=None):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 if at is None else at] ^= 1
-    path.write_bytes(data)
-
-
-def test_a_damaged_shard_is_named(run, tmp_path):
-    path = write_lines(tmp_path / "a.jsonl")
-    folder = run(path).folder
-    shard = folder / "scores" / "00000-000001.parquet"
-    whole = shard.read_bytes()
-    flip(shard)
-    with pytest.raises(ValueError, match=r"00000-000001.parquet is damaged.*delete it"):
-        run(path)
-    shard.write_bytes(whole[:-9])
-    with pytest.raises(ValueError, match=rf"it has {len(whole) - 9:,} bytes, {len(whole):,} were written"):
-        run(path)
-    shard.unlink()
-    assert run(path).table.num_rows == COUNT
-
-
-CHANGES = {
-    "tokenizer": lambda path: {},
-    "window": lambda path: {"window": WINDOW + 1},
-    "columns": lambda path: {"text_column": None, "id_column": "id"},
-    "format": lambda path: {"format": "jsonl"},
-    "max_length": lambda path: {"max_length": 31},
-    "input a.jsonl": lambda path: write_lines(path, ROWS[:-1]) and {},
-}
-
-
-@pytest.mark.parametrize("what", CHANGES)
-def test_a_run_that_differs_is_refused(run, tmp_path, tokenizer, what):
-    path = write_lines(tmp_path / "a.jsonl", ROWS[:30])
-    folder = run(path).folder
-    options = {"window": WINDOW, "policy": POLICY, "progress": False, **CHANGES[what](path)}
-    other = tokenizer.with_settings(None, 5) if what == "tokenizer" else tokenizer
-    with pytest.raises(ValueError, match=rf"out holds the scores of another run \(different {what}"):
-        score_stream(model(), other, path, folder, **options)
-
-
-def test_another_model_is_refused(run, tmp_path, tokenizer):
-    path = write_lines(tmp_path / "a.jsonl", ROWS[:30])
-    folder = run(path).folder
-    other = windrow.LanguageModel(
-        **{**vars(model()), "params": jax.tree.map(lambda x: x + 1, model().params)}
-    )
-    with pytest.raises(ValueError, match=r"different parameters; model function"):
-        score_stream(other, tokenizer, path, folder, window=WINDOW, policy=POLICY, progress=False)
-
-
-def broken_parquet(path):
-    write_parquet(path)
-    with pq.ParquetFile(path) as file:
-        start = file.metadata.row_group(1).column(0).dictionary_page_offset
-    data = bytearray(path.read_bytes())
-    data[start : start + 64] = bytes(64)
-    path.write_bytes(data)
-
-
-def test_a_broken_row_group_is_named_and_what_was_scored_stays(run, tmp_path):
-    path = tmp_path / "a.parquet"
-    broken_parquet(path)
-    with pytest.raises(ValueError, match=r"row group 1 of .*a.parquet cannot be read: "):
-        run(path)
-    assert is_run(tmp_path / "out")
-    report = read_report(tmp_path / "out")
-    assert (report.documents, report.is_complete) == (WINDOW, False)
-    assert read(tmp_path / "out").num_rows == WINDOW
-
-
-TORN = {
-    "a.jsonl.gz": (write_gzip, r"a.jsonl.gz cannot be read after line \d+: "),
-    "a.jsonl.zst": (write_zstd, r"a.jsonl.zst cannot be read after line \d+: "),
-    "a.parquet": (write_parquet, r"a.parquet cannot be opened: "),
-    "a.arrayrecord": (write_records, r"a.arrayrecord cannot be opened: "),
-    "folder": (write_dataset, r"folder cannot be opened: "),
-}
-
-
-@pytest.mark.parametrize("name", TORN)
-def test_a_torn_file_is_named(run, tmp_path, name):
-    write, message = TORN[name]
-    path = write(tmp_path / name)
-    torn = next(path.glob("*.arrow")) if path.is_dir() else path
-    torn.write_bytes(torn.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=message):
-        run(path)
-
-
-def test_a_damaged_record_is_named(run, tmp_path):
-    path = write_records(tmp_path / "a.arrayrecord")
-    flip(path, 11_022)
-    with pytest.raises(ValueError, match=r"a.arrayrecord cannot be read at record 79: "):
-        run(path)
-    assert read_report(tmp_path / "out").documents == 3 * WINDOW
-
-
-def test_a_damaged_journal_costs_its_own_window(run, expected, tmp_path):
-    path = write_lines(tmp_path / "a.jsonl")
-    folder = run(path).folder
-    flip(folder / "windows-00000.jsonl", 40)
-    assert read_report(folder).documents == COUNT - WINDOW
-    check(run(path).table, expected)
-    assert read_report(folder).documents == COUNT
-
-
-def test_a_damaged_manifest_is_named_and_a_damaged_progress_line_passed_over(run, tmp_path):
-    path = write_lines(tmp_path / "a.jsonl")
-    result = run(path)
-    with (result.folder / "progress-00000.jsonl").open("a") as file:
-        file.write("torn\n{")
-    assert read_report(result.folder) == result.report
-    manifest = result.folder / "manifest.json"
-    manifest.write_bytes(manifest.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"manifest.json is not JSON: .*; choose another folder"):
-        run(path)
-    assert read(result.folder).num_rows == COUNT
-
-
-@pytest.mark.parametrize("trouble", ["full", "gone", exhaustive("read-only")])
-def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch, trouble):
-    path, folder = write_lines(tmp_path / "a.jsonl"), tmp_path / "out"
-    writes = []
-    real = os.fsync
-
-    def fsync(handle):
-        writes.append(handle)
-        if len(writes) > 9:
-            if trouble == "gone":
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                raise OSError(
-                    {"full": 28, "read-only": 30}[trouble],
-                    os.strerror({"full": 28, "read-only": 30}[trouble]),
-                )
-        real(handle)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    told = {"full": "No space left", "gone": "the folder is gone", "read-only": "Read-only file system"}
-    with pytest.raises(
-        OSError, match=rf"out cannot be written: {told[trouble]}.*windows already written are kept"
-    ):
-        run(path)
-    monkeypatch.undo()
-    if trouble != "gone":
-        assert 0 < read_report(folder).documents < COUNT
-        assert not list(folder.rglob("*.partial"))
-    assert run(path).table.num_rows == COUNT
-
-
-def test_what_does_not_exist_is_named(run, tmp_path):
-    cases = [
-        (lambda: run(tmp_path / "none.jsonl"), r"none.jsonl' does not exist"),
-        (lambda: run(str(tmp_path / "*.jsonl")), r"matches no file of a supported format: JSON lines"),
-        (
-            lambda: run(write_lines(tmp_path / "a.csv")),
-            r"a.csv' has an unknown format; supported are JSON lines",
-        ),
-        (
-            lambda: run(write_parquet(tmp_path / "a.parquet"), text_column="txt"),
-            r"a.parquet has no column 'txt', only text, id; did you mean 'text'",
-        ),
-        (
-            lambda: run(write_lines(tmp_path / "a.jsonl"), text_column="txt"),
-            r"none of the first 25 documents .*a.jsonl:0: no column 'txt', only text, id",
-        ),
-        (lambda: run(TEXTS, context_column="c"), "belong together"),
-        (lambda: run(TEXTS, text_column="t", tokens_column="n"), "give one of text_column"),
-        (lambda: run(TEXTS, window=0), "window must be a whole number of at least 1, not 0"),
-        (lambda: run(TEXTS, worst_tokens=-1), "worst_tokens must be a whole number of at least 0, not -1"),
-        (
-            lambda: run(TEXTS, max_length=True),
-            "max_length must be a whole number of at least 1, or None, not",
-        ),
-        (lambda: run(TEXTS, format="csv"), "format must be 'parquet' or 'jsonl', not 'csv'"),
-        (lambda: run(7), "requests must be a path or glob"),
-    ]
-    for call, message in cases:
-        with pytest.raises((ValueError, TypeError, OSError), match=message):
-            call()
-    folder = write_dataset(tmp_path / "one")
-    splits = datasets.DatasetDict({"train": datasets.load_from_disk(str(folder))})
-    splits.save_to_disk(str(tmp_path / "splits"))
-    with pytest.raises(ValueError, match=r"holds the splits train; give one, such as .*splits/train"):
-        run(tmp_path / "splits")
-    assert run(tmp_path / "splits" / "train").table.num_rows == COUNT
-
-
-def test_numbers_may_be_of_numpy(run, expected):
+def test_numpy_numbers_are_accepted(run, expected):
     result = run(TEXTS, window=np.int64(WINDOW), worst_tokens=np.int32(1), max_length=np.int64(32))
     check(result.table, expected)
     assert len(result.table["worst_tokens"][0].as_py()) == 1
