@@ -1,4 +1,4 @@
-"""Small random checkpoints, and what models make of them, token by token in float64 NumPy.
+"""Small random checkpoints, and their logits, computed token by token in float64 NumPy.
 
 Written from the papers and the meaning of the configuration's fields, without a
 line of the package's code: one sequence at a time, one head at a time, one
@@ -65,11 +65,10 @@ MISTRAL = LLAMA | {
     "architectures": ["MistralForCausalLM"],
     "sliding_window": 9,
 }
-BUNDLED = {"llama": LLAMA, "mistral": MISTRAL, "gpt2": GPT2, "mamba": MAMBA}
 
 
 def write(directory, config, tensors, shards=1):
-    """A checkpoint directory; with several shards, tensors go round them."""
+    """Writes a checkpoint directory; several shards take tensors in turn."""
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config))
     if shards == 1:
@@ -85,7 +84,7 @@ def write(directory, config, tensors, shards=1):
 
 
 def random_tensors(config, seed=0, dtype=np.float32):
-    """Tensors of the right names and shapes: matrices that keep sizes, norms around 1."""
+    """Tensors with the right names and shapes: matrices that keep activations' size, norms around 1."""
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, shape in shapes(config).items():

@@ -1,7 +1,7 @@
-"""What is read from a directory, where it goes, and what is refused."""
+"""Loading a checkpoint: what is read and where it is placed, and which files and arguments are rejected."""
 
 import json
-from pathlib import Path
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,41 +10,15 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+import random_checkpoints
+from random_checkpoints import QWEN2, outcome, refused
 from reference_models import GPT2, LLAMA, MAMBA, random_tensors, write
-from windrow.models import checkpoint, config_max_length, llama, load, parameters
-from windrow.models.config import Fields
-
-QWEN2 = LLAMA | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
-MISTRAL = LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
-
-
-IGNORED_BY_ALL = {
-    "logit_scale": 0.5, "final_logit_softcapping": 0.1, "attn_logit_softcapping": 0.1, "scale_emb": 12,
-    "query_pre_attn_scalar": 7, "residual_multiplier": 0.3, "embedding_multiplier": 3.0,
-    "logits_scaling": 4.0, "attention_multiplier": 0.2, "partial_rotary_factor": 0.5, "rotary_pct": 0.25,
-    "rope_interleaved": True, "use_mrope": True, "use_qk_norm": True, "clip_qkv": 0.01,
-    "attention_chunk_size": 2, "alibi": True, "norm_eps": 0.5, "use_parallel_residual": True,
-    "num_local_experts": 4, "router_aux_loss_coef": 0.1, "pretraining_tp": 2, "attention_dropout": 0.5,
-    "auto_map": {"AutoModelForCausalLM": "modeling_x.X"},
-    "custom_field": "x", "is_decoder": False, "use_cache": False, "torch_dtype": "bfloat16",
-    "architectures": ["LlamaForSequenceClassification"], "num_layers": 1, "add_cross_attention": True,
-}  # fmt: skip
-IGNORED_BY_LLAMA = {"sliding_window": 2, "use_sliding_window": True, "layer_norm_epsilon": 0.5, "n_embd": 12}
-IGNORED_BY_QWEN2 = {"attention_bias": True, "mlp_bias": True, "sliding_window": 2, "max_window_layers": 1}
-IGNORED_BY_MAMBA = {"rms_norm": False, "is_causal": False, "attention_bias": True, "head_dim": 8}
-IGNORED_BY_GPT2 = {"rms_norm_eps": 0.5, "hidden_act": "relu", "head_dim": 8, "sliding_window": 2, "n_ctx": 5}
+from windrow.models import checkpoint, config_max_length, load, parameters
 
 
 @pytest.fixture
 def save(tmp_path):
-    """Writes a checkpoint with some fields and tensors changed; a tensor of ``None`` is left out."""
-
-    def saved(config, fields=(), tensors=(), **options):
-        whole = random_tensors(config) | dict(tensors)
-        kept = {name: tensor for name, tensor in whole.items() if tensor is not None}
-        return write(tmp_path / "model", config | dict(fields), kept, **options)
-
-    return saved
+    return partial(random_checkpoints.save, tmp_path)
 
 
 def same(one, other):
@@ -62,7 +36,7 @@ def test_parameters_are_the_stored_tensors(save, config):
 
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2, MAMBA], ids=["llama", "gpt2", "mamba"])
-def test_shards_are_one_checkpoint(tmp_path, config):
+def test_a_sharded_checkpoint(tmp_path, config):
     tensors = random_tensors(config)
     same(
         load(write(tmp_path / "one", config, tensors)),
@@ -70,7 +44,7 @@ def test_shards_are_one_checkpoint(tmp_path, config):
     )
 
 
-def test_the_base_models_names(tmp_path):
+def test_tensor_names_of_the_base_model(tmp_path):
     tensors = random_tensors(GPT2)
     bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
     buffers = {
@@ -80,7 +54,7 @@ def test_the_base_models_names(tmp_path):
     same(load(write(tmp_path / "a", GPT2, tensors)), load(write(tmp_path / "b", GPT2, bare | buffers)))
 
 
-def test_what_old_checkpoints_hold_besides(save):
+def test_buffers_of_old_checkpoints_are_ignored(save):
     load(save(LLAMA, tensors={"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(3, np.float32)}))
 
 
@@ -135,7 +109,7 @@ def test_each_device_reads_its_own_piece(save, monkeypatch):
     params = load(directory, mesh=mesh).params
     tensors = random_tensors(LLAMA | {"vocab_size": 62})
     halved = [name for name, size in read if size * 2 == tensors[name].size]
-    assert len(read) == len(set(read)) + len(halved) // 2  # the two halves of a tensor have one size
+    assert len(read) == len(set(read)) + len(halved) // 2  # both halves of a tensor have the same size
     assert {name.split(".")[-2] for name in halved} == {
         "embed_tokens",
         "lm_head",
@@ -153,7 +127,7 @@ def test_placed_parameters_are_the_same(save, config):
     same(load(directory), load(directory, mesh=jax.make_mesh((2, 4), ("model", "data"))))
 
 
-def test_what_a_tensor_axis_does_not_divide_is_whole(save):
+def test_what_the_tensor_axis_does_not_divide_is_replicated(save):
     mesh = jax.make_mesh((2, 4), ("data", "tensor"))
     layers = load(save(LLAMA), mesh=mesh).params["layers"]
     assert layers["q"].sharding.spec == PartitionSpec(None, "tensor")
@@ -165,7 +139,7 @@ def test_what_a_tensor_axis_does_not_divide_is_whole(save):
     ("names", "asked", "axis"),
     [(("data", "tp"), None, "tp"), (("rows", "wide"), "wide", "wide"), (("rows", "wide"), None, None)],
 )
-def test_which_axis_divides(save, names, asked, axis):
+def test_which_axis_splits_parameters(save, names, asked, axis):
     mesh = jax.make_mesh((4, 2), names)
     spec = load(save(LLAMA), mesh=mesh, tensor_axis=asked).params["layers"]["up"].sharding.spec
     assert spec == (PartitionSpec(None, axis) if axis else PartitionSpec())
@@ -179,35 +153,30 @@ def test_which_axis_divides(save, names, asked, axis):
     [(LLAMA, 64, 64), (GPT2, 64, 64), (MAMBA, None, 2048)],
     ids=["llama", "gpt2", "mamba"],
 )
-def test_length_is_the_configurations(save, config, stated, limit):
+def test_the_length_in_the_configuration(save, config, stated, limit):
     directory = save(config)
     assert config_max_length(directory) == stated
     assert load(directory).max_length == limit
     assert load(directory, max_length=31).max_length == 31
 
 
-def test_length_where_nothing_is_stated(save):
+def test_the_length_if_the_configuration_has_none(save):
     assert load(save(QWEN2, {"max_position_embeddings": None})).max_length == 32768
 
 
-def test_recurrent_models_may_be_unbounded(save):
+def test_recurrent_models_can_be_unbounded(save):
     directory = save(MAMBA)
     assert load(directory, max_length=None).max_length is None
     assert load(directory, max_length="unbounded").max_length is None
 
 
-def test_the_cache_has_as_many_slots_as_asked_for(save):
+def test_the_number_of_cache_slots(save):
     model = load(save(LLAMA), max_length=17)
     assert model.init_state(model.params, 5).keys.shape == (5, 3, 2, 17, 6)
     assert model.init_state(model.params, 5, length=9).keys.shape == (5, 3, 2, 9, 6)
 
 
-# What is refused
-
-
-def refused(pattern, directory, error=ValueError, **options):
-    with pytest.raises(error, match=pattern):
-        load(directory, **options)
+# What is rejected
 
 
 def test_missing_files(tmp_path, save):
@@ -254,160 +223,6 @@ def test_damaged_index(save):
     refused(r"'weight_map' must map tensor names to file names", directory)
 
 
-ALL = (
-    r"llama \(LlamaForCausalLM\).*MistralFor.*Qwen2For.*Qwen3For.*GPT2LM.*MambaFor.*factory=module:function; "
-    r"examples/any_hf.py in windrow.s repository"
-)
-
-
-@pytest.mark.parametrize(
-    ("fields", "pattern"),
-    [
-        (
-            {"model_type": "retnet", "architectures": ["RetNetForCausalLM"]},
-            f"model_type 'retnet' is not supported.*{ALL}",
-        ),
-        ({"model_type": None}, f"model_type None.*{ALL}"),
-        (
-            {"rope_scaling": {"rope_type": "axial", "factor": 4.0}},
-            r"rope_type\) is 'axial'; known: default, linear, dynamic, .*, llama3.* Otherwise .*factory=",
-        ),
-        ({"rope_scaling": {"type": "dynamic"}}, r"rope kind 'dynamic' needs 'factor', a number above 0"),
-        (
-            {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "factor": 2.0}},
-            r"rope kind 'longrope' needs 'short_factor', a list of 3 numbers, not a list of 1",
-        ),
-        ({"rope_scaling": {"rope_type": "linear"}}, r"rope kind 'linear' needs 'factor'"),
-        (
-            {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}},
-            "partial_rotary_factor",
-        ),
-        ({"rope_scaling": [1]}, "'rope_scaling' must be an object or null"),
-        ({"hidden_act": "xielu"}, r"'hidden_act' is 'xielu'; known: gelu, .*examples/any_hf.py"),
-        ({"quantization_config": {"bits": 4}}, "'quantization_config'.*not supported.*factory="),
-        (
-            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
-            r"the checkpoint is quantized \(gptq\) \(field 'quantization_config'\), which is not.*factory=",
-        ),
-        (
-            {"model_type": "t5", "is_encoder_decoder": True},
-            "model_type 't5' is an encoder-decoder model; only causal text models are supported",
-        ),
-        (
-            {"model_type": "gemma3", "vision_config": {"hidden_size": 8}, "text_config": {}},
-            "model_type 'gemma3' is a model of text and images; only causal text models are supported",
-        ),
-        ({"per_layer_config": {"0": {"hidden_act": "relu"}}}, "'per_layer_config'"),
-        ({"is_causal": False}, r"'is_causal' is False; known: True.*factory="),
-        ({"hidden_size": None}, "field 'hidden_size' is missing"),
-        ({"num_hidden_layers": "3"}, r"'num_hidden_layers' must be a whole number of at least 1, not '3'"),
-        ({"rms_norm_eps": 0}, r"'rms_norm_eps' must be a number above 0, not 0"),
-        ({"attention_bias": "yes"}, r"'attention_bias' must be true or false, not 'yes'"),
-        ({"num_key_value_heads": 3}, r"num_attention_heads \(4\) must be a multiple of .*\(3\)"),
-        ({"head_dim": 5}, r"head_dim \(5\) even"),
-    ],
-    ids=str,
-)
-def test_configurations(save, fields, pattern):
-    refused(f"(?s)config.json.*{pattern}", save(LLAMA, fields))
-
-
-@pytest.mark.parametrize(
-    ("config", "fields", "pattern"),
-    [
-        (MISTRAL, {"layer_types": ["chunked_attention"] * 3}, "'chunked_attention'; known: full_attention"),
-        (MISTRAL, {"layer_types": ["full_attention"]}, "'layer_types' must list a kind for each of 3 layers"),
-        (QWEN2, {"layer_types": ["sliding_attention"] * 3}, "no 'sliding_window' is in use"),
-        (GPT2, {"is_causal": False}, "'is_causal' is False; known: True"),
-        (GPT2, {"n_head": 5}, r"n_embd \(24\) must be a multiple of n_head \(5\)"),
-        (MAMBA, {"quantization_config": {"bits": 4}}, "'quantization_config'"),
-    ],
-)
-def test_configurations_of_other_families(save, config, fields, pattern):
-    refused(pattern, save(config, fields))
-
-
-@pytest.mark.parametrize(
-    ("config", "switches", "windows"),
-    [
-        (MISTRAL, {}, (4096, 4096, 4096)),
-        (QWEN2, {}, None),
-        (QWEN2, {"use_sliding_window": True, "max_window_layers": 1}, (2**30, 4096, 4096)),
-    ],
-)
-def test_a_window_whose_width_is_not_said(config, switches, windows):
-    assert llama.read_config(Fields(config | switches, Path("config.json"))).windows == windows
-
-
-def outcome(directory, **options):
-    """Logits for a few tokens, and how many parameters the model has."""
-    model = load(directory, **options)
-    tokens = np.array([[1, 5, 9, 33, 2, 7, 50, 3, 4, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]], np.int32)
-    positions, ids = np.arange(20, dtype=np.int32)[None], np.ones((1, 20), np.int32)
-    logits = np.asarray(model.apply(model.params, *map(jnp.asarray, (tokens, positions, ids))))
-    return logits, sum(leaf.size for leaf in jax.tree.leaves(model.params))
-
-
-@pytest.mark.parametrize(
-    ("config", "fields"),
-    [
-        (LLAMA, IGNORED_BY_LLAMA),
-        (MISTRAL, {"attention_bias": True, "mlp_bias": True}),
-        (QWEN2, IGNORED_BY_QWEN2),
-        (GPT2, IGNORED_BY_GPT2),
-        (MAMBA, IGNORED_BY_MAMBA),
-    ],
-    ids=["llama", "mistral", "qwen2", "gpt2", "mamba"],
-)
-def test_fields_that_transformers_ignores_are_ignored(save, config, fields):
-    """Each was tried there, by itself: the logits of transformers 5.24 do not change."""
-    expected, count = outcome(save(config))
-    logits, found = outcome(save(config, IGNORED_BY_ALL | fields))
-    np.testing.assert_array_equal(logits, expected)
-    assert found == count
-
-
-def test_gpt2_under_the_usual_names(save):
-    """As in transformers 5.24, where they outweigh GPT-2's own."""
-    names = {
-        "hidden_size": 24,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 3,
-        "max_position_embeddings": 64,
-    }
-    own = dict.fromkeys(("n_embd", "n_head", "n_layer", "n_positions"), 2)
-    np.testing.assert_array_equal(outcome(save(GPT2, own | names))[0], outcome(save(GPT2))[0])
-
-
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-LINEAR = {"rope_type": "linear", "factor": 2.0}
-
-
-@pytest.mark.parametrize(
-    ("fields", "same_as"),
-    [
-        ({"rope_scaling": LINEAR | {"beta_fast": 3}}, {"rope_scaling": LINEAR}),
-        ({"rope_scaling": LINEAR, "rope_parameters": {"rope_theta": 7.0}}, {"rope_scaling": LINEAR}),
-        ({"rope_parameters": {"rope_theta": 100.0, "partial_rotary_factor": 0.5}}, {}),
-        (
-            {"rope_scaling": LLAMA3},
-            {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 64}},
-        ),
-        (
-            {
-                "rope_scaling": LLAMA3 | {"original_max_position_embeddings": 64},
-                "original_max_position_embeddings": 16,
-            },
-            {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 16}},
-        ),
-    ],
-    ids=str,
-)
-def test_what_counts_of_the_rope_settings(save, fields, same_as):
-    """As transformers 5.24 gives equal logits for the two."""
-    np.testing.assert_array_equal(outcome(save(LLAMA, fields))[0], outcome(save(LLAMA, same_as))[0])
-
-
 @pytest.mark.parametrize(
     ("tensors", "pattern"),
     [
@@ -431,7 +246,7 @@ def test_what_counts_of_the_rope_settings(save, fields, same_as):
         ({"lm_head.weight": None}, r"'lm_head.weight', \[61, 24\], is missing"),
     ],
 )
-def test_tensors(save, tensors, pattern):
+def test_rejected_tensors(save, tensors, pattern):
     refused(pattern, save(LLAMA, tensors=tensors))
 
 
@@ -441,6 +256,8 @@ def test_a_tensor_missing_from_shards(save):
 
 
 HEADS = {"llama": LLAMA, "gpt2": GPT2, "mamba": MAMBA}
+
+
 EMBEDDINGS = {
     "llama": "model.embed_tokens.weight",
     "gpt2": "transformer.wte.weight",
@@ -449,8 +266,8 @@ EMBEDDINGS = {
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_a_tied_head_that_is_stored(save, kind):
-    """transformers 5.24 uses a head that differs; lm_eval's HFLM ties once more and does not."""
+def test_a_tied_head_that_is_stored_too(save, kind):
+    """transformers 5.24 uses a stored head that differs; lm_eval's HFLM ties it to the embedding again."""
     free, tied = ({**HEADS[kind], "tie_word_embeddings": value} for value in (False, True))
     tensors = random_tensors(free)
     embedding, head = tensors[EMBEDDINGS[kind]], tensors["lm_head.weight"]
@@ -478,14 +295,14 @@ DTYPES = {
 
 
 @pytest.mark.parametrize("kind", DTYPES)
-def test_how_a_dtype_may_be_written(save, kind):
+def test_spellings_of_dtypes(save, kind):
     directory = save(LLAMA)
     for written in DTYPES[kind]:
         assert load(directory, dtype=written).params["norm"].dtype == kind
 
 
-def test_the_dtype_may_be_left_to_the_files(save):
-    """As with transformers 5.24: the configuration's, else that of the stored tensors."""
+def test_the_dtype_from_the_files(save):
+    """As in transformers 5.24: that of the configuration, else that of the stored tensors."""
     plain = {name: value for name, value in LLAMA.items() if name != "torch_dtype"}
 
     def found(fields, stored=np.float32):
@@ -521,7 +338,7 @@ def test_the_dtype_may_be_left_to_the_files(save):
         ({"max_length": None}, "is only for recurrent models", ValueError),
     ],
 )
-def test_arguments(save, options, pattern, error):
+def test_rejected_arguments(save, options, pattern, error):
     refused(pattern, save(LLAMA), error, **options)
 
 
