@@ -43,7 +43,7 @@ def levanter_adapter(llama, batch_size):
 
 
 def loaded(script, batch_size):
-    """What scores: Levanter's adapter if there is a batch size, else windrow."""
+    """The model that scores: Levanter's adapter if there is a batch size, else windrow."""
     import windrow
 
     if script is None:
@@ -90,7 +90,7 @@ def runs(pairs, python, *, levanter, adapter=False):
 
 
 def check(found, known):
-    """Stops if a run's results are not the known ones."""
+    """Exits if a run's results differ from the known ones."""
     for size, run in found.items():
         count = differing("loglikelihood", run["results"], known)
         assert not count, f"{count} results differ in batches of {size}"
@@ -104,7 +104,7 @@ def show(side, found, *, adapter):
 
 
 def compare(documents, python):
-    """Compares all sides' results with those of windrow on its own Llama, then prints times."""
+    """Compares the results of all sides with those of windrow on its own Llama, then prints times."""
     pairs = [
         pair for pair in pairs_of(["local_suite"], 0, documents) if pair[0] and not pair[0][-1].isspace()
     ]

@@ -42,7 +42,7 @@ FIELDS = {
     "mamba2": {"num_heads": 16, "head_dim": 64, "n_groups": 1},
     "xlstm": {"num_heads": 4},
 }
-"""What a family needs besides, or has very large by default."""
+"""Other fields that a family needs, or that are very large by default."""
 
 LAYERS = (2, 32)
 BATCH_SIZE = 32
@@ -60,7 +60,7 @@ def config_of(kind, **fields):
 
 
 def kinds():
-    """The model types that the command line asks for; all by default."""
+    """The model types given on the command line; all by default."""
     from windrow.models.loading import FAMILIES
 
     asked = {each.removeprefix("kind=") for each in sys.argv if each.startswith("kind=")}
@@ -68,7 +68,7 @@ def kinds():
 
 
 def child(job, out):
-    """One measurement, or one checkpoint, in a process of its own."""
+    """One measurement, or one checkpoint, in a separate process."""
     job = json.loads(Path(job).read_text())
     Path(out).write_text(json.dumps(JOBS[job.pop("job")](**job)))
 
@@ -77,7 +77,7 @@ def child(job, out):
 
 
 def make(folder, config):
-    """A checkpoint with random weights, as transformers saves it."""
+    """A checkpoint with random weights, saved by transformers."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -157,7 +157,7 @@ def loaded(folder):
 
     jax.block_until_ready(jax.numpy.zeros(1) + 1)
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     begin = perf_counter()
     params = jax.block_until_ready(load(folder).params)
     seconds = perf_counter() - begin
@@ -183,7 +183,7 @@ def memory(name):
 
 
 def in_shards(folder, target):
-    """The same checkpoint, its tensors spread over several files."""
+    """The same checkpoint with its tensors in several files."""
     from safetensors.numpy import load_file, save_file
 
     tensors = load_file(folder / "model.safetensors")
@@ -205,12 +205,12 @@ def loading():
             turns = [[in_process(__file__, {"job": job, "folder": str(folder)}) for job in ("load", "read")]
                      for _ in range(TURNS)]  # fmt: skip
             load, plain = (min(each, key=lambda one: one["seconds"]) for each in zip(*turns, strict=True))
-            beside = 0 if folder == whole else load["params"]
+            before = 0 if folder == whole else load["params"]
             print(f"loading {load['params'] / 1e9:.2f} GB, {folder.name}: {load['seconds']:.2f} s")
             ratio = load["seconds"] / plain["seconds"]
             print(f"  {ratio:.2f} times as long as reading the files, {plain['seconds']:.2f} s (asked: 1.5)")
-            peak = (load["peak"] - beside) / shard
-            what = "peak" if folder == whole else "peak beside the parameters"
+            peak = (load["peak"] - before) / shard
+            what = "peak" if folder == whole else "peak without the parameters"
             print(f"  {what} {peak:.2f} times the largest file (asked: 1.3)", flush=True)
 
 

@@ -102,7 +102,7 @@ class Since:
 
 
 def processor_seconds() -> float:
-    """Processor time of this process and its children, also of those that still run."""
+    """Processor time of this process and its children, including those that are still running."""
     times, ticks = os.times(), os.sysconf("SC_CLK_TCK")
     seconds = time.process_time() + times.children_user + times.children_system
     for listed in Path("/proc/self/task").glob("*/children"):
@@ -130,7 +130,7 @@ def read(folder: Path, corpus: Path) -> dict:
 
 
 class Programs:
-    """Counts the programs that run, and runs them again."""
+    """Records the programs that run, so that they can run again."""
 
     def __init__(self) -> None:
         from windrow.scoring.feed import Feed
@@ -145,7 +145,7 @@ class Programs:
         Feed.dispatch = counted
 
     def cpu_seconds(self) -> float:
-        """What all runs since the first window cost, measured with all arrays in place."""
+        """The cost of all runs since the first window, measured with all arrays in place."""
         start = time.process_time()
         for program, count in self.counts.items():
             for _ in range(count):

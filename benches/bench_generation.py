@@ -45,7 +45,7 @@ MOST_TOKENS = 256
 
 
 def forced(model: LanguageModel, ends: np.ndarray) -> LanguageModel:
-    """The model, but its end token comes exactly at ``ends[first token]``, a position."""
+    """The model, but with its end token exactly at position ``ends[first token]``."""
 
     def flagged(last, positions, ends):
         return jnp.concatenate([last, (positions == ends[:, None])[..., None].astype(last.dtype)], axis=-1)
@@ -80,7 +80,7 @@ def forced(model: LanguageModel, ends: np.ndarray) -> LanguageModel:
 
 
 def make_requests(seed: int = 0) -> tuple[list[np.ndarray], list[int], np.ndarray]:
-    """Prompts, limits, and where each first token's text ends: first tokens are all different."""
+    """Prompts, limits, and where the text of each first token ends; all first tokens differ."""
     rng = np.random.default_rng(seed)
     prompts = [rng.integers(3, 4096, rng.integers(8, 48)).astype(np.int32) for _ in range(REQUESTS)]
     long = rng.random(REQUESTS) < 0.1
@@ -105,7 +105,7 @@ def continuous(generator: Generator, prompts: list[np.ndarray], limits: list[int
 
 @partial(jax.jit, static_argnums=0)
 def answer_batch(model: LanguageModel, params, tokens, lengths, limits):
-    """Reads a batch's prompts and makes tokens until its slowest row has ended."""
+    """Prefills a batch's prompts and generates tokens until its last row has ended."""
     rows, length = tokens.shape
     columns = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), tokens.shape)
     real = (columns < lengths[:, None] - 1).astype(jnp.int32)
@@ -223,7 +223,7 @@ def few_shot(share: str) -> None:
 
 
 def compare_few_shot() -> None:
-    """Each way in a process of its own, without a compilation cache."""
+    """Each variant in a separate process, without a compilation cache."""
     uncached = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
     found = {}
     for share in ("False", "auto"):

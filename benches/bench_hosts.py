@@ -25,7 +25,7 @@ LIMIT_BYTES = 16
 
 
 def segments(count, seed=0):
-    """Tokens, offsets and scored stretches of many short requests."""
+    """Tokens, offsets and score starts of many short requests."""
     random = np.random.default_rng(seed)
     lengths = random.lognormal(3.5, 0.7, count).clip(4, 250).astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -34,7 +34,7 @@ def segments(count, seed=0):
 
 
 def sent_bytes():
-    """All bytes that went through the loopback device so far."""
+    """The bytes that have passed through the loopback device so far."""
     for line in Path("/proc/net/dev").read_text().splitlines():
         name, _, numbers = line.partition(":")
         if name.strip() == "lo":
@@ -43,7 +43,7 @@ def sent_bytes():
 
 
 def process(port, count, number, file):
-    """One of several: joins, checks, and makes its part of some batches."""
+    """One of several processes: joins, checks, and makes its part of some batches."""
     begin = time.perf_counter()
     from windrow.scoring.feed import Feed
     from windrow.sharding import RowSharding, check_agreement

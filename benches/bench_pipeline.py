@@ -37,7 +37,7 @@ ROWS = 64
 
 
 def element(planned, number: int) -> dict:
-    """One request as an element of the reference's datasets."""
+    """One request as an element of the reference datasets."""
     tokens, offsets, starts, requests = planned.sequences
     sequence = tokens[offsets[number] : offsets[number + 1]]
     real = len(sequence) - 1
@@ -53,7 +53,7 @@ def element(planned, number: int) -> dict:
 
 
 def chain(planned):
-    """The same batches, by the datasets that pad element by element."""
+    """The same batches from the datasets that pad element by element."""
     import grain
 
     elements = grain.MapDataset.source(
@@ -73,7 +73,7 @@ def stack(elements: list[dict]) -> LLMIndexedBatch:
 
 
 def real_part(batch: LLMIndexedBatch) -> LLMIndexedBatch:
-    """Without positions in padding, which nobody reads and the two count differently."""
+    """The batch without positions in padding, which are never read and differ between the two."""
     import dataclasses
 
     mask = np.asarray(batch.inputs_segmentation) > 0
@@ -84,7 +84,7 @@ def real_part(batch: LLMIndexedBatch) -> LLMIndexedBatch:
 
 
 def best(repeats: int, *runs: Callable[[], None]) -> list[float]:
-    """The least seconds of each, run in turns."""
+    """The least seconds of each side; they take turns."""
     seconds = [float("inf")] * len(runs)
     for _ in range(repeats):
         for at, run in enumerate(runs):
@@ -95,7 +95,7 @@ def best(repeats: int, *runs: Callable[[], None]) -> list[float]:
 
 
 def drain(batches: Iterable) -> None:
-    """Goes through all batches, each of them on the device before the next is asked for."""
+    """Iterates over all batches; each is on the device before the next is requested."""
     count = 0
     for batch in batches:
         jax.block_until_ready(batch)

@@ -34,7 +34,7 @@ def lengths():
 
 @functools.cache
 def bytes_per_second():
-    """What ``np.copyto`` reads and writes."""
+    """The speed of ``np.copyto``, in bytes read and written per second."""
     source = RANDOM.integers(0, 2**31, 50_000_000).astype(np.int32)
     target = np.empty_like(source)
     (least,) = least_times(9, lambda: np.copyto(target, source))
@@ -42,7 +42,7 @@ def bytes_per_second():
 
 
 def show(what, ours, rival, call, at_most, arrays, repeats=9):
-    """Prints a row: ``ours`` and ``rival`` are the calls, ``arrays`` what has to be moved."""
+    """Prints a row: ``ours`` and ``rival`` are the calls, ``arrays`` the inputs and outputs."""
     least, least_rival = least_times(repeats, ours, rival)
     memory = sum(array.nbytes for array in arrays) / bytes_per_second()
     ratio = least / least_rival
@@ -157,7 +157,7 @@ def bench_token_lengths():
 
 
 def segments_of(size, tokens=100_000_000):
-    """Random segments, half of which lie in pairs of equal ones, all in random places."""
+    """Random segments in random order; half of them form pairs of equal ones."""
     count = tokens // size
     segments = RANDOM.integers(0, 50_000, (count, size), dtype=np.int32)
     places = RANDOM.permutation(count)

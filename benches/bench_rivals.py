@@ -105,7 +105,7 @@ def run(
 
 
 def differing(kind, ours, theirs):
-    """How many results differ: texts and flags at all, values by more than 1e-3 + 1e-5 of them."""
+    """How many results differ: texts and flags in any way, values by more than 1e-3 + 1e-5 of them."""
     if kind == "generate_until":
         return sum(one != other for one, other in zip(ours, theirs, strict=True))
     pairs = [
@@ -119,7 +119,7 @@ def differing(kind, ours, theirs):
 
 
 def distance(kind, ours, theirs):
-    """How far values differ on average, or what part of texts."""
+    """The average difference between values, or the fraction of texts that differ."""
     if kind == "loglikelihood":
         ours, theirs = ([value for value, _ in side] for side in (ours, theirs))
     if kind == "generate_until":
@@ -165,7 +165,7 @@ def compare(name, folder, turns, exact, **where):
 
 
 def at_batch_sizes(kind, requests, folder, where):
-    """A run of lm_eval's backend with each batch size for which memory is enough."""
+    """Runs of lm_eval's backend with each batch size that fits in memory."""
     found = {}
     for size in BATCH_SIZES[where["device"]]:
         try:

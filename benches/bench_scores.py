@@ -76,7 +76,7 @@ def run_windrow(folder, pairs, settings):
 
 
 def operations(lm, pairs):
-    """What XLA counts for all batches' forward passes, one layer's loop body counted once."""
+    """The operations that XLA counts for all batches' forward passes; a loop over layers counts once."""
     import jax
     import jax.numpy as jnp
 
@@ -137,7 +137,7 @@ def run_plain(folder, pairs):
 
 
 def child(job, out):
-    """One measurement, in a process of its own."""
+    """One measurement, in a separate process."""
     job = json.loads(Path(job).read_text())
     pairs = [tuple(pair) for pair in job["pairs"]]
     if job["settings"] is None:
@@ -148,7 +148,7 @@ def child(job, out):
 
 
 def measure(model, pairs, sides, repeats=REPEATS):
-    """What each side gives: its results, and the figures of its quickest run; sides take turns."""
+    """The results of each side, and the figures of its fastest run; the sides take turns."""
     found = {}
     for _ in range(repeats):
         for side, settings in sides.items():
@@ -160,7 +160,7 @@ def measure(model, pairs, sides, repeats=REPEATS):
 
 
 def in_process(script, job, python=sys.executable, **variables):
-    """What a script's ``child`` writes for a job, in a process of its own with an empty compilation cache."""
+    """The output of a script's ``child`` for a job, in a separate process with an empty compilation cache."""
     environment = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "job.json", Path(folder) / "out.json"
@@ -192,7 +192,7 @@ def run_parts(parts, child):
 
 
 def check_equal(sides, allowed=0):
-    """Stops where two sides' results differ; ``allowed`` requests may, in their sums."""
+    """Exits if the results of two sides differ; the sums of ``allowed`` requests may differ."""
     first, *others = (found["results"] for found in sides.values())
     for other in others:
         gaps = [abs(a[0] - b[0]) > 1e-3 + 1e-5 * abs(a[0]) for a, b in zip(first, other, strict=True)]
@@ -282,14 +282,14 @@ def tasks():
 
 
 def memory():
-    """Bytes that programs hold besides arguments and outputs, for one batch of 8,192 tokens."""
+    """Bytes that programs hold in addition to arguments and outputs, for one batch of 8,192 tokens."""
     from dataclasses import replace
 
     from windrow.models import load
     from windrow.sizing.policy import BatchPolicy
     from windrow.tokens import load_tokenizer, loglikelihood_segments
 
-    print("memory of a program besides arguments and outputs, 8,192 tokens")
+    print("memory of a program without arguments and outputs, 8,192 tokens")
     for name in ("tiny-llama", "tiny-gpt2"):
         folder = EVALS / "parity" / name
         model = load(folder)
@@ -334,7 +334,7 @@ def temporaries(model, segments, policy):
 
 
 def checks():
-    """What ``check_model`` takes once its programs are compiled; processor time, the least of three."""
+    """The least processor time of three that ``check_model`` takes once its programs are compiled."""
     from windrow import check_model
     from windrow.models import load
 

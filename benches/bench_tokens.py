@@ -87,7 +87,7 @@ def status(field: str) -> int:
 
 
 def peak_memory(run: Run, file: str) -> int:
-    """Bytes above what texts and tokenizer take, at the most; in a process of its own."""
+    """Peak bytes in addition to texts and tokenizer, in a separate process."""
     pairs = pickle.loads(Path(file).read_bytes())
     tokenizer, package = load()
     run(tokenizer, package, pairs[:200])
@@ -160,9 +160,9 @@ def main() -> None:
     for name, _ in runs:
         print(f"{name:44}{least[name]:8.3f} s{peaks[name] / 2**20:9.1f} MiB")
     segments, _, fast, slow, single = (name for name, _ in runs)
-    print(f"time beside encode_batch_fast  {least[segments] / least[fast]:.4f}   at most 0.15")
-    print(f"time beside one at a time      {least[segments] / least[single]:.4f}   at most {1 / 12:.4f}")
-    print(f"peak beside encode_batch       {peaks[segments] / peaks[slow]:.4f}   at most {1 / 8:.4f}")
+    print(f"time / encode_batch_fast       {least[segments] / least[fast]:.4f}   at most 0.15")
+    print(f"time / one at a time           {least[segments] / least[single]:.4f}   at most {1 / 12:.4f}")
+    print(f"peak / encode_batch            {peaks[segments] / peaks[slow]:.4f}   at most {1 / 8:.4f}")
     loading = min(seconds(lambda: load_tokenizer(MODEL)) for _ in range(arguments.repeats))
     batching = min(seconds(lambda: first_batch(tokenizer, requests)) for _ in range(arguments.repeats))
     print(

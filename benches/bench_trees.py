@@ -30,7 +30,7 @@ SUITES = (("local_suite", 0, 2048, 0.545), ("local_mmlu", 5, 4096, 0.048))
 
 
 def read_inputs(suite, examples):
-    """What a model sees of each request: all its tokens but the last."""
+    """The input of each request: all of its tokens except the last."""
     tokenizer = load_tokenizer(str(EVALS / "parity" / "tiny-gpt2"))
     folder = str(EVALS / "tasks")
     requests = requests_of([suite], tokenizer, include_path=folder, num_fewshot=examples)["loglikelihood"]

@@ -9,7 +9,7 @@ use random::below;
 use windrow_core::bucket::{bucket_ids, choose_lengths, round_up};
 
 fn written(slots: &[MaybeUninit<i32>]) -> impl Iterator<Item = i32> {
-    // SAFETY: the functions that filled them promise to have written every element.
+    // SAFETY: the functions that filled them guarantee that every element has been written.
     slots.iter().map(|slot| unsafe { slot.assume_init() })
 }
 

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use windrow_core::collate::pad_rows;
 
-/// Segments of up to `length` tokens, twice as many as rows, and every other one in a scattered order.
+/// Segments of up to `length` tokens, twice as many as rows; rows hold every other one, in random order.
 struct Case {
     tokens: Vec<i32>,
     offsets: Vec<i64>,
@@ -30,12 +30,12 @@ impl Case {
         pad_rows(&self.tokens, &self.offsets, &self.rows, self.length, 0, padded).unwrap();
     }
 
-    /// Looks at every element, each by its definition.
+    /// Asserts that every element is what it should be by definition.
     fn assert_padded(&self, padded: &[MaybeUninit<i32>]) {
         for (&row, line) in self.rows.iter().zip(padded.chunks(self.length as usize)) {
             let begin = self.offsets[row as usize];
             for (at, token) in (begin..).zip(line) {
-                // SAFETY: `pad_rows` promises to write every element.
+                // SAFETY: `pad_rows` guarantees that it writes every element.
                 let token = unsafe { token.assume_init() };
                 let real = at < self.offsets[row as usize + 1];
                 assert_eq!(token, if real { self.tokens[at as usize] } else { 0 });

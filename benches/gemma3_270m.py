@@ -85,7 +85,7 @@ def dequantize(folder):
 
 
 def stored_name(name):
-    """``blk.3.attn_q.weight`` as ``model.layers.3.self_attn.q_proj.weight``."""
+    """The Hugging Face name: ``model.layers.3.self_attn.q_proj.weight`` for ``blk.3.attn_q.weight``."""
     parts = name.split(".")
     if parts[0] == "blk":
         return f"model.layers.{parts[1]}.{LAYER[parts[2]]}.weight"
@@ -93,7 +93,7 @@ def stored_name(name):
 
 
 def save_tokenizer(stored, folder):
-    """A GGUF file has pieces and scores; the order of merges follows from the scores."""
+    """The merges; a GGUF file has pieces and scores, and the scores determine the order of merges."""
     from transformers import AddedToken, GemmaTokenizer
 
     pieces, scores, kinds = (stored[f"tokenizer.ggml.{name}"] for name in ("tokens", "scores", "token_type"))
@@ -117,7 +117,7 @@ def save_tokenizer(stored, folder):
 
 
 def accuracy(found, results):
-    """The part of documents whose right answer has the largest log-likelihood."""
+    """The fraction of documents whose correct answer has the largest log-likelihood."""
     by_document = {}
     for instance, result in zip(found, results, strict=True):
         by_document.setdefault(instance.doc_id, (instance.doc["gold"], []))[1].append(result[0])

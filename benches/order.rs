@@ -9,7 +9,7 @@ use random::below;
 use windrow_core::order::{invert_order, length_order};
 
 fn written(slots: &[MaybeUninit<i64>]) -> Vec<i64> {
-    // SAFETY: the functions that filled them promise to have written every element.
+    // SAFETY: the functions that filled them guarantee that every element has been written.
     slots.iter().map(|slot| unsafe { slot.assume_init() }).collect()
 }
 

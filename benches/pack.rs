@@ -15,11 +15,11 @@ fn lengths(count: usize, below: u64) -> Vec<i32> {
         .collect()
 }
 
-/// Every row's segments, added up, must fit.
+/// Asserts that every row holds its segments.
 fn assert_packed(lengths: &[i32], capacity: i32, rows: usize, row: &[MaybeUninit<i64>]) {
     let mut used = vec![0; rows];
     for (&length, row) in lengths.iter().zip(row) {
-        // SAFETY: `pack_rows` promises to write every element.
+        // SAFETY: `pack_rows` guarantees that it writes every element.
         used[unsafe { row.assume_init() } as usize] += i64::from(length);
     }
     assert!(used.iter().all(|&used| used <= i64::from(capacity)));

@@ -18,7 +18,7 @@ fn lengths(count: usize, most: i64) -> Vec<i32> {
     (0..count).map(|_| (random() % most * (random() % most) / most) as i32 + 1).collect()
 }
 
-/// Asserts that each row holds one segment and those that share it, and that its batch's shape holds them.
+/// Asserts that each row holds one segment and those that share it, and that they fit the batch's shape.
 fn assert_sound(plan: &Plan, lengths: &[i32], identities: &[i64]) {
     let batches: Vec<_> = (0..plan.batch_count() as i64).map(|index| plan.batch(index).unwrap()).collect();
     let mut rows: Vec<Vec<i64>> = batches.iter().map(|batch| vec![-1; batch.rows]).collect();
@@ -97,7 +97,7 @@ fn batches(criterion: &mut Criterion) {
     });
     collate::inputs(batch, 0..batch.rows, sequences, 0, &mut out).unwrap();
     let first = batch.segments(0..1)[0] as usize;
-    // SAFETY: initialised when it was made.
+    // SAFETY: initialized when it was created.
     assert!((0..4).all(|at| unsafe { out[at].assume_init() } as i64 == offsets[first] + at as i64));
     group.bench_function("inputs", |bencher| {
         bencher.iter(|| collate::inputs(batch, 0..batch.rows, sequences, 0, &mut out).unwrap());
@@ -114,7 +114,7 @@ fn batches(criterion: &mut Criterion) {
     let groups = Groups::new(batch, 0..batch.rows, 8).unwrap();
     let mut capacities = vec![MaybeUninit::new(0); 2 * plan.shapes().len()];
     collate::read_capacities(&plan, &offsets, &score_starts, 8, 128, &mut capacities).unwrap();
-    // SAFETY: initialised when it was made.
+    // SAFETY: initialized when it was created.
     let capacity = |at: usize| 8 * unsafe { capacities[at].assume_init() } as usize;
     let [mut picks, mut read_picks, mut targets] =
         [capacity(0), capacity(1), capacity(1)].map(|size| vec![Fill::new(0); size]);

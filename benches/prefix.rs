@@ -1,5 +1,5 @@
-//! Speed of prefix trees, beside one pass that sums the tokens, and packing of as many segments.
-//! The ratios are printed beside what they should be.
+//! Speed of prefix trees, compared with one pass that sums the tokens, and with packing of equally many
+//! segments. Each ratio is printed with its upper limit.
 
 mod random;
 mod ratio;
@@ -13,7 +13,7 @@ use windrow_core::pack::pack_rows;
 use windrow_core::plan::{Choice, PaddedLengths, Plan, Policy, Prefixes};
 use windrow_core::prefix::{TreeRows, prefix_order, tree_rows};
 
-/// Segments of `head + tail` tokens, `together` of which begin with the same `head`, as they come.
+/// Segments of `head + tail` tokens; `together` consecutive ones have the same first `head` tokens.
 fn segments(count: usize, together: usize, head: usize, tail: usize) -> (Vec<i32>, Vec<i64>) {
     let (heads, tails) = (below(count / together * head, 50_000), below(count * tail, 40_000));
     let mut tokens = Vec::with_capacity(count * (head + tail));
@@ -26,7 +26,7 @@ fn segments(count: usize, together: usize, head: usize, tail: usize) -> (Vec<i32
 }
 
 fn values<T: Copy>(slots: &[MaybeUninit<T>]) -> Vec<T> {
-    // SAFETY: whoever calls has had every element written.
+    // SAFETY: callers have had every element written.
     slots.iter().map(|slot| unsafe { slot.assume_init() }).collect()
 }
 
@@ -49,13 +49,13 @@ fn orders(criterion: &mut Criterion) {
         let mut sort = || prefix_order(&tokens, &offsets, &mut order, &mut shared).unwrap();
         group.bench_function(BenchmarkId::new("sum of the tokens", name), |bencher| bencher.iter(sum));
         group.bench_function(BenchmarkId::new("order", name), |bencher| bencher.iter(&mut sort));
-        let what = format!("prefix_order, {name}, beside a sum of the tokens");
+        let what = format!("prefix_order, {name}, compared with a sum of the tokens");
         ratio::show(&what, 6.0, &mut || _ = black_box(sum()), &mut sort);
     }
     group.finish();
 }
 
-/// A million segments in fours that share a beginning, the fours in an order of their own.
+/// A million segments in groups of four that share a prefix; the groups are in random order.
 fn rows(criterion: &mut Criterion) {
     const COUNT: usize = 1_000_000;
     const CAPACITY: i32 = 2048;
@@ -90,10 +90,15 @@ fn rows(criterion: &mut Criterion) {
     group.bench_function("pack_rows", |bencher| bencher.iter(&mut pack));
     group.bench_function("tree_rows", |bencher| bencher.iter(&mut lay));
     group.bench_function("plan of trees", |bencher| bencher.iter(plan));
-    ratio::show("tree_rows beside pack_rows", 3.0, &mut pack, &mut lay);
-    ratio::show("plan of trees beside pack_rows", 3.0, &mut pack, &mut || drop(plan()));
+    ratio::show("tree_rows compared with pack_rows", 3.0, &mut pack, &mut lay);
+    ratio::show("plan of trees compared with pack_rows", 3.0, &mut pack, &mut || drop(plan()));
     let mut with_fingerprint = || _ = black_box(plan().fingerprint());
-    ratio::show("plan of trees and its fingerprint beside pack_rows", 3.0, &mut pack, &mut with_fingerprint);
+    ratio::show(
+        "plan of trees and its fingerprint compared with pack_rows",
+        3.0,
+        &mut pack,
+        &mut with_fingerprint,
+    );
     group.finish();
 }
 

@@ -12,7 +12,7 @@ use windrow_core::ragged::{group_identical, token_lengths};
 
 const TOKENS: usize = 4_000_000;
 
-/// Segments of equal size, every other one the same as the one a third of the way on.
+/// Segments of equal size; every other one equals the one a third of the way further on.
 fn segments(size: usize) -> (Vec<i32>, Vec<i64>) {
     let mut tokens = below(TOKENS, 50_000);
     let count = TOKENS / size;
@@ -50,7 +50,7 @@ fn bench(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("4 million tokens, segments of", size), |bencher| {
             bencher.iter(&mut identify);
         });
-        let what = format!("group_identical, segments of {size}, beside a sum of the tokens");
+        let what = format!("group_identical, segments of {size}, compared with a sum of the tokens");
         let sum = || black_box(&tokens).iter().map(|&token| i64::from(token)).sum::<i64>();
         ratio::show(&what, at_most, &mut || _ = black_box(sum()), &mut identify);
     }

@@ -1,4 +1,4 @@
-//! Speed of the hosts' remap, in elements per second.
+//! Speed of the remap of hosts, in elements per second.
 
 use std::mem::MaybeUninit;
 
@@ -15,7 +15,7 @@ fn bench(criterion: &mut Criterion) {
         for (place, element) in (0..).zip(&remap) {
             let (host, at) = (place / (size / host_count), place % (size / host_count));
             let expected = at / host_rows * global_batch_size + host * host_rows + at % host_rows;
-            // SAFETY: `multihost_remap` promises to write every element.
+            // SAFETY: `multihost_remap` guarantees that it writes every element.
             assert_eq!(unsafe { element.assume_init() }, expected);
         }
         group.throughput(Throughput::Elements(size as u64));

@@ -1,4 +1,4 @@
-"""Runs models through examples/any_hf.py, in a process of its own with torch, and prints the results."""
+"""Runs models through examples/any_hf.py, in a separate process with torch, and prints the results."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def tiny(kind, folder):
 
 
 def own_results(folder, pairs):
-    """Log-likelihoods and greedy flags by PyTorch, one pair at a time."""
+    """Log-likelihoods and greedy flags from PyTorch, one pair at a time."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer, found = byte_tokenizer(), []
     for context, continuation in pairs:
@@ -65,7 +65,7 @@ def own_results(folder, pairs):
 
 
 def through_factory(folder, requests):
-    """What ``factory=`` makes of a folder: its parts, and its results for some requests."""
+    """The model that ``factory=`` makes from a folder: its parts, and its results for some requests."""
     os.environ["ANY_HF_MODEL"] = str(folder)
     lm = JaxLM(factory="any_hf:make_model")
     results = {
@@ -77,7 +77,7 @@ def through_factory(folder, requests):
 
 
 def other(kind):
-    """A model that ``pretrained=`` does not load, against PyTorch."""
+    """A model that ``pretrained=`` does not load, compared with PyTorch."""
     pairs = [(start, f" {end}") for start, _ in SAYINGS[:4] for _, end in SAYINGS[:3]]
     prompts = [(start, {"max_gen_toks": 8, "until": []}) for start, _ in SAYINGS[:3]]
     with TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def other(kind):
 
 
 def wrong():
-    """What is admitted of a model whose parts differ from PyTorch."""
+    """The parts that are kept of a model whose parts differ from PyTorch."""
     with TemporaryDirectory() as folder:
         tiny("opt", folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

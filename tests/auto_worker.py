@@ -1,4 +1,4 @@
-"""One process that sizes its batches itself, and tells what memory it took.
+"""One process that sizes its batches to memory, and reports how much memory it took.
 
 python auto_worker.py TASK 'JSON of options'
 """
@@ -33,7 +33,7 @@ def status(field):
 
 
 def growth(run):
-    """How far memory rises above what the process holds before."""
+    """By how many bytes memory rises during ``run``."""
     gc.collect()
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
@@ -57,7 +57,7 @@ def random_model(kind, vocab, width, layers=2, max_length=4096):
 
 
 def plain_model(vocab, width):
-    """Only ``apply``: the logits of every position are made."""
+    """A model with only ``apply``, which computes the logits of every position."""
     keys = jax.random.split(jax.random.key(0))
     params = [jax.random.normal(keys[0], (vocab, width)), jax.random.normal(keys[1], (width, vocab))]
     return LanguageModel(params, lambda params, tokens, *_: jnp.tanh(params[0][tokens]) @ params[1])
@@ -71,7 +71,7 @@ def make_model(options):
 
 
 def as_segments(lengths, starts, vocab, seed=0):
-    """Random tokens: segments of these lengths, each scored from its start."""
+    """Segments of random tokens with these lengths, each scored from its start."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     tokens = np.random.default_rng(seed).integers(0, vocab, offsets[-1]).astype(np.int32)
     report = TokenReport(len(lengths), len(lengths), len(tokens), 0, 0)
@@ -111,7 +111,7 @@ SIBLINGS = 5
 
 
 class Digits:
-    """Whatever a tokenizer needs to be for a generator: tokens are written as numbers."""
+    """A tokenizer for a generator: tokens are written as numbers."""
 
     eos_token_id = None
 

@@ -21,6 +21,6 @@ VOCAB = 61
 
 
 def bundled(name, folder, **options):
-    """The model of this name, written to a folder and loaded."""
+    """The model with this name, written to a folder and loaded."""
     write_checkpoint(folder / "model", CASES[name], SHAPES[name])
     return load(folder / "model", **options)

@@ -1,4 +1,4 @@
-"""Models over bytes that a command line can name as ``factory=byte_model:make``."""
+"""Models over bytes for command lines, such as ``factory=byte_model:make``."""
 
 import os
 
@@ -38,7 +38,7 @@ def make_broken():
 
 
 def make_slow(rounds=300):
-    """Each batch takes some tenths of a second."""
+    """A model whose batches take a few tenths of a second each."""
 
     def apply(params, tokens, positions, segment_ids):
         wide = jax.lax.fori_loop(0, rounds, lambda _, wide: jnp.tanh(wide @ params), jnp.ones((256, 256)))
@@ -48,5 +48,5 @@ def make_slow(rounds=300):
 
 
 def make_endless():
-    """The first batch takes hours."""
+    """A model whose first batch takes hours."""
     return make_slow(ENDLESS)

@@ -1,4 +1,4 @@
-"""A transformer of one layer in plain JAX, as a reader of the guide writes it, its cache included."""
+"""A transformer with one layer in plain JAX, as a reader of the guide would write it, including its cache."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ WIDTH = 16
 
 
 def cached_model(vocab: int, max_length: int, asks_length: bool = True, **parts) -> LanguageModel:
-    """Its cache has ``length`` slots, if it asks for the length, else ``max_length``."""
+    """Its cache has ``length`` slots if ``init_state`` takes the length, else ``max_length``."""
     keys = jax.random.split(jax.random.key(4), 6)
     params = {
         name: jax.random.normal(key, shape) * shape[0] ** -0.5
@@ -55,7 +55,7 @@ def apply(params, tokens, positions, segment_ids, reach=None):
 
 
 def step(params, state, tokens, positions, segment_ids):
-    """The whole chunk is written at the row's first position."""
+    """Writes the whole chunk at the row's first position."""
     x, columns = embed(params, tokens, positions), tokens.shape[1]
 
     def write(cache, chunk, position, real):

@@ -1,4 +1,4 @@
-"""``windrow`` as a person calls it: in a process of its own, or in this one where that changes nothing."""
+"""Runs ``windrow`` commands: in a separate process, or in this one if that makes no difference."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 
 
 def windrow(*arguments, timeout=600, folder=None, **variables):
-    """Runs a command to its end in a process of its own; output and errors are text."""
+    """Runs a command to its end in a separate process; output and errors are text."""
     return subprocess.run(
         [sys.executable, "-m", "windrow", *map(str, arguments)],
         capture_output=True,
@@ -33,9 +33,9 @@ def windrow(*arguments, timeout=600, folder=None, **variables):
 
 
 def windrow_here(*arguments, folder=None, **variables):
-    """Runs a command to its end in this process, which has loaded and compiled most of it already.
+    """Runs a command to its end in this process, which has already loaded and compiled most of what it needs.
 
-    JAX has the eight devices of the tests. What the command changes in the process is changed back.
+    JAX has the eight devices of the tests. Changes that the command makes to the process are undone.
     """
     words, output, errors = list(map(str, arguments)), io.StringIO(), io.StringIO()
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def _logging_to(errors):
 
 
 def is_one_line(result) -> bool:
-    """Whether a command ended in one line that says what is wrong, and with status 2."""
+    """Whether a command ended with one line that says what is wrong, and with status 2."""
     last = result.stderr.strip().splitlines()[-1]
     return result.returncode == 2 and last.startswith("windrow: ") and "Traceback" not in result.stderr
 

@@ -1,4 +1,4 @@
-"""What every test shares: CPU devices, strict promotion, compiled programs, the evaluation material."""
+"""Setup for all tests: CPU devices, strict promotion, compiled programs, the evaluation material."""
 
 import functools
 import gc
@@ -7,13 +7,13 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-# Before JAX is loaded, and for the processes that tests start too: what one of them has compiled, none
-# compiles again, nor does the next run. Most programs run once, so optimizing them costs more than it saves.
+# Set before JAX is loaded, and for the processes that tests start: a program is compiled only once, also
+# across runs. Most programs run once, so optimizing them would cost more than it saves.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # no test reads where an operation was made
-if version("jaxlib").startswith("0.10."):  # other versions stop at flags that they do not know
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # no test reads the locations of operations
+if version("jaxlib").startswith("0.10."):  # other versions reject unknown flags
     # The first as in windrow's own programs; small programs compile sooner in one piece.
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ.setdefault("XLA_FLAGS", flags)
@@ -39,20 +39,20 @@ def prepare():
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
-    # lm_eval compiles a task's templates anew for each document, which takes longer than all else it does.
+    # lm_eval compiles a task's templates again for each document, which takes longer than everything else.
     lm_eval.utils.env.from_string = functools.lru_cache(1000)(lm_eval.utils.env.from_string)
 
-    # JAX makes so many objects that looking for garbage as often as by default takes a tenth of all time.
+    # JAX creates so many objects that the default frequency of garbage collection takes a tenth of all time.
     gc.set_threshold(20_000, 20, 100)
 
-    # No test is timed: a busy machine is no defect.
+    # Tests have no time limit: a busy machine is not a defect.
     settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
 def layouts_are_priced(monkeypatch):
-    """Tests are small, but all layouts shall be tried: without this, inputs would have rows of their own."""
+    """All layouts are priced, though tests are small; otherwise each input would get its own row."""
     from windrow.scoring import choice
 
     monkeypatch.setattr(choice, "CHOICE", 0)
@@ -60,7 +60,7 @@ def layouts_are_priced(monkeypatch):
 
 @pytest.fixture
 def optimized():
-    """Programs are compiled as users' are: for tests that compare with recorded numbers, and long runs."""
+    """Compiles programs as for users: for tests that compare with recorded numbers, and long runs."""
     import jax
 
     from windrow.scoring import compiler
@@ -74,7 +74,7 @@ def optimized():
 
 @pytest.fixture(scope="session")
 def evals() -> Path:
-    """The folder of real tasks, data and recorded results beside the project; skips where it is absent."""
+    """The folder of real tasks, data and recorded results next to the project; skips the test without it."""
     if not EVALS.is_dir():
         pytest.skip(f"needs the evaluation material in {EVALS}")
     return EVALS

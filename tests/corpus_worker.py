@@ -25,7 +25,7 @@ def model():
     return prefix_model(258, hidden=hidden, head=head, max_length=32)
 
 
-def tell_of_windows(folder):
+def record_windows(folder):
     """Adds a byte to a file for each window that has been computed."""
     run_parts = Scorer.run_parts
 
@@ -43,7 +43,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("input")
     options = joining.parse(parser)
-    tell_of_windows(options.folder.parent)
+    record_windows(options.folder.parent)
     tokenizer = write_tokenizer(options.folder.parent / f"tokenizer-{os.getpid()}")
     with leaving_at_once():
         options.launch.start()

@@ -1,10 +1,10 @@
-"""Parameters of tests that only the exhaustive run takes."""
+"""Parameters of tests that only ``make test-exhaustive`` runs."""
 
 import pytest
 
 
 def exhaustive(*values, id=None):
-    """A parameter set for ``make test-exhaustive`` alone."""
+    """A parameter set that only ``make test-exhaustive`` runs."""
     return pytest.param(*values, marks=pytest.mark.exhaustive, id=id)
 
 

@@ -1,4 +1,4 @@
-"""What one of several processes does in the tests of hosts.
+"""One of several processes in the tests of hosts.
 
 python host_worker.py TASKS FOLDER [--coordinator ... --process-count ... --process-id ...]
 
@@ -35,7 +35,7 @@ from windrow.tokens import loglikelihood_segments
 
 
 def shardings():
-    """The devices of all processes, whatever their order is by default, laid out in three ways."""
+    """The devices of all processes, in three arrangements that do not depend on their default order."""
     devices = np.array(sorted(jax.devices(), key=lambda device: (device.process_index, device.id)))
     across = devices.reshape(2, -1).T  # neighbours along the second axis are on different processes
     return {
@@ -69,7 +69,7 @@ def small_model():
 
 
 def spread_model(sharding):
-    """The small model; over a tensor axis, where there is one, its width is split."""
+    """The small model; if the mesh has a tensor axis, its width is split over it."""
     model = small_model()
     if sharding is None or "tensor" not in sharding.mesh.axis_names:
         return model
@@ -120,7 +120,7 @@ def row_digests(feed):
 
 
 def read_rows(feed, batch, shape, reads):
-    """Where in each row which token is read; the same whatever groups the rows are in."""
+    """The tokens that are read, and where in each row; the same for all groupings of rows."""
     plan, segments, groups = feed.plan, feed.segments, feed.sharding.groups
     members = plan.batch_segments(batch)
     scored = (np.diff(segments.offsets) - segments.score_starts)[members]
@@ -140,7 +140,7 @@ def read_rows(feed, batch, shape, reads):
 
 
 def work(options):
-    """Batches and scores under three shardings, and what a process sees when the others differ."""
+    """Batches and scores under three shardings, and the errors of a process when the others differ."""
     result = {"process": jax.process_index(), "digests": {}, "scores": {}}
     for name, sharding in shardings().items():
         lm = generated_lm(options.folder, sharding)
@@ -161,7 +161,7 @@ def real(options):
 
 
 def disagree(options):
-    """Each kind of disagreement in turn, and process 0's requests for all."""
+    """Each kind of disagreement in turn, and process 0's requests on all processes."""
     number, pairs = jax.process_index(), generated_pairs(40)
     other = [*pairs[:7], ("another question", " answer"), *pairs[8:]]
     late = [*pairs[:7], (pairs[7][0] + "x" * 100, f" {min(number, 1)}"), *pairs[8:]]
@@ -192,7 +192,7 @@ def disagree(options):
 
 
 def differ(options):
-    """Ends because one process was given other work."""
+    """Ends because one process has other requests or settings."""
     number, what = jax.process_index(), options.what
     lm = generated_lm(
         options.folder,
@@ -226,7 +226,7 @@ def feed(options):
 
 
 def caching(options):
-    """A cache serves its own model on all processes, even where only process 0 has it, and no other model."""
+    """A cache serves its own model on all processes, even if only process 0 has it, and no other model."""
     number, pairs = jax.process_index(), generated_pairs(8)
 
     def cached(model=None):
@@ -247,7 +247,7 @@ def caching(options):
 
 
 def slow(options):
-    """A run whose batches each take this host a while; when their scores come, and how many at once."""
+    """A run with slow batches on this host: when their scores arrive, and how many at a time."""
     gathered, times, flush, arrays = [], [], Gatherer.flush, Feed.arrays
 
     def telling(gatherer):
@@ -272,7 +272,7 @@ def slow(options):
 
 
 def harness(options):
-    """lm_eval's own evaluation under several processes."""
+    """lm_eval's own evaluation with several processes."""
     from lm_eval import simple_evaluate  # here, since it takes a second
     from lm_eval.tasks import TaskManager
 
@@ -289,7 +289,7 @@ def harness(options):
 
 
 def auto(options):
-    """Batches and slots sized by memory, of which the processes have different amounts."""
+    """Batches and slots sized to memory, of which the processes have different amounts."""
     number = jax.process_index()
     memory.available_bytes = lambda: (24 << 20) * (3 - number)
     sharding = shardings()["data"]

@@ -1,4 +1,4 @@
-"""Fetches checkpoints from the Hub that the environment names, and prints what came of each."""
+"""Fetches checkpoints from the Hub that the environment names, and prints the outcome of each."""
 
 import json
 import sys

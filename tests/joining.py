@@ -1,4 +1,4 @@
-"""The options by which scripts that tests start as several processes find each other."""
+"""Command-line options with which the processes of a script find each other."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from windrow.sharding.launch import Launch
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options of this process; its ``launch`` joins the others once it is started."""
+    """The options of this process; ``launch.start()`` joins the others."""
     parser.add_argument("--coordinator")
     parser.add_argument("--process-count", type=int)
     parser.add_argument("--process-id", type=int)

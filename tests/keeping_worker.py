@@ -1,4 +1,4 @@
-"""Requests of three types, with results kept in a folder; tests kill it.
+"""Runs requests of three types and saves results in a folder; tests kill it.
 
 python keeping_worker.py FOLDER [--coordinator ... --process-count ... --process-id ...]
 """
@@ -52,7 +52,7 @@ def make_lm(folder, devices=None, seen=None, **arguments):
 
     def slow(params, tokens, positions, segment_ids):
         if seen is not None:
-            jax.debug.callback(lambda rows: tell_of_rows(seen, rows), tokens)
+            jax.debug.callback(lambda rows: record_rows(seen, rows), tokens)
         return hidden(params, tokens, positions, segment_ids)
 
     model = prefix_model(258, max_length=32, hidden=slow, head=head)
@@ -61,15 +61,15 @@ def make_lm(folder, devices=None, seen=None, **arguments):
     return JaxLM(model, write_tokenizer(folder), **options | arguments)
 
 
-def tell_of_rows(seen, tokens):
-    """Records the text of each row that is computed; the devices are slower than the host."""
+def record_rows(seen, tokens):
+    """Records the text of each computed row; the devices are slower than the host."""
     rows = ["".join(chr(token) for token in row if 0 < token < BOS) for row in tokens.tolist()]
     tell(seen, {"rows": [row for row in rows if row]})
     time.sleep(0.01)
 
 
-def tell_of_generation(seen):
-    """Records the requests of each batch of tokens that is asked for."""
+def record_generation(seen):
+    """Records the requests of each batch of tokens that is dispatched."""
     asked = Schedule.ask
 
     def ask(schedule, tokens):
@@ -97,7 +97,7 @@ def main():
         options.launch.start()
         gathering.GATHER_SECONDS = 0  # after every batch; in several seconds all of these are computed
         seen = options.folder / f"seen-{jax.process_index()}.jsonl"
-        tell_of_generation(seen)
+        record_generation(seen)
         lm = make_lm(options.folder / f"tokenizer-{os.getpid()}", seen=seen)
         lm.keep_results(options.folder / "kept")
         results = results_of(lm)

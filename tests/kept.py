@@ -1,4 +1,4 @@
-"""What takes long to make and never changes, kept in a file: for other processes and later runs of tests."""
+"""Keeps values that are slow to compute in files, for other processes and later test runs."""
 
 import hashlib
 import pickle
@@ -12,7 +12,7 @@ _FOLDER = Path(__file__).parents[1] / ".pytest_cache" / "kept"
 
 
 def kept(make: Callable[[], Any], *identity: object) -> Any:
-    """What ``make`` returns, or returned before for the same identity."""
+    """The result of ``make``, or the stored one for the same identity."""
     _FOLDER.mkdir(parents=True, exist_ok=True)
     file = _FOLDER / hashlib.sha256(repr(identity).encode()).hexdigest()
     with FileLock(f"{file}.lock"):

@@ -11,7 +11,7 @@ EVALS = Path(__file__).resolve().parents[2] / "shared" / "evals"
 def read_local_suite(
     evals: Path = EVALS, names: Sequence[str] = ("local_suite",), limit: int | None = None
 ) -> list:
-    """The requests of some tasks, up to ``limit`` documents of each; all take some twenty seconds."""
+    """The requests of some tasks, up to ``limit`` documents each; all tasks take about twenty seconds."""
     from lm_eval.tasks import TaskManager, get_task_dict
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -27,7 +27,7 @@ def read_local_suite(
 
 
 def state_of(evals: Path = EVALS) -> list[tuple[str, int, int]]:
-    """What tells whether the tasks or their data have changed: their files, sizes and times."""
+    """Identifies the state of the tasks and their data: files, sizes and times."""
     files = sorted(file for folder in ("tasks", "data") for file in (evals / folder).iterdir())
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
 

@@ -1,4 +1,4 @@
-"""lm_eval's index of its own tasks. They are in thousands of files, so two folders stand for all."""
+"""lm_eval's index of its own tasks. They are in thousands of files, so only two folders are read."""
 
 import functools
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Recorded results of the reference backend, and the ways of running a model that must give them."""
+"""Recorded results of the reference backend, and the settings under which models must reproduce them."""
 
 import json
 from dataclasses import replace

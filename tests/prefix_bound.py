@@ -1,10 +1,10 @@
-"""The fewest tokens that rows of prefix trees can take, from below."""
+"""A lower bound of the tokens that rows of prefix trees need."""
 
 import numpy as np
 
 
 def least_row_tokens(lengths, order, shared, capacity):
-    """A lower bound of the tokens in rows of ``capacity`` that hold all segments.
+    """A lower bound of the tokens in rows of length ``capacity`` that hold all segments.
 
     A row that holds a node of the tree at depth ``d`` holds the ``d`` tokens above it, too, so at most
     ``capacity - d`` below. If ``below`` tokens lie below the node in all rows together, it lies in

@@ -1,4 +1,4 @@
-"""Real processes that find each other on this machine, two CPU devices each unless told otherwise."""
+"""Real processes that find each other on this machine, by default with two CPU devices each."""
 
 import os
 import re
@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 
 @dataclass
 class Host:
-    """One process, and the file that it writes its output to."""
+    """A process, and the file with its output."""
 
     process: subprocess.Popen
     file: Path
@@ -35,7 +35,7 @@ class Host:
         os.kill(self.process.pid, which)
 
     def wait_for(self, pattern: str, timeout: float) -> None:
-        """Until the process has written something that matches."""
+        """Waits until the process has written something that matches."""
         end = time.monotonic() + timeout
         while not re.search(pattern, self.output):
             if time.monotonic() > end or self.status is not None:
@@ -46,7 +46,7 @@ class Host:
 
 
 class Hosts:
-    """Several processes; leaving the ``with`` block kills what is left of them."""
+    """Several processes; those that still run at the end of the ``with`` block are killed."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ def finish(hosts: Sequence[Host], timeout: float) -> float:
 
 
 def launch_options(count: int, heartbeat: int = 60) -> list[list[object]]:
-    """The arguments by which ``count`` processes of ``windrow run`` find each other."""
+    """The arguments with which ``count`` processes of ``windrow run`` find each other."""
     port = free_port()
     return [
         [

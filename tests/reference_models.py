@@ -231,7 +231,7 @@ def _affine(w, name, x):
 
 
 def _wavelength_scaled(frequency, scaling):
-    """The published rule of Llama 3.1, stated in wavelengths."""
+    """The published rule of Llama 3.1, in terms of wavelengths."""
     wavelength = 2 * math.pi / frequency
     trained, low, high = (
         scaling[name] for name in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")

@@ -10,7 +10,7 @@ from windrow import LanguageModel
 def prefix_model(
     vocab: int, width: int = 8, seed: int = 0, max_length: int | None = None, **parts
 ) -> LanguageModel:
-    """Adds up a segment's embeddings so far; the head is a matrix. Honours packed rows."""
+    """Sums a segment's embeddings so far; the head is a matrix. Supports packed rows."""
     keys = jax.random.split(jax.random.key(seed))
     params = {
         "embedding": jax.random.normal(keys[0], (vocab, width)),
@@ -46,7 +46,7 @@ def step(params, state, tokens, positions, segment_ids):
 
 
 def naive_logprobs(params, sequence):
-    """Log-probability and greedy flag of each token of a sequence but its first, in float64 NumPy."""
+    """Log-probability and greedy flag of each token of a sequence except the first, in float64 NumPy."""
     embedding, matrix = (np.asarray(params[name], np.float64) for name in ("embedding", "head"))
     results = []
     for end in range(1, len(sequence)):

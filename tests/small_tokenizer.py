@@ -1,4 +1,4 @@
-"""A byte-level tokenizer in the Hugging Face format with a token for each byte, to encode by hand."""
+"""A byte-level tokenizer in the Hugging Face format with one token per byte, easy to encode by hand."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ BOS, EOS = 256, 257
 
 
 def write_tokenizer(folder: Path, *, bos: bool = True, eos: bool = True) -> str:
-    """Writes it to a folder, with a BOS and an EOS token or without; token ``b`` stands for byte ``b``."""
+    """Writes it to a folder, with or without a BOS and an EOS token; token ``b`` is byte ``b``."""
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     order = sorted(alphabet, key=_byte)
     tokenizer = Tokenizer(models.BPE(vocab={letter: _byte(letter) for letter in order}, merges=[]))
@@ -25,7 +25,7 @@ def write_tokenizer(folder: Path, *, bos: bool = True, eos: bool = True) -> str:
 
 
 def _byte(letter: str) -> int:
-    """The byte that stands behind a letter of GPT-2's byte alphabet."""
+    """The byte for a letter of GPT-2's byte alphabet."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     if ord(letter) in printable:
         return ord(letter)

@@ -1,4 +1,4 @@
-"""A hub on loopback: folders as repositories, with what huggingface_hub asks for, and no more."""
+"""A local stand-in for the Hub: serves folders as repositories, as far as huggingface_hub needs."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ COMMIT = "c0ffee" + "0" * 34
 
 @contextmanager
 def stand_in_hub(root):
-    """Serves ``root/organization/model``; gives its address and the list of paths that were asked for.
+    """Serves ``root/organization/model``; yields its address and the list of requested paths.
 
     ``organization/gated`` has terms that nobody accepted, and ``Authorization`` headers are written down.
     """

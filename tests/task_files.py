@@ -1,4 +1,4 @@
-"""Small task files in a folder of their own."""
+"""Small task files in a separate folder."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Modules and caches of other libraries' kinds give their own numbers, whole, in chunks and as trees."""
+"""Modules and caches in the style of other libraries: their own numbers, in whole rows, chunks and trees."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def empty(params, length):
 
 
 def call(params, cache, tokens, positions, mask):
-    """As libraries do it: all rows are written at one index, which then moves by the columns."""
+    """As in libraries, all rows are written at one index, which then advances by the number of columns."""
     x, at = embed(params, tokens, positions), (0, cache["index"], 0)
     keys = jax.lax.dynamic_update_slice(cache["keys"], x @ params["key"], at)
     values = jax.lax.dynamic_update_slice(cache["values"], x @ params["value"], at)

@@ -1,4 +1,4 @@
-"""Endless and one-way requests are refused wherever requests are taken; so are numbers that are not whole."""
+"""Endless and single-use requests are rejected everywhere; so are numbers that are not whole."""
 
 import grain
 import jax

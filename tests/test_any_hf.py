@@ -1,4 +1,4 @@
-"""The bridge to transformers (examples/any_hf.py), where its requirements are installed: make test-any-hf."""
+"""The bridge to transformers (examples/any_hf.py), if its requirements are installed: make test-any-hf."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ ALL_PARTS = ["hidden", "step", "reach"]
 
 
 def worker(*job):
-    """What the worker prints as its last line."""
+    """The last line that the worker prints."""
     result = subprocess.run(
         [sys.executable, TESTS / "any_hf_worker.py", json.dumps(job)],
         capture_output=True,

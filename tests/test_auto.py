@@ -1,4 +1,4 @@
-"""Batches that size themselves: the choice, what it follows from, and that nothing else changes."""
+"""Batches sized to memory: the choice, what determines it, and that nothing else changes."""
 
 from types import SimpleNamespace
 
@@ -46,7 +46,7 @@ def instances(pairs):
 
 
 def texts_asked(count=40):
-    """Prompts of many lengths with limits of their own."""
+    """Prompts of many lengths with different limits."""
     prompts = [question for question, _ in generated_pairs()[::4]][:count]
     asked = [(prompt, {"max_gen_toks": 1 + len(prompt) % 9}) for prompt in prompts]
     return [Instance("generate_until", {}, args, index) for index, args in enumerate(asked)]
@@ -176,7 +176,7 @@ def test_numbers_and_texts_are_those_of_a_fixed_size(tokenizer, devices, budget)
 
 
 def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
-    """Where the most fits, which is the rule, sizing costs no compilation."""
+    """If the largest size fits, as it usually does, sizing takes no additional compilation."""
     lowered = []
     compile_lowered = jax.stages.Lowered.compile
 
@@ -196,7 +196,7 @@ def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
     assert counts[0] == counts[1]
 
 
-def test_too_small_a_budget_is_told(tokenizer):
+def test_a_budget_that_is_too_small(tokenizer):
     lm = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="700KiB", mesh=MESHES[1]())
     message = (
         r"a batch of 1 x \d\d tokens, the smallest that holds the longest request, needs \S+ [KM]iB in "
@@ -233,7 +233,7 @@ def test_what_a_cpu_has():
 
 
 class Accelerator:
-    """What a device with memory of its own tells of it; there is none here."""
+    """The report of a device with its own memory; there is none here."""
 
     platform, process_index = "gpu", 0
 

@@ -1,4 +1,4 @@
-"""What a real process takes: no more than is allowed for, and less than the budget.
+"""The memory of a real process: no more than predicted, and less than the budget.
 
 Each case is a process of its own, on one CPU device unless it says otherwise, and
 needs hundreds of megabytes, beside which threads' stacks and the host's own arrays
@@ -49,7 +49,7 @@ WITHIN = [
 
 
 def measure(task, options, **variables):
-    """What a process reports that does a task."""
+    """The report of a process that runs a task."""
     done = subprocess.run(
         [sys.executable, TESTS / "auto_worker.py", task, json.dumps(options)],
         capture_output=True,
@@ -62,7 +62,7 @@ def measure(task, options, **variables):
 
 
 def unlimited(task, case):
-    """What a process is told where no budget limits it."""
+    """The report of a process without a budget."""
     if task == "generate":
         return {**case, "count": 40, "max_length": 512, "budget": "4GiB"}
     return {"count": max(5, 12_000 // case["length"]), **case, "budget": "4GiB"}
@@ -83,7 +83,7 @@ def run():
 
 @pytest.mark.parametrize(("task", "case"), TAKEN, ids=lambda value: str(value)[:60])
 def test_what_is_taken_lies_near_what_was_predicted(run, task, case):
-    """XLA's account is no more than is taken, but for noise, and the rest is allowed for."""
+    """Apart from noise, XLA's estimate is no more than what is taken, and the rest is accounted for."""
     found = run(task, case)
     assert found["predicted_bytes"] > 64 * MIB, "too little to be told from noise"
     assert 0.7 * found["predicted_bytes"] < found["taken"] < found["predicted_bytes"] / CPU_SHARE

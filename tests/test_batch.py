@@ -1,4 +1,4 @@
-"""A batch is one tree of arrays, and equal if they are."""
+"""A batch is a tree of arrays; batches with equal arrays are equal."""
 
 import copy
 import dataclasses
@@ -79,7 +79,7 @@ def test_rows_are_joined(batch):
 
 @pytest.fixture
 def numbered():
-    """Three rows of four tokens; each field can be told from the others."""
+    """Three rows of four tokens; all fields differ."""
     tokens = np.arange(12, dtype=np.int32).reshape(3, 4)
     segments = np.array([[1, 1, 1, 1], [1, 1, 2, 2], [1, 0, 0, 0]], np.int32)
     return LLMIndexedBatch(

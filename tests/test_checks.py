@@ -1,4 +1,4 @@
-"""``check_model`` finds each kind of fault, and none in a model that is sound."""
+"""``check_model`` finds each kind of fault, and no fault in a correct model."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -36,7 +36,7 @@ def with_mask(mask_of, place_of=lambda positions: positions):
 
 
 def changed_step(change):
-    """Its step after ``change`` of what it is given."""
+    """Its step, with arguments changed by ``change``."""
     return sound(step=lambda params, state, *batch: step(params, *change(state, *batch)))
 
 
@@ -199,7 +199,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_apply_returned_is_told_in_the_table(mistake):
+def test_the_table_says_what_apply_returned(mistake):
     output, message = MISTAKES[mistake]
     model = sound()
     found = checked(replace(model, apply=lambda *given: output(model.apply(*given))))
@@ -207,7 +207,7 @@ def test_what_apply_returned_is_told_in_the_table(mistake):
     assert f"apply returned {message}" in found["contract"].message
 
 
-def test_a_modules_apply_and_leaves_that_are_no_arrays_are_told_in_the_table():
+def test_the_table_explains_a_modules_apply_and_leaves_that_are_not_arrays():
     linen = pytest.importorskip("flax.linen")
     module = linen.Embed(VOCAB, VOCAB)
     params = module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))

@@ -1,4 +1,4 @@
-"""Reading in chunks changes nothing, whatever the chunk, the room that is left, and the kind of cache."""
+"""Rows that run in chunks have the same results, for all chunk lengths, rooms and kinds of caches."""
 
 from dataclasses import replace
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The command line itself: help, mistakes, and what it loads."""
+"""The command line: help, mistakes, and what it loads."""
 
 import re
 import subprocess

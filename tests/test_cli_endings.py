@@ -1,4 +1,4 @@
-"""Ctrl-C: a real signal to a real process, which ends at once and says how to go on."""
+"""Ctrl-C: a real signal to a real process, which ends at once and says how to resume."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ sys.exit(main())
 
 
 class Command:
-    """``windrow run`` in a process that heeds Ctrl-C, its output in a file."""
+    """``windrow run`` in a process that handles Ctrl-C, with its output in a file."""
 
     def __init__(self, folder, factory, *more):
         self.file = folder / "output.txt"
@@ -65,7 +65,7 @@ class Command:
             time.sleep(0.02)
 
     def interrupt(self):
-        """Its status, and its last words."""
+        """Its exit status, and its last output."""
         try:
             os.kill(self.process.pid, signal.SIGINT)
             status = self.process.wait(SOON)
@@ -164,7 +164,7 @@ def test_an_interrupted_constructor_leaves_no_complaint_of_its_destructor():
 
 @pytest.fixture
 def heeding():
-    """This process heeds Ctrl-C, even if whoever runs the tests ignores it."""
+    """Makes this process handle Ctrl-C, even if the parent process ignores it."""
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, handler)
@@ -215,7 +215,7 @@ def test_an_error_in_a_task_of_ones_own_says_where(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "told_so"),
+    ("file", "is_of_tasks"),
     [
         ("tasks/some_task/utils.py", True),
         ("api/task.py", True),
@@ -224,13 +224,13 @@ def test_an_error_in_a_task_of_ones_own_says_where(tmp_path):
         ("evaluator.py", False),
     ],
 )
-def test_which_code_of_lm_eval_is_that_of_tasks(file, told_so):
+def test_which_code_of_lm_eval_is_that_of_tasks(file, is_of_tasks):
     path = Path(lm_eval.__file__).parent / file
     code = compile("\n\ndef process(doc):\n    return doc['missing']\nprocess({})", str(path), "exec")
     with pytest.raises(KeyError) as caught:
         exec(code, {})
     words = message_of(caught.value.with_traceback(caught.tb.tb_next))  # from the call of lm_eval on
-    if told_so:
+    if is_of_tasks:
         assert words.startswith(
             f"lm_eval's own task code failed: KeyError: missing ({path}, line 4, in process);"
         )

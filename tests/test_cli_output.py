@@ -1,4 +1,4 @@
-"""Where results are to be written: tried before a run, and not lost where writing fails after it."""
+"""Output paths: tested before a run, and results are not lost if writing fails afterwards."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_a_file_system_without_write_access():
 
 @contextmanager
 def small_files(size):
-    """Limits every file to ``size`` bytes: writes fail as they do on a full disk.
+    """Limits every file to ``size`` bytes, so writes fail as on a full disk.
 
     The limit holds for the whole process, so it must end before pytest writes again: its own output
     may be a file that is larger.

@@ -1,4 +1,4 @@
-"""``windrow plan``: its figures beside those of a recount written as plainly as can be."""
+"""``windrow plan``: its figures compared with a plain recount."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ from windrow.tokens import Segments, TokenReport, load_tokenizer
 
 
 def inputs_of(tokenizer, pairs, limit):
-    """What the model sees of each request, one at a time, with the ``tokenizers`` package alone.
+    """The input of each request, encoded one at a time by the ``tokenizers`` package.
 
     GPT-2's tokenizer adds no special tokens, and no request here has an empty context.
     """
@@ -48,7 +48,7 @@ def inputs_of(tokenizer, pairs, limit):
 
 
 def recount(seen, lengths, rows):
-    """The plan's figures from nothing but its padded lengths: longest first, equal inputs once."""
+    """The plan's figures, recounted from its padded lengths: longest first, equal inputs once."""
     distinct = sorted({truncated for _, truncated in seen}, key=len, reverse=True)
     batches = []
     position = 0
@@ -76,7 +76,7 @@ def recount(seen, lengths, rows):
 
 
 def trie_size(inputs):
-    """How many distinct beginnings the inputs have, one token at a time."""
+    """How many distinct prefixes the inputs have."""
     children = {}
     for tokens in inputs:
         node = 0
@@ -132,7 +132,7 @@ def local_plan(evals, local, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local_inputs(evals, local, request):
-    """What the model sees of each request of these tasks, and how many are truncated."""
+    """The input of each request of these tasks, and how many are truncated."""
     import tokenizers
 
     tasks, limit = local
@@ -214,7 +214,7 @@ def test_forked_states_equal_a_recount(local_inputs, local_plan):
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("optimized")
 def test_forked_states_are_planned_as_a_run_does(evals, tmp_path):
-    """The command, and a run of a recurrent model that is told to fork."""
+    """The command, and a run of a recurrent model with ``share="forks"``."""
     task, model, tasks = "local_mmlu_anatomy", evals / "parity" / "tiny-mamba", str(evals / "tasks")
     words = ["plan", "--tasks", task, "--include_path", tasks, "--num_fewshot", 5, "--limit", 20]
     words += [
@@ -249,7 +249,7 @@ def test_trees_are_planned_where_inputs_may_share(evals, tmp_path):
 
 
 def test_rolling_windows_share_within_a_batch_alone():
-    """As lm_eval's own backend: windows in the order they come, so many at a time."""
+    """As in lm_eval's own backend: windows in their original order, a fixed number at a time."""
     firsts = np.array([0, 0, 2, 3, 0])
     planned = planned_lengths([4, 4, 6, 5, 4], batch_size=2)
     rolling = replace(planned, request_type="loglikelihood_rolling", firsts=firsts)
@@ -378,7 +378,7 @@ def test_limits_come_from_who_knows_best(evals, tmp_path):
     assert length_limit(None, str(tmp_path), Unlimited())[0] == 2048
 
 
-def test_equal_inputs_share_a_row_unless_told_otherwise(evals, tmp_path):
+def test_equal_inputs_share_a_row_by_default(evals, tmp_path):
     words = ["plan", "--tasks", "choices", "--include_path", write_tasks(tmp_path)]
     words += ["--tokenizer", evals / "parity" / "tiny-llama", "--json", tmp_path / "plan.json"]
     shared = {}

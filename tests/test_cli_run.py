@@ -1,4 +1,4 @@
-"""``windrow run``: what it writes, and that nothing lm_eval does by itself spoils it."""
+"""``windrow run``: what it writes, and the defaults of lm_eval that it replaces."""
 
 import json
 import os
@@ -219,7 +219,7 @@ def settings_of(*words):
 
 
 def added(*words):
-    """What is said to lm_eval beyond the words, as a dictionary of options."""
+    """The options that are added to the arguments for lm_eval, as a dictionary."""
     more = repaired(settings_of(*words), list(words))[len(words) :]
     return dict(zip(more[::2], more[1::2], strict=True))
 
@@ -273,7 +273,7 @@ def write_perplexities(tasks):
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
-    """A run of the command's own script in a process of its own, and the folder that it was called in."""
+    """A run of the command's own script in a separate process, and the folder that it was called in."""
     folder = tmp_path_factory.mktemp("process")
     (folder / "my_module.py").write_text("from byte_model import make as make_model\n")
     (folder / "datasets.py").write_text("raise ImportError('not this one')\n")
@@ -322,7 +322,7 @@ if __name__ == "__main__":
 
 
 def test_the_way_around_a_missing_plug_in_is_the_guides(tmp_path):
-    """lm_eval's own command, where it does not look for plug-ins."""
+    """lm_eval's own command, if it does not look for plug-ins."""
     page = (TESTS.parent / "docs" / "command-line.md").read_text()
     code = page.partition("## lm_eval's own command")[2].partition("```text\n")[2].partition("```")[0]
     (tmp_path / "lm_eval_jax.py").write_text(code)

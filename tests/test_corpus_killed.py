@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments go on: every document once, at most one window scored again."""
+"""Runs that are killed at random moments resume: every document once, at most one window scored again."""
 
 import json
 import os
@@ -21,10 +21,10 @@ from windrow.durable import read_journal
 pytestmark = pytest.mark.exhaustive
 
 KILLS = int(os.environ.get("WINDROW_KILLS", "8"))
-"""How many kills in all; the whole test makes 100."""
+"""The total number of kills; 100 for the whole test."""
 
 DOCUMENTS = max(1200, 150 * KILLS)
-"""So many that the runs are still at work when they are killed."""
+"""Enough that the runs have not finished when they are killed."""
 
 SEED = 20
 

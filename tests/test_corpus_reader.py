@@ -1,4 +1,4 @@
-"""Large inputs are read by a process of their own: the same scores and errors, and nothing is left behind."""
+"""Large inputs are read by a separate process: the same scores and errors, and nothing is left behind."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_an_error_of_the_reader_is_raised_here(folder, tmp_path, started):
     assert started[0].returncode is not None
 
 
-def test_a_reader_that_is_killed_is_told_of_and_the_run_resumes(folder, tmp_path, started, monkeypatch):
+def test_a_killed_reader_is_reported_and_the_run_resumes(folder, tmp_path, started, monkeypatch):
     receive = reader._next_of
 
     def killed(process):

@@ -1,4 +1,4 @@
-"""Sorting, padding and remapping behave as Grain's own transforms do, and keep their promises."""
+"""Sorting, padding and remapping behave like Grain's own transforms."""
 
 import copy
 import gc
@@ -40,7 +40,7 @@ def dataset(request):
 
 
 class TestLikeGrainsOwn:
-    """What holds for ``source.map(identity)`` holds for every dataset here."""
+    """What is true of ``source.map(identity)`` is true of every dataset here."""
 
     def test_length_and_elements(self, dataset):
         assert len(list(dataset)) == len(dataset)

@@ -1,4 +1,4 @@
-"""Sorting: as Python sorts, epoch by epoch, keeping an order and no elements."""
+"""Sorting equals Python's, epoch by epoch, and stores an order but no elements."""
 
 import gc
 import threading

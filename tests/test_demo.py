@@ -1,4 +1,4 @@
-"""The demo: its text, its model, its tasks, and the whole of it once."""
+"""The demo: its text, its model, its tasks, and one complete run."""
 
 import doctest
 import os

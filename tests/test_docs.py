@@ -1,4 +1,4 @@
-"""The guide and the README: Python runs as it stands, commands exist, pictures are those of the script."""
+"""The guide and the README: Python blocks run, commands exist, pictures are those of the script."""
 
 import doctest
 import inspect
@@ -48,7 +48,7 @@ def named(page: Path) -> str:
 
 
 def squeezed(text: object) -> str:
-    """On one line, with single blanks."""
+    """The text on one line, with single spaces."""
     return re.sub(r"\s+", " ", str(text))
 
 
@@ -104,7 +104,7 @@ def test_the_readmes_model_scores(evals, as_a_reader, capsys):
 
 @pytest.mark.exhaustive
 def test_python_for_several_hosts_runs_on_two(evals, tmp_path):
-    """The page's own lines, but where the processes find each other, and what they evaluate."""
+    """The page's own lines, except for the address and the tasks."""
     (code,) = blocks(HOSTS, "python")
     changes = {
         "initialize(": f'initialize("127.0.0.1:{free_port()}", 2, int(sys.argv[1]), ',
@@ -163,7 +163,7 @@ def test_pictures_are_those_of_the_script(tmp_path):
 
 
 def test_code_fits_a_narrow_page():
-    """A page is 75 columns of code wide."""
+    """Code on a page is at most 75 columns wide."""
     long = [
         f"{named(page)}: {line}"
         for page in PAGES

@@ -1,4 +1,4 @@
-"""The examples in docstrings of the Python rooms, as written."""
+"""The examples in the docstrings of the Python package."""
 
 import doctest
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and journals that lose at most their torn end."""
+"""Files that are complete or absent, and journals that lose at most an incomplete last record."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""An evaluation loop that consumes the pipeline, as its first users write it, beside plain NumPy."""
+"""An evaluation loop over the pipeline, as users write it, compared with plain NumPy."""
 
 from itertools import pairwise
 
@@ -63,7 +63,7 @@ def alone(table):
 
 
 def scores(table, batch):
-    """Of each row of a piece: the sum of its scored targets, and how many are not the likeliest."""
+    """For each row of a piece: the sum of its scored targets, and how many are not the most likely token."""
     logits = jnp.asarray(table)[batch.inputs]
     logs = jax.nn.log_softmax(logits)
     at_target = jnp.take_along_axis(logs, batch.targets[..., None], axis=-1)[..., 0]

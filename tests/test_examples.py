@@ -1,4 +1,4 @@
-"""Every example as a reader runs it: a process of its own, in the examples' folder."""
+"""Runs every example as a reader would: in a separate process, in the examples' folder."""
 
 import re
 import subprocess
@@ -65,7 +65,7 @@ def test_example(name):
 
 
 def printed(folder, *command):
-    """What a script prints, as the only one in its process."""
+    """The output of a script that runs alone in its process."""
     result = subprocess.run(
         [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=600
     )

@@ -1,4 +1,4 @@
-"""What is wrong with a model, its parameters or the memory is said in one line, mostly at the start."""
+"""Problems with a model, its parameters or memory are reported in one line, mostly before the run."""
 
 import re
 import sys
@@ -76,14 +76,14 @@ def test_apply_that_returns_something_else(shown):
 
 
 class Output:
-    """As Flax models of transformers return."""
+    """An output such as Flax models of transformers return."""
 
     def __init__(self, logits):
         self.logits = logits
 
 
 class NamedArray:
-    """As Levanter's models return."""
+    """An output such as Levanter's models return."""
 
     def __init__(self, array):
         self.array, self.axes = array, ()
@@ -156,7 +156,7 @@ def test_parameters_that_are_no_arrays(shown):
 
 
 def test_whole_modules_as_parameters():
-    """Equinox's have their functions beside their arrays; those of Flax and its states are arrays alone."""
+    """Equinox modules contain functions next to arrays; Flax states contain only arrays."""
     whole = equinox.nn.MLP(4, 256, 8, 1, key=jax.random.key(0))
     with pytest.raises(
         TypeError, match=r"params\.(final_)?activation is the function .*params must contain only arrays"
@@ -194,7 +194,7 @@ def test_encode_that_gives_words():
 
 
 def hungry(params, tokens, *_):
-    """Sorts 16 TiB for each batch of more than 8 tokens: it compiles and cannot run."""
+    """Sorts 16 TiB for each batch of more than 8 tokens, which compiles but cannot run."""
     size = 1 << 44 if tokens.shape[1] > 8 else 1 << 4
     wide = jax.lax.sort(jax.lax.iota(jnp.int8, size) + tokens[0, 0].astype(jnp.int8), is_stable=False)
     return params[tokens] + wide[-1].astype(jnp.float32)
@@ -212,7 +212,7 @@ def test_where_memory_runs_out():
         windrow.generate(model, ByteTokenizer(), ["abcd" * 3], max_new_tokens=4, end_tokens=[])
 
 
-def test_a_budget_is_told_as_it_was_given():
+def test_errors_show_the_budget_as_it_was_given():
     policy = windrow.BatchPolicy(tokens_per_batch="auto", memory_budget="1KB")
     with pytest.raises(ValueError, match="0 bytes of the 1000 bytes allowed by memory_budget can be used"):
         windrow.score(prefix_model(256), ByteTokenizer(), [("a", "b")], policy=policy)

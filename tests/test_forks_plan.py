@@ -15,7 +15,7 @@ FEW = Forking(None, 4, least_by_level=1)
 
 
 def families(rng, tasks, documents, answers, shared=60):
-    """Requests that begin alike at two levels."""
+    """Requests that share prefixes at two levels."""
     sequences, starts = [], []
     for _ in range(tasks):
         task = rng.integers(0, 50, rng.integers(shared // 2, shared))
@@ -29,7 +29,7 @@ def families(rng, tasks, documents, answers, shared=60):
 
 
 def replay(plan, segments, groups):
-    """What each segment's branch has read, from the batches as they come."""
+    """The tokens that each segment's branch has read, after all batches have run in order."""
     store = {(group, plan.slots): [] for group in range(groups)}
     read, tokens = {}, segments.tokens.tolist()
     for batch, (rows, length) in enumerate(plan.batch_shapes.tolist()):

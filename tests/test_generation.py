@@ -42,7 +42,7 @@ with_head = {"hidden": hidden, "head": head}
 
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory):
-    """A tokenizer of a few letters and pairs; texts are not taken apart and get no special tokens."""
+    """A tokenizer with a few letters and pairs; texts are not split first, and get no special tokens."""
     return save_tokenizer(tmp_path_factory.mktemp("letters"), {"eos_token": "</s>"})
 
 
@@ -65,7 +65,7 @@ def letter_model(seed=0, **parts):
 
 
 def naive_tokens(model, prompt, limit):
-    """One token at a time, the whole text read anew each time, in float64 NumPy."""
+    """One token at a time, recomputing the whole text each time, in float64 NumPy."""
     embedding, matrix = (np.asarray(model.params[name], np.float64) for name in ("embedding", "head"))
     tokens = list(prompt)
     while len(tokens) < len(prompt) + limit and END not in tokens[len(prompt) :]:
@@ -129,7 +129,7 @@ def test_recorded_strings_of_the_reference_backend(evals, name, stepping, rows, 
 
 @pytest.fixture
 def cheap_programs(monkeypatch):
-    """As for a large model: programs that save anything are worth compiling."""
+    """Compilation is cheap, as for a large model, so every program that saves anything is worth it."""
     monkeypatch.setattr("windrow.generation.generator.shape_price", lambda *_: 0)
 
 
@@ -269,7 +269,7 @@ def test_company_order_and_slots_change_nothing(letters, temperature):
 
 
 def constant_model(logits):
-    """Every token has the same probability everywhere."""
+    """A model in which all tokens are equally likely."""
 
     def constant(params, tokens, *_):
         return jnp.broadcast_to(params, (*tokens.shape, len(params)))

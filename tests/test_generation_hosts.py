@@ -1,4 +1,4 @@
-"""Texts on two processes: the same as on one, and as those that lm-eval's own backend made."""
+"""Texts on two processes: the same as on one, and as from lm-eval's own backend."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The host's part of generation: keywords, ends of texts, who enters when; and JaxLM's ``generate_until``."""
+"""The host's part of generation: keywords, ends of texts, the schedule; and JaxLM's ``generate_until``."""
 
 import json
 import warnings
@@ -198,7 +198,7 @@ def decode(tokens):
 
 
 def naive_end(tokens, stops, reaches):
-    """Looks after each token, as lm-eval's Hugging Face backend does."""
+    """Checks after each token, as lm-eval's Hugging Face backend does."""
     for end in range(1, len(tokens) + 1):
         for stop, reach in zip(stops, reaches, strict=True):
             if stop in decode(tokens[max(0, end - reach) : end]):

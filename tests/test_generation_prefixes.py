@@ -61,7 +61,7 @@ def test_samples_of_one_prompt_read_it_once(evals):
 
 @pytest.mark.exhaustive
 def test_prompts_as_long_as_the_model_can_see(evals):
-    """What a cache has room for is never exceeded by padding."""
+    """Padding never exceeds the room of a cache."""
     folder = str(evals / "parity" / "tiny-llama")
     longest = load(folder).max_length
     words = " ".join(str(n) for n in range(longest))

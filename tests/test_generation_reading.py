@@ -1,4 +1,4 @@
-"""How prompts are read: the shape that is chosen, and which rows are read together."""
+"""Prefill: the shape that is chosen, and which rows are prefilled together."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Rules that change logits: against recordings of transformers, and rows with other rules side by side."""
+"""Rules that change logits, compared with recordings of transformers, with different rules in one run."""
 
 import json
 from dataclasses import replace
@@ -64,7 +64,7 @@ def recorded(evals, model):
 
 
 def folder_with(evals, model, config, folder):
-    """The model's folder, with more in its ``generation_config.json``."""
+    """The model's folder, with more fields in its ``generation_config.json``."""
     folder.mkdir()
     for file in (evals / "parity" / model).iterdir():
         (folder / file.name).symlink_to(file)

@@ -1,4 +1,4 @@
-"""Arguments that people bring along from lm_eval's Hugging Face backend, and what results say of a model."""
+"""Arguments of lm_eval's Hugging Face backend, and what results record about a model."""
 
 import json
 import warnings
@@ -44,7 +44,7 @@ HFLM = {
 
 
 def test_every_argument_of_the_hugging_face_backend_is_taken():
-    """Its defaults ask for nothing; whether they are written out or come as strings."""
+    """Its default values have no effect, whether given as values or as strings."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "tokenizer .* encodes in Python")
@@ -160,7 +160,7 @@ def test_thoughts_are_left_out(end, until, expected):
 
 
 def test_answers_begin_without_white_space():
-    """As HFLM does: behind the last end; for a token id even where there is none."""
+    """As in HFLM: after the last marker, and for a token id even if there is none."""
 
     def decode(tokens):
         return bytes(tokens).decode()

@@ -1,4 +1,4 @@
-"""lm_eval's cache of results: only what made it may use it again."""
+"""lm_eval's cache of results: only the model and settings that made it may use it again."""
 
 from dataclasses import replace
 

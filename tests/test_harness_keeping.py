@@ -1,4 +1,4 @@
-"""Results that are kept: a killed run goes on from them and gives what an uninterrupted one does."""
+"""Saved results: a killed run resumes from them, with the results of an uninterrupted one."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def same(results, expected):
 
 
 def cut(path, records, more=b""):
-    """Leaves the first records, and a torn one."""
+    """Keeps the first records, and an incomplete one."""
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:records]) + more)
 
 

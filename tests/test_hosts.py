@@ -1,4 +1,4 @@
-"""Several processes on one machine: one plan, the same batches and scores, and a clear end when one fails."""
+"""Several processes on one machine: one plan, the same batches and scores, and a clear error if one fails."""
 
 import json
 import re
@@ -102,7 +102,7 @@ def test_real_requests_on_a_trained_model(tmp_path, evals):
     assert_same_work(runs)
 
 
-def test_disagreements_are_told_alike_on_all(pair, tmp_path):
+def test_all_processes_report_the_same_disagreement(pair, tmp_path):
     first, second = pair["disagree"]
     assert first["messages"] == second["messages"]
     messages, pairs = first["messages"], generated_pairs(40)

@@ -1,4 +1,4 @@
-"""Two processes that are killed have kept what they had done, and the same command goes on from there."""
+"""Two processes that are killed have saved their results, and the same command resumes from there."""
 
 import signal
 import sqlite3

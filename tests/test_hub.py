@@ -1,4 +1,4 @@
-"""Checkpoints by their name on the Hub, for which a server on loopback stands in."""
+"""Checkpoints from the Hub by name; a local server takes its place."""
 
 import json
 import os
@@ -27,7 +27,7 @@ FETCHED = [
 
 
 def fetch(calls, address, home, **environment):
-    """What the worker says of each call."""
+    """The worker's output for each call."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     own = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment}
     command = [sys.executable, str(WORKER), json.dumps(calls)]

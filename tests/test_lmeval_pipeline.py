@@ -1,4 +1,4 @@
-"""Each example of the reference's API, as written there, and the reference's names and figures."""
+"""Each example of the reference's API, verbatim, and the reference's names and figures."""
 
 import inspect
 import logging
@@ -302,7 +302,7 @@ def test_grains_checkpoint_helper(mesh, tokenizer, kind, count):
 
 
 def test_outside_absl_programs(tokenizer):
-    """The default worker process, in a fresh interpreter that never heard of absl's flags."""
+    """The default worker process, in a new interpreter in which absl's flags have not been parsed."""
     script = """
 import sys
 import jax

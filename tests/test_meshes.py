@@ -1,4 +1,4 @@
-"""Models of each kind on the caller's mesh: found, with explicit axes, with a length that is split."""
+"""Models of each kind on the caller's mesh: default meshes, explicit axes, and a split length."""
 
 from dataclasses import replace
 from functools import partial
@@ -110,7 +110,7 @@ def test_parameters_split_over_all_axes():
 
 
 def explicit_hidden(params, tokens, positions, segment_ids):
-    """As people write for explicit axes: gathers and products say where their results lie."""
+    """A model written for explicit axes: gathers and products specify the sharding of their results."""
     assert jax.typeof(tokens).sharding.spec == P("data", None)
     embedded = params["embedding"].at[tokens].get(out_sharding=P("data", None, "tensor"))
     sums = jnp.cumsum(embedded, axis=1)
@@ -215,7 +215,7 @@ def test_an_open_spec_is_refused():
 
 
 def test_a_split_length_gets_lengths_that_it_divides():
-    """The model sums along the length in parts, one on each device of the axis, as ring attention goes."""
+    """The model sums along the length in parts, one on each device of the axis, as in ring attention."""
     mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("data", "length"))
     lengths = []
 
@@ -243,7 +243,7 @@ def test_a_split_length_gets_lengths_that_it_divides():
 
 @pytest.mark.parametrize("parts", [exhaustive({}), ALL_PARTS])
 def test_functions_are_tried_in_a_shape_that_the_policy_allows(parts):
-    """Kernels for blocks of 128 tokens and 16 rows say so by an assertion."""
+    """Kernels for blocks of 128 tokens and 16 rows assert these sizes."""
     shapes = set()
     plain = prefix_model(256, **parts)
 

@@ -1,4 +1,4 @@
-"""Mistakes with modules of other libraries are told in one line, with what to do, before anything runs."""
+"""Mistakes with modules of other libraries are reported in one line, with a remedy, before anything runs."""
 
 import re
 import warnings
@@ -121,7 +121,7 @@ DRAWING = {
 
 
 @pytest.mark.parametrize("kind", DRAWING)
-def test_random_numbers_are_told_at_the_callers_line(kind):
+def test_the_warning_about_random_numbers_is_at_the_callers_line(kind):
     with pytest.warns(
         UserWarning, match="apply draws random numbers, .* if this is dropout, turn it"
     ) as told:
@@ -129,7 +129,7 @@ def test_random_numbers_are_told_at_the_callers_line(kind):
     assert {each.filename for each in told} == {__file__}
 
 
-def test_keys_that_draw_nothing_are_not_told():
+def test_no_warning_about_keys_without_draws():
     def apply(table, tokens, *_):
         jax.random.split(jax.random.key(0))
         return table[tokens]

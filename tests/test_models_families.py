@@ -1,4 +1,4 @@
-"""Every family and switch against a token-by-token float64 computation, on random checkpoints."""
+"""Every family and switch, compared with a token-by-token float64 computation on random checkpoints."""
 
 import jax
 import numpy as np

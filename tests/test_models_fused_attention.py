@@ -1,4 +1,4 @@
-"""The attention kernel for GPUs, interpreted on a CPU, beside attention in blocks."""
+"""The attention kernel for GPUs, interpreted on a CPU, compared with attention in blocks."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Every family in every layout, against lm_eval's Hugging Face backend: see tests/recorded/likelihoods.py."""
+"""Every family in every layout, compared with lm_eval's own backend: see tests/recorded/likelihoods.py."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The models against what lm_eval's Hugging Face backend recorded, request by request.
+"""The models, compared with recordings of lm_eval's Hugging Face backend, request by request.
 
 Requests become tokens here by the rules of that backend, spelled out with the
 ``tokenizers`` package; rows are plain batches. Nothing of windrow's own flow
@@ -251,7 +251,7 @@ def test_steps(requests, size):
 
 @pytest.mark.exhaustive
 def test_unbounded_documents_by_chunks(evals):
-    """A recurrent model says the same of a text longer than any limit, however it is cut."""
+    """A recurrent model scores a text beyond any limit the same, however it is cut."""
     requests = Requests(evals, "mamba")
     model, finish = requests.model, FromHidden(requests.model)
     longest = max((requests._encode(each["args"][0]) for each in requests.rolling), key=len)

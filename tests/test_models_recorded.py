@@ -1,4 +1,4 @@
-"""Every family, with many settings, against transformers: see tests/recorded/families.py."""
+"""Every family, with many settings, compared with transformers: see tests/recorded/families.py."""
 
 import json
 import re
@@ -149,7 +149,7 @@ def test_trees_give_the_same(model):
 
 @pytest.mark.parametrize("name", quick(ROUNDING, ["llama, biases", "mixtral, window", "mamba"]))
 def test_bfloat16_is_as_close_as_in_transformers(tmp_path, name):
-    """Logits are as far from those in float32 as the same model's are in torch.
+    """Logits differ from those in float32 as much as in torch.
 
     The two round at different places, so that the error of a recurrent model may well be twice the other.
     """

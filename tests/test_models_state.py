@@ -1,4 +1,4 @@
-"""The three levels agree, whatever the chunks, the packing, the padding and the devices."""
+"""The three levels of the contract agree for all chunks, packings, paddings and devices."""
 
 import jax
 import numpy as np
@@ -132,7 +132,7 @@ def test_padding_leaves_the_state_alone(prepared):
 
 
 def test_a_row_begins_anew_at_position_0(prepared):
-    """As continuous batching does when a row's text has ended: what the row held before is forgotten."""
+    """As in continuous batching, when a row's text has ended, the row's earlier contents are forgotten."""
     model, state = prepared.model, prepared.model.init_state(prepared.model.params, 3)
     tokens, positions, segment_ids = inputs()
     dirty, _ = prepared.step(model.params, state, tokens[:, ::-1], positions, segment_ids)

@@ -1,4 +1,4 @@
-"""Tree rows: logits at every token are those of its path alone."""
+"""Tree rows: the logits at every token equal those of its path alone."""
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ def test_each_path_reads_as_it_does_alone(name, block, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["trees", "packed"])
 def test_blocks_that_nobody_sees_are_not_read(kind, monkeypatch):
-    """A masked value that is no number would still spoil a sum; one that is skipped does not."""
+    """A masked NaN would still spoil a sum; a skipped one does not."""
     monkeypatch.setattr(attention, "_BLOCK", 16)
     monkeypatch.setattr(attention, "_LONG", 16)
     length = 96

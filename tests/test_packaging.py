@@ -1,4 +1,4 @@
-"""What a release holds: all that a wheel is built from, and nothing else."""
+"""The contents of a release: everything that a wheel is built from, and nothing else."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """The source distribution of this tree, in a folder of its own."""
+    """The source distribution of this tree, in a separate folder."""
     folder = tmp_path_factory.mktemp("sdist")
     called = [sys.executable, "-m", "maturin", "sdist", "--out", str(folder)]
     result = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -43,7 +43,7 @@ def test_an_sdist_has_nothing_else(unpacked):
 
 
 def test_cargo_reads_every_manifest_of_an_sdist(unpacked):
-    """A manifest that names a missing target, such as a bench, would end each build from it."""
+    """A manifest that names a missing target, such as a bench, would fail every build."""
     called = ["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"]
     result = subprocess.run(called, cwd=unpacked, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
@@ -66,7 +66,7 @@ def yaml_of(path):
 
 
 def test_the_classifiers_are_what_is_tested():
-    """Every Python and system that the package claims has a job that tests it or its wheel."""
+    """Every Python version and system in the package's metadata has a job that tests it or its wheel."""
     claimed = metadata("windrow").get_all("Classifier")
     pythons = {name.split(" :: ")[-1] for name in claimed if re.search(r"Python :: 3\.\d+$", name)}
     matrix = yaml_of(".github/workflows/tests.yml")["jobs"]["tests"]["strategy"]["matrix"]

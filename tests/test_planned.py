@@ -1,4 +1,4 @@
-"""Batches of a plan: every host's rows, where the plan has them, scored where they are to be scored."""
+"""Batches of a plan: every host's rows in their planned places, with the planned scored tokens."""
 
 import copy
 
@@ -22,7 +22,7 @@ from windrow.sharding import HostShare
 
 
 def sequences_of(lists, starts=None):
-    """Sequences from lists of tokens, scored from the second token on unless told otherwise."""
+    """Sequences from lists of tokens, by default scored from the second token on."""
     return Sequences(
         np.concatenate([np.zeros(0, np.int32), *(np.array(tokens, np.int32) for tokens in lists)]),
         np.cumsum([0, *map(len, lists)]).astype(np.int64),
@@ -103,7 +103,7 @@ def identities_of(sequences):
 @settings(max_examples=60, deadline=None)
 @given(random_sequences(), st.integers(1, 8), st.integers(1, 2), st.booleans(), st.booleans(), st.booleans())
 def test_every_scored_token_is_read_once(sequences, hosts, groups, budget, share, pack):
-    """Shared or packed, under any policy: each scored token is read where its own context ends."""
+    """Under any policy, each scored token is read where its own context ends."""
     rows = {"tokens_per_batch": 12 * hosts * groups * 2} if budget else {"batch_size": hosts * groups}
     identities = identities_of(sequences) if share else None
     plan = Plan(sequences.lengths(), identities, **rows, row_multiple=hosts * groups, max_shapes=3, pack=pack)

@@ -1,7 +1,6 @@
-"""Prefix trees as Python has them: order, rows, plans, batches, and what is refused.
+"""Prefix trees in Python: order, rows, plans, batches, and rejected arguments.
 
-The laws are tested beside the core, in ``prefix.rs`` and ``plan_trees.rs``; here it is what NumPy
-brings along, and the whole way from tokens to a scored batch.
+The core has property tests of its own, in ``prefix.rs`` and ``plan_trees.rs``.
 """
 
 import json
@@ -55,7 +54,7 @@ segments = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_siz
 
 
 def as_sequences(inputs):
-    """What the model sees of each, and one more token; the last two or so are scored."""
+    """Sequences of inputs and one more token; about two tokens at the end are scored."""
     whole = [[*tokens, 50 + number] for number, tokens in enumerate(inputs)]
     offsets = np.cumsum([0, *map(len, whole)])
     starts = np.array([max(1, len(tokens) - number % 3) for number, tokens in enumerate(inputs)], np.int32)
@@ -78,7 +77,7 @@ def test_prefix_order_sorts_as_python_does(inputs):
 
 @given(segments, st.sampled_from([1, 2, 4]), st.booleans())
 def test_a_batch_scores_each_segment_along_its_path(inputs, groups, halves):
-    """A made-up model whose logits depend on every token that it sees and on where each stands."""
+    """A made-up model whose logits depend on every token of the path and its position."""
     sequences = as_sequences(inputs)
     prefixes = prefix_order(*flat(inputs))
     plan = Plan(sequences.lengths(), prefixes=prefixes, padded_lengths=[9, 24], batch_size=4)
@@ -233,7 +232,7 @@ def test_trees_are_no_indexed_batches():
 
 
 def test_threads_get_the_same():
-    """The GIL is released, and every call has threads of its own."""
+    """The GIL is released, and every call uses its own threads."""
     random = np.random.default_rng(0)
     tokens = random.integers(0, 4, 900_000).astype(np.int32)
     offsets = np.arange(0, 900_001, 9)
@@ -258,7 +257,7 @@ def test_small_trees_are_packed_as_segments_are():
 
 
 def few_shot_inputs(random, tasks, examples, documents, choices):
-    """Tasks whose examples stand before each document, and documents with choices."""
+    """Tasks with examples before each document, and documents with choices."""
     for _ in range(tasks):
         stem = random.integers(0, 50_000, random.integers(examples // 2, examples + 1))
         for _ in range(documents):

@@ -1,4 +1,4 @@
-"""Reports of runs: what they say, where they lie, how they are drawn."""
+"""Reports of runs: their text, files and pictures."""
 
 import json
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_nothing_that_ran_is_no_error():
     ElementTree.fromstring(str(draw_run(empty)))
 
 
-def test_it_lies_beside_the_results_that_are_new(tmp_path, report):
+def test_reports_are_next_to_the_new_results(tmp_path, report):
     old = tmp_path / "model" / "results_2026-01-01T00-00-00.000001.json"
     old.parent.mkdir()
     old.write_text("{}")
@@ -167,7 +167,7 @@ def test_ticks_are_few_and_within(most):
 
 
 def test_colors_are_plain(report):
-    """Viewers other than browsers know no CSS variables and no media queries: the light colors come first."""
+    """Viewers that are not browsers lack CSS variables and media queries, so light colors come first."""
     picture = str(draw_run(report))
     assert "var(" not in picture
     light, _, dark = picture.partition("@media (prefers-color-scheme: dark)")

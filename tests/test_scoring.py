@@ -1,4 +1,4 @@
-"""Scores against a float64 recomputation, one segment at a time."""
+"""Scores, compared with a float64 recomputation, one segment at a time."""
 
 import os
 import subprocess

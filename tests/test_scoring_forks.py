@@ -1,4 +1,4 @@
-"""Scores from forked states: the recorded numbers, any devices, and models whose state does not allow it."""
+"""Scores from forked states: recorded numbers, all devices, and models with unsuitable states."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ PAIRS = [
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("devices", ["1", "8"])
 def test_few_shot_requests_score_as_recorded(evals, devices):
-    """Requests that share beginnings at three levels, through a key-value cache."""
+    """Requests that share prefixes at three levels, with a key-value cache."""
     folder = str(evals / "parity" / "tiny-llama_long")
     lm = JaxLM(pretrained=folder, share="forks", sharding=DEVICES[devices](), batch_size=16, max_shapes=2)
     assert_equal_to_recorded(lm, recorded(evals, "llama_long", "loglikelihood"), "loglikelihood")
@@ -126,12 +126,12 @@ def test_a_stream_of_texts(alone):
 
 
 def forgets(params, state, *batch):
-    """Begins anew with each chunk."""
+    """Starts again with each chunk."""
     return HONEST.step(params, jnp.zeros_like(state), *batch)
 
 
 def counts_from_the_chunk(params, state, tokens, positions, segment_ids):
-    """Takes the column for the position."""
+    """Uses the column as the position."""
     columns = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
     return HONEST.step(params, state, tokens, columns, segment_ids)
 

@@ -1,4 +1,4 @@
-"""Counted operations: those of XLA where there are no loops, and all turns of a loop where there are."""
+"""Counted operations: those of XLA without loops, and all iterations of loops."""
 
 import jax
 import jax.numpy as jnp

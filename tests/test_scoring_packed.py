@@ -1,4 +1,4 @@
-"""Packed rows: chosen where they cost less and the model honors them, refused where it does not."""
+"""Packed rows: chosen if they cost less and the model supports them, rejected if it does not."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ PAIRS = [
 
 
 def without_reach(model):
-    """The same model, as one that knows no prefix trees."""
+    """The same model without support for prefix trees."""
     return replace(
         model,
         apply=lambda params, tokens, positions, segment_ids: model.apply(
@@ -124,7 +124,7 @@ def test_rows_are_no_longer_than_the_model_can_see():
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk_length", [None, 16])
 def test_a_recurrent_model(evals, chunk_length):
-    """Mamba's state begins anew with each segment, in rows run whole and in chunks."""
+    """Mamba's state starts again with each segment, in whole rows and in chunks."""
     folder = str(evals / "parity" / "tiny-mamba")
     requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)]
     plain, packed = (

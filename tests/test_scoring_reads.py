@@ -1,4 +1,4 @@
-"""Reads of scored positions, beside reading one at a time, and the places of their scores."""
+"""Reads of scored positions, compared with reading one at a time, and the places of their scores."""
 
 from functools import partial
 

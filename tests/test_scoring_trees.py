@@ -1,4 +1,4 @@
-"""Scores from rows that hold prefix trees: the recorded numbers, any devices, and models without them."""
+"""Scores from rows that hold prefix trees: recorded numbers, all devices, and models without trees."""
 
 import json
 
@@ -45,7 +45,7 @@ def assert_equal_to_recorded(lm, lines, kind):
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("devices", quick(DEVICES, ["data x tensor"]))
 def test_few_shot_requests_score_as_recorded(evals, devices):
-    """Requests that share beginnings at three levels: examples, questions, answers."""
+    """Requests that share prefixes at three levels: examples, questions, answers."""
     lm = JaxLM(
         pretrained=str(evals / "parity" / "tiny-llama_long"), share="trees", sharding=DEVICES[devices]()
     )

@@ -1,4 +1,4 @@
-"""What devices did: the account of one run, and real work watched."""
+"""The time of devices: one run's account, and real work."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ moments = st.lists(st.integers(0, 60), min_size=4, max_size=4).map(sorted)
 
 @given(st.lists(moments, max_size=8))
 def test_every_moment_is_counted_once(pieces):
-    """Against a count of each whole second: what the devices have, and why they have nothing."""
+    """Compared with a count of each whole second: whether the devices have work, and if not, why."""
     works = []
     for start, stop, handed, ready in pieces:
         works.append(Work(handed, [(start, stop)], ready))
@@ -82,7 +82,7 @@ def test_a_host_that_sleeps_is_waited_for(work):
 
 
 def test_a_host_that_is_ahead_is_not_waited_for(work):
-    """What the host does while devices run costs nothing."""
+    """Host work while devices run costs nothing."""
     seconds = DeviceSeconds()
     begin = time.perf_counter()
     with DeviceWatch(seconds) as watch:
@@ -95,7 +95,7 @@ def test_a_host_that_is_ahead_is_not_waited_for(work):
     assert seconds.waiting_for_host < seconds.running <= total
 
 
-def test_waiting_for_the_compiler_is_told_apart(work):
+def test_waiting_for_the_compiler_is_counted_separately(work):
     seconds = DeviceSeconds()
     begin = time.perf_counter()
     with DeviceWatch(seconds) as watch:

@@ -1,4 +1,4 @@
-"""Epochs of a loader: how long they are, where they begin, what their states lead back to."""
+"""Epochs of a loader: their lengths, where they begin, and what their states resume."""
 
 import json
 import sys
@@ -91,7 +91,7 @@ class TestEpochs:
         again = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=2, reset_after_epoch=True)
         assert [numbers(again) for _ in range(3)] == [[0, 1]] * 3
 
-    def test_a_dataloader_that_ends_early_is_told(self, mesh, kind, caplog):
+    def test_a_dataloader_that_ends_early_is_reported(self, mesh, kind, caplog):
         loader = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=3)
         assert [numbers(loader) for _ in range(3)] == [[0, 1, 2], [3, 4], [0, 1, 2]]
         assert "dataloader ended after 2 of 3 steps" in caplog.text
@@ -148,7 +148,7 @@ class TestEpochs:
 
 
 class TestIterators:
-    """What can be gone through only once."""
+    """An iterable that can be iterated only once."""
 
     def test_it_is_gone_through_once(self, mesh):
         loader = MultiHostDataLoadIterator(iter(batches(3)), mesh)

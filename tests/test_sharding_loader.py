@@ -1,4 +1,4 @@
-"""From hosts' rows to global arrays: which rows, in what order, resumed where."""
+"""From hosts' rows to global arrays: which rows, in which order, and where they resume."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Only the way for CPUs is traced where there are only CPUs."""
+"""Only the implementation for CPUs is traced if there are only CPUs."""
 
 import jax
 import jax.numpy as jnp

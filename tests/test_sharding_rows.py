@@ -1,4 +1,4 @@
-"""Meshes of all kinds, and parameters that lie on them or elsewhere."""
+"""Meshes of all kinds, with parameters on them or elsewhere."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""How objects show themselves, at a prompt and in a notebook: short, and without arrays."""
+"""How objects are shown at a prompt and in a notebook: short, and without arrays."""
 
 import json
 from xml.etree import ElementTree

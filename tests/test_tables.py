@@ -1,4 +1,4 @@
-"""lm_eval's tables for whole suites, beside a plain evaluator that lm_eval itself drives.
+"""lm_eval's tables for whole suites, compared with a plain evaluator that lm_eval itself runs.
 
 The evaluator shares nothing with the package but the model's forward pass, which
 has tests of its own: lm_eval's base class splits and encodes each request, the
@@ -25,7 +25,7 @@ ROWS = 32
 
 
 class PlainEvaluator(TemplateLM):
-    """Every request by itself, in the order it comes."""
+    """Every request by itself, in the original order."""
 
     def __init__(self, directory, max_length):
         super().__init__()

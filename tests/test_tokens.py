@@ -1,4 +1,4 @@
-"""Token for token what the ``tokenizers`` package gives, for every kind of tokenizer and of text."""
+"""The same tokens as from the ``tokenizers`` package, for every kind of tokenizer and text."""
 
 import functools
 import itertools
@@ -89,7 +89,7 @@ UNICODE = (
 
 @pytest.mark.parametrize("kind", quick(UNICODE, ["gpt2", "bert-cased"]))
 def test_characters_that_unicode_added(kind):
-    """Between letters, digits, marks, spaces: where tables of different versions would show."""
+    """Borders of letters, digits, marks and spaces, where Unicode tables of different versions differ."""
     planes = [
         *range(0x80, 0xD800),
         *range(0xF900, 0x10000),

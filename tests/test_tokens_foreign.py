@@ -1,4 +1,4 @@
-"""Tokenizers of tiktoken and SentencePiece: no dependencies, yet they work as they are."""
+"""Tokenizers of tiktoken and SentencePiece work as they are; windrow does not depend on these packages."""
 
 import io
 import pickle
@@ -121,7 +121,7 @@ def test_what_a_sentencepiece_processor_says_is_read(pieces):
     assert segments.tokens.tolist() == [1, *theirs.encode("hay")]
 
 
-def test_a_processor_adds_bos_as_told(pieces):
+def test_a_processor_adds_bos_on_request(pieces):
     plain = pieces().encode("the cow")
     adding = load_tokenizer(pieces(add_bos=True))
     assert adding.encode("the cow") == [1, *plain]

@@ -1,4 +1,4 @@
-"""Segment for segment what lm_eval's own classes hand to a model, and what is refused or left out."""
+"""The same segments as lm_eval's own classes give to a model, and which are rejected or skipped."""
 
 import functools
 import itertools
@@ -93,7 +93,7 @@ def scorable(context, continuation, max_length):
 
 
 def assert_as_lm_eval(segments, seen, max_length):
-    """A segment is what remains of context and continuation, its input all but the last token."""
+    """A segment is the rest of context and continuation; its input is everything except the last token."""
     bad = [index for index, one in enumerate(seen) if one is None or not scorable(*one, max_length)]
     assert segments.skipped.tolist() == bad
     good = [(index, one) for index, one in enumerate(seen) if index not in set(bad)]

@@ -1,4 +1,4 @@
-"""Every kind of thing a tokenizer may be loaded from, and what its files say about special tokens."""
+"""Every source that a tokenizer can be loaded from, and the special tokens in its files."""
 
 import json
 import os
@@ -23,7 +23,7 @@ class Words:
 
 
 class Rich(Words):
-    """One that knows more of itself, as tokenizers of other libraries do."""
+    """A tokenizer with more attributes, as in other libraries."""
 
     bos_token, bos_token_id, eot_token, n_vocab, model_max_length = "\x02", 2, 3, 200_000, 64
     chat_template = "{{ messages[0].content }}"
@@ -36,7 +36,7 @@ class Rich(Words):
 
 
 class Fast:
-    """What a fast tokenizer of transformers shows of itself."""
+    """The attributes of a fast tokenizer of transformers."""
 
     name_or_path, model_max_length, chat_template, clean_up_tokenization_spaces = (
         "some/model",

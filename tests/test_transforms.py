@@ -1,4 +1,4 @@
-"""Requests to texts, and elements to all that a batch has."""
+"""From requests to texts, and from elements to all fields of a batch."""
 
 import grain
 import numpy as np

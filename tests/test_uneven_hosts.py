@@ -1,4 +1,4 @@
-"""Hosts with different numbers of devices, each with parameters of its own."""
+"""Hosts with different numbers of devices, each with its own parameters."""
 
 import json
 

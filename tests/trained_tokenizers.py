@@ -1,4 +1,4 @@
-"""Tokenizers of every kind, trained on the standard library's own words, and texts that are hard on them."""
+"""Tokenizers of every kind, trained on text of the standard library, and texts that are hard to encode."""
 
 # ruff: noqa: RUF001 - letters that resemble others are what is tested
 

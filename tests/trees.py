@@ -8,7 +8,7 @@ import numpy as np
 
 
 def pytree_diff(one: Any, other: Any, at: str = "tree") -> str | None:
-    """Where and how two trees differ: in structure, kind, dtype, shape or value. Nothing if they do not."""
+    """Where and how two trees differ: in structure, type, dtype, shape or value. Empty if they are equal."""
     if is_dataclass(one) and type(one) is type(other):
         one, other = vars(one), vars(other)
     if isinstance(one, Mapping) or isinstance(other, Mapping):

@@ -29,7 +29,7 @@ def main(process: int, port: str, folder: str) -> None:
 
 
 def check(process: int, devices: np.ndarray, mesh: Mesh, folder: str) -> None:
-    """The rows of this process, and what it refuses."""
+    """The rows of this process, and the arguments that it rejects."""
     mine = Mesh(np.array(jax.local_devices()[:1]), ("data",))
     requests = [{"prefix": "a" * (number % 9), "text": "b" * (1 + number % 5)} for number in range(50)]
     tokenizer = write_tokenizer(Path(folder) / str(process))

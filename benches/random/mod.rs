@@ -1,6 +1,6 @@
 //! The same random numbers in every run.
 
-/// `count` numbers from 0 to below `most`.
+/// `count` numbers of at least 0 and below `most`.
 pub fn below(count: usize, most: i32) -> Vec<i32> {
     let mut state = 1u64;
     let mut random = move || {

@@ -1,8 +1,8 @@
-//! Two calls timed in turn, so that both meet the same machine.
+//! Two calls timed in turns, so that both run under the same conditions.
 
 use std::time::{Duration, Instant};
 
-/// Times in turn; fewer only if a call takes long.
+/// The number of turns; there are fewer if a call takes long.
 const TIMES: usize = 15;
 const ENOUGH: Duration = Duration::from_secs(4);
 
@@ -12,7 +12,7 @@ fn timed(call: &mut dyn FnMut()) -> Duration {
     begin.elapsed()
 }
 
-/// Prints how many times as long `ours` takes as `rival`, the least time of each, beside what it should be.
+/// Prints the ratio of the least times of `ours` and `rival`, and its upper limit.
 pub fn show(what: &str, at_most: f64, rival: &mut dyn FnMut(), ours: &mut dyn FnMut()) {
     let begin = Instant::now();
     let mut least = [Duration::MAX; 2];

@@ -177,7 +177,7 @@ def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) ->
 
 
 GIVEN = ("positions", "segment_ids", "reach", "mask")
-"""Arrays that a module gets by name, besides the tokens."""
+"""Arrays that a module gets by name, in addition to the tokens."""
 
 
 def _calling(function: str, kind: type, module: Any) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def stored_shapes(config, folder):
 
 
 def logits(folder, vocab, dtype=torch.float32):
-    """At the picked places of each row, one row at a time."""
+    """Logits at the picked positions of each row, one row at a time."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     model.set_experts_implementation("eager")  # the default one refuses small sizes in bfloat16
     found = []

@@ -19,7 +19,7 @@ def _case(kind, **fields):
 
 
 def _without_key_heads(kind, **fields):
-    """As in files that leave the number to the family's default."""
+    """Without this field, as in files that rely on the family's default."""
     return {name: value for name, value in _case(kind, **fields).items() if name != "num_key_value_heads"}
 
 

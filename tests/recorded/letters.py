@@ -12,7 +12,7 @@ MERGED = ("th", "an", "er", "in", "on", "re", "he", "at", "en", "st", "▁a", "�
 
 
 def write_tokenizer(folder):
-    """BPE over these letters, spaces marked; with BOS and EOS, but no special token in a text."""
+    """Writes a BPE tokenizer over these letters, with marked spaces, BOS and EOS, but none in texts."""
     merges = [*MERGED, ("▁t", "h")]
     vocab = {text: id for id, text in enumerate([*SPECIAL, "▁", *LETTERS, *map("".join, merges)])}
     made = Tokenizer(models.BPE(vocab, [(first, last) for first, last in merges]))

@@ -20,7 +20,7 @@ xLSTMPreTrainedModel._init_weights = lambda *_: None  # it fails for fused weigh
 
 
 def log_likelihoods(folder):
-    """What lm_eval's Hugging Face backend gives for each request."""
+    """The result of lm_eval's Hugging Face backend for each request."""
     lm = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1)
     instances = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(requests())]
     return lm.loglikelihood(instances, disable_tqdm=True)

@@ -1,4 +1,4 @@
-"""Random tensors that depend on their names alone, so that a recording need not hold them."""
+"""Random tensors that depend only on their names, so recordings do not need to contain them."""
 
 import json
 from zlib import crc32
@@ -14,7 +14,7 @@ PICKED = (0, 1, 4, 20, 36, 63, 64, 65, 100, 149)
 
 
 def random_tensor(name, shape):
-    """Matrices that keep sizes, norms around 1, and decays that are neither gone at once nor never."""
+    """Random tensors: matrices that keep activations' size, norms around 1, and moderate decays."""
     rng = np.random.default_rng(crc32(name.encode()))
     values = rng.standard_normal(shape)
     if name.endswith("A_log"):

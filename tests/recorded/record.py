@@ -1,4 +1,4 @@
-"""Records what lm_eval's own Hugging Face backend gives for a small model: ``make parity`` runs this.
+"""Records the results of lm_eval's own Hugging Face backend for a small model: ``make parity`` runs this.
 
 It needs torch, transformers and lm_eval, in an environment of their own. The model has
 learned a few sayings by heart, so that some requests are greedy and others are not;
@@ -46,7 +46,7 @@ STOPS = [["."], ["\n\n", "e"], ["never seen"], ["", "."]]
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Each saying cut at several places, and the odd ones."""
+    """Each saying, cut at several places, and unusual requests."""
     cut = [(text[:at], text[at:]) for text in SAYINGS for at in (1, len(text) // 3, len(text) // 2, -2)]
     return [*cut, *ODD_PAIRS]
 
@@ -85,7 +85,7 @@ def make_model() -> None:
 
 
 def learn(model: LlamaForCausalLM, texts: list[list[int]]) -> None:
-    """Trains until the texts are known, but not until the model is sure of everything."""
+    """Trains until the model knows the texts, but is not certain of everything."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         for tokens in texts:

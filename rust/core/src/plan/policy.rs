@@ -47,7 +47,7 @@ pub struct Packing {
     pub max_segments: Option<i64>,
 }
 
-/// Everything that determines a plan besides the segments.
+/// Everything that determines a plan, except the segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How many rows a batch has.

@@ -1,4 +1,4 @@
-//! Pairs of context and continuation, beside an oracle that follows lm_eval step by step.
+//! Pairs of context and continuation, compared with an oracle that follows lm_eval step by step.
 
 use proptest::prelude::*;
 use windrow_tokens::pairs::{Pairs, Rules};

@@ -1,4 +1,4 @@
-//! Whole texts in windows, and prompts, beside oracles that follow lm_eval step by step.
+//! Whole texts in windows, and prompts, compared with oracles that follow lm_eval step by step.
 
 use proptest::prelude::*;
 use windrow_tokens::prompts::Prompts;
