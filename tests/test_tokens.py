@@ -156,6 +156,16 @@ def test_special_tokens_are_decided_text_by_text():
     assert named.encode("cow", add_special_tokens=False) == plain[1:]
 
 
+def test_no_text_gets_special_tokens_if_the_prefix_token_has_no_text():
+    """Every text begins with an empty one: in lm_eval 0.4.13's ``HFLM.tok_encode``, too."""
+    theirs = QUICK["llama2"]()
+    theirs.decoder = tokenizers.decoders.Metaspace()
+    ours = load_tokenizer(theirs, prefix_token_id=theirs.token_to_id("▁"))
+    assert ours.prefix_text == ""
+    assert ours.encode("cow") == theirs.encode("cow", add_special_tokens=False).ids
+    assert ours.encode("cow", add_special_tokens=True) == theirs.encode("cow").ids
+
+
 def test_equal_texts_share_their_tokens():
     theirs, ours = trained("gpt2")
     texts = ["one", "two", "one", "", "two", ""]

@@ -104,7 +104,9 @@ class Tokenizer:
         """The text of the prefix token; texts that start with it get no special tokens."""
         if self.prefix_token_id is None or self._parts.decode is None:
             return None
-        return self.decode([self.prefix_token_id], skip_special_tokens=False) or None
+        text = self.decode([self.prefix_token_id], skip_special_tokens=False)
+        # Another library may decode every special token to nothing, which every text starts with.
+        return None if self._parts.foreign and not text else text
 
     @cached_property
     def fingerprint(self) -> str:
