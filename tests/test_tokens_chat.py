@@ -1,6 +1,6 @@
 """Chat templates: rendered as lm_eval's Hugging Face backend renders them.
 
-The expected texts were compared once with what transformers 5.23 gives for these templates.
+The expected texts were compared once with what transformers 5.24 gives for these templates.
 """
 
 import json
@@ -59,6 +59,30 @@ def test_last_message_is_continued_where_white_space_is_trimmed(with_template):
     assert text == "<s>[system] Be kind.</s>[user] Hi <b></s>[assistant] I think"
 
 
+def test_a_repeated_message_is_cut_at_its_last_end(with_template):
+    """The mark of the first end stays, as in transformers."""
+    text = with_template("{{ messages[0].content }}{{ messages[0].content }}!").apply_chat_template(
+        TALK[1:], add_generation_prompt=False
+    )
+    assert text == "Hi <b>CONTINUE_FINAL_MESSAGE_TAG Hi <b>"
+
+
+def test_the_last_part_of_a_message_is_continued(with_template):
+    template = "{% for m in messages %}{% for part in m.content %}<{{ part.text }}>{% endfor %}{% endfor %}"
+    parts = [{"type": "text", "text": "I "}, {"type": "text", "text": "think "}, {"type": "image"}]
+    talk = [{"role": "assistant", "content": parts}]
+    assert with_template(template).apply_chat_template(talk, add_generation_prompt=False) == "<I ><think "
+    assert parts[1] == {"type": "text", "text": "think "}
+
+
+def test_nothing_is_left_without_the_system_role(with_template):
+    with (
+        pytest.warns(UserWarning, match="no system role"),
+        pytest.raises(ValueError, match="none without the system role"),
+    ):
+        with_template(NO_SYSTEM).apply_chat_template(TALK[:1])
+
+
 def test_special_tokens_reach_the_template(with_template):
     assert with_template(TRIMMING).apply_chat_template(TALK[1:]) == "<s>[user] Hi <b></s>[assistant]"
 
@@ -85,6 +109,22 @@ def test_what_templates_may_use(with_template):
     message = {"role": "user", "content": "é<b>", "name": None}
     text = with_template(template).apply_chat_template([message], style="plain")
     assert text == f'{{"role": "user", "content": "é<b>"}} {datetime.now():%Y} True Truesaid plain'
+
+
+def test_what_a_marked_turn_sets_is_not_set_after_it(with_template):
+    template = (
+        "{% for m in messages %}{% set mark = 'A' %}"
+        "{% generation %}{% set mark = 'B' %}[{{ m.content }}]{% endgeneration %}{{ mark }}{% endfor %}"
+    )
+    assert with_template(template).apply_chat_template(TALK) == "[Be kind.]A[Hi <b>]A"
+
+
+def test_reasoning_has_all_its_names(with_template):
+    tokenizer = with_template(
+        "{% for m in messages %}{{ m.thinking }}|{{ m.reasoning_content }};{% endfor %}"
+    )
+    talk = [{"role": "assistant", "content": "4", name: "2 + 2"} for name in ("reasoning", "thinking")]
+    assert tokenizer.apply_chat_template([*TALK[1:], *talk]) == "|;2 + 2|2 + 2;2 + 2|2 + 2;"
 
 
 def test_templates_cannot_reach_python(with_template):
@@ -123,7 +163,7 @@ def test_templates_in_files_by_name(tmp_path):
             CHATML,
             [{"role": "user", "content": None}],
             False,
-            "content of the last message must be a string",
+            "content of the last message must have a text",
         ),
         ("nothing of it", TALK, False, "drops or changes the last message"),
     ],
