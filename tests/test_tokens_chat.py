@@ -127,6 +127,20 @@ def test_reasoning_has_all_its_names(with_template):
     assert tokenizer.apply_chat_template([*TALK[1:], *talk]) == "|;2 + 2|2 + 2;2 + 2|2 + 2;"
 
 
+def test_every_named_token_reaches_the_template(tmp_path):
+    named = {
+        "unk_token": "<unk>",
+        "image_token": "<image>",
+        "extra_special_tokens": {"video_token": "<video>"},
+    }
+    template = "{{ pad_token }} {{ image_token }} {{ video_token }}"
+    tokenizer = save(tmp_path, named, template)
+    assert tokenizer.apply_chat_template(TALK) == " <image> <video>"
+    assert tokenizer.with_padding().apply_chat_template(TALK) == "<unk> <image> <video>"
+    saved = {"model_specific_special_tokens": {"end_of_turn": "<turn>"}}
+    assert save(tmp_path, saved, "{{ end_of_turn }}").apply_chat_template(TALK) == "<turn>"
+
+
 def test_templates_cannot_reach_python(with_template):
     tokenizer = with_template("{{ messages.__class__.__mro__[1].__subclasses__() }}")
     with pytest.warns(UserWarning, match="rejects"), pytest.raises(jinja2.exceptions.SecurityError):

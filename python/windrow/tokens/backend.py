@@ -22,6 +22,9 @@ _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
+_SAVED_ROLES = "model_specific_special_tokens"
+"""Where transformers 5 saves the tokens with roles specific to a model."""
+
 _CLEAN_UP_BPE = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
 
 _CLEAN_UP = (
@@ -47,7 +50,7 @@ def backend_parts(files: TokenizerFiles, add_bos_token: bool | None) -> Parts:
     backend.no_padding()
     config = files.config if padding is None else {"pad_token": padding["pad_token"], **files.config}
     _add_tokens(backend, config, taken)
-    texts = {role: _text(config[role]) for role in _ROLES if config.get(role) is not None}
+    texts = {role: _text(token) for role, token in _named(config).items()}
     _set_post_processor(backend, texts, taken, add_bos_token)
     cleans = bool(config.get("clean_up_tokenization_spaces")) and (
         type(backend.model).__name__ != "BPE" or bool(config.get(_CLEAN_UP_BPE))
@@ -112,7 +115,7 @@ def _add_tokens(backend: Any, config: Mapping[str, Any], taken: Taken) -> None:
     known = backend.get_added_tokens_decoder()
     listed = [_added(token) for _, token in sorted(_listed(config, taken.added or known), key=itemgetter(0))]
     there = {token.content: token for token in (*known.values(), *listed)}
-    named, extra = _named(config), _extra(config)
+    named, extra = _named(config).values(), _extra(config)
     new = [token for token in (*named, *extra) if _text(token) not in there]
     roles = {_text(token) for token in named}
     added = [*listed, *map(_added, new)]
@@ -130,7 +133,7 @@ def _listed(config: Mapping[str, Any], known: Mapping[int, Any]) -> list[tuple[i
     """The listed tokens with their ids: from the configuration, else from older files and the backend."""
     if "added_tokens_decoder" in config:
         return [(int(id), token) for id, token in config["added_tokens_decoder"].items()]
-    special = {_text(token) for token in (*_named(config), *_extra(config))}
+    special = {_text(token) for token in (*_named(config).values(), *_extra(config))}
     older = {
         id: {"content": text, "special": text in special, "normalized": text not in special}
         for text, id in (config.get("added_tokens") or {}).items()
@@ -138,14 +141,18 @@ def _listed(config: Mapping[str, Any], known: Mapping[int, Any]) -> list[tuple[i
     return [*{**older, **known}.items()]
 
 
-def _named(config: Mapping[str, Any]) -> list[Any]:
-    """The tokens with a role, including roles specific to this model, such as ``image_token``."""
-    own = [key for key in config if key.endswith("_token") and key not in _ROLES]
-    named = [config.get(role) for role in _ROLES]
-    named += [config[key] for key in own if isinstance(config[key], str | Mapping)]
+def _named(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The tokens by role, including roles specific to this model, such as ``image_token``."""
+    roles = {role: config.get(role) for role in _ROLES}
+    own = {
+        key: token
+        for key, token in config.items()
+        if key.endswith("_token") and key not in _ROLES and isinstance(token, str | Mapping)
+    }
     extra = config.get("extra_special_tokens")
-    named += extra.values() if isinstance(extra, Mapping) else []
-    return [token for token in named if token is not None]
+    own |= extra if isinstance(extra, Mapping) else {}
+    own = own or config.get(_SAVED_ROLES) or {}
+    return {role: token for role, token in (roles | own).items() if token is not None}
 
 
 def _extra(config: Mapping[str, Any]) -> Sequence[Any]:

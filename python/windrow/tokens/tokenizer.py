@@ -203,11 +203,12 @@ class Tokenizer:
             ValueError: The tokenizer has no chat template, there are no messages, or the last one cannot be
                 continued.
         """
+        padding = {} if self.pad_token is None else {"pad_token": self.pad_token}
         return render_chat(
             self.template_named(),
             messages,
             add_generation_prompt=add_generation_prompt,
-            variables={**self._parts.texts, **variables},
+            variables={**self._parts.texts, **padding, **variables},
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
