@@ -161,7 +161,7 @@ def test_dictionary_and_text():
         "fingerprint": plan.fingerprint,
     }
     assert str(plan).splitlines()[0] == f"Plan {plan.fingerprint}: 4 segments in 3 rows, 2 batches"
-    assert repr(plan) == f"<Plan {plan.fingerprint}: 4 segments, 2 batches, 1 shapes>"
+    assert repr(plan) == f"<Plan {plan.fingerprint}: 4 segments, 2 batches, 1 shape>"
     assert (plan.segment_count, plan.packed) == (4, False)
 
 

@@ -129,7 +129,7 @@ def test_only_integers_are_accepted(argument, number, call, wrong):
 @numbers
 @pytest.mark.parametrize("huge", [2**63, -(2**63) - 1, pytest.param(10**5000, id="too long to print")])
 def test_integers_beyond_64_bits_are_rejected(argument, number, call, huge):
-    with pytest.raises(ValueError, match=f"^{argument} does not fit into 64 bits"):
+    with pytest.raises(ValueError, match=f"^{argument} does not fit in 64 bits"):
         call(huge)
 
 
@@ -145,5 +145,14 @@ def test_negative_numbers_are_rejected_except_as_fill(argument, number, call, ne
 
 @pytest.mark.parametrize("name", ["pack_rows.capacity", "pad_rows.length", "pad_rows.fill"])
 def test_numbers_of_tokens_beyond_32_bits_are_rejected(name):
-    with pytest.raises(ValueError, match=f"^{name.split('.')[1]} is 2147483648; it must fit int32"):
+    with pytest.raises(ValueError, match=f"^{name.split('.')[1]} is 2147483648; it must fit in int32"):
         NUMBERS[name][1](2**31)
+
+
+def test_what_is_no_boolean_is_refused():
+    for wrong in (1, 0, "no", None):
+        with pytest.raises(TypeError) as raised:
+            length_order(i32(3), descending=wrong)
+        kind = type(wrong).__name__
+        assert str(raised.value) == f"descending must be True or False, not {kind}"
+    assert length_order(i32(3, 5), descending=np.bool_(False)).tolist() == [0, 1]

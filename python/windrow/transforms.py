@@ -151,7 +151,7 @@ def _documents(idx: Any) -> dict[str, NDArray[Any]]:
     if numbers.size and not 0 <= numbers.min() <= numbers.max() <= np.iinfo(np.int32).max:
         raise ValueError(
             f"idx ranges from {numbers.min() - 1} to {numbers.max() - 1}; "
-            "idx + 1 numbers the documents, so it must fit int32 and not be negative"
+            "idx + 1 numbers the documents, so it must fit in int32 and not be negative"
         )
     return {
         "document_idx": numbers.astype(np.int32),

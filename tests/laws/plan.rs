@@ -243,7 +243,7 @@ fn errors_name_what_is_wrong() {
     }
     for (lengths, identities, expected) in [
         (vec![3, -1], vec![0, 1], "lengths[1] is -1;"),
-        (vec![3, 3], vec![0], "identities has 1 elements; it must have 2,"),
+        (vec![3, 3], vec![0], "identities has 1 element; it must have 2,"),
         (vec![3, 3], vec![0, 2], "identities[1] is 2;"),
         (vec![3, 3], vec![0, -1], "identities[1] is -1;"),
         (vec![3, 3, 3], vec![0, 0, 1], "identities[2] is 1; it must be the first"),

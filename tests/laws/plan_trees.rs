@@ -399,9 +399,9 @@ fn errors_name_what_is_wrong() {
         (
             given(&[4, 8]),
             prices(&[1]),
-            "row_prices has 1 elements; it must have 2, one for each of padded_lengths",
+            "row_prices has 1 element; it must have 2, one for each of padded_lengths",
         ),
-        (Policy::fixed(1), prices(&[1]), "row_prices has 1 elements; it must have 0,"),
+        (Policy::fixed(1), prices(&[1]), "row_prices has 1 element; it must have 0,"),
         (given(&[4, 8]), prices(&[4, 0]), "row_prices[1] is 0; it must be at least 1 and at most 2**56"),
     ] {
         let prefixes = Prefixes { order: &[0, 1], shared: &[0, 1], choice: &choice };

@@ -156,7 +156,8 @@ impl fmt::Display for Error {
                 write!(f, "{argument} is {value}; it must be {expected}")
             }
             Error::Size { argument, size, expected, because } => {
-                write!(f, "{argument} has {size} elements; it must have {expected}, {because}")
+                let elements = if *size == 1 { "element" } else { "elements" };
+                write!(f, "{argument} has {size} {elements}; it must have {expected}, {because}")
             }
             Error::Bound { argument, index, value, relation, limit, because } => {
                 let index = index.map(|index| format!("[{index}]")).unwrap_or_default();

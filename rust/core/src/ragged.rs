@@ -49,7 +49,7 @@ pub fn token_lengths(offsets: &[i64], lengths: &mut [MaybeUninit<i32>]) -> Resul
 pub(crate) fn segment_count(offsets: &[i64]) -> Result<usize> {
     match offsets {
         [] => {
-            let because = "where the first segment begins, and one more for each segment";
+            let because = "plus one for each segment";
             Err(Error::Size { argument: "offsets", size: 0, expected: 1, because })
         }
         [0, rest @ ..] => Ok(rest.len()),

@@ -4,6 +4,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 
 use crate::arrays::{admit, elements, filled};
+use crate::numbers::Flag;
 
 /// Segments sorted by length; the sort is stable.
 ///
@@ -22,14 +23,15 @@ use crate::arrays::{admit, elements, filled};
 /// >>> length_order(np.array([3, 1, 2, 3], np.int32))
 /// array([0, 3, 2, 1])
 #[pyfunction]
-#[pyo3(signature = (lengths, descending = true))]
+#[pyo3(signature = (lengths, descending = Flag::of(true)), text_signature = "(lengths, descending=True)")]
 pub fn length_order<'py>(
     py: Python<'py>,
     lengths: &Bound<'py, PyAny>,
-    descending: bool,
+    descending: Flag,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
     let lengths = admit::<i32>("lengths", lengths)?;
     let lengths = elements(&lengths);
+    let descending = descending.value("descending")?;
     // SAFETY: `length_order` writes every element where it returns `Ok`.
     unsafe {
         filled(py, lengths.len(), |order| windrow_core::order::length_order(lengths, descending, order))

@@ -15,7 +15,7 @@ use windrow_core::plan::{Batch, Choice, Policy, Prefixes, SHAPE_PRICE};
 
 use crate::arrays::{admit, elements};
 use crate::errors::raise;
-use crate::numbers::Whole;
+use crate::numbers::{Flag, Whole};
 use crate::policy;
 
 /// Assigns each segment a batch, a row and a shape, and maps results back.
@@ -116,9 +116,9 @@ impl Plan {
     #[pyo3(
         signature = (
             lengths, identities = None, *, prefixes = None, row_prices = None, batch_size = None,
-            tokens_per_batch = None, row_multiple = Whole(1), max_shapes = Some(Whole(8)), padding_multiple = Whole(1),
-            padded_lengths = None, shape_price = Whole(SHAPE_PRICE), pack = false, max_segments = None,
-            longest_first = true
+            tokens_per_batch = None, row_multiple = Whole::of(1), max_shapes = Some(Whole::of(8)),
+            padding_multiple = Whole::of(1), padded_lengths = None, shape_price = Whole::of(SHAPE_PRICE),
+            pack = Flag::of(false), max_segments = None, longest_first = Flag::of(true)
         ),
         text_signature = "(lengths, identities=None, *, prefixes=None, row_prices=None, batch_size=None, \
             tokens_per_batch=None, row_multiple=1, max_shapes=8, padding_multiple=1, padded_lengths=None, shape_price=8192, \
@@ -138,31 +138,31 @@ impl Plan {
         padding_multiple: Whole,
         padded_lengths: Option<&Bound<'_, PyAny>>,
         shape_price: Whole,
-        pack: bool,
+        pack: Flag,
         max_segments: Option<Whole>,
-        longest_first: bool,
+        longest_first: Flag,
     ) -> PyResult<Self> {
         let policy = Policy {
-            rows: policy::batch_rows(batch_size, tokens_per_batch)?,
-            row_multiple: row_multiple.0,
+            rows: policy::batch_rows(batch_size.as_ref(), tokens_per_batch.as_ref())?,
+            row_multiple: row_multiple.number("row_multiple")?,
             padded_lengths: policy::padded_lengths(
                 padded_lengths,
-                max_shapes,
-                padding_multiple,
-                shape_price,
+                max_shapes.as_ref(),
+                &padding_multiple,
+                &shape_price,
             )?,
-            packing: policy::packing(pack, max_segments)?,
-            longest_first,
+            packing: policy::packing(&pack, max_segments.as_ref())?,
+            longest_first: longest_first.value("longest_first")?,
         };
         let lengths = admit::<i32>("lengths", lengths)?;
         let lengths = elements(&lengths);
         if let Some(prefixes) = prefixes {
-            if identities.is_some() || pack {
+            if identities.is_some() || policy.packing.is_some() {
                 let message =
                     "prefixes already identify equal inputs and pack rows; omit identities and pack";
                 return Err(PyValueError::new_err(message));
             }
-            let choice = policy::choice(row_prices, max_shapes, shape_price)?;
+            let choice = policy::choice(row_prices, max_shapes.as_ref(), &shape_price)?;
             return Self::of_trees(py, lengths, prefixes, &choice, policy);
         }
         if row_prices.is_some() {
@@ -191,11 +191,11 @@ impl Plan {
     fn __repr__(&self) -> String {
         let statistics = self.core.statistics();
         format!(
-            "<Plan {}: {} segments, {} batches, {} shapes>",
+            "<Plan {}: {}, {}, {}>",
             self.fingerprint(),
-            statistics.segments,
-            statistics.batches,
-            self.core.shapes().len()
+            counted(statistics.segments, "segment", "segments"),
+            counted(statistics.batches, "batch", "batches"),
+            counted(self.core.shapes().len(), "shape", "shapes")
         )
     }
 
@@ -274,6 +274,10 @@ impl Plan {
     }
 }
 
+fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 impl From<windrow_core::plan::Plan> for Plan {
     fn from(core: windrow_core::plan::Plan) -> Self {
         Plan { core, shapes: PyOnceLock::new(), batch_shapes: PyOnceLock::new() }
@@ -307,8 +311,9 @@ impl Plan {
         row_start: Whole,
         row_stop: Option<Whole>,
     ) -> PyResult<(Batch<'_>, Range<usize>)> {
-        let batch = self.core.batch(batch.0).map_err(raise)?;
-        let rows = batch.row_range(row_start.0, row_stop.map(|Whole(stop)| stop)).map_err(raise)?;
+        let batch = self.core.batch(batch.number("batch")?).map_err(raise)?;
+        let row_stop = row_stop.map(|stop| stop.number("row_stop")).transpose()?;
+        let rows = batch.row_range(row_start.number("row_start")?, row_stop).map_err(raise)?;
         Ok((batch, rows))
     }
 }

@@ -7,52 +7,58 @@ use pyo3::types::PyDict;
 use windrow_core::plan::{BatchRows, Choice, Packing, PaddedLengths, Policy};
 
 use crate::arrays::{admit, elements};
-use crate::numbers::Whole;
+use crate::numbers::{Flag, Whole};
 
 /// The number of rows in a batch.
-pub fn batch_rows(batch_size: Option<Whole>, tokens_per_batch: Option<Whole>) -> PyResult<BatchRows> {
+pub fn batch_rows(batch_size: Option<&Whole>, tokens_per_batch: Option<&Whole>) -> PyResult<BatchRows> {
     match (batch_size, tokens_per_batch) {
-        (Some(Whole(rows)), None) => Ok(BatchRows::Fixed(rows)),
-        (None, Some(Whole(tokens))) => Ok(BatchRows::Budget(tokens)),
+        (Some(rows), None) => Ok(BatchRows::Fixed(rows.number("batch_size")?)),
+        (None, Some(tokens)) => Ok(BatchRows::Budget(tokens.number("tokens_per_batch")?)),
         _ => Err(PyValueError::new_err("give exactly one of batch_size and tokens_per_batch")),
     }
 }
 
 /// Whether and how segments share rows.
-pub fn packing(pack: bool, max_segments: Option<Whole>) -> PyResult<Option<Packing>> {
-    match (pack, max_segments) {
+pub fn packing(pack: &Flag, max_segments: Option<&Whole>) -> PyResult<Option<Packing>> {
+    match (pack.value("pack")?, max_segments) {
         (false, Some(_)) => {
             Err(PyValueError::new_err("max_segments applies only to packed rows; give pack=True too"))
         }
         (false, None) => Ok(None),
-        (true, most) => Ok(Some(Packing { max_segments: most.map(|Whole(most)| most) })),
+        (true, most) => {
+            let max_segments = most.map(|most| most.number("max_segments")).transpose()?;
+            Ok(Some(Packing { max_segments }))
+        }
     }
 }
 
 /// Which lengths rows may be padded to.
 pub fn padded_lengths(
     given: Option<&Bound<'_, PyAny>>,
-    max_shapes: Option<Whole>,
-    padding_multiple: Whole,
-    shape_price: Whole,
+    max_shapes: Option<&Whole>,
+    padding_multiple: &Whole,
+    shape_price: &Whole,
 ) -> PyResult<PaddedLengths> {
-    let Whole(multiple) = padding_multiple;
+    let multiple = padding_multiple.number("padding_multiple")?;
     match (given, max_shapes) {
         (Some(_), _) if multiple != 1 => {
             Err(PyValueError::new_err("give either padded_lengths or padding_multiple, not both"))
         }
         (Some(lengths), _) => Ok(PaddedLengths::Given(given_lengths(lengths)?)),
         (None, None) => Ok(PaddedLengths::Multiples(multiple)),
-        (None, Some(Whole(max_shapes))) => {
-            Ok(PaddedLengths::Best { max_shapes, multiple, shape_price: shape_price.0 })
-        }
+        (None, Some(max_shapes)) => Ok(PaddedLengths::Best {
+            max_shapes: max_shapes.number("max_shapes")?,
+            multiple,
+            shape_price: shape_price.number("shape_price")?,
+        }),
     }
 }
 
 /// Padded lengths from an array or from any other sequence of integers.
 fn given_lengths(lengths: &Bound<'_, PyAny>) -> PyResult<Vec<i32>> {
     let lengths = numbers::<i32>("padded_lengths", lengths)?;
-    lengths.into_iter().map(|length| length.within("padded_lengths")).collect()
+    let named = |(index, length): (usize, Whole)| length.within(&format!("padded_lengths[{index}]"));
+    lengths.into_iter().enumerate().map(named).collect()
 }
 
 /// Integers from an array of `T` or from any other sequence of them.
@@ -63,7 +69,7 @@ fn numbers<T: Element + Copy + Into<i64>>(
     if given.cast::<PyUntypedArray>().is_ok() {
         return Ok(elements(&admit::<T>(argument, given)?)
             .iter()
-            .map(|&number| Whole(number.into()))
+            .map(|&number| Whole::of(number.into()))
             .collect());
     }
     given.extract::<Vec<Whole>>().or_else(|_| {
@@ -77,14 +83,15 @@ fn numbers<T: Element + Copy + Into<i64>>(
 /// How the lengths of tree rows are chosen.
 pub fn choice(
     row_prices: Option<&Bound<'_, PyAny>>,
-    max_shapes: Option<Whole>,
-    shape_price: Whole,
+    max_shapes: Option<&Whole>,
+    shape_price: &Whole,
 ) -> PyResult<Choice> {
     let prices = row_prices.map(|prices| numbers::<i64>("row_prices", prices)).transpose()?;
+    let named = |(index, price): (usize, Whole)| price.number(&format!("row_prices[{index}]"));
     Ok(Choice {
-        row_prices: prices.map(|prices| prices.into_iter().map(|Whole(price)| price).collect()),
-        max_shapes: max_shapes.map_or(i64::MAX, |Whole(most)| most),
-        shape_price: shape_price.0,
+        row_prices: prices.map(|prices| prices.into_iter().enumerate().map(named).collect()).transpose()?,
+        max_shapes: max_shapes.map_or(Ok(i64::MAX), |most| most.number("max_shapes"))?,
+        shape_price: shape_price.number("shape_price")?,
     })
 }
 

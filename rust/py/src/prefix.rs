@@ -6,7 +6,7 @@ use windrow_core::prefix::TreeRows;
 
 use crate::arrays::{Pair, admit, elements, filled_pair, filled_pairs};
 use crate::errors::raise;
-use crate::numbers::integer;
+use crate::numbers::{Flag, integer};
 
 /// Segments in lexicographic order, and the number of leading tokens that each shares with the previous one.
 ///
@@ -158,7 +158,10 @@ type StemArrays<'py> = (Vector<'py, i32>, Vector<'py, i64>, Vector<'py, i64>, Ve
 /// >>> stem
 /// array([ 0, -1,  0,  0])
 #[pyfunction]
-#[pyo3(signature = (lengths, order, shared, limits, least, apart = false))]
+#[pyo3(
+    signature = (lengths, order, shared, limits, least, apart = Flag::of(false)),
+    text_signature = "(lengths, order, shared, limits, least, apart=False)"
+)]
 pub fn prefix_stems<'py>(
     py: Python<'py>,
     lengths: &Bound<'py, PyAny>,
@@ -166,7 +169,7 @@ pub fn prefix_stems<'py>(
     shared: &Bound<'py, PyAny>,
     limits: &Bound<'py, PyAny>,
     least: &Bound<'py, PyAny>,
-    apart: bool,
+    apart: Flag,
 ) -> PyResult<StemArrays<'py>> {
     let lengths = admit::<i32>("lengths", lengths)?;
     let order = admit::<i64>("order", order)?;
@@ -174,7 +177,7 @@ pub fn prefix_stems<'py>(
     let limits = admit::<i32>("limits", limits)?;
     let (lengths, order) = (elements(&lengths), elements(&order));
     let (shared, limits) = (elements(&shared), elements(&limits));
-    let least = integer("least", least)?;
+    let (least, apart) = (integer("least", least)?, apart.value("apart")?);
     let stems = py
         .detach(|| windrow_core::prefix::prefix_stems(lengths, order, shared, limits, least, apart))
         .map_err(raise)?;

@@ -73,7 +73,8 @@ pub(super) fn sequence_begin(plan: &Plan, offsets: &[i64], segment: u32) -> Resu
         value: end,
         relation: "exactly",
         limit: expected,
-        because: "the offset before it, the plan's length of that segment, and 1 for its last token",
+        because: "the offset before it plus the plan's length of that segment plus 1: a segment's last token is \
+                  a target, not an input",
     })
 }
 

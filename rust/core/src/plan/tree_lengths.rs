@@ -197,12 +197,11 @@ fn check(policy: &Policy, choice: &Choice) -> Result<()> {
         return refuse("shape_price", choice.shape_price, "at least 0 and at most 2**56");
     }
     let Some(prices) = &choice.row_prices else { return Ok(()) };
-    let expected = match &policy.padded_lengths {
-        PaddedLengths::Given(lengths) => lengths.len(),
-        _ => 0,
+    let (expected, because) = match &policy.padded_lengths {
+        PaddedLengths::Given(lengths) => (lengths.len(), "one for each of padded_lengths"),
+        _ => (0, "because padded_lengths is not given; give both"),
     };
     if prices.len() != expected {
-        let because = "one for each of padded_lengths, which must be given";
         return Err(Error::Size { argument: "row_prices", size: prices.len(), expected, because });
     }
     match prices.iter().position(|price| !(1..=LARGEST_PRICE).contains(price)) {

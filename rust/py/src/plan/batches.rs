@@ -23,7 +23,7 @@ impl Plan {
     ///
     /// Returns:
     ///     ``int64[m]``.
-    #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
+    #[pyo3(signature = (batch, row_start = Whole::of(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn batch_segments<'py>(
         &self,
@@ -47,7 +47,7 @@ impl Plan {
     /// Unless rows are packed, all other segments in the row share it with this one, and the result can be
     /// passed to ``pad_rows``. In a packed row, it is the segment that begins at 0.
     fn batch_rows<'py>(&self, py: Python<'py>, batch: Whole) -> PyResult<Vector<'py, i64>> {
-        let batch = self.core.batch(batch.0).map_err(raise)?;
+        let batch = self.core.batch(batch.number("batch")?).map_err(raise)?;
         // SAFETY: `write_rows` writes every element.
         unsafe {
             filled(py, batch.rows, |out| {
@@ -76,7 +76,7 @@ impl Plan {
     ///     IndexError: There is no such batch.
     ///     ValueError: ``offsets`` does not match the plan's lengths, or the rows are
     ///         not in the batch.
-    #[pyo3(signature = (batch, tokens, offsets, row_start = Whole(0), row_stop = None, fill = Whole(0)),
+    #[pyo3(signature = (batch, tokens, offsets, row_start = Whole::of(0), row_stop = None, fill = Whole::of(0)),
            text_signature = "($self, batch, tokens, offsets, row_start=0, row_stop=None, fill=0)")]
     #[expect(clippy::too_many_arguments, reason = "each is one of Python's keywords")]
     fn inputs<'py>(
@@ -98,7 +98,7 @@ impl Plan {
     ///
     /// If segments share a row, these are the first one's; only the last token can
     /// differ. Arguments and errors are those of ``inputs``.
-    #[pyo3(signature = (batch, tokens, offsets, row_start = Whole(0), row_stop = None, fill = Whole(0)),
+    #[pyo3(signature = (batch, tokens, offsets, row_start = Whole::of(0), row_stop = None, fill = Whole::of(0)),
            text_signature = "($self, batch, tokens, offsets, row_start=0, row_stop=None, fill=0)")]
     #[expect(clippy::too_many_arguments, reason = "each is one of Python's keywords")]
     fn targets<'py>(
@@ -118,7 +118,7 @@ impl Plan {
 
     /// The segment, or tree, of each position within its row, numbered from 1; 0 in
     /// padding and filler. ``int32[row_stop - row_start, length]``.
-    #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
+    #[pyo3(signature = (batch, row_start = Whole::of(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn segment_ids<'py>(
         &self,
@@ -133,7 +133,7 @@ impl Plan {
 
     /// Each token's position in its segment, or its depth in a tree; 0 in padding and
     /// filler. ``int32[row_stop - row_start, length]``.
-    #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
+    #[pyo3(signature = (batch, row_start = Whole::of(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn positions<'py>(
         &self,
@@ -152,7 +152,7 @@ impl Plan {
     /// In a row of trees, a token's reach ends after the last of its branches; without
     /// trees, after its segment. In padding and filler it is ``j + 1``.
     /// ``int32[row_stop - row_start, length]``.
-    #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
+    #[pyo3(signature = (batch, row_start = Whole::of(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn reach<'py>(
         &self,
@@ -169,7 +169,7 @@ impl Plan {
     ///
     /// Unless rows are packed, this determines segment ids and positions: column ``p`` of
     /// a row of length ``l`` has segment id 1 and position ``p`` if ``p < l``, else 0 and 0.
-    #[pyo3(signature = (batch, row_start = Whole(0), row_stop = None),
+    #[pyo3(signature = (batch, row_start = Whole::of(0), row_stop = None),
            text_signature = "($self, batch, row_start=0, row_stop=None)")]
     fn row_lengths<'py>(
         &self,

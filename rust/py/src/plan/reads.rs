@@ -42,7 +42,7 @@ impl Plan {
     ///         range, ``offsets`` does not match the plan's lengths, or the rows are not
     ///         whole groups.
     #[pyo3(signature = (batch, tokens, offsets, score_starts, groups, pick_capacity, read_capacity,
-                        row_start = Whole(0), row_stop = None),
+                        row_start = Whole::of(0), row_stop = None),
            text_signature = "($self, batch, tokens, offsets, score_starts, groups, pick_capacity, \
                              read_capacity, row_start=0, row_stop=None)")]
     #[expect(clippy::too_many_arguments, reason = "each is one of Python's keywords")]
@@ -64,7 +64,7 @@ impl Plan {
         let score_starts = admit::<i32>("score_starts", score_starts)?;
         let score_starts = elements(&score_starts);
         let (batch, rows) = self.part(batch, row_start, row_stop)?;
-        let groups = Groups::new(batch, rows, groups.0).map_err(raise)?;
+        let groups = Groups::new(batch, rows, groups.number("groups")?).map_err(raise)?;
         let picks = pick_capacity.within::<u32>("pick_capacity")? as usize;
         let reads = read_capacity.within::<u32>("read_capacity")? as usize;
         // SAFETY: `reads` writes every element where it returns `Ok`.
@@ -97,7 +97,7 @@ impl Plan {
     ///
     /// Returns:
     ///     ``int64[m, 2]``, one pair per segment in these rows.
-    #[pyo3(signature = (batch, score_starts, groups, read_capacity, row_start = Whole(0), row_stop = None),
+    #[pyo3(signature = (batch, score_starts, groups, read_capacity, row_start = Whole::of(0), row_stop = None),
            text_signature = "($self, batch, score_starts, groups, read_capacity, row_start=0, row_stop=None)")]
     #[expect(clippy::too_many_arguments, reason = "each is one of Python's keywords")]
     fn read_spans<'py>(
@@ -114,7 +114,7 @@ impl Plan {
         let score_starts = elements(&score_starts);
         let (batch, rows) = self.part(batch, row_start, row_stop)?;
         let segments = batch.segments(rows.clone()).len();
-        let groups = Groups::new(batch, rows, groups.0).map_err(raise)?;
+        let groups = Groups::new(batch, rows, groups.number("groups")?).map_err(raise)?;
         let capacity = read_capacity.within::<u32>("read_capacity")? as usize;
         // SAFETY: `read_spans` writes every element where it returns `Ok`.
         unsafe {
@@ -138,7 +138,7 @@ impl Plan {
     ///
     /// Raises:
     ///     ValueError: As for ``reads``.
-    #[pyo3(signature = (offsets, score_starts, groups = Whole(1), multiple = Whole(1)),
+    #[pyo3(signature = (offsets, score_starts, groups = Whole::of(1), multiple = Whole::of(1)),
            text_signature = "($self, offsets, score_starts, groups=1, multiple=1)")]
     fn read_capacities<'py>(
         &self,
@@ -151,10 +151,11 @@ impl Plan {
         let (offsets, score_starts) =
             (admit::<i64>("offsets", offsets)?, admit::<i32>("score_starts", score_starts)?);
         let (offsets, score_starts) = (elements(&offsets), elements(&score_starts));
+        let (groups, multiple) = (groups.number("groups")?, multiple.number("multiple")?);
         // SAFETY: `read_capacities` writes every element where it returns `Ok`.
         unsafe {
             filled_matrix(py, self.core.shapes().len(), 2, |out| {
-                collate::read_capacities(&self.core, offsets, score_starts, groups.0, multiple.0, out)
+                collate::read_capacities(&self.core, offsets, score_starts, groups, multiple, out)
             })
         }
     }
