@@ -1,16 +1,20 @@
-"""Fetches checkpoints from the Hub that the environment names, and prints the outcome of each."""
+"""Fetches checkpoints and tokenizers from the Hub that the environment names, and prints what came."""
 
 import json
 import sys
 from pathlib import Path
 
 from windrow.models.hub import fetch
+from windrow.tokens import load_tokenizer
 
 
 def main():
     found = []
     for call in json.loads(sys.argv[1]):
         try:
+            if "tokenizer" in call:
+                found.append(load_tokenizer(call["tokenizer"]).decode([5, 6]))
+                continue
             folder = fetch(**call)
             found.append(
                 sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from reference_models import write
 from stand_in_hub import stand_in_hub
 from windrow.harness.source import find_model
+from windrow.tokens import load_tokenizer
 
 MODEL = Path(__file__).parent / "recorded" / "model"
 WORKER = Path(__file__).parent / "hub_worker.py"
@@ -67,6 +68,8 @@ def results(tmp_path_factory):
         "pickled": {"name": "org/pickled"},
         "alien": {"name": "org/alien"},
         "empty": {"name": "org/empty"},
+        "tokenizer": {"tokenizer": "org/tiny"},
+        "no tokenizer": {"tokenizer": "org/nothing"},
     }
     with stand_in_hub(root) as (address, asked):
         found = dict(zip(calls, fetch(list(calls.values()), address, home), strict=True))
@@ -74,7 +77,11 @@ def results(tmp_path_factory):
     offline = fetch(list(later.values()), address, home, HF_HUB_OFFLINE="1")
     for weights in home.rglob("model-00002-of-00002.safetensors"):
         weights.unlink()
-    half = {"half": {"name": "org/sharded"}, "no network": {"name": "org/other"}}
+    half = {
+        "half": {"name": "org/sharded"},
+        "no network": {"name": "org/other"},
+        "tokenizer, no network": {"tokenizer": "gpt2"},
+    }
     down = fetch(list(half.values()), "http://127.0.0.1:9", home)
     return found | dict(zip([*later, *half], offline + down, strict=True)), asked
 
@@ -82,6 +89,7 @@ def results(tmp_path_factory):
 def test_what_is_fetched(results):
     found, asked = results
     assert found["whole"] == found["tag, with a token"] == found["subfolder"] == found["cached"] == FETCHED
+    assert found["tokenizer"] == load_tokenizer(MODEL).decode([5, 6])
     assert len([file for file in found["sharded"] if file.startswith("model-0000")]) == 2
     paths = [path for path, _ in asked]
     assert not [path for path in paths if path.endswith((".bin", ".py", "consolidated.safetensors"))]
@@ -100,6 +108,14 @@ def test_what_is_fetched(results):
         ("empty", "pretrained='org/empty' has no config.json on the Hub"),
         ("never fetched", "pretrained='org/other' is not in the cache, and the Hub cannot be reached"),
         ("no network", "pretrained='org/other' is not in the cache, and the Hub cannot be reached"),
+        (
+            "no tokenizer",
+            "tokenizer 'org/nothing' is not a local path; as a name, it is not on the Hub, or is pri",
+        ),
+        (
+            "tokenizer, no network",
+            "tokenizer 'gpt2' is not a local path; as a name, it is not in the cache, and",
+        ),
         ("half", "pretrained='org/sharded' is only half downloaded, and the Hub cannot be reached"),
     ],
 )

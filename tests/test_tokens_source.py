@@ -170,8 +170,8 @@ class Broken(Words):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ([-1], "encode returned the negative token -1"),
-        ([2**31], "encode must return a list of token ids, 0 to 2147483647, for each text"),
+        ([1, -1], r"tokenizer.encode returned the token id -1; expected 0 to 2147483647"),
+        ([2**31], r"tokenizer.encode returned the token id 2147483648; expected 0 to 2147483647"),
         (["a"], r"tokenizer.encode returned \['a'\]; expected token ids \(integers\)"),
     ],
 )
@@ -186,6 +186,11 @@ def test_what_encodes_to_no_token_ids_is_refused(result, message):
 def test_what_is_no_tokenizer_is_refused(source):
     with pytest.raises(TypeError, match=r"tokenizer must be a path.* not (NoneType|int|object|list)"):
         load_tokenizer(source)
+
+
+def test_a_class_is_no_tokenizer():
+    with pytest.raises(TypeError, match=r"tokenizer is the class Words; pass an instance, such as Words\(\)"):
+        load_tokenizer(Words)
 
 
 def test_missing_files_are_refused(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from windrow.models.config import read_json
 from windrow.models.loading import check_config
+from windrow.tokens.hub import download
 
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _CONFIG, _INDEX = "config.json", "model.safetensors.index.json"
@@ -48,54 +49,27 @@ def fetch(
             weights or is of an unsupported type, or there is no network.
     """
     at = f"{subfolder.strip('/')}/" if subfolder else ""
-    folder = _download(name, revision, token, [at + file for file in _SMALL]) / at
+    what = f"pretrained={name!r}"
+    folder = download(what, name, [at + file for file in _SMALL], revision=revision, token=token) / at
     if not (folder / _CONFIG).is_file():
-        raise ValueError(f"pretrained={name!r} has no {at}{_CONFIG} on the Hub; is it a transformers model?")
+        raise ValueError(f"{what} has no {at}{_CONFIG} on the Hub; is it a transformers model?")
     check_config(folder)
     shards = (
         sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values())) if _has_index(folder) else []
     )
     shards = shards or ["model.safetensors"]
-    _download(name, revision, token, [at + file for file in shards], begun=True)
+    files = [at + file for file in shards]
+    download(what, name, files, revision=revision, token=token, begun=True)
     missing = [file for file in shards if not (folder / file).is_file()]
     if missing == ["model.safetensors"]:
         raise ValueError(
-            f"pretrained={name!r} has no safetensors weights here: neither model.safetensors nor {_INDEX}; "
+            f"{what} has no safetensors weights here: neither model.safetensors nor {_INDEX}; "
             "pickled weights (pytorch_model.bin) are not read"
         )
     if missing:
-        raise ValueError(f"pretrained={name!r} lacks {', '.join(missing)}, which {_INDEX} lists")
+        raise ValueError(f"{what} lacks {', '.join(missing)}, which {_INDEX} lists")
     return folder
 
 
 def _has_index(folder: Path) -> bool:
     return (folder / _INDEX).is_file()
-
-
-def _download(
-    name: str, revision: str | None, token: str | bool | None, patterns: list[str], *, begun: bool = False
-) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
-    except GatedRepoError:
-        problem = "is gated: accept its terms on the Hub, then set HF_TOKEN or run 'hf auth login'"
-    except RepositoryNotFoundError:
-        problem = "is not on the Hub, or is private: check the name, or set HF_TOKEN"
-    except RevisionNotFoundError:
-        problem = f"has no revision {revision!r} on the Hub"
-    except LocalEntryNotFoundError:
-        found = "is only half downloaded" if begun else "is not in the cache"
-        problem = f"{found}, and the Hub cannot be reached: no network, or HF_HUB_OFFLINE is set"
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        problem = f"could not be fetched from the Hub: {str(error).splitlines()[0]}"
-    raise ValueError(f"pretrained={name!r} {problem}")

@@ -14,6 +14,9 @@ from windrow.warning import warn
 
 _ROLES = ("bos_token", "eos_token", "pad_token")
 
+_LARGEST = 2**31 - 1
+"""The largest token id: tokens are ``int32``."""
+
 _SHOWN = 80
 """The number of characters of a tokenizer's output that an error shows."""
 
@@ -31,9 +34,12 @@ def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
     texts that do not begin with it.
 
     Raises:
-        TypeError: The object has no ``encode``.
+        TypeError: The object has no ``encode``, or is a class.
         ValueError: It fails on plain text.
     """
+    if isinstance(tokenizer, type):
+        name = tokenizer.__name__
+        raise TypeError(f"tokenizer is the class {name}; pass an instance, such as {name}()")
     if not callable(getattr(tokenizer, "encode", None)):
         raise TypeError(
             "tokenizer must be a path, a name on the Hub, a tokenizers.Tokenizer, a transformers tokenizer, "
@@ -137,11 +143,15 @@ def _encode_function(tokenizer: Any, bos: int | None, add_bos_token: bool | None
 
 def _ids(row: Any) -> list[int]:
     try:
-        return [operator.index(token) for token in row]
+        ids = [operator.index(token) for token in row]
     except TypeError:
         shown = repr(row)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
         raise TypeError(f"tokenizer.encode returned {shown}; expected token ids (integers)") from None
+    if ids and not 0 <= min(ids) <= max(ids) <= _LARGEST:
+        bad = next(token for token in ids if not 0 <= token <= _LARGEST)
+        raise ValueError(f"tokenizer.encode returned the token id {bad}; expected 0 to {_LARGEST}")
+    return ids
 
 
 def _decode_function(tokenizer: Any, special: set[int]) -> Decode | None:

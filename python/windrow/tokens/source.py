@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from windrow.tokens.hub import download
+
 _CONFIG = "tokenizer_config.json"
 _MAP = "special_tokens_map.json"
 _ADDED = "added_tokens.json"
@@ -52,7 +54,7 @@ def read_files(
 
     Raises:
         FileNotFoundError: The path does not exist, or the directory has no ``tokenizer.json``.
-        ValueError: A file is not JSON, or not a JSON object.
+        ValueError: A file is not JSON, or not a JSON object, or cannot be fetched from the Hub.
     """
     path = Path(source)
     if path.is_dir():
@@ -60,20 +62,12 @@ def read_files(
     if path.exists():
         return _read(str(source), path)
     if isinstance(source, str) and _REPOSITORY.fullmatch(source) and not source.endswith(".json"):
-        return _read(source, _download(source, hf_access_token, cache_dir) / "tokenizer.json")
+        patterns = ["tokenizer.json", _CONFIG, _MAP, _ADDED, _MODEL, _TEMPLATE, f"{_TEMPLATES}/*.jinja"]
+        what = f"tokenizer {source!r} is not a local path; as a name, it"
+        folder = download(what, source, patterns, token=hf_access_token, cache_dir=cache_dir)
+        return _read(source, folder / "tokenizer.json")
     raise FileNotFoundError(
         f"tokenizer {str(source)!r} is not a tokenizer.json, a directory with one, or a name on the Hub"
-    )
-
-
-def _download(repository: str, token: str | None, cache_dir: str | Path | None) -> Path:
-    import huggingface_hub
-
-    patterns = ["tokenizer.json", _CONFIG, _MAP, _ADDED, _MODEL, _TEMPLATE, f"{_TEMPLATES}/*.jinja"]
-    return Path(
-        huggingface_hub.snapshot_download(
-            repository, allow_patterns=patterns, token=token, cache_dir=cache_dir
-        )
     )
 
 

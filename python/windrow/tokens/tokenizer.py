@@ -246,7 +246,8 @@ def load_tokenizer(
     Raises:
         FileNotFoundError: There is no tokenizer at this path.
         TypeError: The source cannot be used as a tokenizer.
-        ValueError: A file is invalid, or has a component that is not supported.
+        ValueError: A file is invalid, has a component that is not supported, or cannot be fetched from the
+            Hub.
     """
     if isinstance(source, Tokenizer):
         return source.with_settings(add_bos_token, prefix_token_id)

@@ -59,7 +59,7 @@ impl fmt::Display for Problem {
             Problem::Refused(reason) => write!(f, "the tokenizer rejects its text ({reason})"),
             Problem::NoPrefix => f.write_str(
                 "nothing precedes its text, because the tokenizer has neither a BOS nor an EOS token; \
-                 set prefix_token_id",
+                 set prefix_token_id, an argument of JaxLM and of windrow.tokens.load_tokenizer",
             ),
             Problem::NoRoom { max_new_tokens, max_length } => write!(
                 f,
