@@ -58,6 +58,7 @@ def test_endless_and_one_way_sources(tmp_path, run, argument, request_):
         "generator": (request_ for _ in range(4)),
         "DataLoader": loader([request_] * 4),
         "set": {1, 2},
+        "dict": {"a": request_},
         "PrefetchIterDataset": source.to_iter_dataset(),
     }
     for name, given in one_way.items():

@@ -136,9 +136,12 @@ def test_contradictions_are_refused(tokenizer):
         JaxLM(wide_model(), tokenizer, batch_size=8, tokens_per_batch="auto")
     with pytest.raises(ValueError, match="tokens_per_batch must be a whole number or 'auto', not 'car'"):
         BatchPolicy(tokens_per_batch="car")
+    with pytest.raises(
+        ValueError, match=r"batch_size must be a number, not 'auto'; .*tokens_per_batch='auto'"
+    ):
+        BatchPolicy(batch_size="auto")
     for name, value in [
         ("batch_size", "8"),
-        ("batch_size", "auto"),
         ("tokens_per_batch", 0),
         ("max_shapes", True),
         ("padding_multiple", None),

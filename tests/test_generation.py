@@ -402,9 +402,13 @@ def test_bad_arguments_are_named(letters):
         ({"max_new_tokens": 96}, "request 0: .*96"),
         ({"stop": ["a", 1]}, "a stop string must be a string, not 1"),
         ({"temperature": -1.0}, "temperature must be a number of at least 0, not -1.0"),
+        ({"temperature": "hot"}, "temperature must be a number of at least 0, not 'hot'"),
         ({"temperature": float("nan")}, "temperature must be a number of at least 0, not nan"),
         ({"top_k": -1}, "top_k must be a whole number of at least 0"),
         ({"top_p": 0.0}, "top_p must be a number above 0 and at most 1"),
+        ({"seed": "a"}, "seed must be a whole number of at least 0, not 'a'"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"end_tokens": ["a"]}, r"end_tokens must be token ids, .*, not \('a',\)"),
         ({"chunk_length": 0}, "chunk_length must be a whole number of at least 1, or None, not 0"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -414,6 +418,8 @@ def test_bad_arguments_are_named(letters):
     for name, given in [("stop", None), ("end_tokens", 5)]:
         with pytest.raises(TypeError, match=f"{name} must be a sequence of .*, not {given}"):
             generate(model, letters, ["a"], max_new_tokens=4, **{name: given})
+    with pytest.raises(TypeError, match=r"rules must be a windrow.generation.Rules, not a dict"):
+        generate(model, letters, ["a"], max_new_tokens=4, rules={"min_length": 2})
     with pytest.raises(ValueError, match="chunk_length needs a model with init_state and step"):
         generate(letter_model(), letters, ["a"], max_new_tokens=4, chunk_length=2)
     with pytest.raises(ValueError, match="request 0: token 9 is outside the model's vocabulary of 5"):

@@ -141,6 +141,14 @@ def test_bad_keywords(keywords, message):
         read_settings(keywords, DEFAULTS)
 
 
+def test_rules_are_checked():
+    assert Rules(suppress_tokens=[3, 4], min_length=None) == Rules(suppress_tokens=(3, 4))
+    with pytest.raises(ValueError, match="repetition_penalty must be a number above 0, not 0"):
+        Rules(repetition_penalty=0)
+    with pytest.raises(ValueError, match="suppress_tokens must be a list of token ids, not 5"):
+        Rules(suppress_tokens=5)
+
+
 def test_defaults_of_a_directory(tmp_path):
     assert read_defaults(tmp_path, 3) == GenerationDefaults((3,))
     assert read_defaults(tmp_path, None) == GenerationDefaults()

@@ -243,6 +243,14 @@ def test_bad_arguments_are_named():
 
     with pytest.raises(TypeError, match="requests must be a sequence of texts or pairs, not one string"):
         windrow.score(model, Letters(), "ab")
+    for given in (8, "auto", {"batch_size": 8}):
+        for call in (windrow.score, windrow.generate):
+            with pytest.raises(TypeError, match=r"^policy must be a windrow.BatchPolicy, such as .*, not a"):
+                call(model, Letters(), ["ab"], policy=given)
+        with pytest.raises(TypeError, match=r"^policy must be a windrow.BatchPolicy"):
+            windrow.check_model(model, policy=given)
+        with pytest.raises(TypeError, match=r"^policy must be a windrow.BatchPolicy"):
+            windrow.score_stream(model, Letters(), ["ab"], "unused", policy=given)
     for chunk_length in (0, -1, 2.5):
         with pytest.raises(ValueError, match="chunk_length must be a whole number of at least 1, or None"):
             Scorer(model, RowSharding.over(), Clock(), chunk_length)

@@ -5,7 +5,7 @@ Numbers and sizes may also come from a command line, as strings.
 
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Integral
 from typing import Any
@@ -26,7 +26,8 @@ def admit_requests(argument: str, requests: Any) -> None:
         requests: A sequence, a data source or a Grain ``MapDataset``.
 
     Raises:
-        TypeError: It has no length or does not support indexing, like a generator or a ``DataLoader``.
+        TypeError: It has no length or does not support indexing by number, like a generator, a dictionary
+            or a ``DataLoader``.
         ValueError: It is infinite.
 
     >>> admit_requests("requests", ["a text"])
@@ -34,7 +35,9 @@ def admit_requests(argument: str, requests: Any) -> None:
     if is_endless(requests):
         raise ValueError(f"{argument} is infinite, so it cannot be sorted; remove .repeat()")
     kind = type(requests)
-    if isinstance(requests, str | bytes) or not (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")):
+    if isinstance(requests, str | bytes | Mapping) or not (
+        hasattr(kind, "__len__") and hasattr(kind, "__getitem__")
+    ):
         raise TypeError(
             f"{argument} must be a sequence with a length and indexing, not {kind_of(requests)}: everything "
             f"is sorted before the first batch. Pass list({argument}), or the data source of the DataLoader"

@@ -37,7 +37,7 @@ from windrow.sharding import (
     host_number,
     own_mesh,
 )
-from windrow.sizing.policy import BatchPolicy
+from windrow.sizing.policy import BatchPolicy, admit_policy
 from windrow.tokens import Segments, Tokenizer, load_tokenizer
 
 SAMPLE = 4096
@@ -142,6 +142,7 @@ def score_stream(
     >>> windrow.score_stream(model, tokenizer, "corpus/*.jsonl.gz", "scores")  # doctest: +SKIP
     """
     admit_model(model)
+    policy = admit_policy(policy)
     columns = Columns(text_column, context_column, continuation_column, tokens_column, id_column)
     form = ShardFormat(format, token_logprobs, worst_tokens)
     window = admit_whole("window", window)
@@ -156,7 +157,7 @@ def score_stream(
         raise ValueError(f"tokenizer is missing; only tokens_column works without one, not {columns.kind}s")
     run = _Run(source, folder, columns, encoder, form, window, on_bad_request, share)
     scorer = Scorer(model, rows, Clock(), chunk_length, policy)
-    prepare = _preparation(run, scorer, policy or BatchPolicy())
+    prepare = _preparation(run, scorer, policy)
     _begin(run, _fingerprint(run, scorer))
     bar = Progress(folder.path, host_number(), progress and host_number() == 0)
     try:

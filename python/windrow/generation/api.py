@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
-from windrow.admission import admit_requests
+from windrow.admission import admit_requests, admit_whole, is_whole, kind_of
 from windrow.generation.defaults import read_defaults
 from windrow.generation.generator import Generated, Generator
 from windrow.generation.rules import RULES, Rules
@@ -17,7 +17,7 @@ from windrow.generation.unfollowed import check_followed
 from windrow.model import LanguageModel, admit_model
 from windrow.scoring import Clock, known_tokens
 from windrow.sharding import RowSharding
-from windrow.sizing.policy import BatchPolicy
+from windrow.sizing.policy import BatchPolicy, admit_policy
 from windrow.tokens import Tokenizer, generation_prompts, load_tokenizer
 
 
@@ -107,23 +107,30 @@ def generate(
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP
     """
     admit_model(model)
+    policy = admit_policy(policy)
     tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
     if isinstance(prompts, str):
         raise TypeError("prompts must be a sequence of strings, not one string; give [prompt]")
     admit_requests("prompts", prompts)
     given: Any = max_new_tokens
     each = given if isinstance(given, Sequence | np.ndarray) else [given] * len(prompts)
+    seed = admit_whole("seed", seed, least=0)
     limits = [int(limit) if isinstance(limit, np.integer) else limit for limit in each]
     if len(limits) != len(prompts):
         raise ValueError(f"max_new_tokens has {len(limits)} numbers for {len(prompts)} prompts")
     stops = (stop,) if isinstance(stop, str) else _several("stop", "strings", stop)
     defaults = read_defaults(tokenizer.name, tokenizer.eos_token_id)
     if end_tokens is not None:
-        defaults = replace(defaults, end_tokens=_several("end_tokens", "token ids", end_tokens))
+        ends = _several("end_tokens", "token ids", end_tokens)
+        if not all(is_whole(token, least=0) for token in ends):
+            raise ValueError(f"end_tokens must be token ids, whole numbers of at least 0, not {ends!r}")
+        defaults = replace(defaults, end_tokens=tuple(map(int, ends)))
+    if rules is not None and not isinstance(rules, Rules):
+        raise TypeError(f"rules must be a windrow.generation.Rules, not {kind_of(rules)}")
+    followed = defaults.rules if rules is None else rules
+    settings = [Settings(limit, stops, temperature, top_k, top_p, followed) for limit in limits]
     if rules is None:
-        rules = defaults.rules
         check_followed({}, defaults.others, defaults.source, temperature > 0, ", ".join(RULES))
-    settings = [Settings(limit, stops, temperature, top_k, top_p, rules) for limit in limits]
     segments = generation_prompts(
         tokenizer,
         prompts,

@@ -59,6 +59,13 @@ class Rules:
     suppress_tokens: tuple[int, ...] = ()
     begin_suppress_tokens: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Rejects invalid values, naming them; lists become tuples, and ``None`` becomes the default."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                object.__setattr__(self, field.name, _read(field.name, value))
+
 
 NO_RULES = Rules()
 """No changes."""
@@ -77,8 +84,7 @@ def read_rules(values: Mapping[str, Any], base: Rules) -> Rules:
     >>> read_rules({"suppress_tokens": [3, 4], "min_length": None}, Rules(min_length=5)).suppress_tokens
     (3, 4)
     """
-    given = {name: values[name] for name in RULES if name in values}
-    return replace(base, **{name: _read(name, value) for name, value in given.items()})
+    return replace(base, **{name: values[name] for name in RULES if name in values})
 
 
 def _read(name: str, value: Any) -> Any:

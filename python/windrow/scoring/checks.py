@@ -28,7 +28,7 @@ from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Layout
 from windrow.scoring.mistakes import summary
 from windrow.scoring.scorer import Scorer
 from windrow.sharding import RowSharding, place
-from windrow.sizing.policy import LEAST_ROW, BatchPolicy
+from windrow.sizing.policy import LEAST_ROW, BatchPolicy, admit_policy
 
 LENGTH = 64
 """The length of the longest rows, in tokens, if ``max_length`` allows it."""
@@ -95,7 +95,7 @@ def check_model(
     (True, 'not offered')
     """
     admit_model(model)
-    policy, rows = policy or BatchPolicy(), RowSharding.over(sharding, model.params)
+    policy, rows = admit_policy(policy), RowSharding.over(sharding, model.params)
     try:
         scorer = Scorer(model, rows, Clock(), None, policy)
     except Exception as error:  # anything that the model's functions raise

@@ -16,7 +16,7 @@ from windrow.scoring.contract import known_tokens
 from windrow.scoring.scorer import NOT_A_NUMBER, Scorer
 from windrow.scoring.scores import Scores
 from windrow.sharding import RowSharding
-from windrow.sizing.policy import BatchPolicy
+from windrow.sizing.policy import BatchPolicy, admit_policy
 from windrow.tokens import Segments, load_tokenizer, loglikelihood_segments, rolling_segments
 
 
@@ -70,7 +70,8 @@ def score(
         chunk_length: See :class:`~windrow.JaxLM`.
 
     Raises:
-        TypeError: The requests are a single string, not a sequence, or a mix of texts and pairs.
+        TypeError: The requests are a single string, not a sequence, or a mix of texts and pairs, or another
+            argument has the wrong type.
         ValueError: A request cannot be scored, or its log-likelihood is NaN; the message names it.
 
     >>> import jax.numpy as jnp
@@ -83,9 +84,9 @@ def score(
     (array([ -5.55, -11.09]), array([1, 2]))
     """
     admit_model(model)
+    policy = admit_policy(policy)
     tokenizer = load_tokenizer(tokenizer)
     segments = _segments(tokenizer, requests, model.max_length, on_bad_request)
-    policy = policy or BatchPolicy()
     scorer = Scorer(model, RowSharding.over(sharding, model.params), Clock(), chunk_length, policy)
     segments = known_tokens(segments, scorer.vocabulary, on_bad_request)
     with scorer.one_run():

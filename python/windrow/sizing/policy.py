@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from windrow.admission import admit_whole, read_bytes
+from windrow.admission import admit_whole, kind_of, read_bytes
 from windrow.planning import Plan
 from windrow.tokens import Segments
 
@@ -76,6 +76,12 @@ class BatchPolicy:
         numbers: dict[str, Any] = {"batch_size": self.batch_size, "max_shapes": self.max_shapes}
         if not self.sizes_itself:
             numbers["tokens_per_batch"] = self.tokens_per_batch
+        rows: Any = self.batch_size
+        if isinstance(rows, str) and rows.startswith("auto"):
+            raise ValueError(
+                f"batch_size must be a number, not {rows!r}; for batches sized to fit memory, "
+                "pass tokens_per_batch='auto'"
+            )
         given = {name: value for name, value in numbers.items() if value is not None}
         for name, value in {**given, "padding_multiple": self.padding_multiple}.items():
             admit_whole(name, value)
@@ -261,6 +267,25 @@ class BatchPolicy:
 
     def _longest(self, lengths: NDArray[Any]) -> int:
         return self._rounded(int(lengths.max(initial=1)))
+
+
+def admit_policy(policy: Any) -> BatchPolicy:
+    """``policy``, or the defaults for ``None``.
+
+    Raises:
+        TypeError: It is anything else.
+
+    >>> admit_policy({"batch_size": 8})
+    Traceback (most recent call last):
+    TypeError: policy must be a windrow.BatchPolicy, such as BatchPolicy(batch_size=32), not a dict
+    """
+    if policy is None:
+        return BatchPolicy()
+    if not isinstance(policy, BatchPolicy):
+        raise TypeError(
+            f"policy must be a windrow.BatchPolicy, such as BatchPolicy(batch_size=32), not {kind_of(policy)}"
+        )
+    return policy
 
 
 def _powers(least: int) -> list[int]:
