@@ -123,11 +123,11 @@ def _compared(report: dict[str, Any]) -> list[str]:
     lines += [f"Compared with batches of {' or '.join(map(str, rows))} rows, this plan needs"]
     for cost in rivals:
         lines.append(f"  {difference(plan, cost)} than {RIVALS[cost['name']]}")
-    saved = ", ".join(f"{cost['saved_with_compilations']:.0%}" for cost in rivals if cost["name"] not in OURS)
-    return [
-        *lines,
-        f"With each compilation counted as {report['shape_price']:,} tokens, that saves {saved}.",
-    ]
+    lines += [f"With each compilation counted as {report['shape_price']:,} tokens, this plan saves"]
+    for cost in rivals:
+        if cost["name"] not in OURS:
+            lines.append(f"  {cost['saved_with_compilations']:.0%} of {RIVALS[cost['name']]}")
+    return lines
 
 
 def _generated(figures: dict[str, Any]) -> list[str]:
