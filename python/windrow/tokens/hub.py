@@ -47,14 +47,14 @@ def download(
             )
         )
     except GatedRepoError:
-        said = "is gated: accept its terms on the Hub, then set HF_TOKEN or run 'hf auth login'"
+        problem = "is gated: accept its terms on the Hub, then set HF_TOKEN or run 'hf auth login'"
     except RepositoryNotFoundError:
-        said = "is not on the Hub, or is private: check the name, or set HF_TOKEN"
+        problem = "is not on the Hub, or is private: check the name, or set HF_TOKEN"
     except RevisionNotFoundError:
-        said = f"has no revision {revision!r} on the Hub"
+        problem = f"has no revision {revision!r} on the Hub"
     except LocalEntryNotFoundError:
         found = "is only half downloaded" if begun else "is not in the cache"
-        said = f"{found}, and the Hub cannot be reached: no network, or HF_HUB_OFFLINE is set"
+        problem = f"{found}, and the Hub cannot be reached: no network, or HF_HUB_OFFLINE is set"
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        said = f"could not be fetched from the Hub: {str(error).splitlines()[0]}"
-    raise ValueError(f"{what} {said}")
+        problem = f"could not be fetched from the Hub: {str(error).splitlines()[0]}"
+    raise ValueError(f"{what} {problem}")
