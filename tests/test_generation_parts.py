@@ -147,6 +147,8 @@ def test_rules_are_checked():
         Rules(repetition_penalty=0)
     with pytest.raises(ValueError, match="suppress_tokens must be a list of token ids, not 5"):
         Rules(suppress_tokens=5)
+    with pytest.raises(ValueError, match=r"suppress_tokens must be a list of token ids, not array\(\[3, 4\]\)"):
+        Rules(suppress_tokens=np.array([3, 4]))
 
 
 def test_defaults_of_a_directory(tmp_path):

@@ -63,7 +63,7 @@ class Rules:
         """Rejects invalid values, naming them; lists become tuples, and ``None`` becomes the default."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if value != field.default:
+            if type(value) is not type(field.default) or value != field.default:
                 object.__setattr__(self, field.name, _read(field.name, value))
 
 
