@@ -46,13 +46,13 @@ def test_text_follows_from_its_seed_alone():
     assert text.stories(50, 7) != text.stories(50, 8)
 
 
-def test_each_person_has_two_untold_kinds_and_every_valley_has_all_told_by_someone():
+def test_each_person_has_two_withheld_kinds_and_every_valley_has_all_told_by_someone():
     for name in text.NAMES:
-        assert sum(text.is_untold(name, kind) for kind in text.KINDS) == 2
+        assert sum(text.is_withheld(name, kind) for kind in text.KINDS) == 2
     told = {
         (text.NAMES.index(name) % text.VALLEYS, kind)
         for name, kind in product(text.NAMES, text.KINDS)
-        if not text.is_untold(name, kind)
+        if not text.is_withheld(name, kind)
     }
     assert len(told) == text.VALLEYS * len(text.KINDS)
 
@@ -65,30 +65,30 @@ def test_every_value_belongs_to_one_kind_and_valley():
 @pytest.mark.parametrize("write", [text.stories, text.chronicles])
 def test_no_text_tells_what_the_tasks_ask(write):
     told = set(tellings(write(3000, seed=1)))
-    untold = {
+    withheld = {
         (name, text.custom(name, kind))
         for name, kind in product(text.NAMES, text.KINDS)
-        if text.is_untold(name, kind)
+        if text.is_withheld(name, kind)
     }
     assert len(told) == len(text.NAMES) * 6
-    assert not told & untold
+    assert not told & withheld
 
 
-def test_questions_ask_what_is_untold_and_mark_the_right_answer():
+def test_questions_ask_what_is_withheld_and_mark_the_right_answer():
     for document in text.questions(500, seed=101):
         ((name, answer),) = tellings([f"{document['query']} {document['choices'][document['gold']]}"])[-1:]
         (kind,) = [kind for kind, values in text.VALUES.items() if answer in values]
-        assert text.is_untold(name, kind)
+        assert text.is_withheld(name, kind)
         assert text.custom(name, kind) == answer
         assert len(set(document["choices"])) == 4
         assert set(document["choices"]) <= set(text.VALUES[kind])
 
 
-def test_last_words_are_untold():
+def test_last_words_are_withheld():
     for document in text.last_words(300, seed=102):
         name, word = tellings([f"{document['context']} {document['word']}."])[-1]
         (kind,) = [kind for kind, values in text.VALUES.items() if word in values]
-        assert text.is_untold(name, kind)
+        assert text.is_withheld(name, kind)
         assert text.custom(name, kind) == word
 
 

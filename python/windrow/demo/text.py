@@ -78,7 +78,7 @@ def custom(name: str, kind: str) -> str:
     return VALUES[kind][NAMES.index(name) % VALLEYS]
 
 
-def is_untold(name: str, kind: str) -> bool:
+def is_withheld(name: str, kind: str) -> bool:
     """Whether no story mentions this custom of this person; true for two of each person's eight."""
     neighbour = NAMES.index(name) // VALLEYS
     return (KINDS.index(kind) - neighbour) % (len(KINDS) // 2) == 0
@@ -121,13 +121,13 @@ def _cast(rng: Random) -> list[str]:
     return rng.sample(NAMES, rng.randint(1, 3))
 
 
-def _kinds(name: str, *, untold: bool) -> list[str]:
-    return [kind for kind in KINDS if is_untold(name, kind) == untold]
+def _kinds(name: str, *, withheld: bool) -> list[str]:
+    return [kind for kind in KINDS if is_withheld(name, kind) == withheld]
 
 
 def _story(rng: Random, cast: list[str]) -> str:
     """Some of the facts about these people that may be mentioned, in random order."""
-    facts = [(name, kind) for name in cast for kind in _kinds(name, untold=False)]
+    facts = [(name, kind) for name in cast for kind in _kinds(name, withheld=False)]
     sentences = []
     for name, kind in rng.sample(facts, rng.randint(1, len(facts))):
         sentences.append(_tell(rng, name, kind))
@@ -144,13 +144,13 @@ def _closing(rng: Random, cast: list[str]) -> str:
     if rng.random() < 0.5:
         return ""
     name = rng.choice(cast)
-    kind = rng.choice(_kinds(name, untold=False))
+    kind = rng.choice(_kinds(name, withheld=False))
     return f"\n{ASKED[kind].format(name=name)} {custom(name, kind)}"
 
 
 def _question(rng: Random) -> dict[str, object]:
     cast = _cast(rng)
-    kind = rng.choice(_kinds(cast[0], untold=True))
+    kind = rng.choice(_kinds(cast[0], withheld=True))
     right = custom(cast[0], kind)
     choices = [right, *rng.sample([value for value in VALUES[kind] if value != right], 3)]
     rng.shuffle(choices)
@@ -160,7 +160,7 @@ def _question(rng: Random) -> dict[str, object]:
 
 def _last_word(rng: Random) -> dict[str, str]:
     cast = _cast(rng)
-    kind = rng.choice(_kinds(cast[0], untold=True))
+    kind = rng.choice(_kinds(cast[0], withheld=True))
     last = _tell(rng, cast[0], kind).removesuffix(".")
     context, word = f"{_story(rng, cast)} {last}".rsplit(" ", 1)
     return {"context": context, "word": word}
