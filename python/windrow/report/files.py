@@ -57,8 +57,8 @@ def find_reports(place: str | os.PathLike[str]) -> list[Path]:
     found = [path] if path.is_file() else sorted(path.rglob(f"{NAME}*.json"), key=lambda each: each.name)
     if not found:
         raise FileNotFoundError(
-            f"no {NAME}*.json found in {str(place)!r}; windrow run writes one to its --output_path at the end, "
-            "and windrow score a manifest.json to its --output as it begins"
+            f"no {NAME}*.json found in {str(place)!r}; windrow run writes one to its --output_path at the "
+            "end, and windrow score a manifest.json to its --output as it begins"
         )
     return found
 
