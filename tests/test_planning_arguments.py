@@ -113,6 +113,13 @@ def test_only_vectors_are_accepted(argument, array, call):
             call(shaped)
 
 
+@arrays
+def test_masked_arrays_are_rejected(argument, array, call):
+    with pytest.raises(TypeError, match=f"^{argument} is a masked array, and its mask would be ignored"):
+        call(np.ma.masked_array(array, np.zeros(array.shape, bool)))
+    np.testing.assert_equal(call(array.view(np.recarray)), call(array))
+
+
 @numbers
 def test_integers_of_every_type_are_accepted(argument, number, call):
     np.testing.assert_equal(call(np.int64(number)), call(number))

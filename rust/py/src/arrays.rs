@@ -58,6 +58,11 @@ fn vector<'a, 'py, T: Element>(
             "{argument} must be a NumPy array of {expected}, not {kind}; pass np.asarray({argument}, np.{expected})"
         )));
     };
+    if !value.is_exact_instance_of::<PyUntypedArray>() && value.hasattr("mask")? {
+        return Err(PyTypeError::new_err(format!(
+            "{argument} is a masked array, and its mask would be ignored; pass {argument}.filled(...)"
+        )));
+    }
     let found = untyped.dtype();
     if !found.is_equiv_to(&expected) {
         return Err(PyTypeError::new_err(format!(
