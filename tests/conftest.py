@@ -86,3 +86,20 @@ def local_suite(evals: Path) -> list:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return kept(lambda: read_local_suite(evals), "suite", version("lm_eval"), state_of(evals))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """A small tokenizer from its files."""
+    from small_tokenizer import write_tokenizer
+    from windrow.tokens import load_tokenizer
+
+    return load_tokenizer(write_tokenizer(tmp_path_factory.mktemp("tokenizer")))
+
+
+@pytest.fixture
+def run(tokenizer, tmp_path):
+    """Scores a corpus in the test's folder; see :func:`corpus_files.scored`."""
+    from corpus_files import scored
+
+    return functools.partial(scored, tokenizer, tmp_path)

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -26,33 +25,21 @@ from corpus_files import (
     column,
     lines,
     read,
-    scored,
     texts,
     write_lines,
     write_parquet,
 )
 from corpus_worker import POLICY, model
-from small_tokenizer import BOS, write_tokenizer
+from small_tokenizer import BOS
 from windrow.cli import main
 from windrow.corpus import Paths, score_stream
-from windrow.tokens import load_tokenizer
 
 PAIRS = [(text[:9], text[9:30] or "x") for text in TEXTS]
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return load_tokenizer(write_tokenizer(tmp_path_factory.mktemp("tokenizer")))
-
-
-@pytest.fixture(scope="module")
 def expected(tokenizer):
     return windrow.score(model(), tokenizer, TEXTS, policy=POLICY)
-
-
-@pytest.fixture
-def run(tokenizer, tmp_path):
-    return partial(scored, tokenizer, tmp_path)
 
 
 @pytest.mark.parametrize("name", WRITERS)

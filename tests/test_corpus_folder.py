@@ -3,28 +3,15 @@
 import os
 import shutil
 from errno import ENOSPC, EROFS
-from functools import partial
 
 import jax
 import pytest
 
 import windrow
-from corpus_files import COUNT, ROWS, TEXTS, WINDOW, check, flip, read, scored, write_lines
+from corpus_files import COUNT, ROWS, TEXTS, WINDOW, check, flip, read, write_lines
 from corpus_worker import POLICY, model
 from exhaustive import exhaustive
-from small_tokenizer import write_tokenizer
 from windrow.corpus import read_report, score_stream
-from windrow.tokens import load_tokenizer
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return load_tokenizer(write_tokenizer(tmp_path_factory.mktemp("tokenizer")))
-
-
-@pytest.fixture
-def run(tokenizer, tmp_path):
-    return partial(scored, tokenizer, tmp_path)
 
 
 def test_a_damaged_shard_is_named(run, tmp_path):

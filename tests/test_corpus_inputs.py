@@ -1,7 +1,5 @@
 """Corpora that cannot be read or scored: errors and reports say what is wrong, and where."""
 
-from functools import partial
-
 import datasets
 import numpy as np
 import pyarrow as pa
@@ -16,7 +14,6 @@ from corpus_files import (
     flip,
     lines,
     read,
-    scored,
     write_dataset,
     write_gzip,
     write_lines,
@@ -24,20 +21,7 @@ from corpus_files import (
     write_records,
     write_zstd,
 )
-from small_tokenizer import write_tokenizer
 from windrow.corpus import is_run, read_report
-from windrow.tokens import load_tokenizer
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return load_tokenizer(write_tokenizer(tmp_path_factory.mktemp("tokenizer")))
-
-
-@pytest.fixture
-def run(tokenizer, tmp_path):
-    return partial(scored, tokenizer, tmp_path)
-
 
 BAD = {
     "": "text is empty",
