@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 class Letters:
     """61 letters, one token each."""
 
-    encode = staticmethod(lambda text: [ord(letter) - ord("A") for letter in text])
+    encode = staticmethod(lambda text: [(ord(letter) - ord("A")) % VOCAB for letter in text])
     decode = staticmethod(lambda tokens: "".join(chr(ord("A") + token) for token in tokens))
 
 

@@ -110,6 +110,26 @@ def test_what_cannot_encode_plain_text_is_refused():
         load_tokenizer(Broken())
 
 
+def test_a_vocabulary_of_some_characters_is_enough():
+    class Characters:
+        known = "\nTo be,rnt"
+
+        def encode(self, text):
+            return [self.known.index(character) for character in text]
+
+        def decode(self, tokens):
+            return "".join(self.known[token] for token in tokens)
+
+    model = prefix_model(len(Characters.known), max_length=64)
+    options = {"sharding": one_device()}
+    scores = windrow.score(model, Characters(), [("To be, or", " not to be")], **options)
+    assert scores.log_likelihoods.shape == (1,)
+    generated = windrow.generate(model, Characters(), ["To be"], max_new_tokens=4, end_tokens=(), **options)
+    assert len(generated.texts[0]) == 4
+    with pytest.raises(ValueError, match=r"request 1: the tokenizer rejects its text .*substring not found"):
+        windrow.score(model, Characters(), [("To be", " or"), ("To be", " or what")], **options)
+
+
 def test_what_a_sentencepiece_processor_says_is_read(pieces):
     theirs = pieces()
     ours = load_tokenizer(theirs)

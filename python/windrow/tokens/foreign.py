@@ -35,7 +35,8 @@ def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
 
     Raises:
         TypeError: The object has no ``encode``, or is a class.
-        ValueError: It fails on plain text.
+        ValueError: It fails on every kind of plain text. One that fails on some, because its vocabulary has
+            only the characters of its corpus, is accepted; each request that it cannot encode is an error.
     """
     if isinstance(tokenizer, type):
         name = tokenizer.__name__
@@ -57,9 +58,8 @@ def foreign_parts(tokenizer: Any, add_bos_token: bool | None = None) -> Parts:
     texts = {role: getattr(tokenizer, role, None) for role in _ROLES}
     size = _vocab_size(tokenizer)
     probes = encode(list(_PROBES), True)
-    for probe, row in zip(_PROBES, probes, strict=True):
-        if isinstance(row, str):
-            raise ValueError(f"tokenizer {name!r} cannot encode the plain text {probe!r}: {row}")
+    if all(isinstance(row, str) for row in probes):
+        raise ValueError(f"tokenizer {name!r} cannot encode the plain text {_PROBES[0]!r}: {probes[0]}")
     return Parts(
         name=name,
         vocab_size=size,
@@ -131,6 +131,9 @@ def _encode_function(tokenizer: Any, bos: int | None, add_bos_token: bool | None
         except Exception as error:  # libraries raise errors of any kind
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         ids = _ids(getattr(row, "ids", row))
+        if ids and not 0 <= min(ids) <= max(ids) <= _LARGEST:
+            bad = next(token for token in ids if not 0 <= token <= _LARGEST)
+            return f"tokenizer.encode returned the token id {bad}; expected 0 to {_LARGEST}"
         if prepends and add_special_tokens and bos is not None and ids[:1] != [bos]:
             return [bos, *ids]
         return ids
@@ -143,15 +146,11 @@ def _encode_function(tokenizer: Any, bos: int | None, add_bos_token: bool | None
 
 def _ids(row: Any) -> list[int]:
     try:
-        ids = [operator.index(token) for token in row]
+        return [operator.index(token) for token in row]
     except TypeError:
         shown = repr(row)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
         raise TypeError(f"tokenizer.encode returned {shown}; expected token ids (integers)") from None
-    if ids and not 0 <= min(ids) <= max(ids) <= _LARGEST:
-        bad = next(token for token in ids if not 0 <= token <= _LARGEST)
-        raise ValueError(f"tokenizer.encode returned the token id {bad}; expected 0 to {_LARGEST}")
-    return ids
 
 
 def _decode_function(tokenizer: Any, special: set[int]) -> Decode | None:
