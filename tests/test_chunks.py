@@ -17,7 +17,7 @@ from windrow import BatchPolicy, LanguageModel
 from windrow.scoring import Clock, Scorer
 from windrow.sharding import RowSharding
 
-pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.exhaustive]
+pytestmark = pytest.mark.exhaustive
 
 CHUNKS = [7, 16, 60, 64, 100]
 MOST = 60
