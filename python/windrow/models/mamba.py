@@ -6,7 +6,7 @@ Spaces, 2023; field names and defaults as in the Hugging Face configuration.
     each layer:  u, gate = in(norm(x))
                  u       = silu(causal convolution of u)
                  dt, b, c = maps of u;  dt = softplus(dt)
-                 state   = exp(dt * a) * state + dt * b * u        one state [inner, size] per row
+                 state   = exp(dt * a) * state + dt * b * u        one state [size, inner] per row
                  x       = x + out((state . c + d * u) * silu(gate))
 """
 
@@ -64,7 +64,7 @@ class Config(StateSpace):
     def init_state(self, params: Weights, rows: int) -> State:
         """Zeros."""
         recent = jnp.zeros((rows, self.layers, self.taps - 1, self.inner), params["embedding"].dtype)
-        return State(recent, jnp.zeros((rows, self.layers, self.inner, self.size), jnp.float32))
+        return State(recent, jnp.zeros((rows, self.layers, self.size, self.inner), jnp.float32))
 
     def mix(
         self, weights: Weights, before: State, y: jax.Array, positions: jax.Array, real: jax.Array
@@ -104,14 +104,18 @@ def _recur(
     positions: jax.Array,
     real: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The recurrence in float32: its outputs, ``[rows, length, inner]``, and the final state."""
-    a = -jnp.exp(weights["a_log"].astype(jnp.float32))[None]
+    """The recurrence in float32: its outputs, ``[rows, length, inner]``, and the final state.
+
+    States have ``inner`` last: it is larger than ``size``, and CPUs add up leading axes with vector
+    instructions.
+    """
+    a = -jnp.exp(weights["a_log"].astype(jnp.float32)).T[None]
 
     def token(memory: jax.Array, now: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         u, dt, b, c, first, moves = now
         kept = jnp.where(first[:, None, None], 0, memory)
-        kept = jnp.exp(dt[:, :, None] * a) * kept + (dt * u)[:, :, None] * b[:, None, :]
-        return jnp.where(moves[:, None, None], kept, memory), jnp.sum(kept * c[:, None, :], axis=-1)
+        kept = jnp.exp(dt[:, None, :] * a) * kept + (dt * u)[:, None, :] * b[:, :, None]
+        return jnp.where(moves[:, None, None], kept, memory), jnp.sum(kept * c[:, :, None], axis=1)
 
     wide = (part.astype(jnp.float32) for part in inputs)
     by_token = [jnp.moveaxis(part, 1, 0) for part in (*wide, positions == 0, real)]

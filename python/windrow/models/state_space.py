@@ -91,8 +91,8 @@ def convolve(
 ) -> tuple[jax.Array, jax.Array]:
     """A causal depthwise convolution over the real tokens of each segment.
 
-    The real tokens are first moved to directly after ``recent``, so that the ``k``-th token before another is
-    ``k`` places before it, regardless of padding.
+    Each input is read where it stands, at the index of the real one before the next: moving the real tokens
+    together is a scatter, which CPUs run one token at a time.
 
     Args:
         weights: ``conv``, ``[features, 1, taps]``, and optionally ``conv_bias``, ``[features]``.
@@ -104,20 +104,27 @@ def convolve(
     Returns:
         The outputs, and the new last inputs.
     """
-    kept = recent.shape[1]
-    place = jnp.where(real, kept + jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, kept + real.shape[1])
-    close = jnp.pad(recent, ((0, 0), (0, u.shape[1]), (0, 0)))
-    close = jax.vmap(lambda row, at, new: row.at[at].set(new, mode="drop"))(close, place, u)
+    kept, whole = recent.shape[1], jnp.concatenate([recent, u], axis=1)
+    is_input = jnp.pad(real, ((0, 0), (kept, 0)), constant_values=True)
+    columns = jax.lax.broadcasted_iota(jnp.int32, is_input.shape, 1)
+    last = jax.lax.cummax(jnp.where(is_input, columns, 0), axis=1)
+    before = jnp.pad(last[:, :-1], ((0, 0), (1, 0)))
+
+    def earlier(places: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(before, places, axis=1, mode="clip")
 
     def take(places: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(close, places[:, :, None], axis=1, mode="clip")
+        return jnp.take_along_axis(whole, places[:, :, None], axis=1, mode="clip")
 
     taps = jnp.moveaxis(weights["conv"], 2, 0)[:, None, None, :, 0]  # [taps, 1, 1, features]
     taps = taps.astype(jnp.float32)
-    y = u.astype(jnp.float32) * taps[kept]
+    y, places = u.astype(jnp.float32) * taps[kept], columns[:, kept:]
     for back in range(1, kept + 1):
-        earlier = jnp.where((positions >= back)[:, :, None], take(place - back), 0)
-        y = y + earlier.astype(jnp.float32) * taps[kept - back]
-    count = jnp.sum(real, axis=1, keepdims=True, dtype=jnp.int32)
+        places = earlier(places)
+        inputs = jnp.where((positions >= back)[:, :, None], take(places), 0)
+        y = y + inputs.astype(jnp.float32) * taps[kept - back]
     y = y + along(weights["conv_bias"].astype(jnp.float32), y) if "conv_bias" in weights else y
-    return y.astype(u.dtype), take(count + jnp.arange(kept, dtype=jnp.int32)[None])
+    ends = [last[:, -1:]]
+    for _ in range(1, kept):
+        ends.append(earlier(ends[-1]))
+    return y.astype(u.dtype), take(jnp.concatenate(ends[::-1], axis=1)[:, len(ends) - kept :])
