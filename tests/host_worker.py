@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 
 import joining
+import windrow
 from small_model import head, hidden, init_state, prefix_model, step
 from small_tokenizer import write_tokenizer
 from windrow import JaxLM, LanguageModel
@@ -179,6 +180,15 @@ def disagree(options):
             if number
             else generated_lm(options.folder, sharding).loglikelihood(instances(pairs))
         ),
+    }
+    tokenizer = write_tokenizer(options.folder / f"tokenizer-{number}", bos=True)
+    score = partial(windrow.score, small_model(), tokenizer, sharding=sharding)
+    generate = partial(windrow.generate, small_model(), tokenizer, sharding=sharding, max_new_tokens=2)
+    cases |= {
+        "score: request": lambda: score(other if number else pairs),
+        "score: policy": lambda: score(pairs, policy=windrow.BatchPolicy(batch_size=64 if number else 32)),
+        "generate: request": lambda: generate(["a", "c" if number else "b"]),
+        "generate: seed": lambda: generate(["a", "b"], temperature=1.0, seed=number),
     }
     messages = {}
     for name, case in cases.items():

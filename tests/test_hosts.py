@@ -115,6 +115,9 @@ def test_all_processes_report_the_same_disagreement(pair, tmp_path):
     assert "request 39 (task questions, document 39) on process 1" in messages["fewer"]
     assert "(no such request)" in messages["fewer"]
     assert "the setting request type on process 1" in messages["type"]
+    for call, setting in (("score", "policy"), ("generate", "seed")):
+        assert "request" in messages[f"{call}: request"], call
+        assert f"the setting {setting} on process 1" in messages[f"{call}: {setting}"]
     # With the option, process 0's requests count on all.
     expected = generated_lm(tmp_path, None).loglikelihood(instances(pairs))
     for result in (first, second):

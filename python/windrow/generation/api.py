@@ -9,13 +9,13 @@ from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
 from windrow.admission import admit_requests, admit_whole, is_whole, kind_of
-from windrow.generation.defaults import read_defaults
+from windrow.generation.defaults import GenerationDefaults, read_defaults
 from windrow.generation.generator import Generated, Generator
 from windrow.generation.rules import RULES, Rules
 from windrow.generation.settings import DEFAULT_NEW_TOKENS, Settings
 from windrow.generation.unfollowed import check_followed
 from windrow.model import LanguageModel, admit_model
-from windrow.scoring import Clock, known_tokens
+from windrow.scoring import Clock, check_same_call, known_tokens
 from windrow.sharding import RowSharding
 from windrow.sizing.policy import BatchPolicy, admit_policy
 from windrow.tokens import Tokenizer, generation_prompts, load_tokenizer
@@ -102,7 +102,7 @@ def generate(
         TypeError: The prompts are a single string or not a sequence, or ``stop`` or ``end_tokens`` is not a
             sequence.
         ValueError: A prompt is empty and there is no BOS token, ``max_new_tokens`` leaves no room for a
-            prompt, or an argument is invalid. The message names it.
+            prompt, or an argument is invalid. The message names it. Or hosts were given different arguments.
 
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP
     """
@@ -112,25 +112,28 @@ def generate(
     if isinstance(prompts, str):
         raise TypeError("prompts must be a sequence of strings, not one string; give [prompt]")
     admit_requests("prompts", prompts)
-    given: Any = max_new_tokens
-    each = given if isinstance(given, Sequence | np.ndarray) else [given] * len(prompts)
-    seed = admit_whole("seed", seed, least=0)
-    limits = [int(limit) if isinstance(limit, np.integer) else limit for limit in each]
-    if len(limits) != len(prompts):
-        raise ValueError(f"max_new_tokens has {len(limits)} numbers for {len(prompts)} prompts")
+    _admit_callback(finished)
+    seed, limits = admit_whole("seed", seed, least=0), _limits(max_new_tokens, len(prompts))
     stops = (stop,) if isinstance(stop, str) else _several("stop", "strings", stop)
-    defaults = read_defaults(tokenizer.name, tokenizer.eos_token_id)
-    if end_tokens is not None:
-        ends = _several("end_tokens", "token ids", end_tokens)
-        if not all(is_whole(token, least=0) for token in ends):
-            raise ValueError(f"end_tokens must be token ids, whole numbers of at least 0, not {ends!r}")
-        defaults = replace(defaults, end_tokens=tuple(map(int, ends)))
+    defaults = _defaults(tokenizer, end_tokens)
     if rules is not None and not isinstance(rules, Rules):
         raise TypeError(f"rules must be a windrow.generation.Rules, not {kind_of(rules)}")
     followed = defaults.rules if rules is None else rules
     settings = [Settings(limit, stops, temperature, top_k, top_p, followed) for limit in limits]
     if rules is None:
         check_followed({}, defaults.others, defaults.source, temperature > 0, ", ".join(RULES))
+    rows = RowSharding.over(sharding, model.params)
+    arguments = {
+        "max_length": model.max_length,
+        "max_new_tokens": limits,
+        "generation settings": settings[:1],
+        "end_tokens": defaults.end_tokens,
+        "seed": seed,
+        "policy": policy,
+        "on_bad_request": on_bad_request,
+        "chunk_length": chunk_length,
+    }
+    check_same_call(prompts, tokenizer, rows, arguments)
     segments = generation_prompts(
         tokenizer,
         prompts,
@@ -141,7 +144,7 @@ def generate(
     generator = Generator(
         model,
         tokenizer,
-        RowSharding.over(sharding, model.params),
+        rows,
         Clock(),
         defaults,
         policy=policy,
@@ -167,6 +170,32 @@ def generate(
         segments.skipped,
         generator.report(),
     )
+
+
+def _admit_callback(finished: Any) -> None:
+    if finished is not None and not callable(finished):
+        raise TypeError(f"finished must be a function of a prompt's index and its result, not {finished!r}")
+
+
+def _limits(given: Any, count: int) -> list[Any]:
+    """The maximum number of new tokens of each of ``count`` prompts."""
+    each = (
+        given if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else [given] * count
+    )
+    if len(each) != count:
+        raise ValueError(f"max_new_tokens has {len(each)} numbers for {count} prompts")
+    return [int(limit) if isinstance(limit, np.integer) else limit for limit in each]
+
+
+def _defaults(tokenizer: Tokenizer, end_tokens: Any) -> GenerationDefaults:
+    """The generation defaults next to the tokenizer, with the given end tokens, if any."""
+    defaults = read_defaults(tokenizer.name, tokenizer.eos_token_id)
+    if end_tokens is None:
+        return defaults
+    ends = _several("end_tokens", "token ids", end_tokens)
+    if not all(is_whole(token, least=0) for token in ends):
+        raise ValueError(f"end_tokens must be token ids, whole numbers of at least 0, not {ends!r}")
+    return replace(defaults, end_tokens=tuple(map(int, ends)))
 
 
 def _several(name: str, kind: str, given: Any) -> tuple[Any, ...]:

@@ -413,6 +413,7 @@ class JaxLM(Records):
             "tokenizer": self.tokenizer.fingerprint,
             "max_length": str(self.max_length),
             "batch policy": str(self.policy),
+            "chunk_length": str(self.chunk_length),
             "on_bad_request": self.on_bad_request,
             "seed": str(self.seed),
             "end tokens": str(self._generator.defaults),

@@ -1,6 +1,7 @@
 """Computes the log-probability and greedy flag of every scored token, in segment order."""
 
 from windrow.forks import ForkPlan as ForkPlan
+from windrow.scoring.agreement import check_same_call as check_same_call
 from windrow.scoring.check_table import ModelCheck as ModelCheck
 from windrow.scoring.checks import check_model as check_model
 from windrow.scoring.choice import ScoringPlan as ScoringPlan
@@ -34,6 +35,7 @@ __all__ = [
     "ScoringPlan",
     "by_request",
     "check_model",
+    "check_same_call",
     "keep_on_disk",
     "known_tokens",
     "layout_of",

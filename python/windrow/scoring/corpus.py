@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from windrow.admission import admit_requests
 from windrow.bad_requests import BadRequestsError
 from windrow.model import LanguageModel, admit_model
+from windrow.scoring.agreement import check_same_call
 from windrow.scoring.clock import Clock
 from windrow.scoring.contract import known_tokens
 from windrow.scoring.scorer import NOT_A_NUMBER, Scorer
@@ -72,7 +73,8 @@ def score(
     Raises:
         TypeError: The requests are a single string, not a sequence, or a mix of texts and pairs, or another
             argument has the wrong type.
-        ValueError: A request cannot be scored, or its log-likelihood is NaN; the message names it.
+        ValueError: A request cannot be scored, or its log-likelihood is NaN; the message names it. Or
+            hosts were given different arguments.
 
     >>> import jax.numpy as jnp
     >>> class Bytes:
@@ -86,8 +88,17 @@ def score(
     admit_model(model)
     policy = admit_policy(policy)
     tokenizer = load_tokenizer(tokenizer)
+    _admit(requests)
+    rows = RowSharding.over(sharding, model.params)
+    arguments = {
+        "max_length": model.max_length,
+        "policy": policy,
+        "on_bad_request": on_bad_request,
+        "chunk_length": chunk_length,
+    }
+    check_same_call(requests, tokenizer, rows, arguments)
     segments = _segments(tokenizer, requests, model.max_length, on_bad_request)
-    scorer = Scorer(model, RowSharding.over(sharding, model.params), Clock(), chunk_length, policy)
+    scorer = Scorer(model, rows, Clock(), chunk_length, policy)
     segments = known_tokens(segments, scorer.vocabulary, on_bad_request)
     with scorer.one_run():
         scores = by_request(segments, scorer.run(scorer.plan(policy, segments), segments))
@@ -111,15 +122,18 @@ def by_request(segments: Segments, scores: Scores) -> CorpusScores:
     return CorpusScores(totals, counts, greedy, scores.token_logprobs, offsets, segments.skipped)
 
 
+def _admit(requests: Any) -> None:
+    if isinstance(requests, str):
+        raise TypeError("requests must be a sequence of texts or pairs, not one string; give [text]")
+    admit_requests("requests", requests)
+
+
 def _segments(
     tokenizer: Any,
     requests: Sequence[str] | Sequence[tuple[str, str]],
     max_length: int | None,
     on_bad_request: str,
 ) -> Segments:
-    if isinstance(requests, str):
-        raise TypeError("requests must be a sequence of texts or pairs, not one string; give [text]")
-    admit_requests("requests", requests)
     options: dict[str, Any] = {"max_length": max_length, "on_bad_request": on_bad_request}
     texts = [request for request in requests if isinstance(request, str)]
     pairs = [request for request in requests if not isinstance(request, str)]
