@@ -413,6 +413,8 @@ def test_bad_arguments_are_named(letters):
     ]:
         with pytest.raises(ValueError, match=message):
             generate(model, letters, ["a"], **{"max_new_tokens": 4, **options})
+    with pytest.raises(TypeError, match=r"finished must be a function of a prompt's index and .*, not 5"):
+        generate(model, letters, ["a"], max_new_tokens=4, finished=5)
     with pytest.raises(TypeError, match="prompts must be a sequence of strings, not one string"):
         generate(model, letters, "ab", max_new_tokens=4)
     for name, given in [("stop", None), ("end_tokens", 5)]:
@@ -437,7 +439,7 @@ def test_state_without_rows_is_refused(letters):
     model = replace(constant_model(np.zeros(len(VOCAB))), init_state=lambda params, rows: jnp.zeros(()))
     with pytest.raises(
         ValueError,
-        match=r"returns a leaf of shape \(\); the leading axis of each leaf must have a length",
+        match=r"returns state with shape \(\); the leading axis of each leaf must have a length",
     ):
         generate(model, letters, ["a"], sharding=MESHES[1]())
 

@@ -6,8 +6,10 @@ import warnings
 import equinox
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen, nnx
+from jax.sharding import Mesh
 
 import windrow
 from byte_tokenizer import ByteTokenizer
@@ -19,8 +21,8 @@ ONE = jnp.ones((1, 4), jnp.int32)
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 
 
-def scored(model):
-    return windrow.score(model, ByteTokenizer(), [("a", "b")]).log_likelihoods
+def scored(model, **options):
+    return windrow.score(model, ByteTokenizer(), [("a", "b")], **options).log_likelihoods
 
 
 class OfNNX(nnx.Module):
@@ -268,3 +270,64 @@ def test_modules_that_require_something_else():
         adapters.from_equinox(Asking())
     with pytest.raises(TypeError, match=r"^Module.__call__ requires train, but from_linen passes only"):
         adapters.from_linen(linen_with("tokens", "positions", "train"), {})
+
+
+def stepping(**changes):
+    """A model with a state of one leaf, whose functions may be replaced."""
+    parts = {
+        "init_state": lambda params, rows: {"at": jnp.zeros((rows, 1))},
+        "step": lambda params, state, tokens, *_: (state, params[tokens]),
+    }
+    return LanguageModel(TABLE, lambda params, tokens, *_: params[tokens], **parts | changes)
+
+
+WRONG = {
+    "one row for all": (
+        lambda: LanguageModel(TABLE, lambda params, tokens, *_: params[tokens[0]][None]),
+        r"apply returned shape \(1, 8, \d+\); expected \[2, 8, size\] here; if it is written for one row",
+    ),
+    "a function of one row": (
+        lambda: LanguageModel(TABLE, lambda params, tokens, *_: params[tokens[0]]),
+        "written for one row, map it over the rows with jax.vmap",
+    ),
+    "the last position alone": (
+        lambda: LanguageModel(TABLE, lambda params, tokens, *_: params[tokens[:, -1]]),
+        "return an output at every position, not only at the last one",
+    ),
+    "a number in the state": (
+        lambda: stepping(init_state=lambda params, rows: {"at": 0}),
+        r"returns state\['at'\] with shape \(\); .* keep a number, such as a write index, once per row",
+    ),
+    "a new leaf": (
+        lambda: stepping(step=lambda params, state, tokens, *_: ({**state, "x": tokens}, params[tokens])),
+        r"different structure than init_state: state\['x'\] is new; return the same structure",
+    ),
+    "a lost leaf": (
+        lambda: stepping(step=lambda params, state, tokens, *_: ({}, params[tokens])),
+        r"different structure than init_state: state\['at'\] is missing",
+    ),
+    "another kind": (
+        lambda: stepping(step=lambda params, state, tokens, *_: (state["at"], params[tokens])),
+        r"different structure than init_state: an array \[2, 1\], not a dict with 'at'",
+    ),
+    "lists of numbers": (
+        lambda: LanguageModel([[0.0] * 64] * 64, lambda params, tokens, *_: jnp.asarray(params)[tokens]),
+        r"params has 4,096 Python numbers, such as params\[0\]\[0\]; turn lists of numbers into arrays",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_shapes_states_and_parameters_say_what_to_do(what):
+    make, message = WRONG[what]
+    with pytest.raises((TypeError, ValueError), match=message):
+        scored(make(), sharding=Mesh(np.array(jax.devices()[:1]), ("data",)))
+
+
+def test_an_error_of_init_state_names_it():
+    def init_state(params, rows):
+        raise LookupError("no such layer")
+
+    with pytest.raises(LookupError) as raised:
+        scored(stepping(init_state=init_state))
+    assert "raised by init_state(params, rows), when windrow traced it" in raised.value.__notes__

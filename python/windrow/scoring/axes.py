@@ -38,7 +38,9 @@ def tried(
     Raises:
         TypeError, ValueError: See :func:`windrow.scoring.contract.vocabulary`.
     """
-    shape = policy.sample_shape(sharding.groups, model.max_length)
+    rows, length = policy.sample_shape(sharding.groups, model.max_length)
+    # With a single row, a function that returns one row for any number of rows would go unnoticed.
+    shape = (2 if rows == 1 and policy.batch_size is None else rows, length)
 
     def on(functions: LanguageModel) -> tuple[LanguageModel, int]:
         with jax.set_mesh(sharding.mesh):

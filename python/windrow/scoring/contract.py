@@ -109,12 +109,19 @@ def check_chunk_length(model: LanguageModel, chunk_length: int | None) -> None:
 
 def _first_state(model: LanguageModel, params: Any, rows: int, length: int) -> Any:
     """The shapes and dtypes of a new state's leaves; checks that each leaf's leading axis is rows."""
-    state = jax.eval_shape(lambda params: model.state_for(params, rows, length), params)
-    for leaf in jax.tree.leaves(state):
+    try:
+        state = jax.eval_shape(lambda params: model.state_for(params, rows, length), params)
+    except Exception as error:  # anything that the model's function raises
+        error.add_note(
+            f"{RAISED_BY} init_state({', '.join(PARAMETERS['init_state'])}), when windrow traced it"
+        )
+        raise
+    for path, leaf in jax.tree.leaves_with_path(state):
         if leaf.ndim == 0 or leaf.shape[0] != rows:
             raise ValueError(
-                f"init_state(params, {rows}) returns a leaf of shape {leaf.shape}; "
-                f"the leading axis of each leaf must have a length of {rows}, the number of rows"
+                f"init_state(params, {rows}) returns state{jax.tree_util.keystr(path)} with shape "
+                f"{leaf.shape}; the leading axis of each leaf must have a length of {rows}, the number of "
+                "rows; keep a number, such as a write index, once per row"
             )
     return state
 
@@ -124,7 +131,8 @@ def _state_changed(before: Any, after: Any) -> "_Wrong | None":
     structure: Any = jax.tree.structure(before)  # typed as Any: its declared type does not allow !=
     if structure != jax.tree.structure(after):
         return _Wrong(
-            "step returned a state with a different structure than init_state; return the same structure"
+            "step returned a state with a different structure than init_state: "
+            f"{_first_difference(before, after)}; return the same structure"
         )
     for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (jnp.shape(new), jnp.result_type(new)):
@@ -135,6 +143,24 @@ def _state_changed(before: Any, after: Any) -> "_Wrong | None":
                 "a state must keep its shapes and dtypes"
             )
     return None
+
+
+def _first_difference(before: Any, after: Any) -> str:
+    """Where two states with different structures differ.
+
+    >>> _first_difference({"k": 1.0}, {"k": 1.0, "v": 2.0}), _first_difference([1.0], (1.0,))
+    ("state['v'] is new", 'a tuple of 1, not a list of 1')
+    """
+    old, new = (
+        [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(state)]
+        for state in (before, after)
+    )
+    missing, added = [path for path in old if path not in new], [path for path in new if path not in old]
+    if missing and "" not in (missing[0], *added[:1]):
+        return f"state{missing[0]} is missing"
+    if added and "" not in (added[0], *missing[:1]):
+        return f"state{added[0]} is new"
+    return f"{_described(after)}, not {_described(before)}"
 
 
 class _Wrong(str):
@@ -169,7 +195,8 @@ def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *
         raise TypeError(wrong[0])
     shape = tuple(output.shape)
     if len(shape) != len(leading) + 1 or shape[:-1] != leading:
-        raise ValueError(f"{name} returned shape {shape}; expected [{_axes(leading)}] here")
+        hint = _shape_hint(shape, leading)
+        raise ValueError(f"{name} returned shape {shape}; expected [{_axes(leading)}] here{hint}")
     if not jnp.issubdtype(output.dtype, jnp.floating):
         raise ValueError(f"{name} returned {output.dtype}; expected a floating-point dtype")
     if draws_random_numbers(made.jaxpr):
@@ -190,6 +217,21 @@ def _output_of(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return _Wrong(f"{name} is called as {call}, which failed: {first_line(error)}{remedy}")
 
 
+def _shape_hint(shape: tuple[int, ...], leading: tuple[int, ...]) -> str:
+    """What to do about a wrong shape, if its cause can be told.
+
+    >>> _shape_hint((8, 50), (2, 8))
+    '; if it is written for one row, map it over the rows with jax.vmap'
+    """
+    if len(leading) != 2 or leading[0] == leading[1]:
+        return ""
+    if len(shape) == 2 and shape[0] == leading[0]:
+        return "; return an output at every position, not only at the last one"
+    if shape[:1] == leading[1:] or shape[:2] == (1, leading[1]):
+        return "; if it is written for one row, map it over the rows with jax.vmap"
+    return ""
+
+
 def _axes(leading: tuple[int, ...]) -> str:
     return ", ".join([*map(str, leading), "size"])
 
@@ -206,7 +248,7 @@ def _within(output: Any) -> str:
 
 def _described(output: Any) -> str:
     """A short description of an output."""
-    if isinstance(output, jax.Array | np.ndarray):
+    if isinstance(output, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         return f"an array {list(output.shape)}"
     if isinstance(output, dict):
         return f"a dict with {', '.join(map(repr, list(output)[:8])) or 'nothing'}"

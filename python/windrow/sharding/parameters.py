@@ -14,6 +14,9 @@ from windrow.sharding.agreement import check_agreement
 from windrow.sharding.placing import from_host
 from windrow.sharding.rows import RowSharding, automatic, device_order
 
+MOST_NUMBERS = 1000
+"""The maximum number of Python numbers among the parameters."""
+
 
 def put_params(params: Any, rows: RowSharding) -> Any:
     """The parameters on the mesh of ``rows``. NumPy arrays and arrays on one device are replicated.
@@ -23,13 +26,14 @@ def put_params(params: Any, rows: RowSharding) -> Any:
     values.
 
     Raises:
-        TypeError: A leaf is not an array.
+        TypeError: A leaf is not an array, or lists of numbers stand for arrays.
         ValueError: A leaf was deleted, or is on several devices other than the mesh's.
         HostsDifferError: Hosts have different values.
     """
     check_alive(params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         _check_leaf(name_of(path), leaf)
+    _check_numbers(params)
     if jax.process_count() > 1:
         check_agreement([], _digests(params))
     return jax.tree.map_with_path(lambda path, leaf: _put(path, leaf, rows), params)
@@ -157,6 +161,17 @@ def _check_leaf(name: str, leaf: Any) -> None:
         raise TypeError(
             f"{name} is {_kind(leaf)}; params must contain only arrays. Keep the rest in the model's "
             "functions; equinox.partition and flax.nnx.split separate the two"
+        )
+
+
+def _check_numbers(params: Any) -> None:
+    """Rejects lists of numbers in place of arrays, which take minutes to compile: each number is a leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    numbers = [path for path, leaf in leaves if isinstance(leaf, int | float | complex)]
+    if len(numbers) > MOST_NUMBERS:
+        raise TypeError(
+            f"params has {len(numbers):,} Python numbers, such as {name_of(numbers[0])}; turn lists of "
+            "numbers into arrays, with jax.numpy.asarray"
         )
 
 
