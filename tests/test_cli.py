@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import traceback
+import warnings
 from importlib.metadata import entry_points
 
 import pytest
@@ -12,6 +13,7 @@ from command import is_one_line, windrow, windrow_here
 from task_files import write_tasks
 from windrow.cli.endings import message_of
 from windrow.cli.run_help import WORDS
+from windrow.warning import warn, warn_in_one_line
 
 HEAVY = "{'jax', 'grain', 'lm_eval', 'numpy', 'tokenizers', 'windrow._rust'}"
 
@@ -200,3 +202,25 @@ def test_the_plug_in_entry_point_is_what_lm_eval_registers():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.split() == ["windrow.harness.lm", "JaxLM", "True"], result.stderr
+
+
+def test_warnings_are_one_line_without_source_code(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    warn_in_one_line()
+    with pytest.warns(UserWarning, match="a careful note"):
+        warn("a careful note")
+    shown = [
+        warnings.formatwarning(UserWarning(message), UserWarning, __file__, 1)
+        for message in ("a careful note", "another's note")
+    ]
+    assert shown[0] == "windrow: warning: a careful note\n"
+    assert "UserWarning: another's note" in shown[1]
+
+
+def test_the_command_shows_warnings_in_one_line():
+    code = (
+        "import sys; sys.argv = ['windrow', 'ls', 'x']; from windrow.cli import ls, main; "
+        "from windrow.warning import warn; ls.execute = lambda _: warn('a careful note') or 0; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr == "windrow: warning: a careful note\n"

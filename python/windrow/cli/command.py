@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from windrow.cli import ls, plan, report, run, score
 from windrow.cli.endings import Ending
+from windrow.warning import warn_in_one_line
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ending = Ending(owns_process=arguments is None)
     if ending.owns_process:
         gc.set_threshold(YOUNG_OBJECTS)
+        warn_in_one_line()
     try:
         return _command(words, ending)
     except KeyboardInterrupt:
