@@ -323,7 +323,7 @@ class TestEvaluationDataset:
             ([{"prefix": "a"}], {}, KeyError, "request 0 has no 'text'"),
             ([{"prefix": "a", "text": 5}], {}, TypeError, "text of request 0 is an int"),
             ([{"prefix": "a", "text": "b", "idx": "c"}], {}, TypeError, "idx of request 0 is a str"),
-            (["text"], {}, TypeError, "request 0 is a str; it must be an lm_eval Instance"),
+            (["text"], {}, TypeError, "is a str; it must be an lm_eval Instance, or a dictionary with"),
             ([{"prefix": "a", "text": ""}], {}, ValueError, "request 0"),
             ([{"prefix": "a", "text": "b"}], {"batch_size": 3, "host_count": 2}, ValueError, "row_multiple"),
             (

@@ -247,7 +247,10 @@ def test_an_empty_stream_has_no_batches():
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"padded_lengths": []}, ValueError, "padded_lengths"),
         ({"padded_lengths": [4, 4]}, ValueError, r"padded_lengths\[1\] is 4"),
-        ({"padded_lengths": [0, 4]}, ValueError, "padded_lengths is 0"),
+        ({"padded_lengths": [0, 4]}, ValueError, r"padded_lengths\[0\] is 0"),
+        ({"padded_lengths": [4.0]}, TypeError, r"padded_lengths\[0\] must be a whole number, not float"),
+        ({"padded_lengths": 8}, TypeError, "padded_lengths must be a list of lengths, not 8"),
+        ({"host_index": "0"}, TypeError, "host index must be a whole number, not '0'"),
         ({"host_count": 3}, ValueError, "batch_size"),
         ({"host_index": 1}, IndexError, "host index is 1"),
         ({"on_bad_request": "drop"}, ValueError, "on_bad_request must be 'raise' or 'skip', not 'drop'"),
@@ -278,6 +281,9 @@ def test_bad_arguments(options, error, message):
             "score_start of request 0 is 4.* from 1 to 3",
         ),
         ({"tokens": np.arange(3), "score_start": 0}, ValueError, "score_start of request 0 is 0"),
+        ({"tokens": np.arange(3), "score_start": 1.5}, TypeError, "score_start of request 0 is a float"),
+        ({"tokens": np.arange(3), "idx": 1.5}, TypeError, "idx of request 0 is a float; it must be a whole"),
+        ({"tokens": np.arange(3), "idx": -1}, ValueError, "idx of request 0 is -1; it must be from 0 to"),
     ],
 )
 def test_bad_requests(request_, error, message):

@@ -74,6 +74,11 @@ def read_texts(requests: Iterable[Any], first: int = 0, most: int | None = 2) ->
 def texts_of(request: Any, number: int, most: int | None = 2) -> Texts:
     """The texts of one request, as `read_texts` reads them."""
     if not isinstance(request, Mapping):
+        if not hasattr(request, "request_type"):
+            raise TypeError(
+                f"request {number} is {kind_of(request)}; it must be an lm_eval Instance, or a dictionary "
+                "with 'prefix' and 'text'"
+            )
         return Texts(number, *request_texts(request, number, most), request.request_type == _ROLLING)
     item: Mapping[str, Any] = {"idx": number, **request}
     rolling = getattr(item.get("req"), "request_type", None) == _ROLLING
@@ -87,11 +92,25 @@ def texts_of(request: Any, number: int, most: int | None = 2) -> Texts:
             )
         if not isinstance(item[key], str):
             raise TypeError(f"{key} of request {number} is {kind_of(item[key])}; it must be a string")
-    if isinstance(item["idx"], bool) or not isinstance(item["idx"], (int, np.integer)):
-        raise TypeError(f"idx of request {number} is {kind_of(item['idx'])}; it must be a whole number")
-    if not 0 <= item["idx"] < _MOST:
-        raise ValueError(f"idx of request {number} is {item['idx']}; it must be from 0 to {_MOST - 1}")
-    return Texts(int(item["idx"]), item["prefix"], item["text"], rolling)
+    return Texts(number_of(item, number), item["prefix"], item["text"], rolling)
+
+
+def number_of(request: Mapping[str, Any], number: int) -> int:
+    """A request's own ``idx``, or else ``number``.
+
+    Raises:
+        TypeError: ``idx`` is not an integer.
+        ValueError: It does not fit ``int32``.
+
+    >>> number_of({"idx": 7}, 0), number_of({}, 3)
+    (7, 3)
+    """
+    own = request.get("idx", number)
+    if isinstance(own, bool) or not isinstance(own, (int, np.integer)):
+        raise TypeError(f"idx of request {number} is {kind_of(own)}; it must be a whole number")
+    if not 0 <= own < _MOST:
+        raise ValueError(f"idx of request {number} is {own}; it must be from 0 to {_MOST - 1}")
+    return int(own)
 
 
 def all_texts(argument: str, requests: Requests, most: int | None = 2) -> list[Texts]:

@@ -20,7 +20,7 @@ Windows and request numbers are the same as with a single reader.
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ import numpy as np
 from windrow.admission import admit_count, kind_of
 from windrow.batch import LLMIndexedBatch
 from windrow.datasets.planned import IndexedBatchDataset, Sequences
-from windrow.datasets.requests import leave_out, segments_of, sequences_of, texts_of, warn_of
+from windrow.datasets.requests import leave_out, number_of, segments_of, sequences_of, texts_of, warn_of
 from windrow.planning import Plan
 from windrow.sharding import HostShare
 from windrow.tokens import Tokenizer, load_tokenizer
@@ -82,7 +82,11 @@ class StreamedBatchDataset(grain.IterDataset):
         self._worker, self._workers = 0, 1
         self.window = admit_count("window", window)
         self.batch_size = admit_count("batch_size", batch_size)
-        self.padded_lengths = [admit_count("padded_lengths", length) for length in padded_lengths]
+        if not isinstance(padded_lengths, Iterable):
+            raise TypeError(f"padded_lengths must be a list of lengths, not {padded_lengths!r}")
+        self.padded_lengths = [
+            admit_count(f"padded_lengths[{index}]", length) for index, length in enumerate(padded_lengths)
+        ]
         self._share = share or HostShare((0,), 1)
         self._encode = encode
         self._plan(np.zeros(0, np.int32))  # raises if no window could be planned with these arguments
@@ -344,7 +348,7 @@ def _read_tokens(request: Any, number: int) -> tuple[np.ndarray[Any, np.dtype[np
     """A request's tokens, where scoring starts, and its own number, if it has one."""
     if not isinstance(request, Mapping):
         raise TypeError(f"request {number} is {kind_of(request)}; it must be a dictionary of tokens")
-    return _tokens(request, number), _score_start(request, number), int(request.get("idx", number))
+    return _tokens(request, number), _score_start(request, number), number_of(request, number)
 
 
 def _tokens(request: Mapping[str, Any], number: int) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -367,9 +371,11 @@ def _tokens(request: Mapping[str, Any], number: int) -> np.ndarray[Any, np.dtype
 
 
 def _score_start(request: Mapping[str, Any], number: int) -> int:
-    start, tokens = int(request.get("score_start", 1)), len(request["tokens"])
+    start, tokens = request.get("score_start", 1), len(request["tokens"])
+    if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
+        raise TypeError(f"score_start of request {number} is {kind_of(start)}; it must be a whole number")
     if not 1 <= start <= tokens:
         raise ValueError(
             f"score_start of request {number} is {start}; with {tokens} tokens it must be from 1 to {tokens}"
         )
-    return start
+    return int(start)

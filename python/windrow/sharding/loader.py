@@ -48,6 +48,9 @@ class HostShare:
     @classmethod
     def contiguous(cls, host_index: int, host_count: int) -> Self:
         """The share of a host if each host holds one block, in host order."""
+        for name, value in (("host count", host_count), ("host index", host_index)):
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise TypeError(f"{name} must be a whole number, not {value!r}")
         if host_count < 1:
             raise ValueError(f"host count is {host_count}; it must be at least 1")
         if not 0 <= host_index < host_count:
