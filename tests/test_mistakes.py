@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 import windrow
 from byte_tokenizer import ByteTokenizer
 from windrow import LanguageModel, adapters, check_model
+from windrow.tokens import load_tokenizer
 
 VOCAB, WIDTH = 256, 8
 TABLE = jnp.zeros((VOCAB, VOCAB))
@@ -331,3 +332,20 @@ def test_an_error_of_init_state_names_it():
     with pytest.raises(LookupError) as raised:
         scored(stepping(init_state=init_state))
     assert "raised by init_state(params, rows), when windrow traced it" in raised.value.__notes__
+
+
+def test_probabilities_in_place_of_logits():
+    following = jnp.roll(8 * jnp.eye(256), 1, axis=1) + TABLE
+
+    def score(of):
+        model = LanguageModel(following, lambda table, tokens, *_: of(table[tokens]))
+        tokenizer = load_tokenizer(ByteTokenizer(), prefix_token_id=0)
+        windrow.score(model, tokenizer, ["abcdefghijklmnopqrstuvwxyz, a text"])
+
+    with pytest.warns(UserWarning, match="the model seems to return probabilities: .* Return logits"):
+        score(jax.nn.softmax)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="tokenizer .* encodes in Python")
+        for of in (jnp.asarray, jax.nn.log_softmax, jnp.zeros_like, lambda logits: 1e-3 * logits):
+            score(of)

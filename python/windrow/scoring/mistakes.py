@@ -4,9 +4,12 @@ Modules of other libraries fail with errors that a newcomer cannot place: with d
 random key, or fail to update their own variables.
 """
 
+import math
 from typing import Any
 
 import jax
+import numpy as np
+from numpy.typing import NDArray
 
 from windrow.scoring.operations import inner_programs
 
@@ -33,6 +36,15 @@ DRAWS = (
     "module.eval(), deterministic=True or equinox.nn.inference_mode"
 )
 """The warning about a function that draws random numbers, without the function's name."""
+
+PROBABILITIES = (
+    "the model seems to return probabilities: every token's log-probability is close to a uniform guess, and "
+    "none is below it. Return logits, without a softmax"
+)
+"""The warning about a model that returns probabilities in place of logits."""
+
+LEAST_TOKENS = 16
+"""The number of scored tokens from which probabilities in place of logits are recognized."""
 
 _RANDOM = frozenset(["random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform"])
 """JAX's operations that draw random numbers."""
@@ -88,3 +100,26 @@ def draws_random_numbers(program: Any) -> bool:
         equation.primitive.name in _RANDOM or any(map(draws_random_numbers, inner_programs(equation.params)))
         for equation in program.eqns
     )
+
+
+def look_like_probabilities(logprobs: NDArray[np.float32], vocabulary: int) -> bool:
+    """Whether log-probabilities come from probabilities in place of logits.
+
+    A softmax of probabilities gives each token at least ``1 / (vocabulary - 1 + e)``, a little less than a
+    uniform guess, and at most ``e`` times a uniform guess. Few models give every token that much, unless they
+    give all tokens the same.
+
+    Args:
+        logprobs: ``float32[m]``, the log-probabilities of scored tokens, in nats.
+        vocabulary: The vocabulary size.
+
+    >>> guess = np.full(20, -math.log(999 + math.e), np.float32)
+    >>> [look_like_probabilities(guess + more, 1000) for more in (np.linspace(0, 0.9, 20), 0, np.arange(20))]
+    [True, False, False]
+    """
+    if len(logprobs) < LEAST_TOKENS:
+        return False
+    uniform, least = -math.log(vocabulary), -math.log(vocabulary - 1 + math.e)
+    lowest, highest = float(logprobs.min()), float(logprobs.max())
+    peaked = highest - uniform > 0.01 + 10 * (uniform - least)
+    return least - 1e-4 <= lowest and highest <= uniform + 1 and peaked

@@ -38,6 +38,7 @@ from windrow.scoring.feed import BatchShape, Feed, Layout, Part, layout_of
 from windrow.scoring.forks import ForkFeed, fork_trial, most_slots, refused_state
 from windrow.scoring.identity import params_checksum, probe
 from windrow.scoring.jobs import Job, Report, run_jobs
+from windrow.scoring.mistakes import PROBABILITIES, look_like_probabilities
 from windrow.scoring.scores import Scores
 from windrow.scoring.trial import SOUND, Difference, difference, trial
 from windrow.scoring.watch import DeviceWatch
@@ -46,6 +47,7 @@ from windrow.sizing.batches import fit_plan
 from windrow.sizing.memory import DeviceMemory
 from windrow.sizing.policy import BatchPolicy
 from windrow.tokens import Segments
+from windrow.warning import warn
 
 IN_FLIGHT = 4
 """The default number of batches in flight."""
@@ -361,7 +363,10 @@ class Scorer:
         """
         check_alive(self.params)
         known_tokens(segments, self.vocabulary)
-        return self._run(segments, self._feed(segments, plan), known)
+        scores = self._run(segments, self._feed(segments, plan), known)
+        if look_like_probabilities(scores.token_logprobs, self.vocabulary):
+            warn(PROBABILITIES)
+        return scores
 
     def run_parts(self, parts: Sequence[Part], segments: Segments) -> Scores:
         """Scores segments that several plans divide among themselves, all plans in one run.
