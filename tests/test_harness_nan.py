@@ -1,4 +1,4 @@
-"""Log-likelihoods that are infinite or NaN, through lm_eval's class and `windrow.score`."""
+"""Logits that are infinite or NaN, through lm_eval's class, `windrow.score` and `windrow.generate`."""
 
 import jax
 import jax.numpy as jnp
@@ -126,3 +126,43 @@ def test_a_model_that_always_returns_nan_ends_the_run_early():
     with pytest.raises(ValueError, match=r"(?s)^request 22 \(task animals, document 32\): .*\nand 94 more\n"):
         lm.loglikelihood(named_requests("loglikelihood", *pairs))
     assert lm.report()["requests"] == 0
+
+
+def not_after(letter):
+    """A bias that makes one logit NaN after a letter, so that its text is undefined."""
+    return lambda last: jnp.where((last == ord(letter)) & (jnp.arange(256) == 7), jnp.nan, 0.0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_texts_are_undefined_where_logits_are_nan(temperature):
+    lm = biased_lm(not_after("!"))
+    prompts, options = (
+        ["ab", "cd!", "ef"],
+        {"temperature": temperature, "max_new_tokens": 5, "end_tokens": ()},
+    )
+    heard = []
+    texts = windrow.generate(
+        lm.model,
+        lm.tokenizer,
+        prompts,
+        on_bad_request="skip",
+        finished=lambda at, _: heard.append(at),
+        **options,
+    )
+    assert texts.skipped.tolist() == [1]
+    assert (texts.texts[1], texts.reasons[1], sorted(heard)) == ("", "skipped", [0, 2])
+    alone = windrow.generate(lm.model, lm.tokenizer, ["ab", "ef"], **options)
+    assert [texts.texts[0], texts.texts[2]] == alone.texts
+    with pytest.raises(ValueError, match=r"^request 1: the model's logits are not numbers \(NaN\)"):
+        windrow.generate(lm.model, lm.tokenizer, prompts, **options)
+
+
+def test_the_adapter_reports_undefined_texts():
+    requests = requests_of("generate_until", *[(text, {"max_gen_toks": 4}) for text in ("ab", "cd!", "ef")])
+    with pytest.raises(ValueError, match=r"request 1.*: the model's logits are not numbers"):
+        biased_lm(not_after("!")).generate_until(requests)
+    lm = biased_lm(not_after("!"), on_bad_request="skip")
+    with pytest.warns(UserWarning, match="1 texts are empty: the model's logits are not numbers"):
+        texts = lm.generate_until(requests)
+    assert [len(text) > 0 for text in texts] == [True, False, True]
+    assert lm.report()["skipped"] == 1

@@ -4,6 +4,7 @@ from windrow.generation.api import Generations as Generations
 from windrow.generation.api import generate as generate
 from windrow.generation.defaults import GenerationDefaults as GenerationDefaults
 from windrow.generation.defaults import read_defaults as read_defaults
+from windrow.generation.endings import NOT_NUMBERS as NOT_NUMBERS
 from windrow.generation.generator import Generated as Generated
 from windrow.generation.generator import Generator as Generator
 from windrow.generation.generator import random_keys as random_keys
@@ -12,6 +13,7 @@ from windrow.generation.settings import Settings as Settings
 from windrow.generation.settings import read_settings as read_settings
 
 __all__ = [
+    "NOT_NUMBERS",
     "Generated",
     "GenerationDefaults",
     "Generations",

@@ -9,7 +9,9 @@ from jax.sharding import Mesh, NamedSharding
 from numpy.typing import NDArray
 
 from windrow.admission import admit_requests, admit_whole, is_whole, kind_of
+from windrow.bad_requests import BadRequestsError
 from windrow.generation.defaults import GenerationDefaults, read_defaults
+from windrow.generation.endings import NOT_NUMBERS
 from windrow.generation.generator import Generated, Generator
 from windrow.generation.rules import RULES, Rules
 from windrow.generation.settings import DEFAULT_NEW_TOKENS, Settings
@@ -94,7 +96,8 @@ def generate(
             all slots together; ``"auto"``: as many slots as fit in device memory.
         sharding: A sharding for ``[rows, length]``, or a mesh; rows are then split over all of its axes.
             Default: the mesh of ``jax.set_mesh``, else the parameters' mesh, else all devices.
-        on_bad_request: ``"raise"``, or ``"skip"`` to skip prompts that cannot be used.
+        on_bad_request: ``"raise"``, or ``"skip"`` to skip prompts that cannot be used, or for which the
+            model's logits are NaN.
         chunk_length: The number of tokens per row that a prefill runs at a time; by default, chosen by cost.
         finished: Called with a prompt's index and result as soon as its text ends.
 
@@ -102,7 +105,8 @@ def generate(
         TypeError: The prompts are a single string or not a sequence, or ``stop`` or ``end_tokens`` is not a
             sequence.
         ValueError: A prompt is empty and there is no BOS token, ``max_new_tokens`` leaves no room for a
-            prompt, or an argument is invalid. The message names it. Or hosts were given different arguments.
+            prompt, the model's logits are NaN for one, or an argument is invalid. The message names it. Or
+            hosts were given different arguments.
 
     >>> texts = generate(model, "path/to/model", ["The cow"], max_new_tokens=8).texts  # doctest: +SKIP
     """
@@ -160,14 +164,17 @@ def generate(
         if finished is not None:
             finished(request, generated)
 
-    generator.run(segments, [settings[request] for request in segments.requests], one_finished)
+    failed = generator.run(segments, [settings[request] for request in segments.requests], one_finished)
+    undefined = segments.requests[failed]
+    if failed and on_bad_request == "raise":
+        raise BadRequestsError(dict.fromkeys(undefined.tolist(), NOT_NUMBERS))
     counts = [len(result.tokens) for result in results]
     return Generations(
         [result.text for result in results],
         np.array([token for result in results for token in result.tokens], np.int32),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         tuple(result.reason for result in results),
-        segments.skipped,
+        np.union1d(segments.skipped, undefined).astype(np.int64),
         generator.report(),
     )
 

@@ -25,6 +25,12 @@ from windrow.tokens import Tokenizer
 Reason = Literal["stop", "end", "length", "skipped"]
 """Why a text ended: a stop string, an end token, or the length limit; or it was skipped."""
 
+UNDEFINED = -2
+"""What a row emits in place of a token whose logit is NaN."""
+
+NOT_NUMBERS = "the model's logits are not numbers (NaN); look for overflow in its parameters or activations"
+"""The reason given for a prompt whose text is undefined."""
+
 _LOOK_BACK = 2
 
 _TORN = "\ufffd"
@@ -120,9 +126,16 @@ class Growing:
     reason: Reason | None = None
 
     def add(self, tokens: Iterable[int]) -> None:
-        """Appends new tokens until the text ends, or up to a negative one, which an idle slot emits."""
+        """Appends new tokens until the text ends, or up to -1, which an idle slot emits.
+
+        A text with an undefined token is skipped: nothing is left of it.
+        """
         looked_at = len(self.tokens)
         for token in tokens:
+            if token == UNDEFINED and self.reason is None:
+                self.tokens.clear()
+                self.reason = "skipped"
+                return
             if token < 0 or self.reason is not None:
                 break
             self.tokens.append(token)

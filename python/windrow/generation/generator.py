@@ -145,7 +145,7 @@ class Generator:
         settings: Sequence[Settings],
         finished: Callable[[int, Generated], None],
         keys: NDArray[np.int32] | None = None,
-    ) -> None:
+    ) -> list[int]:
         """Generates a text for every prompt.
 
         Args:
@@ -155,12 +155,15 @@ class Generator:
             keys: ``int32[n, 2]``, the two words of each prompt's random key; by default, those of
                 :func:`random_keys`.
 
+        Returns:
+            The prompts whose texts are undefined, because the model's logits became NaN. They do not finish.
+
         Raises:
             ValueError: A parameter has been deleted, a prompt has a token outside the vocabulary, or not even
                 one slot per device fits in memory.
         """
         if not len(prompts):
-            return
+            return []
         check_alive(self.params)
         known_tokens(prompts, self.vocabulary)
         rules = RunRules(settings, self.defaults.end_tokens)
@@ -173,7 +176,9 @@ class Generator:
             for program in batching.programs:
                 self._programs.ask(program)
             with DeviceWatch(self.clock.generation) as watch:
-                _Run(self, batching, prompts, settings, rules, finished, watch, keys).loop()
+                run = _Run(self, batching, prompts, settings, rules, finished, watch, keys)
+                run.loop()
+        return sorted(run.failed)
 
     def _sized_batching(self, prompts: Segments, settings: Sequence[Settings], rules: RunRules) -> Batching:
         """The batching with the policy's number of slots, or as many as fit in device memory."""
@@ -262,6 +267,7 @@ class _Run:
             keys = random_keys(prompts, generator.seed) if sampled else none
         self.rows = Rows(batching, prompts, settings, rules, keys, self.sharding.groups)
         self.stopped: set[int] = set()
+        self.failed: list[int] = []
         self.decodes = batching.decodes
 
     def loop(self) -> None:
@@ -388,6 +394,9 @@ class _Run:
 
     def _finish(self, request: int, text: Growing) -> None:
         assert text.reason is not None
+        if text.reason == "skipped":
+            self.failed.append(request)
+            return
         totals = self.generator._totals
         totals["generated_tokens"] += len(text.tokens)
         totals[text.reason] += 1

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from windrow.generation.endings import UNDEFINED
 from windrow.generation.logits import Ruled, RuleTable, apply_rules
 from windrow.generation.sampling import Choice, choose_tokens
 from windrow.model import LanguageModel, run_forward
@@ -274,7 +275,9 @@ def decode_tokens(
         rules: The table of rules and end tokens, if the run has one.
 
     Returns:
-        The slots, and ``int32[slots, steps]``: the tokens, -1 if the row was idle.
+        The slots, and ``int32[slots, steps]``: the tokens, -1 if the row was idle,
+        :data:`~windrow.generation.endings.UNDEFINED` if the chosen token's logit is NaN, as it is wherever
+        any logit of a greedy row is; such a row becomes idle.
     """
 
     def one(slots: Slots, _: None) -> tuple[Slots, jax.Array]:
@@ -291,16 +294,17 @@ def decode_tokens(
             ruled = ruled._replace(history=_noted(ruled.history, slots.position + 1, chosen, active))
         else:
             ended = jnp.isin(chosen, jnp.array(end_tokens, jnp.int32))
+        undefined = jnp.isnan(jnp.take_along_axis(logits, chosen[:, None], axis=1)[:, 0])
         one_more = active.astype(jnp.int32)
         slots = slots._replace(
             memory=remembered,
             token=jnp.where(active, chosen, slots.token),
             position=slots.position + one_more,
             made=slots.made + one_more,
-            left=jnp.where(ended, 0, slots.left - one_more),
+            left=jnp.where(ended | undefined, 0, slots.left - one_more),
             ruled=ruled,
         )
-        return slots, jnp.where(active, chosen, -1)
+        return slots, jnp.where(active, jnp.where(undefined, UNDEFINED, chosen), -1)
 
     slots = slots._replace(left=jnp.where(stopped, 0, slots.left))
     slots, emitted = jax.lax.scan(one, slots, length=steps)

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from windrow.bad_requests import BadRequestsError
-from windrow.generation import Generated, Generator, Settings, random_keys, read_settings
+from windrow.generation import NOT_NUMBERS, Generated, Generator, Settings, random_keys, read_settings
 from windrow.scoring import known_tokens
 from windrow.sharding import is_first_host
 from windrow.tokens import Segments, generation_prompts
@@ -36,7 +36,7 @@ class TextRequests:
         max_length: int | None,
         on_bad_request: str,
     ) -> None:
-        self.arguments, self._generator = arguments, generator
+        self.arguments, self._generator, self._on_bad_request = arguments, generator, on_bad_request
         settings, bad = _read_all([keywords for _, keywords in arguments], generator)
         _refuse(bad, on_bad_request)
         good = list(settings)
@@ -56,12 +56,15 @@ class TextRequests:
         self.skipped = len(arguments) - len(self._requests)
         self.truncated = len(self._prompts.report.truncated)
 
-    def run(self, finished: Callable[[int, str], None], known: Collection[int] = ()) -> None:
-        """Generates the text of every valid request.
+    def run(self, finished: Callable[[int, str], None], known: Collection[int] = ()) -> int:
+        """Generates the text of every valid request; returns for how many the model's logits were NaN.
 
         Args:
             finished: Called with each request's index and text as it finishes.
             known: Requests to skip because their results are known; the samples of the others do not change.
+
+        Raises:
+            BadRequestsError: For some requests, the model's logits were NaN; all others have finished.
         """
         start, tokens = perf_counter(), 0
         left = np.flatnonzero(~np.isin(self._requests, list(known)))
@@ -78,7 +81,11 @@ class TextRequests:
                 finished(self._requests[left[prompt]], generated.text)
 
             prompts = self._prompts.only(left) if known else self._prompts
-            self._generator.run(prompts, [self._settings[at] for at in left], one_finished, keys)
+            failed = self._generator.run(prompts, [self._settings[at] for at in left], one_finished, keys)
+        _refuse({self._requests[left[prompt]]: NOT_NUMBERS for prompt in failed}, self._on_bad_request)
+        if failed:
+            warn(f"{len(failed)} texts are empty: {NOT_NUMBERS}")
+        return len(failed)
 
 
 def _refuse(bad: dict[int, str], on_bad_request: str) -> None:

@@ -327,8 +327,10 @@ class JaxLM(Records):
         with asked.named(), self.clock.phase("tokenize"):
             texts = TextRequests(asked.arguments, self._generator, self.max_length, self.on_bad_request)
         results = self._results(asked, "")
-        self._totals.add_generated(len(asked) - len(results.known), texts.truncated, texts.skipped)
-        texts.run(results.add, results.known)
+        with asked.named():
+            failed = texts.run(results.add, results.known)
+        skipped = texts.skipped + failed
+        self._totals.add_generated(len(asked) - len(results.known), texts.truncated, skipped)
         self._keeper.sync()
         return results.all
 
