@@ -65,7 +65,7 @@ def test_errors_of_every_kind_of_request_name_task_and_document():
         model=prefix_model(256, hidden=hidden, head=head, init_state=init_state, step=step, max_length=64)
     )
     where = r"request 1 \(task animals, document 11\): "
-    with pytest.raises(ValueError, match=where + "its continuation merges into the context"):
+    with pytest.raises(ValueError, match=where + "its continuation encodes to no tokens"):
         lm.loglikelihood(named_requests("loglikelihood", ("a", "b"), ("a", "")))
     with pytest.raises(ValueError, match=where):
         lm.loglikelihood_rolling(named_requests("loglikelihood_rolling", ("a",), (3,)))

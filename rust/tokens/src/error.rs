@@ -20,9 +20,9 @@ impl std::error::Error for LoadError {}
 pub enum Problem {
     /// The context encodes to no tokens, so nothing predicts the first scored token.
     EmptyContext,
-    /// The continuation encodes to no tokens.
+    /// The continuation encodes to no tokens: after the context, it changes nothing.
     EmptyContinuation,
-    /// Context and continuation together have no more tokens than the context alone.
+    /// Context and continuation together have other tokens than the context alone, but not more.
     MergedContinuation,
     /// The continuation has more tokens than the model can take.
     LongContinuation {

@@ -101,7 +101,8 @@ impl<'t> Pairs<'t> {
                 let start = encoded.tokens(context).len();
                 let end = encoded.tokens(whole).len();
                 if end <= start && start > 0 {
-                    return Err(Problem::MergedContinuation);
+                    let same = encoded.tokens(context) == encoded.tokens(whole);
+                    return Err(if same { Problem::EmptyContinuation } else { Problem::MergedContinuation });
                 }
                 let continuation = Stretch { job: whole, range: start.min(end)..end };
                 (None, [Stretch { job: context, range: 0..start }, continuation], start)

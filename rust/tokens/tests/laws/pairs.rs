@@ -105,7 +105,7 @@ fn each_problem_has_its_name() {
     assert_eq!(problem("_", "b", plain), Problem::EmptyContext);
     assert_eq!(problem("", "", plain), Problem::EmptyContinuation);
     assert_eq!(problem("", "^", plain), Problem::EmptyContinuation);
-    assert_eq!(problem("ab", "", plain), Problem::MergedContinuation);
+    assert_eq!(problem("ab", "", plain), Problem::EmptyContinuation);
     assert_eq!(problem("ab", "b", plain), Problem::MergedContinuation);
     assert_eq!(problem("ab", "_", rules(false, None, true)), Problem::EmptyContinuation);
     let long = Problem::LongContinuation { tokens: 4, max_length: 3 };
