@@ -162,7 +162,7 @@ def test_the_adapter_reports_undefined_texts():
     with pytest.raises(ValueError, match=r"request 1.*: the model's logits are not numbers"):
         biased_lm(not_after("!")).generate_until(requests)
     lm = biased_lm(not_after("!"), on_bad_request="skip")
-    with pytest.warns(UserWarning, match="1 texts are empty: the model's logits are not numbers"):
+    with pytest.warns(UserWarning, match="texts left empty: 1; the model's logits are not numbers"):
         texts = lm.generate_until(requests)
     assert [len(text) > 0 for text in texts] == [True, False, True]
     assert lm.report()["skipped"] == 1

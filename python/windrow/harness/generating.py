@@ -83,8 +83,8 @@ class TextRequests:
             prompts = self._prompts.only(left) if known else self._prompts
             failed = self._generator.run(prompts, [self._settings[at] for at in left], one_finished, keys)
         _refuse({self._requests[left[prompt]]: NOT_NUMBERS for prompt in failed}, self._on_bad_request)
-        if failed:
-            warn(f"{len(failed)} texts are empty: {NOT_NUMBERS}")
+        if failed and is_first_host():
+            warn(f"texts left empty: {len(failed)}; {NOT_NUMBERS}")
         return len(failed)
 
 
