@@ -184,7 +184,7 @@ def texts(tmp_path, requests, **options):
 
 def test_a_bad_request_is_called_by_its_place_in_the_stream(tmp_path):
     requests = [GOOD] * 9 + [{"prefix": "a", "text": ""}, {"prefix": "ab", "text": "cdefg"}]
-    with pytest.raises(ValueError, match="its continuation merges into the context") as raised:
+    with pytest.raises(ValueError, match="its continuation encodes to no tokens") as raised:
         list(texts(tmp_path, requests))
     first, second, last = str(raised.value).splitlines()
     assert first.startswith("request 9: its continuation merges")
@@ -206,7 +206,7 @@ def test_bad_requests_are_left_out(tmp_path, caplog):
     assert kept == [1, 2, 4, 7, 8, 10, 11]
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3  # one of each window
-    assert "request 2: its continuation merges into the context" in said[0]
+    assert "request 2: its continuation encodes to no tokens" in said[0]
     assert "request 4 has no 'text'" in said[1]
     assert "text of request 5 is an int" in said[1]
     assert "request 8: the model would see 8 tokens, more than 4, the last of padded_lengths" in said[2]
