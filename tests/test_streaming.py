@@ -187,12 +187,12 @@ def test_a_bad_request_is_called_by_its_place_in_the_stream(tmp_path):
     with pytest.raises(ValueError, match="its continuation encodes to no tokens") as raised:
         list(texts(tmp_path, requests))
     first, second, last = str(raised.value).splitlines()
-    assert first.startswith("request 9: its continuation merges")
+    assert first.startswith("request 9: its continuation encodes to no tokens")
     assert first.endswith("; it starts with 'a'")
     assert second.startswith("request 10: its continuation has 5 tokens, but the model takes at most 4")
     assert last == 'Fix these requests, or skip them with on_bad_request="skip".'
     requests[9] |= {"idx": 70}
-    with pytest.raises(ValueError, match="request 70: its continuation merges"):
+    with pytest.raises(ValueError, match="request 70: its continuation encodes to no tokens"):
         list(texts(tmp_path, requests))
 
 
