@@ -105,12 +105,22 @@ def number_of(request: Mapping[str, Any], number: int) -> int:
     >>> number_of({"idx": 7}, 0), number_of({}, 3)
     (7, 3)
     """
-    own = request.get("idx", number)
-    if isinstance(own, bool) or not isinstance(own, (int, np.integer)):
-        raise TypeError(f"idx of request {number} is {kind_of(own)}; it must be a whole number")
+    own = whole_number(request, "idx", number, default=number)
     if not 0 <= own < _MOST:
         raise ValueError(f"idx of request {number} is {own}; it must be from 0 to {_MOST - 1}")
-    return int(own)
+    return own
+
+
+def whole_number(request: Mapping[str, Any], key: str, number: int, default: int) -> int:
+    """The integer at a key of request ``number``, or else ``default``.
+
+    Raises:
+        TypeError: It is not an integer.
+    """
+    value = request.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{key} of request {number} is {kind_of(value)}; it must be a whole number")
+    return int(value)
 
 
 def all_texts(argument: str, requests: Requests, most: int | None = 2) -> list[Texts]:

@@ -31,7 +31,15 @@ import numpy as np
 from windrow.admission import admit_count, kind_of
 from windrow.batch import LLMIndexedBatch
 from windrow.datasets.planned import IndexedBatchDataset, Sequences
-from windrow.datasets.requests import leave_out, number_of, segments_of, sequences_of, texts_of, warn_of
+from windrow.datasets.requests import (
+    leave_out,
+    number_of,
+    segments_of,
+    sequences_of,
+    texts_of,
+    warn_of,
+    whole_number,
+)
 from windrow.planning import Plan
 from windrow.sharding import HostShare
 from windrow.tokens import Tokenizer, load_tokenizer
@@ -371,11 +379,9 @@ def _tokens(request: Mapping[str, Any], number: int) -> np.ndarray[Any, np.dtype
 
 
 def _score_start(request: Mapping[str, Any], number: int) -> int:
-    start, tokens = request.get("score_start", 1), len(request["tokens"])
-    if isinstance(start, bool) or not isinstance(start, (int, np.integer)):
-        raise TypeError(f"score_start of request {number} is {kind_of(start)}; it must be a whole number")
+    start, tokens = whole_number(request, "score_start", number, default=1), len(request["tokens"])
     if not 1 <= start <= tokens:
         raise ValueError(
             f"score_start of request {number} is {start}; with {tokens} tokens it must be from 1 to {tokens}"
         )
-    return int(start)
+    return start
