@@ -1,6 +1,7 @@
 """Whether several processes were launched, and how they find each other."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def port_number():
 def test_processes_of_a_launcher_join(launcher, tmp_path):
     number = port_number()
     script = tmp_path / "join.py"
-    script.write_text(JOIN)
+    script.write_text(f"{JOIN}import time\ntime.sleep(120)\n")
     if launcher == "Slurm":
         common = {**SLURM, "SLURM_JOB_ID": number, "SLURM_STEP_NODELIST": "localhost"}
         common |= {"SLURM_NTASKS": 2, "SLURM_STEP_NUM_TASKS": 2, "SLURM_STEP_NUM_NODES": 1}
@@ -122,9 +123,11 @@ def test_processes_of_a_launcher_join(launcher, tmp_path):
         ]
     variables = [{name: str(value) for name, value in {**common, **each}.items()} for each in own]
     with Hosts(tmp_path, [[script], [script]], variables=variables) as hosts:
-        finish(hosts, 120)
         for process, host in enumerate(hosts):
-            assert f"True {process} 2 {process}" in host.output, host.output
+            host.wait_for(f"True {process} 2 {process}", 120)
+        hosts[1].signal(signal.SIGTERM)  # which JAX's preemption service would ignore
+        finish(hosts[1:], 20)
+        assert hosts[1].status == -signal.SIGTERM
 
 
 def test_the_command_line_takes_its_options_out():

@@ -88,8 +88,10 @@ class Launch:
         """
         if jax.distributed.is_initialized():
             return self._joined()
-        if self.process_count == 1:
+        if self.process_count == 1 or (self.coordinator is None and find_launcher(os.environ) is None):
             return False
+        # JAX's preemption service would catch SIGTERM, which a scheduler sends to end a job, and carry on.
+        jax.config.update("jax_enable_preemption_service", False)
         if self.coordinator is not None:
             jax.distributed.initialize(
                 self.coordinator,
@@ -100,8 +102,6 @@ class Launch:
                 shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
             )
             return self._joined()
-        if find_launcher(os.environ) is None:
-            return False
         jax.distributed.initialize(
             heartbeat_timeout_seconds=self.heartbeat_timeout, shutdown_timeout_seconds=SHUTDOWN_TIMEOUT
         )
