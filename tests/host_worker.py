@@ -24,13 +24,16 @@ from lm_eval.api.model import CachingLM
 
 import joining
 import windrow
+from byte_tokenizer import ByteTokenizer
 from small_model import head, hidden, init_state, prefix_model, step
 from small_tokenizer import write_tokenizer
 from windrow import JaxLM, LanguageModel
+from windrow.cli import run
+from windrow.corpus import stream as corpus
 from windrow.scoring import Scorer
 from windrow.scoring.feed import Feed
 from windrow.scoring.gathering import Gatherer
-from windrow.sharding import HostsDifferError, leaving_at_once
+from windrow.sharding import HostsDifferError, leaving_at_once, own_mesh
 from windrow.sizing import memory
 from windrow.tokens import loglikelihood_segments
 
@@ -161,6 +164,30 @@ def real(options):
     write(options, result)
 
 
+class OddTokenizer(ByteTokenizer):
+    """Encodes the first letter of a long text differently on process 1."""
+
+    def encode(self, text):
+        return super().encode("?" + text[1:] if jax.process_index() and len(text) > 50 else text)
+
+
+def stream(folder, tokenizer, names, output):
+    """Scores these files of one document each; does not wait for a folder that others do not see."""
+    corpus.SEEN_SECONDS = 0.0
+    for name in names:
+        if not (folder / f"{name}.jsonl").exists():
+            (folder / f"{name}.jsonl").write_text('{"text": "a text"}')
+    files = windrow.corpus.Paths([str(folder / f"{name}.jsonl") for name in names])
+    windrow.score_stream(small_model(), tokenizer, files, folder / output, progress=False)
+
+
+def keeping(folder, sharding, keeps):
+    lm = generated_lm(folder, sharding)
+    if keeps:
+        lm.keep_results(folder / "kept")
+    return lm
+
+
 def disagree(options):
     """Each kind of disagreement in turn, and process 0's requests on all processes."""
     number, pairs = jax.process_index(), generated_pairs(40)
@@ -184,12 +211,22 @@ def disagree(options):
     tokenizer = write_tokenizer(options.folder / f"tokenizer-{number}", bos=True)
     score = partial(windrow.score, small_model(), tokenizer, sharding=sharding)
     generate = partial(windrow.generate, small_model(), tokenizer, sharding=sharding, max_new_tokens=2)
+    turned = Mesh(sharding.mesh.devices[:: -1 if number else 1], ("data",))
     cases |= {
         "score: request": lambda: score(other if number else pairs),
         "score: policy": lambda: score(pairs, policy=windrow.BatchPolicy(batch_size=64 if number else 32)),
         "generate: request": lambda: generate(["a", "c" if number else "b"]),
         "generate: seed": lambda: generate(["a", "b"], temperature=1.0, seed=number),
+        "score: sharding": lambda: score(pairs, sharding=turned),
+        "call": lambda: generate(["a"]) if number else score(pairs),
+        "encoded": lambda: windrow.score(small_model(), OddTokenizer(), pairs, sharding=sharding),
+        "stream: input": lambda: stream(options.folder, tokenizer, ["a", "b"][: 2 - number], "scores"),
+        "stream: folder": lambda: stream(options.folder, tokenizer, ["a"], f"scores-{number}"),
+        "keep": lambda: keeping(options.folder, sharding, number == 1).loglikelihood(instances(pairs)),
+        "command": lambda: run._check_same_command({"tasks": ["a", "b"][number:], "use_cache": None}, None),
     }
+    if number:  # on its own devices, a process need not wait for others
+        windrow.score(small_model(), tokenizer, pairs[:4], sharding=own_mesh())
     messages = {}
     for name, case in cases.items():
         try:

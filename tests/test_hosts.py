@@ -115,9 +115,18 @@ def test_all_processes_report_the_same_disagreement(pair, tmp_path):
     assert "request 39 (task questions, document 39) on process 1" in messages["fewer"]
     assert "(no such request)" in messages["fewer"]
     assert "the setting request type on process 1" in messages["type"]
-    for call, setting in (("score", "policy"), ("generate", "seed")):
+    for call, setting in (("score", "policy"), ("score", "sharding"), ("generate", "seed")):
         assert "request" in messages[f"{call}: request"], call
         assert f"the setting {setting} on process 1" in messages[f"{call}: {setting}"]
+    assert re.search(r"the call on process 1 .* 'windrow.score\(.* 'windrow.generate\(", messages["call"])
+    assert "the setting keep_results on process 1" in messages["keep"]
+    assert "the setting --tasks on process 1" in messages["command"]
+    assert "the setting encoded requests on process 1 differs" in messages["encoded"]
+    assert re.search(
+        r"input 1 on process 1 .*'input b.jsonl: 18 bytes.*'\(no such request\)'", messages["stream: input"]
+    )
+    assert "process 1 cannot see the files that process 0 writes to" in messages["stream: folder"]
+    assert "scores-0; give all processes the same output folder" in messages["stream: folder"]
     # With the option, process 0's requests count on all.
     expected = generated_lm(tmp_path, None).loglikelihood(instances(pairs))
     for result in (first, second):

@@ -46,9 +46,19 @@ def execute(arguments: list[str], ending: Ending) -> int:
     resume = given.__dict__.pop("resume")
     launch = Launch(**vars(given))
     with leaving_at_once():
-        launch.start()
+        if launch.start():
+            _check_same_command(settings, resume)
         _evaluate(settings, arguments, resume, ending, begin)
     return 0
+
+
+def _check_same_command(settings: Mapping[str, Any], resume: str | None) -> None:
+    """Raises the same error on every process if they would not make the same calls to the model."""
+    from windrow.sharding import check_agreement
+
+    given = {"use_cache": settings["use_cache"], "resume": resume}
+    told = {f"--{name}": "given" if value else "not given" for name, value in given.items()}
+    check_agreement([], {"--tasks": ",".join(settings["tasks"]), **told}, call="windrow run")
 
 
 def _print_help() -> int:

@@ -17,7 +17,7 @@ from windrow.generation.rules import RULES, Rules
 from windrow.generation.settings import DEFAULT_NEW_TOKENS, Settings
 from windrow.generation.unfollowed import check_followed
 from windrow.model import LanguageModel, admit_model
-from windrow.scoring import Clock, check_same_call, known_tokens
+from windrow.scoring import Clock, check_same_call, check_same_tokens, known_tokens
 from windrow.sharding import RowSharding
 from windrow.sizing.policy import BatchPolicy, admit_policy
 from windrow.tokens import Tokenizer, generation_prompts, load_tokenizer
@@ -137,7 +137,7 @@ def generate(
         "on_bad_request": on_bad_request,
         "chunk_length": chunk_length,
     }
-    check_same_call(prompts, tokenizer, rows, arguments)
+    check_same_call("windrow.generate", prompts, tokenizer, rows, arguments)
     segments = generation_prompts(
         tokenizer,
         prompts,
@@ -156,6 +156,7 @@ def generate(
         chunk_length=chunk_length,
     )
     segments = known_tokens(segments, generator.vocabulary, on_bad_request)
+    check_same_tokens("windrow.generate", segments, rows)
     results = [Generated("", (), "skipped")] * len(prompts)
 
     def one_finished(segment: int, generated: Generated) -> None:

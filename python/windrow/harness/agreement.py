@@ -20,9 +20,9 @@ def agreed(requests: Requests, settings: Mapping[str, str], from_first_host: boo
     """
     settings = {"request type": requests.kind, **settings}
     if not from_first_host:
-        check_agreement(requests.arguments, settings, requests.name)
+        check_agreement(requests.arguments, settings, requests.name, call="JaxLM")
         return requests
-    check_agreement([], settings)
+    check_agreement([], settings, call="JaxLM")
     if host_count() == 1:
         return requests
     own = json.dumps([requests.arguments, requests.sources]).encode()

@@ -419,7 +419,8 @@ class JaxLM(Records):
             "on_bad_request": self.on_bad_request,
             "seed": str(self.seed),
             "end tokens": str(self._generator.defaults),
-            "sharding": f"{self.sharding.sharding.mesh.shape} {self.sharding.sharding.spec}",
+            "sharding": self.sharding.description,
+            "keep_results": str(self._keeper.folder is not None),
             "requests_from_first_host": str(self.requests_from_first_host),
         }
         return agreed(Requests.of(kind, requests), settings, self.requests_from_first_host)

@@ -67,7 +67,8 @@ class ScoringJob:
                 before any succeeded.
         """
         with scorer.clock.phase("plan"):
-            check_agreement([], {"plan": plan.fingerprint})
+            work = {"encoded requests": self.segments.fingerprint, "plan": plan.fingerprint}
+            check_agreement([], work, call="JaxLM")
         lengths, totals = self.segments.input_lengths, _Totals(self)
         skip = on_bad_request == "skip"
 

@@ -2,6 +2,7 @@
 
 from windrow.forks import ForkPlan as ForkPlan
 from windrow.scoring.agreement import check_same_call as check_same_call
+from windrow.scoring.agreement import check_same_tokens as check_same_tokens
 from windrow.scoring.check_table import ModelCheck as ModelCheck
 from windrow.scoring.checks import check_model as check_model
 from windrow.scoring.choice import ScoringPlan as ScoringPlan
@@ -36,6 +37,7 @@ __all__ = [
     "by_request",
     "check_model",
     "check_same_call",
+    "check_same_tokens",
     "keep_on_disk",
     "known_tokens",
     "layout_of",

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from windrow.sharding import RowSharding, check_agreement
-from windrow.tokens import Tokenizer
+from windrow.tokens import Segments, Tokenizer
 
 
 def check_same_call(
-    requests: Sequence[Any], tokenizer: Tokenizer, rows: RowSharding, arguments: Mapping[str, Any]
+    call: str, requests: Sequence[Any], tokenizer: Tokenizer, rows: RowSharding, arguments: Mapping[str, Any]
 ) -> None:
     """Raises the same error on every host if hosts call a function with different arguments.
 
@@ -16,6 +16,7 @@ def check_same_call(
     this process, nothing is compared.
 
     Args:
+        call: The name of the function.
         requests: The requests, compared as ``str``.
         tokenizer: Encodes them.
         rows: How rows are split over devices.
@@ -27,5 +28,20 @@ def check_same_call(
     if rows.is_local:
         return
     given = {name: str(value) for name, value in arguments.items()}
-    where = f"{rows.sharding.mesh.shape} {rows.sharding.spec}"
-    check_agreement(requests, {"tokenizer": tokenizer.fingerprint, "sharding": where, **given})
+    settings = {"tokenizer": tokenizer.fingerprint, "sharding": rows.description, **given}
+    check_agreement(requests, settings, call=call)
+
+
+def check_same_tokens(call: str, segments: Segments, rows: RowSharding) -> None:
+    """Raises the same error on every host if hosts encode their requests differently, or skip other requests.
+
+    Args:
+        call: The name of the function.
+        segments: The encoded requests.
+        rows: How rows are split over devices.
+
+    Raises:
+        HostsDifferError: The segments differ.
+    """
+    if not rows.is_local:
+        check_agreement([], {"encoded requests": segments.fingerprint}, call=call)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from windrow.admission import admit_requests
 from windrow.bad_requests import BadRequestsError
 from windrow.model import LanguageModel, admit_model
-from windrow.scoring.agreement import check_same_call
+from windrow.scoring.agreement import check_same_call, check_same_tokens
 from windrow.scoring.clock import Clock
 from windrow.scoring.contract import known_tokens
 from windrow.scoring.scorer import NOT_A_NUMBER, Scorer
@@ -96,10 +96,11 @@ def score(
         "on_bad_request": on_bad_request,
         "chunk_length": chunk_length,
     }
-    check_same_call(requests, tokenizer, rows, arguments)
+    check_same_call("windrow.score", requests, tokenizer, rows, arguments)
     segments = _segments(tokenizer, requests, model.max_length, on_bad_request)
     scorer = Scorer(model, rows, Clock(), chunk_length, policy)
     segments = known_tokens(segments, scorer.vocabulary, on_bad_request)
+    check_same_tokens("windrow.score", segments, rows)
     with scorer.one_run():
         scores = by_request(segments, scorer.run(scorer.plan(policy, segments), segments))
     failed = np.flatnonzero(np.isnan(scores.log_likelihoods))

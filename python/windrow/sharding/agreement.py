@@ -30,16 +30,17 @@ def check_agreement(
     requests: Sequence[Any],
     settings: Mapping[str, str],
     request_name: Callable[[int], str] = "request {}".format,
+    call: str = "check_agreement",
 ) -> None:
     """Raises the same error on every host if requests or settings differ between hosts.
 
-    Every host must call it, with the same names of settings. With a single process it
-    returns immediately.
+    Every host must call it. With a single process it returns immediately.
 
     Args:
         requests: Something that identifies each request, such as its text; compared as ``str``.
         settings: Everything else that affects the run, by name.
         request_name: Returns the name of a request for the error; process 0's name is used.
+        call: The function that needs the agreement. It is compared too, as are the names of the settings.
 
     Raises:
         HostsDifferError: The hosts differ; the message names them, and the first setting or request that
@@ -49,7 +50,7 @@ def check_agreement(
     """
     if jax.process_count() == 1:
         return
-    counts = gather_from_hosts(np.array([len(requests)], np.uint32))[:, 0].astype(np.int64)
+    counts = _counts_of_call(f"{call}({', '.join(settings)})", len(requests))
     digests = gather_from_hosts(_digests(list(settings.values())))
     for number, name in enumerate(settings):
         if (digests[:, number] != digests[0, number]).any():
@@ -110,6 +111,15 @@ def check_first_host(complaint: str) -> None:
 def gather_from_hosts(array: NDArray[Any]) -> NDArray[Any]:
     """Gathers every host's array, ``[hosts, ...]``; shapes must match. Every host must call it."""
     return _between_hosts(array, _unchanged)
+
+
+def _counts_of_call(call: str, own: int) -> NDArray[np.int64]:
+    """Each host's number of requests. The gathered array has the same shape whatever a host calls."""
+    gathered = gather_from_hosts(np.array([own, *_digests([call])[0]], np.uint32))
+    others = (gathered[:, 1:] != gathered[0, 1:]).any(1)
+    if others.any():
+        _refuse("the call", others, call)
+    return gathered[:, 0].astype(np.int64)
 
 
 def _refuse(what: str, others: NDArray[np.bool_], here: str) -> NoReturn:

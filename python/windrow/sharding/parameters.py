@@ -22,8 +22,8 @@ def put_params(params: Any, rows: RowSharding) -> Any:
     """The parameters on the mesh of ``rows``. NumPy arrays and arrays on one device are replicated.
 
     Leaves that are already on the mesh's devices are not copied. NumPy arrays are always copied, so the
-    caller may overwrite them afterwards. With several hosts, all of them must call it, with the same local
-    values.
+    caller may overwrite them afterwards. If the mesh has devices of several hosts, all of them must call it,
+    with the same local values.
 
     Raises:
         TypeError: A leaf is not an array, or lists of numbers stand for arrays.
@@ -34,8 +34,8 @@ def put_params(params: Any, rows: RowSharding) -> Any:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         _check_leaf(name_of(path), leaf)
     _check_numbers(params)
-    if jax.process_count() > 1:
-        check_agreement([], _digests(params))
+    if not rows.is_local:
+        check_agreement([], _digests(params), call="parameters")
     return jax.tree.map_with_path(lambda path, leaf: _put(path, leaf, rows), params)
 
 

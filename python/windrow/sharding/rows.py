@@ -96,6 +96,12 @@ class RowSharding:
         """Whether all devices belong to this process."""
         return all(device.process_index == jax.process_index() for device in self.mesh.devices.flat)
 
+    @property
+    def description(self) -> str:
+        """The mesh, the spec and the devices in order, for comparison between hosts."""
+        devices = ", ".join(str(device.id) for device in device_order(self.sharding.mesh))
+        return f"{dict(self.sharding.mesh.shape)} {self.sharding.spec} on devices {devices}"
+
     @cached_property
     def by_rows(self) -> NamedSharding:
         """The sharding of an array that is split only along its leading axis of rows or groups."""

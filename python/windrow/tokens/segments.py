@@ -11,6 +11,7 @@ from ``score_starts`` on are scored. The logits at each position score the next 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
@@ -115,6 +116,14 @@ class Segments:
         """The result of `windrow.planning.prefix_order` for the inputs. Read-only."""
         order, shared = _rust.prefix_order(*self.inputs())
         return _kept(order), _kept(shared)
+
+    @property
+    def fingerprint(self) -> str:
+        """A line that identifies the segments, for comparison between hosts."""
+        digest = blake2b(digest_size=8)
+        for array in (self.tokens, self.offsets, self.score_starts, self.requests):
+            digest.update(array.tobytes())
+        return f"{len(self):,} sequences, {len(self.tokens):,} tokens, with the hash {digest.hexdigest()}"
 
     def only(self, which: NDArray[np.int64]) -> "Segments":
         """Some of the segments, ascending; requests keep their numbers."""
