@@ -12,6 +12,7 @@ from corpus_files import COUNT, ROWS, TEXTS, WINDOW, check, flip, read, write_li
 from corpus_worker import POLICY, model
 from exhaustive import exhaustive
 from windrow.corpus import read_report, score_stream
+from windrow.durable import Journal
 
 
 def test_a_damaged_shard_is_named(run, tmp_path):
@@ -57,6 +58,18 @@ def test_another_model_is_refused(run, tmp_path, tokenizer):
     )
     with pytest.raises(ValueError, match=r"different parameters; model function"):
         score_stream(other, tokenizer, path, folder, window=WINDOW, policy=POLICY, progress=False)
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(run, tmp_path):
+    path, folder = write_lines(tmp_path / "a.jsonl"), tmp_path / "out"
+    folder.mkdir()
+    running = Journal(folder / "windows-00000.jsonl", alone=True)
+    with pytest.raises(OSError, match=r"another process is writing scores to .*out: .*--coordinator"):
+        run(path)
+    running.close()
+    with pytest.raises(ValueError, match="tokenizer is missing"):
+        score_stream(model(), None, path, folder)
+    assert run(path).table.num_rows == COUNT  # the failed run has let go of the folder
 
 
 def test_a_damaged_journal_line_costs_only_its_own_window(run, tokenizer, tmp_path):

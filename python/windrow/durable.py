@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from errno import ENOENT
+from errno import EAGAIN, ENOENT
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,24 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def lock(handle: int) -> bool:
+    """Locks an open file until it is closed; returns ``False`` if another process has locked it.
+
+    Where files cannot be locked, as on Windows and on some network file systems, it returns ``True``.
+    """
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ImportError:
+        return True
+    try:
+        flock(handle, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Flushes a folder's entries to disk, if the system can."""
     if os.name != "posix":
@@ -71,19 +89,24 @@ class Journal:
 
     Args:
         path: The file; created if it does not exist.
+        alone: Whether no other process may have it open with this argument.
 
     Attributes:
         damaged: The number of lines inside the journal with a wrong checksum.
 
     Raises:
         OSError: The file cannot be read or written.
+        BlockingIOError: Another process has it open.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, alone: bool = False) -> None:
         self.path, self.damaged = path, 0
         new = not path.exists()
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         self._closing = finalize(self, os.close, self._handle)
+        if alone and not lock(self._handle):
+            self.close()
+            raise BlockingIOError(EAGAIN, "another process is writing it", str(path))
         self._cut()
         if new:
             sync_folder(path.parent)

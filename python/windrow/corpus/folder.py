@@ -30,14 +30,14 @@ _VERSIONS = ("windrow", "jax", "numpy", "pyarrow", "tokenizers")
 
 
 class Folder:
-    """A run's folder, on one host.
+    """A run's folder, on one host, which nobody else may write to as the same host until it is closed.
 
     Args:
         path: The folder; created if it does not exist.
         host: This host's number, from 0.
 
     Raises:
-        OSError: It is not a folder, or not writable.
+        OSError: It is not a folder, or not writable, or another run is writing to it.
         ValueError: It has scores but no manifest.
     """
 
@@ -47,13 +47,15 @@ class Folder:
             (self.path / SCORES).mkdir(parents=True, exist_ok=True)
             write_whole(self.path / f".try-{host}", b"")
             (self.path / f".try-{host}").unlink()
+            self._journal = Journal(self.path / f"windows-{host:05}.jsonl", alone=True)
+        except BlockingIOError as error:
+            raise _taken(self.path) from error
         except OSError as error:
             raise _unwritable(self.path, error) from error
         if not (self.path / MANIFEST).exists() and any((self.path / SCORES).iterdir()):
             raise ValueError(
                 f"{self.path} has scores but no {MANIFEST}; choose another folder, or delete this one"
             )
-        self._journal: Journal | None = None
 
     def begin(self, fingerprint: Fingerprint) -> str:
         """Writes the manifest of a new folder, or checks that this run may resume the one in the folder.
@@ -69,8 +71,22 @@ class Folder:
         self._write_manifest({"fingerprint": dict(fingerprint), "complete": False})
         return ""
 
+    def identity(self) -> str:
+        """A hash of the manifest, as this host sees it; empty if it sees none."""
+        if MANIFEST not in os.listdir(self.path):  # listing a network folder finds the files of other hosts
+            return ""
+        return checksum((self.path / MANIFEST).read_bytes())
+
     def windows(self) -> dict[Place, dict[str, Any]]:
-        """The records of all windows that are done, from all hosts, in input order."""
+        """The records of all windows that are done, from all hosts, in input order.
+
+        Raises:
+            OSError: The folder is gone.
+        """
+        try:
+            os.listdir(self.path)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
         return read_windows_done(self.path)
 
     def check(self, records: Iterable[dict[str, Any]]) -> set[Place]:
@@ -105,8 +121,6 @@ class Folder:
         """
         record = {**record, "size": len(data), "checksum": checksum(data)}
         try:
-            if self._journal is None:
-                self._journal = Journal(self.path / f"windows-{self.host:05}.jsonl")
             write_whole(self.path / record["file"], data)
             self._journal.append(record)
             self._journal.sync()
@@ -122,8 +136,7 @@ class Folder:
 
     def close(self) -> None:
         """Closes the journal."""
-        if self._journal is not None:
-            self._journal.close()
+        self._journal.close()
 
     def _write_manifest(self, content: dict[str, Any]) -> None:
         own = {
@@ -207,6 +220,14 @@ def _refusal(path: Path, made: dict[str, Any], own: Fingerprint) -> str:
 def _change(name: str, then: Any, now: Any) -> str:
     short = all(each is None or (isinstance(each, str) and len(each) < 60) for each in (then, now))
     return f"{name}: was {then or 'nothing'}, is now {now or 'nothing'}" if short else name
+
+
+def _taken(path: Path) -> OSError:
+    return OSError(
+        f"another process is writing scores to {path}: wait until it has ended, or choose another folder. "
+        "Processes that are to share the work must find each other: start each of them with --coordinator, "
+        "--process-count and --process-id, or with a launcher such as Slurm's srun"
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> OSError:

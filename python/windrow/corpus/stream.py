@@ -2,8 +2,9 @@
 
 import json
 import os
+from contextlib import closing
 from dataclasses import dataclass, replace
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,15 @@ from windrow.fingerprint import Fingerprint
 from windrow.model import LanguageModel, admit_model
 from windrow.scoring import NOT_A_NUMBER, Clock, CorpusScores, Scorer, by_request
 from windrow.sharding import (
+    HostsDifferError,
     RowSharding,
     check_agreement,
     check_first_host,
+    gather_from_hosts,
     host_count,
     host_number,
     own_mesh,
+    share_from_first_host,
 )
 from windrow.sizing.policy import BatchPolicy, admit_policy
 from windrow.tokens import Segments, Tokenizer, load_tokenizer
@@ -48,6 +52,9 @@ WINDOW = 10_000
 
 LOOK_SECONDS = 1.0
 """The interval at which a host that is done checks whether the others are, in seconds."""
+
+SEEN_SECONDS = 60.0
+"""How long a file may take to appear on another host: network file systems remember that it was missing."""
 
 
 @dataclass(frozen=True)
@@ -151,21 +158,19 @@ def score_stream(
     source = source_of(requests, columns.needed)
     model = _limited(model, max_length)
     rows, share = _placed(model, sharding, source)
-    folder = Folder(output, host_number())
-    encoder = None if tokenizer is None else load_tokenizer(tokenizer)
-    if encoder is None and columns.kind != "tokens":
-        raise ValueError(f"tokenizer is missing; only tokens_column works without one, not {columns.kind}s")
-    run = _Run(source, folder, columns, encoder, form, window, on_bad_request, share)
-    scorer = Scorer(model, rows, Clock(), chunk_length, policy)
-    prepare = _preparation(run, scorer, policy)
-    _begin(run, _fingerprint(run, scorer))
-    bar = Progress(folder.path, host_number(), progress and host_number() == 0)
-    try:
-        _score(run, scorer, prepare, bar)
-    finally:
-        bar.close()
-        folder.close()
-    return _finish(run)
+    with closing(Folder(output, host_number())) as folder:
+        encoder = None if tokenizer is None else load_tokenizer(tokenizer)
+        if encoder is None and columns.kind != "tokens":
+            raise ValueError(
+                f"tokenizer is missing; only tokens_column works without one, not {columns.kind}s"
+            )
+        run = _Run(source, folder, columns, encoder, form, window, on_bad_request, share)
+        scorer = Scorer(model, rows, Clock(), chunk_length, policy)
+        prepare = _preparation(run, scorer, policy)
+        _begin(run, _settings(run, scorer))
+        with closing(Progress(folder.path, host_number(), progress and host_number() == 0)) as bar:
+            _score(run, scorer, prepare, bar)
+        return _finish(run)
 
 
 def check_places(requests: Any, output: str | os.PathLike[str]) -> None:
@@ -175,7 +180,7 @@ def check_places(requests: Any, output: str | os.PathLike[str]) -> None:
         OSError, ValueError: See :func:`windrow.score_stream`.
     """
     source_of(requests, [])
-    Folder(output, host_number())
+    Folder(output, host_number()).close()
 
 
 def _limited(model: LanguageModel, max_length: int | None) -> LanguageModel:
@@ -199,8 +204,8 @@ def _placed(model: LanguageModel, sharding: Any, source: Source) -> tuple[RowSha
     return rows, Share(len(source))
 
 
-def _fingerprint(run: _Run, scorer: Scorer) -> Fingerprint:
-    """Everything that must be the same when a run resumes."""
+def _settings(run: _Run, scorer: Scorer) -> Fingerprint:
+    """Everything but the input that must be the same when a run resumes."""
     settings = {
         "max_length": str(scorer.model.max_length),
         "columns": json.dumps({name: value for name, value in vars(run.columns).items() if value}),
@@ -211,15 +216,34 @@ def _fingerprint(run: _Run, scorer: Scorer) -> Fingerprint:
         "on_bad_request": run.on_bad_request,
     }
     tokens = "" if run.tokenizer is None else run.tokenizer.fingerprint
-    files = {f"input {name}": identity for name, identity in run.source.identity().items()}
-    return {**scorer.identity, "tokenizer": tokens, **settings, **files}
+    return {**scorer.identity, "tokenizer": tokens, **settings}
 
 
-def _begin(run: _Run, fingerprint: Fingerprint) -> None:
+def _begin(run: _Run, settings: Fingerprint) -> None:
     """Checks that this run may write to the folder; if not, every host raises the same error."""
-    check_agreement([], {name: str(value) for name, value in fingerprint.items() if isinstance(value, str)})
-    complaint = run.folder.begin(fingerprint) if host_number() == 0 else ""
+    inputs = {f"input {name}": identity for name, identity in run.source.identity().items()}
+    compared = {name: value for name, value in settings.items() if isinstance(value, str)}
+    files = [f"{name}: {identity}" for name, identity in inputs.items()]
+    check_agreement(files, compared, "input {}".format, call="windrow.score_stream")
+    complaint = run.folder.begin({**settings, **inputs}) if host_number() == 0 else ""
     check_first_host(complaint)
+    if host_count() > 1:
+        _check_shared(run.folder)
+
+
+def _check_shared(folder: Folder) -> None:
+    """Raises the same error on every host unless all see one folder, where they look for windows."""
+    known = str(folder.path), folder.identity()
+    place, made = (share_from_first_host(one.encode()).decode() for one in known)
+    end = monotonic() + SEEN_SECONDS
+    while not (is_same := folder.identity() == made) and monotonic() < end:
+        sleep(LOOK_SECONDS)
+    others = np.flatnonzero(gather_from_hosts(np.array([is_same], np.uint32))[:, 0] == 0)
+    if len(others):
+        raise HostsDifferError(
+            f"process {', '.join(map(str, others))} cannot see the files that process 0 writes to {place}; "
+            "give all processes the same output folder, on a file system that they share"
+        )
 
 
 def _score(run: _Run, scorer: Scorer, prepare: Preparation, bar: Progress) -> None:
