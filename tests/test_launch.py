@@ -5,12 +5,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
+import jax
 import pytest
 
 from command import windrow_here
 from exhaustive import exhaustive
 from processes import Hosts, finish
+from windrow.sharding import launch
 from windrow.sharding.launch import Launch, find_launcher
 
 SLURM = {
@@ -65,6 +68,17 @@ def test_open_mpi_without_an_address_is_refused():
 def test_launches_that_would_wait_in_vain_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Launch(*arguments)
+
+
+def test_a_process_that_waits_for_others_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "WAITING_SECONDS", 0.01)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: time.sleep(0.3))
+    assert not Launch("here:1", 3, 1).start()  # nobody has joined
+    assert "process 1 of 3 waits for the other processes at here:1. If it does" in capsys.readouterr().err
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: None)
+    Launch("here:1", 3, 1).start()
+    time.sleep(0.05)
+    assert not capsys.readouterr().err
 
 
 JOIN = """

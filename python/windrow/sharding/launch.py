@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Thread
-from typing import NoReturn
+from threading import Thread, Timer
+from typing import Any, NoReturn
 
 import jax
 from jax.experimental.multihost_utils import sync_global_devices
@@ -29,6 +29,9 @@ SHUTDOWN_TIMEOUT = 600
 
 MEETING_SECONDS = 10
 """The seconds that processes with different work wait until all of them have printed the error."""
+
+WAITING_SECONDS = 15.0
+"""The seconds after which a process says that it waits for others to start."""
 
 SLURM_NAMES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 """The environment variables of a Slurm step that JAX reads."""
@@ -92,19 +95,20 @@ class Launch:
             return False
         # JAX's preemption service would catch SIGTERM, which a scheduler sends to end a job, and carry on.
         jax.config.update("jax_enable_preemption_service", False)
+        by_hand: dict[str, Any] = {}
         if self.coordinator is not None:
+            by_hand = {
+                "coordinator_address": self.coordinator,
+                "num_processes": self.process_count,
+                "process_id": self.process_id,
+                "cluster_detection_method": "deactivate",
+            }
+        with _saying_that_it_waits(self):
             jax.distributed.initialize(
-                self.coordinator,
-                self.process_count,
-                self.process_id,
-                cluster_detection_method="deactivate",
+                **by_hand,
                 heartbeat_timeout_seconds=self.heartbeat_timeout,
                 shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
             )
-            return self._joined()
-        jax.distributed.initialize(
-            heartbeat_timeout_seconds=self.heartbeat_timeout, shutdown_timeout_seconds=SHUTDOWN_TIMEOUT
-        )
         return self._joined()
 
     def _joined(self) -> bool:
@@ -115,6 +119,24 @@ class Launch:
             os.environ["TQDM_DISABLE"] = "1"
             os.environ["WANDB_MODE"] = "disabled"
         return True
+
+
+@contextmanager
+def _saying_that_it_waits(launch: Launch) -> Iterator[None]:
+    """After a while, says what this process waits for: JAX says nothing for five minutes, and then aborts."""
+    where = "" if launch.coordinator is None else f" at {launch.coordinator}"
+    which = "" if launch.process_id is None else f"process {launch.process_id} of {launch.process_count} "
+    words = (
+        f"windrow: {which}waits for the other processes{where}. If it does not go on, check that all of them "
+        "were started, that they give the same coordinator and process count, and each its own process id"
+    )
+    waiting = Timer(WAITING_SECONDS, print, [words], {"file": sys.stderr, "flush": True})
+    waiting.daemon = True
+    waiting.start()
+    try:
+        yield
+    finally:
+        waiting.cancel()
 
 
 def device_platform() -> str:
