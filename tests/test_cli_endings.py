@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import lm_eval
 import pytest
@@ -18,6 +19,7 @@ from sqlitedict import SqliteDict
 
 from command import TESTS, windrow_here
 from task_files import write_tasks
+from windrow.cli import main
 from windrow.cli.endings import Ending, message_of
 from windrow.cli.run import farewell
 
@@ -160,6 +162,14 @@ except KeyboardInterrupt:
 def test_an_interrupted_constructor_leaves_no_complaint_of_its_destructor():
     result = subprocess.run([sys.executable, "-c", HALF_MADE], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (130, "\nwindrow: interrupted\n")
+
+
+def test_an_interrupted_corpus_run_says_how_to_resume(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("windrow.corpus.check_places", Mock(side_effect=KeyboardInterrupt))
+    words = ["--model_args", "factory=byte_model:make", "--input", "a.jsonl", "--output", str(tmp_path)]
+    assert main(["score", *words]) == 130
+    said = f"windrow: interrupted; the windows already written are in {tmp_path}. Run the same command again"
+    assert said in capsys.readouterr().err
 
 
 @pytest.fixture

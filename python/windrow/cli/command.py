@@ -59,6 +59,8 @@ def _command(words: list[str], ending: Ending) -> int:
     if options.command is None:
         parser.print_help()
         return 2
+    if options.command == "score":
+        ending.farewell = lambda: score.farewell(options)
     with ending.at_once():
         return commands[options.command](options)
 

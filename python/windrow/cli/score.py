@@ -113,6 +113,12 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
+def farewell(options: argparse.Namespace) -> str:
+    """The message after Ctrl-C."""
+    done = f"the windows already written are in {options.output}"
+    return f"interrupted; {done}. Run the same command again to resume"
+
+
 def _score(options: argparse.Namespace) -> None:
     from windrow.corpus import Paths, check_places, score_stream
     from windrow.sharding import is_first_host
