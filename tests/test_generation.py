@@ -354,6 +354,12 @@ def test_end_tokens(letters, tmp_path):
     assert generate(likely_c, tokenizer, ["a"], max_new_tokens=5).texts == ["c"]
 
 
+def test_end_tokens_outside_the_vocabulary_cause_a_warning(letters):
+    with pytest.warns(UserWarning, match=rf"no end token \({END}\) is in the model's vocabulary of 5 tokens"):
+        made = generate(constant_model([0.0, 0.0, 1.0, 0.0, 0.0]), letters, ["a"], max_new_tokens=3)
+    assert (made.texts, made.reasons) == (["ccc"], ("length",))
+
+
 def scripted_model(text):
     """Says the tokens of a text, whatever the prompt, and then its first one for ever."""
     script = jnp.array([VOCAB.index(piece) for piece in text] + [VOCAB.index(text[0])] * 90)
@@ -409,6 +415,7 @@ def test_bad_arguments_are_named(letters):
         ({"seed": "a"}, "seed must be a whole number of at least 0, not 'a'"),
         ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
         ({"end_tokens": ["a"]}, r"end_tokens must be token ids, .*, not \('a',\)"),
+        ({"end_tokens": [2, 99]}, rf"end_tokens\[1\] is 99; the model's vocabulary has {len(VOCAB)} tokens"),
         ({"chunk_length": 0}, "chunk_length must be a whole number of at least 1, or None, not 0"),
     ]:
         with pytest.raises(ValueError, match=message):

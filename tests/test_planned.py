@@ -318,7 +318,7 @@ class TestEvaluationDataset:
     @pytest.mark.parametrize(
         ("requests", "options", "error", "message"),
         [
-            ([], {}, ValueError, "dataset is empty; give it at least one request"),
+            ([], {}, ValueError, "requests is empty; give at least one request"),
             ([{"idx": 0}], {}, KeyError, "request 0 has no 'prefix', only .*'idx'"),
             ([{"prefix": "a"}], {}, KeyError, "request 0 has no 'text'"),
             ([{"prefix": "a", "text": 5}], {}, TypeError, "text of request 0 is an int"),

@@ -251,6 +251,12 @@ def test_bad_arguments_are_named():
             windrow.check_model(model, policy=given)
         with pytest.raises(TypeError, match=r"^policy must be a windrow.BatchPolicy"):
             windrow.score_stream(model, Letters(), ["ab"], "unused", policy=given)
+    with pytest.raises(
+        ValueError, match=r"^batch_size is 3; it must be a multiple of 8, the number of groups"
+    ):
+        windrow.score(
+            prefix_model(VOCAB), Letters(), [("\x01", "\x02")], policy=windrow.BatchPolicy(batch_size=3)
+        )
     for chunk_length in (0, -1, 2.5):
         with pytest.raises(ValueError, match="chunk_length must be a whole number of at least 1, or None"):
             Scorer(model, RowSharding.over(), Clock(), chunk_length)

@@ -126,6 +126,10 @@ def test_a_vocabulary_of_some_characters_is_enough():
     assert scores.log_likelihoods.shape == (1,)
     generated = windrow.generate(model, Characters(), ["To be"], max_new_tokens=4, end_tokens=(), **options)
     assert len(generated.texts[0]) == 4
+    with pytest.raises(
+        ValueError, match=r"decode failed on 2 token ids from 3 to 10: IndexError: .* every token"
+    ):
+        load_tokenizer(Characters()).decode([3, 10])
     with pytest.raises(ValueError, match=r"request 1: the tokenizer rejects its text .*substring not found"):
         windrow.score(model, Characters(), [("To be", " or"), ("To be", " or what")], **options)
 

@@ -450,6 +450,7 @@ def test_parameters_of_another_model_are_refused():
             "head": matrix,
         },
         r"params\['head'\] is a str; params must contain only arrays": {"embedding": table, "head": "matrix"},
+        "params must be a model's parameters, not a LanguageModel; pass model.params": lm.model,
     }
     for message, params in wrong.items():
         with pytest.raises((TypeError, ValueError), match=f"^{message}"):

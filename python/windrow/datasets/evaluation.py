@@ -144,7 +144,7 @@ def evaluation_dataset(
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = load_tokenizer(tokenizer)
     if not (texts := all_texts("requests", requests)):
-        raise ValueError("dataset is empty; give it at least one request")
+        raise ValueError("requests is empty; give at least one request")
     segments = segments_of(tokenizer, texts, max_length, on_bad_request)
     plan = batch_policy.plan(segments, groups)
     LOGGER.info("%s", plan)

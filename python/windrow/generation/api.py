@@ -155,6 +155,8 @@ def generate(
         seed=seed,
         chunk_length=chunk_length,
     )
+    if end_tokens is not None:
+        _check_end_tokens(defaults.end_tokens, generator.vocabulary)
     segments = known_tokens(segments, generator.vocabulary, on_bad_request)
     check_same_tokens("windrow.generate", segments, rows)
     results = [Generated("", (), "skipped")] * len(prompts)
@@ -204,6 +206,15 @@ def _defaults(tokenizer: Tokenizer, end_tokens: Any) -> GenerationDefaults:
     if not all(is_whole(token, least=0) for token in ends):
         raise ValueError(f"end_tokens must be token ids, whole numbers of at least 0, not {ends!r}")
     return replace(defaults, end_tokens=tuple(map(int, ends)))
+
+
+def _check_end_tokens(tokens: Sequence[int], vocabulary: int) -> None:
+    """Rejects end tokens that the model cannot generate."""
+    for index, token in enumerate(tokens):
+        if token >= vocabulary:
+            raise ValueError(
+                f"end_tokens[{index}] is {token}; the model's vocabulary has {vocabulary} tokens"
+            )
 
 
 def _several(name: str, kind: str, given: Any) -> tuple[Any, ...]:

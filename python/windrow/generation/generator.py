@@ -39,11 +39,12 @@ from windrow.scoring.axes import tried
 from windrow.scoring.choice import shape_price
 from windrow.scoring.contract import check_chunk_length, known_tokens
 from windrow.scoring.forks import most_slots
-from windrow.sharding import RowSharding, check_alive, place, put_params
+from windrow.sharding import RowSharding, check_alive, is_first_host, place, put_params
 from windrow.sizing.memory import DeviceMemory, explained_memory_errors
 from windrow.sizing.policy import BatchPolicy
 from windrow.sizing.slots import DEFAULT_SLOTS, fit_slots
 from windrow.tokens import Segments, Tokenizer
+from windrow.warning import warn
 
 SHARING = 0.1
 """The extra compilation that sharing prefixes costs, as a fraction of compiling one program."""
@@ -166,6 +167,7 @@ class Generator:
             return []
         check_alive(self.params)
         known_tokens(prompts, self.vocabulary)
+        self._warn_about_end_tokens()
         rules = RunRules(settings, self.defaults.end_tokens)
         with self._programs.one_run():
             with self.clock.phase("plan"):
@@ -179,6 +181,15 @@ class Generator:
                 run = _Run(self, batching, prompts, settings, rules, finished, watch, keys)
                 run.loop()
         return sorted(run.failed)
+
+    def _warn_about_end_tokens(self) -> None:
+        """Warns if the model cannot generate any of the end tokens."""
+        ends = self.defaults.end_tokens
+        if ends and min(ends) >= self.vocabulary and is_first_host():
+            warn(
+                f"no end token ({', '.join(map(str, ends))}) is in the model's vocabulary of "
+                f"{self.vocabulary} tokens, so texts end only at stop strings or at their maximum length"
+            )
 
     def _sized_batching(self, prompts: Segments, settings: Sequence[Settings], rules: RunRules) -> Batching:
         """The batching with the policy's number of slots, or as many as fit in device memory."""

@@ -176,11 +176,7 @@ class JaxLM(Records):
         self.sharding = RowSharding.over(where, found and found.params)
         if found is None:
             start_devices(self.sharding.mesh)
-        if self.policy.batch_size is not None and self.policy.batch_size % self.sharding.groups:
-            raise ValueError(
-                f"batch_size is {self.policy.batch_size}; it must be a multiple of {self.sharding.groups}, "
-                "the number of groups that the sharding splits rows into"
-            )
+        self.policy.check_groups(self.sharding.groups)
         self.tokenizer: Tokenizer = load_tokenizer(
             source,
             add_bos_token=None if add_bos_token is None else flag("add_bos_token", add_bos_token),
@@ -244,6 +240,8 @@ class JaxLM(Records):
         >>> for step, params in checkpoints:  # doctest: +SKIP
         ...     results = lm_eval.simple_evaluate(lm.with_params(params), tasks=["arc_easy"])
         """
+        if isinstance(params, LanguageModel):
+            raise TypeError("params must be a model's parameters, not a LanguageModel; pass model.params")
         other = copy(self)
         other.model = replace(self.model, params=put_like(params, self._scorer.params))
         other.cache_hook, other._keeper = CacheHook(None), Keeper()

@@ -25,7 +25,7 @@ from windrow.scoring.chunks import through_chunks
 from windrow.scoring.clock import Clock
 from windrow.scoring.compiler import Compiler
 from windrow.scoring.feed import CAPACITY_MULTIPLE, BatchShape, Layout
-from windrow.scoring.mistakes import summary
+from windrow.scoring.mistakes import look_like_probabilities, summary
 from windrow.scoring.scorer import Scorer
 from windrow.sharding import RowSharding, place
 from windrow.sizing.policy import LEAST_ROW, BatchPolicy, admit_policy
@@ -40,6 +40,7 @@ WORDS = 64
 """The number of log-probabilities that are compared at each position."""
 
 REMEDIES = {
+    "logits": "return logits, without a softmax",
     "hidden and head": "make head(params, hidden(...)) return what apply returns",
     "same twice": "turn off dropout (module.eval(), deterministic=True) and other random numbers",
     "causal": "mask attention, as windrow.visible does",
@@ -66,6 +67,7 @@ def check_model(
     """Checks a model's functions on small random input.
 
     - ``contract``: the functions return the right shapes, dtypes and vocabulary sizes.
+    - ``logits``: they are not probabilities.
     - ``hidden and head``: together, they return the same as ``apply``.
     - ``same twice``: equal rows have equal results, in the same batch and in different ones.
     - ``causal``: a later token does not change earlier results.
@@ -124,6 +126,7 @@ class _Checks:
         """Runs the checks, one after another."""
         share, short = self._policy.share, self._inputs.columns < LEAST_ROW
         parts: list[tuple[str, bool, str, Callable[[], list[Gap]]]] = [
+            ("logits", True, "", self._logits),
             ("hidden and head", True, "" if self._model.hidden else "hidden and head", self._hidden_and_head),
             ("same twice", True, "", self._same_twice),
             ("causal", True, "", self._causal),
@@ -159,6 +162,11 @@ class _Checks:
         if worst.is_sound:
             return Check(name, "passed", worst.size, needed=needed)
         return Check(name, "failed", worst.size, f"{_shown(name, worst)}; {REMEDIES[name]}", needed)
+
+    def _logits(self) -> list[Gap]:
+        real = self._forward[self._inputs.forward[2] > 0]
+        suspected = look_like_probabilities(real.ravel(), self._scorer.vocabulary)
+        return [Gap(float(suspected), 0.0, self._allowed)]
 
     def _hidden_and_head(self) -> list[Gap]:
         real = self._inputs.forward[2] > 0
@@ -290,6 +298,8 @@ def _log_probabilities(logits: jax.Array) -> jax.Array:
 
 
 def _shown(name: str, found: Gap) -> str:
+    if name == "logits":
+        return "the model seems to return probabilities"
     if name == "vocabulary":
         return "the last tokens of the vocabulary have equal logits"
     if np.isnan(found.one):

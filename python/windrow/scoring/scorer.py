@@ -149,6 +149,7 @@ class Scorer:
                 been deleted, or the policy requires packing or trees and the model cannot run them.
         """
         check_alive(self.params)
+        policy.check_groups(self.sharding.groups)
         policy = policy.split(self.sharding.length_multiple)
         check_share(policy.share, self.model, self.chunk_length)
         layouts = candidates(policy, self.model, self.chunk_length)

@@ -114,6 +114,14 @@ class BatchPolicy:
         """The same policy with ``tokens`` tokens per batch."""
         return replace(self, tokens_per_batch=tokens, memory_budget=None)
 
+    def check_groups(self, groups: int) -> None:
+        """Rejects a ``batch_size`` that cannot be divided among ``groups`` groups of rows."""
+        if self.batch_size is not None and self.batch_size % groups:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; it must be a multiple of {groups}, the number of groups "
+                "that the sharding splits rows into"
+            )
+
     def plan(self, segments: Segments, row_multiple: int, shape_price: int = SHAPE_PRICE) -> Plan:
         """The plan for these segments, with rows a multiple of ``row_multiple``.
 

@@ -159,9 +159,17 @@ def _decode_function(tokenizer: Any, special: set[int]) -> Decode | None:
         return None
     takes_flag = _takes(decode, "skip_special_tokens")
 
-    def decode_tokens(tokens: Sequence[int], skip_special_tokens: bool) -> str:
+    def decoded(tokens: Sequence[int], skip_special_tokens: bool) -> str:
         if takes_flag:
             return str(decode(list(tokens), skip_special_tokens=skip_special_tokens))
         return str(decode([token for token in tokens if not (skip_special_tokens and token in special)]))
+
+    def decode_tokens(tokens: Sequence[int], skip_special_tokens: bool) -> str:
+        try:
+            return decoded(tokens, skip_special_tokens)
+        except Exception as error:  # whatever the user's code raises
+            ids = f"{len(tokens)} token ids" + (f" from {min(tokens)} to {max(tokens)}" if tokens else "")
+            said = f"tokenizer.decode failed on {ids}: {type(error).__name__}: {error}"
+            raise ValueError(f"{said}. It must decode every token id of the model's vocabulary") from error
 
     return decode_tokens
