@@ -130,7 +130,7 @@ from windrow.scoring.watch import DeviceSeconds, DeviceWatch
 matrix = jnp.eye(400)
 slow = jax.jit(lambda first: jax.lax.fori_loop(0, 10, lambda _, wide: jnp.tanh(wide @ first), first))
 with DeviceWatch(DeviceSeconds()) as watch:
-    for _ in range(300):
+    for _ in range(100):
         watch.handing_over()
         watch.watch(slow(matrix))
     raise SystemExit(7)
