@@ -97,6 +97,10 @@ FAULTS = {
     "row-index positions": (with_mask(visible, in_row_order), "tree rows"),
     "state rows mixed": (sound(step=mixed_rows), "state rows"),
     "wrong dtype": (sound(step=narrow_state), "contract"),
+    "short table of positions": (
+        with_mask(visible, lambda positions: jnp.minimum(positions, 40)),
+        "positions",
+    ),
     "vocabulary cut": (sound(apply=cut_table), "vocabulary"),
     "NaN in filler": (sound(apply=empty_softmax), "padding"),
     "order of heads": (sound(step=heads_in_another_order), "step in chunks"),
@@ -120,7 +124,7 @@ def test_a_sound_model_passes_everything():
     found = checked(sound())
     assert found.passed
     assert not found.failed, found
-    assert [check.status for check in found] == ["passed", "passed", "not offered", *["passed"] * 8]
+    assert [check.status for check in found] == ["passed", "passed", "not offered", *["passed"] * 9]
     assert max(check.difference for check in found if check.difference is not None) < 1e-4
 
 
@@ -223,6 +227,16 @@ def test_the_table_explains_a_modules_apply_and_leaves_that_are_not_arrays():
         model = sound()
         found = checked(replace(model, params={**model.params, "extra": leaf}))
         assert f"params['extra'] is {shown}; params must contain only arrays" in found["contract"].message
+
+
+def test_a_function_that_fails_on_the_rows_of_the_check():
+    def apply(params, tokens, *_):
+        assert tokens.shape[1] < 16
+        return params[tokens]
+
+    found = checked(LanguageModel(jnp.zeros((VOCAB, VOCAB)), apply, max_length=48))
+    assert [check.name for check in found] == ["contract"]
+    assert found["contract"].message.endswith("on tokens of shape [6, 48]; max_length is 48")
 
 
 def test_packed_rows_count_where_the_policy_packs():

@@ -63,9 +63,9 @@ class OfEquinox(equinox.Module):
         return self.dropout(jax.vmap(self.embed)(tokens), key=key)
 
 
-def split_nnx(module):
-    graph, params = nnx.split(module)
-    return LanguageModel(params, lambda params, tokens, *_: nnx.merge(graph, params)(tokens))
+def split_nnx(module, *filters, call=lambda module, tokens: module(tokens)):
+    graph, params, *_ = nnx.split(module, *filters)
+    return LanguageModel(params, lambda params, tokens, *_: call(nnx.merge(graph, params), tokens))
 
 
 def split_equinox(**named):
@@ -93,8 +93,23 @@ IN_TRAINING = {
         ),
         "call module.eval() before nnx.split",
     ),
+    "NNX, not all of the state": (
+        lambda: split_nnx(OfNNX(jnp.tanh), nnx.PathContains("head"), ...),
+        "pass everything but the graph that nnx.split returned, and merge all of it",
+    ),
+    "NNX, a jitted call": (
+        lambda: split_nnx(OfNNX(jnp.tanh), call=nnx.jit(lambda module, tokens: module(tokens))),
+        "leave out nnx.jit, because windrow compiles the functions itself",
+    ),
     "Linen": (lambda: of_linen(variables()), "dropout is on: pass deterministic=True"),
     "Equinox": (split_equinox, "dropout is on: use equinox.nn.inference_mode(module)"),
+    "Linen, batch statistics": (
+        lambda: LanguageModel(
+            (batch_norm := linen.BatchNorm(use_running_average=False)).init(jax.random.key(0), TABLE),
+            lambda params, tokens, *_: batch_norm.apply(params, TABLE[tokens]),
+        ),
+        "pass what turns off training and decoding, such as use_running_average=True",
+    ),
     "Linen, the parameters alone": (
         lambda: of_linen(variables()["params"], deterministic=True),
         "params must be the variables that module.init returned",
@@ -142,6 +157,27 @@ def test_no_warning_about_keys_without_draws():
         warnings.filterwarnings("ignore", message="tokenizer .* encodes in Python")
         scored(LanguageModel(TABLE, apply))
         scored(adapters.from_nnx(dropout()))
+
+
+def test_an_adapter_as_the_messages_name_it(monkeypatch):
+    monkeypatch.delattr(windrow, "adapters")
+    assert windrow.adapters is adapters
+
+
+def test_a_text_longer_than_the_model_takes():
+    params = {"table": TABLE, "positions": jnp.zeros((16, VOCAB))}
+
+    def apply(params, tokens, *_):
+        return params["table"][tokens] + params["positions"][None, : tokens.shape[1]]
+
+    calls = (windrow.score, [("a", "b" * 20)], {}), (windrow.generate, ["a" * 20], {"max_new_tokens": 4})
+    for max_length, said in ((None, "if that is too long for the model, set max_length"), (32, "is 32")):
+        for call, requests, options in calls:
+            with pytest.raises(TypeError, match="incompatible shapes for broadcasting") as raised:
+                call(LanguageModel(params, apply, max_length), ByteTokenizer(), requests, **options)
+            assert re.search(
+                rf"^raised by apply\(.*of shape \[8, \d+\]; .*{said}$", raised.value.__notes__[0]
+            )
 
 
 def test_a_number_among_the_parameters_that_must_be_known():
@@ -207,6 +243,17 @@ def test_a_modules_apply_with_the_right_places(names):
     LanguageModel(TABLE, linen_with(*names).apply)
 
 
+def test_a_cache_or_a_key_in_the_place_of_positions():
+    for third, shown in (
+        ("cache=None", "cache"),
+        ("past_key_values=None", "past_key_values"),
+        ("rng", "rng"),
+    ):
+        apply = eval(f"lambda params, tokens, {third}, mask=None: 0")
+        with pytest.raises(TypeError, match=rf"its parameter {shown} would get positions$"):
+            LanguageModel(TABLE, apply)
+
+
 def test_functions_with_their_parameters_in_another_order():
     def model(apply, **parts):
         return LanguageModel(TABLE, apply, **parts)
@@ -253,10 +300,22 @@ def test_adapters_of_another_kind_of_module():
         adapters.from_nnx(OfEquinox())
     with pytest.raises(TypeError, match=r"^from_linen takes an instance of flax.linen.Module, not a dict$"):
         adapters.from_linen(variables(), OfLinen())
+    with pytest.raises(TypeError, match=r"^variables must be what module.init returned, a dict, not None$"):
+        adapters.from_linen(OfLinen(), None)
     with pytest.raises(TypeError, match=r"^from_equinox takes an instance of equinox.Module, not a tuple$"):
         adapters.from_equinox((OfEquinox(), None))
     with pytest.raises(TypeError, match=r"^from_equinox calls the module, but Dropless has no __call__$"):
         adapters.from_equinox(type("Dropless", (equinox.Module,), {})())
+
+
+def test_a_module_that_is_not_written_for_one_row():
+    class OfBatches(OfEquinox):
+        def __call__(self, tokens):
+            return jax.vmap(jax.vmap(self.embed))(tokens)
+
+    model = adapters.from_equinox(OfBatches())
+    said = "raised by OfBatches.__call__, which from_equinox calls with one row, int32[length], at a time"
+    assert said in check_model(model)["contract"].message
 
 
 def test_modules_that_require_something_else():
@@ -283,6 +342,14 @@ def stepping(**changes):
 
 
 WRONG = {
+    "one number for each token": (
+        lambda: LanguageModel(TABLE, lambda params, tokens, *_: params[tokens].argmax(axis=2)),
+        r"expected \[2, 8, size\] here; return the logits, not one number for each token",
+    ),
+    "time before rows": (
+        lambda: LanguageModel(TABLE, lambda params, tokens, *_: params[tokens.T]),
+        r"returned shape \(8, 2, 256\); expected \[2, 8, size\] here; swap its first two axes",
+    ),
     "one row for all": (
         lambda: LanguageModel(TABLE, lambda params, tokens, *_: params[tokens[0]][None]),
         r"apply returned shape \(1, 8, \d+\); expected \[2, 8, size\] here; if it is written for one row",
@@ -323,6 +390,27 @@ def test_wrong_shapes_states_and_parameters_say_what_to_do(what):
     make, message = WRONG[what]
     with pytest.raises((TypeError, ValueError), match=message):
         scored(make(), sharding=Mesh(np.array(jax.devices()[:1]), ("data",)))
+
+
+def test_functions_that_need_the_values_of_arrays():
+    functions = (
+        lambda params, tokens, *_: params[np.asarray(tokens)],
+        lambda params, tokens, *_: params[tokens] if (tokens > 0).any() else params[tokens] + 1,
+        lambda params, tokens, *_: float(params[0, 0]) * params[tokens],
+    )
+    for apply in functions:
+        with pytest.raises(TypeError) as raised:
+            scored(LanguageModel(TABLE, apply))
+        assert re.search(r"^raised by apply.*; use jax.numpy in place of numpy", raised.value.__notes__[0])
+
+
+def test_parameters_that_are_being_traced():
+    @jax.jit
+    def evaluated(table):
+        return scored(LanguageModel({"table": table}, lambda params, tokens, *_: params["table"][tokens]))
+
+    with pytest.raises(TypeError, match=r"^params\['table'\] has no values yet, .* outside jax.jit"):
+        evaluated(TABLE)
 
 
 def test_an_error_of_init_state_names_it():

@@ -1,6 +1,6 @@
 """Evaluate JAX language models on lm-evaluation-harness tasks.
 
-Names are imported when they are first used, so ``import windrow`` is fast and does not
+Names and modules are imported when they are first used, so ``import windrow`` is fast and does not
 import JAX, Grain or lm_eval.
 """
 
@@ -37,6 +37,21 @@ _MODULES = {
     "visible": "windrow.model",
 }
 
+_SUBMODULES = {
+    "adapters",
+    "batch",
+    "corpus",
+    "datasets",
+    "generation",
+    "lmeval_pipeline",
+    "models",
+    "planning",
+    "scoring",
+    "sharding",
+    "tokens",
+    "transforms",
+}
+
 __all__ = [
     "BatchPolicy",
     "JaxLM",
@@ -54,6 +69,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"windrow.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'windrow' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(_MODULES[name]), name)

@@ -4,7 +4,7 @@ Flax and Equinox are imported only when one of their modules is passed in.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from windrow.admission import kind_of
-from windrow.model import LanguageModel
+from windrow.model import RAISED_BY, LanguageModel
 
 Cache = Any
 """A pytree of arrays: a library's cache for one row."""
@@ -142,6 +142,8 @@ def from_linen(module: Any, variables: Any, *, max_length: int | None = None, **
         parts: ``hidden``, ``head``, ``init_state``, ``step``.
     """
     names = _calling("from_linen", import_module("flax.linen").Module, module)
+    if not isinstance(variables, Mapping):
+        raise TypeError(f"variables must be what module.init returned, a dict, not {kind_of(variables)}")
 
     def bound(variables: Any) -> Callable[..., Any]:
         return lambda *given, **named: module.apply(variables, *given, **named)
@@ -169,7 +171,14 @@ def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) ->
             one = eqx.combine(params, rest)
             if "mask" in named:
                 named["mask"] = named["mask"][:, 0]  # its attention takes one mask for all heads
-            return jax.vmap(lambda tokens, named: one(tokens, **named))(tokens, named)
+            try:
+                return jax.vmap(lambda tokens, named: one(tokens, **named))(tokens, named)
+            except Exception as error:  # anything that the module raises
+                what = f"{type(module).__name__}.__call__"
+                error.add_note(
+                    f"{RAISED_BY} {what}, which from_equinox calls with one row, int32[length], at a time"
+                )
+                raise
 
         return call
 

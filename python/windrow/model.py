@@ -115,6 +115,18 @@ class LanguageModel:
         """The function that scoring runs: ``hidden`` if given, else ``apply``."""
         return self.apply if self.hidden is None else self.hidden
 
+    def run(self, params: Params, tokens: jax.Array, *batch: Any) -> jax.Array:
+        """Runs ``forward``; if it fails, a note on the error gives the shape of the tokens."""
+        try:
+            return run_forward(self.forward, params, tokens, *batch)
+        except Exception as error:  # anything that the model's function raises
+            name = "apply" if self.hidden is None else "hidden"
+            limit = "if that is too long for the model, set max_length"
+            if self.max_length is not None:
+                limit = f"max_length is {self.max_length}"
+            error.add_note(f"{raised_by(name)} on tokens of shape {list(tokens.shape)}; {limit}")
+            raise
+
     @property
     def takes_reach(self) -> bool:
         """Whether the function that scoring runs has a parameter ``reach``, so that it can run tree rows."""
@@ -238,6 +250,19 @@ PARAMETERS = {
 """The positional arguments of each function."""
 
 
+RAISED_BY = "raised by"
+"""How the note on an error begins if nothing is known about its cause."""
+
+
+def raised_by(name: str) -> str:
+    """The note on an error that one of the model's functions raised.
+
+    >>> raised_by("head")
+    'raised by head(params, picked), when windrow traced it'
+    """
+    return f"{RAISED_BY} {name}({', '.join(PARAMETERS[name])}), when windrow traced it"
+
+
 MEANINGS = {
     "position": "positions",
     "segment": "segment_ids",
@@ -246,6 +271,12 @@ MEANINGS = {
     "train": "train",
     "deterministic": "deterministic",
     "inference": "inference",
+    "cache": "a cache",
+    "state": "a state",
+    "key": "a key",
+    "rng": "a key",
+    "label": "labels",
+    "target": "labels",
 }
 """What the third or fourth parameter means, by a part of its name. A padding mask can be segment ids."""
 

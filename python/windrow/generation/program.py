@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from windrow.generation.endings import UNDEFINED
 from windrow.generation.logits import Ruled, RuleTable, apply_rules
 from windrow.generation.sampling import Choice, choose_tokens
-from windrow.model import LanguageModel, run_forward
+from windrow.model import LanguageModel
 from windrow.scoring.chunks import state_alone, through_chunks
 from windrow.scoring.forks.program import store_states, stored_states
 from windrow.scoring.program import row_layout
@@ -168,7 +168,7 @@ class Recomputing:
         memory = memory.at[rows, position].set(jnp.where(active, token, memory[rows, position]))
         parts = row_layout(jnp.where(active, position + 1, 0), self.length)
         inside = jnp.minimum(position, self.length - 1)
-        last = run_forward(self.model.forward, params, memory[:, : self.length], *parts)[rows, inside]
+        last = self.model.run(params, memory[:, : self.length], *parts)[rows, inside]
         return memory, last if self.model.head is None else self.model.head(params, last)
 
 

@@ -22,6 +22,9 @@ Batch = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
 LEAST_ROWS = 6
 
+UNLIMITED = 1 << 16
+"""A model without ``max_length`` must tell positions up to this one apart."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -76,6 +79,13 @@ class Inputs:
         last = self.vocabulary - 1
         spread = np.linspace(0, last, self.rows - 1).astype(np.int32)[:-1]
         return np.array([*spread, last - self.vocabulary // 24, last], np.int32)
+
+    def late(self, max_length: int | None) -> Batch:
+        """A pair of tokens three times: at the second position, near the last ones, and at the last."""
+        last = max(1, (max_length or UNLIMITED) - 2)
+        tokens, positions, segment_ids = self.batch([self.tokens[0, :2]] * 3)
+        positions[:3] += np.array([[1], [last - 1 - last // 24], [last]], np.int32)
+        return tokens, positions, segment_ids
 
     def chunks(self) -> Batch:
         """The rows to read in chunks, without columns beyond ``full``."""

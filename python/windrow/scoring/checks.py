@@ -44,16 +44,20 @@ REMEDIES = {
     "hidden and head": "make head(params, hidden(...)) return what apply returns",
     "same twice": "turn off dropout (module.eval(), deterministic=True) and other random numbers",
     "causal": "mask attention, as windrow.visible does",
-    "padding": "make each row depend only on its own real tokens; let padding tokens see themselves, as "
-    "windrow.visible does, so that no softmax is empty",
-    "vocabulary": "give the embedding as many rows as there are logits; JAX clamps indices out of range",
+    "padding": "make each row depend only on its own real tokens, not on statistics of the batch; let "
+    "padding tokens see themselves, as windrow.visible does, so that no softmax is empty",
+    "positions": "give position tables max_length rows, or set a lower max_length; JAX clamps indices out of "
+    "range",
+    "vocabulary": "give the embedding as many rows as there are logits, or cut padding off the logits; JAX "
+    "clamps indices out of range",
     "packed rows": "mask by segment_ids, as windrow.visible does, and embed by positions; or set pack=False",
     "tree rows": "mask with windrow.visible(segment_ids, reach), and take positions, also for windows, from "
     "positions; or remove the parameter reach",
-    "step in chunks": "write each chunk after the row's own tokens, embed by positions, mask empty slots, "
-    "and make the cache as long as the 'length' that init_state gets",
-    "state rows": "keep a write index per row, advance it by real tokens only, and make rows the leading "
-    "axis of every leaf",
+    "step in chunks": "start from the given state and return the new one; in a cache, write each chunk after "
+    "the row's own tokens, embed by positions, mask empty slots, and make it as long as the 'length' that "
+    "init_state gets",
+    "state rows": "keep the state where the segment id is 0, keep a write index per row, advance it by real "
+    "tokens only, and make rows the leading axis of every leaf",
 }
 """What to do if a check fails."""
 
@@ -72,6 +76,7 @@ def check_model(
     - ``same twice``: equal rows have equal results, in the same batch and in different ones.
     - ``causal``: a later token does not change earlier results.
     - ``padding``: padding and other rows do not change results, and contain no NaN.
+    - ``positions``: so do tables of positions up to ``max_length``.
     - ``vocabulary``: the embedding distinguishes the last tokens.
     - ``packed rows``, ``tree rows``: a segment has the same results as in a row of its own.
     - ``step in chunks``: ``step``, a few tokens at a time, returns the same as ``apply``.
@@ -99,10 +104,11 @@ def check_model(
     admit_model(model)
     policy, rows = admit_policy(policy), RowSharding.over(sharding, model.params)
     try:
-        scorer = Scorer(model, rows, Clock(), None, policy)
+        checks = _Checks(Scorer(model, rows, Clock(), None, policy), policy)
+        made = tuple(checks.made())
     except Exception as error:  # anything that the model's functions raise
         return ModelCheck((Check("contract", "failed", message=summary(error)),))
-    return ModelCheck((Check("contract", "passed"), *_Checks(scorer, policy).made()))
+    return ModelCheck((Check("contract", "passed"), *made))
 
 
 class _Checks:
@@ -131,6 +137,7 @@ class _Checks:
             ("same twice", True, "", self._same_twice),
             ("causal", True, "", self._causal),
             ("padding", True, "", self._padding),
+            ("positions", True, "", self._positions),
             ("vocabulary", True, "", self._vocabulary),
             ("packed rows", self._policy.pack is True, "", self._packed_rows),
             (
@@ -143,6 +150,7 @@ class _Checks:
             ("state rows", True, "" if self._model.step else "step", self._state_rows),
         ]
         with self._compiler.one_run():
+            self._forward  # noqa: B018  # without it, there is nothing to compare
             for name, needed, lacking, differences in parts:
                 if lacking:
                     yield Check(name, "not offered", message=f"the model has no {lacking}", needed=needed)
@@ -194,6 +202,13 @@ class _Checks:
             self._compared(alone[0, :full], self._forward[0, :full]),
             self._compared(unread, np.zeros_like(unread)),
         ]
+
+    def _positions(self) -> list[Gap]:
+        batch = self._inputs.late(self._model.max_length)
+        early, late, last = self._run("forward", self._scored, *batch)[:3, min(1, self._inputs.full - 1)]
+        # A table that is too short gives late positions its last row, or NaN.
+        clamped = np.array_equal(last, late, equal_nan=True) and not self._compared(last, early).is_sound
+        return [Gap(float(clamped), 0.0, self._allowed)]
 
     def _vocabulary(self) -> list[Gap]:
         probes = self._inputs.probes
@@ -255,7 +270,7 @@ class _Checks:
         return self._sharding.by_rows if array.ndim == 2 else self._sharding.replicated
 
     def _scored(self, params: Any, *batch: jax.Array) -> jax.Array:
-        return self._head(params, run_forward(self._model.forward, params, *batch))
+        return self._head(params, self._model.run(params, *batch))
 
     def _apply(self, params: Any, *batch: jax.Array) -> jax.Array:
         return _log_probabilities(run_forward(self._model.apply, params, *batch))
@@ -300,6 +315,8 @@ def _log_probabilities(logits: jax.Array) -> jax.Array:
 def _shown(name: str, found: Gap) -> str:
     if name == "logits":
         return "the model seems to return probabilities"
+    if name == "positions":
+        return "the last positions have equal logits, or NaN"
     if name == "vocabulary":
         return "the last tokens of the vocabulary have equal logits"
     if np.isnan(found.one):

@@ -10,8 +10,14 @@ import numpy as np
 
 from windrow.admission import admit_whole, kind_of
 from windrow.bad_requests import BadRequestsError
-from windrow.model import PARAMETERS, LanguageModel, run_forward
-from windrow.scoring.mistakes import DRAWS, RAISED_BY, draws_random_numbers, first_line, remedy_for
+from windrow.model import PARAMETERS, LanguageModel, raised_by, run_forward
+from windrow.scoring.mistakes import (
+    DRAWS,
+    draws_random_numbers,
+    first_line,
+    remedy_for,
+    tracing_hint,
+)
 from windrow.tokens import Segments
 from windrow.warning import warn
 
@@ -112,9 +118,7 @@ def _first_state(model: LanguageModel, params: Any, rows: int, length: int) -> A
     try:
         state = jax.eval_shape(lambda params: model.state_for(params, rows, length), params)
     except Exception as error:  # anything that the model's function raises
-        error.add_note(
-            f"{RAISED_BY} init_state({', '.join(PARAMETERS['init_state'])}), when windrow traced it"
-        )
+        error.add_note(raised_by("init_state"))
         raise
     for path, leaf in jax.tree.leaves_with_path(state):
         if leaf.ndim == 0 or leaf.shape[0] != rows:
@@ -206,14 +210,14 @@ def _traced(name: str, function: Callable[..., Any], leading: tuple[int, ...], *
 
 def _output_of(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns, or what to do if it raises an error with a known cause."""
-    call = f"{name}({', '.join(PARAMETERS[name])})"
     try:
         return function(*arguments)
     except Exception as error:  # anything that the model's functions raise
         remedy = remedy_for(error, arguments[0])
         if remedy is None:
-            error.add_note(f"{RAISED_BY} {call}, when windrow traced it")
+            error.add_note(f"{raised_by(name)}{tracing_hint(error)}")
             raise
+        call = f"{name}({', '.join(PARAMETERS[name])})"
         return _Wrong(f"{name} is called as {call}, which failed: {first_line(error)}{remedy}")
 
 
@@ -225,6 +229,10 @@ def _shape_hint(shape: tuple[int, ...], leading: tuple[int, ...]) -> str:
     """
     if len(leading) != 2 or leading[0] == leading[1]:
         return ""
+    if shape == leading:
+        return "; return the logits, not one number for each token"
+    if shape[:2] == leading[::-1]:
+        return "; swap its first two axes"
     if len(shape) == 2 and shape[0] == leading[0]:
         return "; return an output at every position, not only at the last one"
     if shape[:1] == leading[1:] or shape[:2] == (1, leading[1]):

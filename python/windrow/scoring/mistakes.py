@@ -11,25 +11,33 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from windrow.model import RAISED_BY
 from windrow.scoring.operations import inner_programs
-
-RAISED_BY = "raised by"
-"""How the note on an error begins if nothing is known about its cause."""
 
 REMEDIES = {
     "positional argument": "",
+    "Cannot mutate Param": "leave out nnx.jit, because windrow compiles the functions itself, or use "
+    "windrow.adapters.from_nnx",
     "TraceContextError": "the module changes its own variables, as dropout and batch statistics do: call "
     "module.eval() before nnx.split, or use windrow.adapters.from_nnx",
     "No `deterministic` argument": "call module.eval() before nnx.split, or pass deterministic=True",
     "InvalidRngError": "dropout is on: pass deterministic=True, or whatever turns it off in this module",
     "requires a key when running in non-deterministic mode": "dropout is on: use "
     "equinox.nn.inference_mode(module), or windrow.adapters.from_equinox",
-    "ScopeCollectionNotFound": "params must be the variables that module.init returned, {'params': ...}",
+    "ScopeCollectionNotFound": "params must be the variables that module.init returned, {'params': ...} and "
+    "its other collections",
+    "ModifyScopeVariableError": "the module stores something while it runs: pass what turns off training and "
+    "decoding, such as use_running_average=True or decode=False",
+    "Incorrect number of leaves": "params must be all of the module's state: pass everything but the graph "
+    "that nnx.split returned, and merge all of it",
 }
 """Remedies, by a part of the error's type or message."""
 
 STATIC = ("ConcretizationTypeError", "TracerIntegerConversion", "TracerBoolConversion", "concrete values")
 """Parts of the errors that JAX raises if a number must be known during tracing."""
+
+UNTRACEABLE = (*STATIC, "TracerArrayConversionError", "NonConcreteBooleanIndexError")
+"""Parts of the errors that JAX raises if Python or NumPy needs the values of a traced array."""
 
 DRAWS = (
     "draws random numbers, so scores may depend on the batch; if this is dropout, turn it off with "
@@ -58,7 +66,7 @@ def remedy_for(error: Exception, params: Any) -> str | None:
     >>> remedy_for(KeyError("embed"), {}) is None
     True
     """
-    said = f"{[base.__name__ for base in type(error).__mro__]}: {error}"
+    said = _said(error)
     leaves = jax.tree.leaves_with_path(params)
     numbers = [path for path, leaf in leaves if getattr(leaf, "weak_type", False)]
     if numbers and any(part in said for part in STATIC):
@@ -66,6 +74,24 @@ def remedy_for(error: Exception, params: Any) -> str | None:
         return f"; {where} is traced, like all of params: keep sizes and flags in the function instead"
     found = next((REMEDIES[part] for part in REMEDIES if part in said), None)
     return f"; {found}" if found else found
+
+
+def tracing_hint(error: Exception) -> str:
+    """What to do if a function cannot be traced because it needs the values of arrays; otherwise empty.
+
+    >>> tracing_hint(KeyError("embed"))
+    ''
+    """
+    if not any(part in _said(error) for part in UNTRACEABLE):
+        return ""
+    return (
+        "; use jax.numpy in place of numpy, jnp.where in place of if, and shapes where sizes are needed: "
+        "values of arrays are not known then"
+    )
+
+
+def _said(error: Exception) -> str:
+    return f"{[base.__name__ for base in type(error).__mro__]}: {error}"
 
 
 def first_line(error: Exception) -> str:

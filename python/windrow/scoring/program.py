@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from windrow.model import LanguageModel, run_forward
+from windrow.model import LanguageModel
 from windrow.scoring.chunks import through_chunks
 from windrow.sharding.platform import by_platform
 
@@ -155,7 +155,7 @@ def _forward(
 
     @jax.jit  # so that it is traced only once
     def run(part: Any) -> jax.Array:
-        return run_forward(model.forward, params, *part)
+        return model.run(params, *part)
 
     def run_unless_empty(part: Any) -> jax.Array:
         outputs = jax.eval_shape(run, part)

@@ -96,7 +96,8 @@ def difference(layout: Layout, logprobs: NDArray[np.float32], allowed: float) ->
         logprobs = logprobs[:-1]  # the last one is the other input's
     together, alone = np.split(logprobs.astype(np.float64), 2)
     same = (together == alone) | (np.isnan(together) & np.isnan(alone))
-    gaps = np.where(same, 0.0, np.nan_to_num(np.abs(together - alone), nan=np.inf))
+    with np.errstate(invalid="ignore"):  # logits of padding may be -inf
+        gaps = np.where(same, 0.0, np.nan_to_num(np.abs(together - alone), nan=np.inf))
     worst = int(np.argmax(gaps / (1 + np.nan_to_num(np.abs(alone)))))
     return Difference(float(together[worst]), float(alone[worst]), allowed, layout)
 

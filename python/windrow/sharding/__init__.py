@@ -10,11 +10,11 @@ from windrow.sharding.agreement import host_count as host_count
 from windrow.sharding.agreement import host_number as host_number
 from windrow.sharding.agreement import is_first_host as is_first_host
 from windrow.sharding.agreement import share_from_first_host as share_from_first_host
+from windrow.sharding.alive import check_alive as check_alive
+from windrow.sharding.alive import name_of as name_of
 from windrow.sharding.launch import leaving_at_once as leaving_at_once
 from windrow.sharding.loader import HostShare as HostShare
 from windrow.sharding.loader import MultiHostDataLoadIterator as MultiHostDataLoadIterator
-from windrow.sharding.parameters import check_alive as check_alive
-from windrow.sharding.parameters import name_of as name_of
 from windrow.sharding.parameters import put_like as put_like
 from windrow.sharding.parameters import put_params as put_params
 from windrow.sharding.placing import from_host as from_host

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from windrow.admission import kind_of
 from windrow.sharding.agreement import check_agreement
+from windrow.sharding.alive import check_alive, name_of
 from windrow.sharding.placing import from_host
 from windrow.sharding.rows import RowSharding, automatic, device_order
 
@@ -37,21 +38,6 @@ def put_params(params: Any, rows: RowSharding) -> Any:
     if not rows.is_local:
         check_agreement([], _digests(params), call="parameters")
     return jax.tree.map_with_path(lambda path, leaf: _put(path, leaf, rows), params)
-
-
-def check_alive(params: Any) -> None:
-    """Rejects parameters that have been deleted.
-
-    Raises:
-        ValueError: A leaf has been deleted; the message names it.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if isinstance(leaf, jax.Array) and leaf.is_deleted():
-            raise ValueError(
-                f"{name_of(path)} has been deleted: it was donated to a compiled function (donate_argnums), "
-                "such as a training step, or delete() was called on it; create a new model from the "
-                "current parameters"
-            )
 
 
 def put_like(params: Any, known: Any) -> Any:
@@ -95,11 +81,6 @@ def _shape(leaf: Any) -> str:
     array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     dtype = array.dtype if _is_keys(array) else jax.dtypes.canonicalize_dtype(array.dtype)
     return f"{dtype}{list(array.shape)}"
-
-
-def name_of(path: tuple[Any, ...]) -> str:
-    """A leaf of the parameters as Python would write it: ``params['layers'][0]``."""
-    return f"params{jax.tree_util.keystr(path)}"
 
 
 def _put(path: tuple[Any, ...], leaf: Any, rows: RowSharding) -> jax.Array:

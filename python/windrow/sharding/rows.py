@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from windrow.sharding.alive import check_alive
+
 
 @dataclass(frozen=True)
 class RowSharding:
@@ -115,6 +117,7 @@ class RowSharding:
 
 def _where_the_caller_works(params: Any) -> NamedSharding:
     """Rows on the current mesh, on the parameters' mesh, or on all devices."""
+    check_alive(params)
     own = [leaf.sharding for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
     placed = [sharding for sharding in own if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1]
     mesh: Any = jax.sharding.get_mesh()

@@ -34,7 +34,7 @@ def most_slots(
     groups = sharding.groups
     state = jax.eval_shape(lambda params: model.state_for(params, groups, length), params)
     leaves = jax.tree.leaves(state)
-    each = sum(int(prod(leaf.shape)) * int(np.dtype(leaf.dtype).itemsize) for leaf in leaves) // groups
+    each = sum(int(prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves) // groups
     if memory is None:
         return max(1, STORE_BYTES // max(1, each))
     held = groups if memory.platform == "cpu" else 1
