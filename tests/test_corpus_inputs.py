@@ -53,6 +53,7 @@ def test_documents_that_cannot_be_scored_are_skipped_and_named(run, tmp_path):
     for number, reason in enumerate([*reasons, *BAD.values()], 10):
         assert reason in found.pop(f"mixed.jsonl:{number}")
     assert found == {}
+    assert str(result.report).endswith(f"\n            and {len(bad) - 3} more")
     table = result.table
     assert table["log_likelihood"].null_count == table["greedy"].null_count == len(bad)
     alone = run(write_lines(tmp_path / "good.jsonl", good), "good").table

@@ -291,6 +291,16 @@ def test_a_module_instead_of_a_model(wrapper, tmp_path):
             call()
 
 
+def make_module():
+    return dropout(), ByteTokenizer()
+
+
+def test_a_factory_that_returns_a_module():
+    message = r"not \(OfNNX, ByteTokenizer\); use windrow.adapters.from_nnx\(module\)$"
+    with pytest.raises(TypeError, match=message):
+        windrow.JaxLM(factory=f"{__name__}:make_module")
+
+
 def test_adapters_of_another_kind_of_module():
     with pytest.raises(
         TypeError, match=r"^from_nnx takes an instance of flax.nnx.Module, not the class OfNNX$"

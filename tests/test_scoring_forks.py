@@ -97,6 +97,18 @@ def test_asked_for(alone, policy):
     assert report["row_tokens"] < 0.5 * unshared["row_tokens"]
 
 
+def test_random_keys_in_the_state(alone):
+    def init_state(params, rows):
+        return HONEST.init_state(params, rows), jax.random.split(jax.random.key(0), rows)
+
+    def step(params, state, *batch):
+        memory, logits = HONEST.step(params, state[0], *batch)
+        return (memory, state[1]), logits
+
+    values, _ = scored(replace(HONEST, init_state=init_state, step=step), share="forks")
+    np.testing.assert_allclose(values, alone[0], atol=1e-3)
+
+
 def test_forks_are_chosen_where_they_cost_less(alone):
     # With many parameters, compiling another shape weighs little.
     large = replace(HONEST, params={**HONEST.params, "unused": jnp.zeros(50_000_000, jnp.int8)})

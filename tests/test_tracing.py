@@ -439,7 +439,9 @@ def test_parameters_of_another_model_are_refused():
     lm = windrow.JaxLM(prefix_model(256), ByteTokenizer())
     table, matrix = (np.asarray(lm.model.params[name]) for name in ("embedding", "head"))
     wrong = {
-        r"params\['head'\] is missing": {"embedding": table},
+        r"params\['head'\] is missing in the new parameters, a dict; pass the same tree of": {
+            "embedding": table
+        },
         r"params\['bias'\] is unexpected": {"embedding": table, "head": matrix, "bias": matrix},
         r"params\['head'\] is float32\[256, 8\], but was float32\[8, 256\]": {
             "embedding": table,

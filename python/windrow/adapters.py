@@ -155,7 +155,7 @@ def from_equinox(module: Any, *, max_length: int | None = None, **parts: Any) ->
     """Wraps a copy of an Equinox module, which is written for one row, in inference mode.
 
     ``__call__`` gets the same arrays as in :func:`from_nnx`, but without the row axis, because it runs under
-    ``jax.vmap``.
+    ``jax.vmap``. ``mask`` is ``bool[length, length]``, as Equinox's attention takes it.
 
     Args:
         module: An ``eqx.Module``.

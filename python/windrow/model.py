@@ -155,9 +155,17 @@ def admit_model(model: Any) -> LanguageModel:
     """
     if isinstance(model, LanguageModel):
         return model
-    found = [wrapper for home, wrapper in WRAPPERS.items() if is_from(home, model)]
-    hint = f"; use windrow.adapters.{found[0]}" if found else ""
-    raise TypeError(f"model must be a windrow.LanguageModel, not {kind_of(model)}{hint}")
+    raise TypeError(f"model must be a windrow.LanguageModel, not {kind_of(model)}{wrapper_hint(model)}")
+
+
+def wrapper_hint(value: Any) -> str:
+    """The end of an error about a module in place of a model; empty for anything else.
+
+    >>> wrapper_hint("gpt2")
+    ''
+    """
+    found = [wrapper for home, wrapper in WRAPPERS.items() if is_from(home, value)]
+    return f"; use windrow.adapters.{found[0]}" if found else ""
 
 
 def is_from(package: str, value: Any) -> bool:

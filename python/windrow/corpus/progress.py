@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from math import exp, log
 from pathlib import Path
 from time import monotonic
@@ -148,8 +149,10 @@ class CorpusReport:
                 f"host {host:<6} {line['tokens_per_second']:,.0f} tokens/s over {line['seconds']:,.0f} s, "
                 f"last update {line['time']}{ending}"
             )
-        for name, reason in list(self.skipped_documents())[:3]:
+        for name, reason in islice(self.skipped_documents(), 3):
             lines.append(f"skipped     {name}: {reason}")
+        if self.skipped > 3:
+            lines.append(f"            and {self.skipped - 3:,} more")
         return "\n".join(lines)
 
 

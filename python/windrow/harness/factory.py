@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from windrow.model import LanguageModel
+from windrow.model import LanguageModel, wrapper_hint
 
 _SHOWN = 8
 
@@ -32,7 +32,10 @@ def call_factory(factory: str) -> tuple[LanguageModel, Any]:
     except Exception as error:
         raise RuntimeError(_raised(f"factory {factory}", error)) from error
     if not (isinstance(made, Sequence) and len(made) == 2 and isinstance(made[0], LanguageModel)):
-        raise TypeError(f"factory {factory} must return (LanguageModel, tokenizer), not {_described(made)}")
+        hint = wrapper_hint(made[0] if isinstance(made, Sequence) and made else made)
+        raise TypeError(
+            f"factory {factory} must return (LanguageModel, tokenizer), not {_described(made)}{hint}"
+        )
     return made[0], made[1]
 
 

@@ -55,7 +55,10 @@ def put_like(params: Any, known: Any) -> Any:
     for path in dict.fromkeys([*old, *new]):
         if path not in new or path not in old:
             which = "missing" if path not in new else "unexpected"
-            raise ValueError(f"{name_of(path)} is {which}; the parameters must belong to the same model")
+            raise ValueError(
+                f"{name_of(path)} is {which} in the new parameters, {kind_of(params)}; pass the same tree of "
+                "arrays as the model's own params"
+            )
         _check_leaf(name_of(path), new[path])
         shapes = [_shape(leaf) for leaf in (new[path], old[path])]
         if shapes[0] != shapes[1]:

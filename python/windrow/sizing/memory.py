@@ -198,4 +198,4 @@ def _free_in_group() -> int | None:
 
 def _shard_bytes(array: Any) -> int:
     shape = array.shape if array.sharding is None else array.sharding.shard_shape(array.shape)
-    return int(prod(shape) * np.dtype(array.dtype).itemsize)
+    return int(prod(shape) * array.dtype.itemsize)

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from windrow.model import LanguageModel
 from windrow.scoring.mistakes import summary
@@ -34,7 +33,7 @@ def most_slots(
     groups = sharding.groups
     state = jax.eval_shape(lambda params: model.state_for(params, groups, length), params)
     leaves = jax.tree.leaves(state)
-    each = sum(int(prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves) // groups
+    each = sum(int(prod(leaf.shape)) * int(leaf.dtype.itemsize) for leaf in leaves) // groups
     if memory is None:
         return max(1, STORE_BYTES // max(1, each))
     held = groups if memory.platform == "cpu" else 1
