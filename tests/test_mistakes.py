@@ -442,6 +442,8 @@ def test_probabilities_in_place_of_logits():
 
     with pytest.warns(UserWarning, match="the model seems to return probabilities: .* Return logits"):
         score(jax.nn.softmax)
+    found = check_model(LanguageModel(following, lambda table, tokens, *_: jax.nn.softmax(table[tokens])))
+    assert [check.name for check in found.failed] == ["logits"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="tokenizer .* encodes in Python")

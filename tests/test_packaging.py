@@ -36,7 +36,7 @@ def test_an_sdist_has_every_source(unpacked):
 
 
 def test_an_sdist_has_nothing_else(unpacked):
-    left_out = ("docs", "examples", "tests", "benches", "fuzz", ".ci", ".github", "mkdocs.yml")
+    left_out = ("docs", "examples", "tests", "benches", "fuzz", ".ci", ".github", "mkdocs.yml", "Makefile")
     assert [name for name in left_out if (unpacked / name).exists()] == []
     assert list(unpacked.rglob("*.svg")) == []
     assert list(unpacked.rglob("*.so")) == []
