@@ -1,4 +1,4 @@
-"""Ctrl-C: a real signal to a real process, which ends at once and says how to resume."""
+"""How the command ends: Ctrl-C as a real signal to a real process, and errors in task code."""
 
 import contextlib
 import os
@@ -24,13 +24,13 @@ from windrow.cli.endings import Ending, message_of
 from windrow.cli.run import farewell
 
 SOON = 10
-"""Seconds; it is one at most on a quiet machine."""
+"""Seconds; on an idle machine it takes at most one."""
 
 
-HEEDING = """
+HANDLES_CTRL_C = """
 import faulthandler, signal, sys
 faulthandler.enable(); faulthandler.register(signal.SIGUSR1, all_threads=True)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent process may ignore Ctrl-C
 from windrow.cli import main
 print("begun", flush=True)
 sys.exit(main())
@@ -47,7 +47,7 @@ class Command:
         words += ["--include_path", tasks, "--tasks", "choices", "--batch_size", "8", *more]
         with self.file.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", HEEDING, *map(str, words)],
+                [sys.executable, "-c", HANDLES_CTRL_C, *map(str, words)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -67,7 +67,7 @@ class Command:
             time.sleep(0.02)
 
     def interrupt(self):
-        """Its exit status, and its last output."""
+        """Sends Ctrl-C; returns the exit status and the last line of output."""
         try:
             os.kill(self.process.pid, signal.SIGINT)
             status = self.process.wait(SOON)
@@ -82,14 +82,14 @@ class Command:
         return status, self.output.strip().splitlines()[-1]
 
 
-def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
+def test_interrupted_run_resumes(tmp_path):
     cache = tmp_path / "kept"
     for _ in range(3):
         begun = Command(tmp_path, "make_slow", "--use_cache", cache)
         begun.wait_for(r"Running loglikelihood requests: +[1-9]")
         status, said = begun.interrupt()
         assert status == 130
-        if "perhaps" not in said:  # it says so if Ctrl-C arrived while lm_eval's cache held its lock
+        if "perhaps" not in said:  # in the message if Ctrl-C arrived while lm_eval's cache held its lock
             break
     assert said == (
         f"windrow: interrupted; the results so far are in {cache}_rank*.db. "
@@ -103,10 +103,10 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
+def test_interrupt_does_not_wait_for_the_device(tmp_path):
     command = Command(tmp_path, "make_endless")
     command.wait_for("Running loglikelihood requests")
-    time.sleep(3)  # compiled by then; if not, the compiler is what is left
+    time.sleep(3)  # compiled by then; if not, Ctrl-C interrupts the compiler
     status, said = command.interrupt()
     assert status == 130
     assert (
@@ -116,7 +116,7 @@ def test_a_device_that_computes_for_hours_is_left_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5, 1.5])
-def test_a_run_that_has_not_begun(tmp_path, seconds):
+def test_interrupt_before_the_run_starts(tmp_path, seconds):
     command = Command(tmp_path, "make_slow")
     command.wait_for("begun")
     time.sleep(seconds)
@@ -125,7 +125,7 @@ def test_a_run_that_has_not_begun(tmp_path, seconds):
     assert said.startswith("windrow: interrupted")
 
 
-def test_a_cache_that_cannot_be_committed_does_not_delay_the_end(tmp_path):
+def test_locked_cache_does_not_delay_the_exit(tmp_path):
     store = SqliteDict(tmp_path / "kept_rank0.db", autocommit=True)
     hook = SimpleNamespace(dbdict=store)
     with store.conn.reqs.mutex:  # as if Ctrl-C stopped the main thread inside put()
@@ -137,7 +137,7 @@ def test_a_cache_that_cannot_be_committed_does_not_delay_the_end(tmp_path):
     store.close()
 
 
-HALF_MADE = """
+INTERRUPTED_CONSTRUCTOR = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from windrow.cli.endings import Ending
@@ -159,8 +159,10 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupted_constructor_leaves_no_complaint_of_its_destructor():
-    result = subprocess.run([sys.executable, "-c", HALF_MADE], capture_output=True, text=True, timeout=60)
+def test_interrupted_constructor_causes_no_destructor_error():
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_CONSTRUCTOR], capture_output=True, text=True, timeout=60
+    )
     assert (result.returncode, result.stderr) == (130, "\nwindrow: interrupted\n")
 
 
@@ -173,16 +175,16 @@ def test_an_interrupted_corpus_run_says_how_to_resume(tmp_path, monkeypatch, cap
 
 
 @pytest.fixture
-def heeding():
+def handles_ctrl_c():
     """Makes this process handle Ctrl-C, even if the parent process ignores it."""
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, handler)
 
 
-@pytest.mark.usefixtures("heeding")
-def test_nothing_of_the_listening_outlives_the_command():
-    before = set(threading.enumerate())  # threads of other tests, which may end meanwhile
+@pytest.mark.usefixtures("handles_ctrl_c")
+def test_listener_thread_ends_with_the_command():
+    before = set(threading.enumerate())  # threads of other tests may end in the meantime
     for failure in (None, ValueError, SystemExit):
         with contextlib.suppress(ValueError, SystemExit), Ending(owns_process=True).at_once():
             (listener,) = set(threading.enumerate()) - before
@@ -193,8 +195,8 @@ def test_nothing_of_the_listening_outlives_the_command():
         assert set(threading.enumerate()) <= before
 
 
-def test_an_error_in_the_code_of_a_task_says_so_and_where(tmp_path):
-    """lm_eval's own code of tasks, reached with a template that asks for what a document does not have."""
+def test_error_in_lm_eval_task_code_is_located(tmp_path):
+    """A template that uses a field missing from the document makes lm_eval's own task code fail."""
     write_tasks(tmp_path, 3)
     task = tmp_path / "tasks" / "choices.yaml"
     task.write_text(task.read_text().replace('"{{text}}"', '"{{nothing.deep}}"'))
@@ -211,7 +213,7 @@ def test_an_error_in_the_code_of_a_task_says_so_and_where(tmp_path):
     ), result.stderr
 
 
-def test_an_error_in_a_task_of_ones_own_says_where(tmp_path):
+def test_error_in_a_custom_task_is_located(tmp_path):
     write_tasks(tmp_path, 3)
     task = tmp_path / "tasks" / "choices.yaml"
     task.write_text(task.read_text() + "process_results: !function judge.judge\n")
@@ -225,7 +227,7 @@ def test_an_error_in_a_task_of_ones_own_says_where(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "is_of_tasks"),
+    ("file", "is_task_code"),
     [
         ("tasks/some_task/utils.py", True),
         ("api/task.py", True),
@@ -234,13 +236,13 @@ def test_an_error_in_a_task_of_ones_own_says_where(tmp_path):
         ("evaluator.py", False),
     ],
 )
-def test_which_code_of_lm_eval_is_that_of_tasks(file, is_of_tasks):
+def test_lm_eval_task_code_is_recognized(file, is_task_code):
     path = Path(lm_eval.__file__).parent / file
     code = compile("\n\ndef process(doc):\n    return doc['missing']\nprocess({})", str(path), "exec")
     with pytest.raises(KeyError) as caught:
         exec(code, {})
-    words = message_of(caught.value.with_traceback(caught.tb.tb_next))  # from the call of lm_eval on
-    if is_of_tasks:
+    words = message_of(caught.value.with_traceback(caught.tb.tb_next))  # starting at lm_eval's frame
+    if is_task_code:
         assert words.startswith(
             f"lm_eval's own task code failed: KeyError: missing ({path}, line 4, in process);"
         )

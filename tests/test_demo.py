@@ -1,4 +1,4 @@
-"""The demo: its text, its model, its tasks, and one complete run."""
+"""The demo: its text, model and tasks, and one complete run."""
 
 import doctest
 import os
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.usefixtures("optimized")
 
 
 @pytest.mark.parametrize("module", [text, report])
-def test_examples_hold(module):
+def test_docstring_examples(module):
     assert doctest.testmod(module).failed == 0
 
 
 # The text
 
 
-def test_text_follows_from_its_seed_alone():
+def test_text_depends_only_on_the_seed():
     program = "from windrow.demo import text; print(text.stories(50, 7), text.questions(50, 8))"
     printed = {
         subprocess.run(
@@ -46,7 +46,7 @@ def test_text_follows_from_its_seed_alone():
     assert text.stories(50, 7) != text.stories(50, 8)
 
 
-def test_each_person_has_two_withheld_kinds_and_every_valley_has_all_told_by_someone():
+def test_each_person_withholds_two_kinds_and_each_valley_reveals_all():
     for name in text.NAMES:
         assert sum(text.is_withheld(name, kind) for kind in text.KINDS) == 2
     told = {
@@ -63,8 +63,8 @@ def test_every_value_belongs_to_one_kind_and_valley():
 
 
 @pytest.mark.parametrize("write", [text.stories, text.chronicles])
-def test_no_text_tells_what_the_tasks_ask(write):
-    told = set(tellings(write(3000, seed=1)))
+def test_training_text_never_states_the_answers(write):
+    told = set(stated(write(3000, seed=1)))
     withheld = {
         (name, text.custom(name, kind))
         for name, kind in product(text.NAMES, text.KINDS)
@@ -74,9 +74,9 @@ def test_no_text_tells_what_the_tasks_ask(write):
     assert not told & withheld
 
 
-def test_questions_ask_what_is_withheld_and_mark_the_right_answer():
+def test_questions_ask_for_withheld_values_and_mark_the_right_answer():
     for document in text.questions(500, seed=101):
-        ((name, answer),) = tellings([f"{document['query']} {document['choices'][document['gold']]}"])[-1:]
+        ((name, answer),) = stated([f"{document['query']} {document['choices'][document['gold']]}"])[-1:]
         (kind,) = [kind for kind, values in text.VALUES.items() if answer in values]
         assert text.is_withheld(name, kind)
         assert text.custom(name, kind) == answer
@@ -86,14 +86,14 @@ def test_questions_ask_what_is_withheld_and_mark_the_right_answer():
 
 def test_last_words_are_withheld():
     for document in text.last_words(300, seed=102):
-        name, word = tellings([f"{document['context']} {document['word']}."])[-1]
+        name, word = stated([f"{document['context']} {document['word']}."])[-1]
         (kind,) = [kind for kind, values in text.VALUES.items() if word in values]
         assert text.is_withheld(name, kind)
         assert text.custom(name, kind) == word
 
 
-def tellings(texts: list[str]) -> list[tuple[str, str]]:
-    """Who has what, of all sentences and of all questions with their answers."""
+def stated(texts: list[str]) -> list[tuple[str, str]]:
+    """The (name, value) pairs stated in all sentences, and in all questions with their answers."""
     values = " ".join(text.CUSTOMS.values()).split()
     named, valued = (re.compile(rf"\b(?:{'|'.join(words)})\b") for words in (text.NAMES, values))
     found = []
@@ -113,7 +113,7 @@ def tokenizer():
     return training.train_tokenizer(text.stories(2000, seed=1))
 
 
-def test_tokenizer_gives_back_any_text_and_each_answer_is_one_token(tokenizer):
+def test_tokenizer_round_trips_any_text_and_answers_are_one_token(tokenizer):
     for written in [*text.questions(20, 5)[0]["choices"], "Ünheard of — 麦\n\t", text.stories(1, 9)[0]]:
         assert tokenizer.decode(tokenizer.encode(written).ids) == written
     for values in text.VALUES.values():
@@ -121,7 +121,7 @@ def test_tokenizer_gives_back_any_text_and_each_answer_is_one_token(tokenizer):
     assert training.train_tokenizer(text.stories(2000, seed=1)).to_str() == tokenizer.to_str()
 
 
-def test_stream_lays_texts_end_to_end(tokenizer):
+def test_token_stream_concatenates_texts(tokenizer):
     tokens, positions, segment_ids = training.token_stream(tokenizer, ["hay", "rye and oats"])
     first, second = (tokenizer.encode(part).ids for part in ("hay", "rye and oats"))
     assert tokens.tolist() == [training.BEGIN, *first, training.BEGIN, *second]
@@ -138,7 +138,7 @@ def params():
 apply = jax.jit(model.apply)
 
 
-def test_packed_segments_and_padding_do_not_see_each_other(params):
+def test_packed_segments_do_not_attend_to_each_other_or_padding(params):
     one, two = jnp.array([[5, 9, 2]]), jnp.array([[7, 7, 1, 30]])
     packed = apply(
         params,
@@ -152,14 +152,14 @@ def test_packed_segments_and_padding_do_not_see_each_other(params):
     assert np.isfinite(packed).all()
 
 
-def test_no_position_sees_what_comes_after_it(params):
+def test_attention_is_causal(params):
     tokens = jnp.arange(8)[None]
     rest = jnp.arange(8)[None], jnp.ones((1, 8), jnp.int32)
     before, after = (apply(params, given, *rest)[0, :7] for given in (tokens, tokens.at[0, 7].set(40)))
     np.testing.assert_array_equal(before, after)
 
 
-def test_loss_counts_only_what_follows_in_its_own_segment(params):
+def test_loss_counts_only_next_tokens_within_a_segment(params):
     tokens = jnp.array([[4, 8, 6, 3, 2]])
     positions, segment_ids = jnp.array([[0, 1, 0, 1, 2]]), jnp.array([[1, 1, 2, 2, 2]])
     logprobs = jax.nn.log_softmax(apply(params, tokens, positions, segment_ids))[0]
@@ -167,7 +167,7 @@ def test_loss_counts_only_what_follows_in_its_own_segment(params):
     np.testing.assert_allclose(training.loss(params, tokens, positions, segment_ids), expected, rtol=1e-5)
 
 
-def test_adamw_takes_the_steps_of_its_formula():
+def test_adamw_matches_its_formula():
     parameter, mean, square = np.float64(0.5), 0.0, 0.0
     params, moments = {"w": jnp.float32(0.5)}, ({"w": jnp.float32(0)}, {"w": jnp.float32(0)})
     for number, gradient in enumerate([0.3, -2.0, 0.01], start=1):
@@ -181,7 +181,7 @@ def test_adamw_takes_the_steps_of_its_formula():
 
 
 @pytest.mark.exhaustive
-def test_steps_in_one_call_are_the_steps_one_by_one(tokenizer):
+def test_training_does_not_depend_on_steps_per_call(tokenizer):
     stream = training.token_stream(tokenizer, text.stories(100, seed=1))
     runs = [
         training.train(
@@ -195,28 +195,28 @@ def test_steps_in_one_call_are_the_steps_one_by_one(tokenizer):
         )
         for per_call in (4, 2)
     ]
-    # The same windows come out of the generator only if each call draws what the last left off at.
+    # Both runs draw the same windows only if each call continues where the last one stopped drawing.
     for one, other in zip(*map(jax.tree.leaves, runs), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-# What the scores and batches are compared with
+# Baselines for the scores and batches
 
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 9))
-def test_arrival_order_costs_what_padding_batch_by_batch_costs(lengths, rows):
+def test_arrival_order_cost_matches_padding_each_batch(lengths, rows):
     cost = arrival_order(lengths, rows)
     batches = [lengths[first : first + rows] for first in range(0, len(lengths), rows)]
     assert cost.device_tokens == sum(len(batch) * max(batch) for batch in batches)
     assert cost.shapes == {(len(batch), max(batch)) for batch in batches}
 
 
-def test_arrival_orders_add_up_and_share_shapes():
+def test_arrival_order_costs_add_up_and_share_shapes():
     both = arrival_order([3, 4], 2) + arrival_order([4, 1, 7], 2)
     assert (both.device_tokens, both.shapes) == (8 + 8 + 7, {(2, 4), (1, 7)})
 
 
-def test_frequencies_give_the_word_perplexity_of_a_coin():
+def test_frequency_word_perplexity_of_a_fair_coin():
     class Coin:
         def get_vocab_size(self):
             return 2
@@ -225,13 +225,13 @@ def test_frequencies_give_the_word_perplexity_of_a_coin():
             return [type("Encoding", (), {"ids": [0, 1] * len(page.split())}) for page in pages]
 
     found = report.frequency_word_perplexity(Coin(), np.array([0, 0, 1, 1], np.int32), ["a b c", "d"])
-    assert found == pytest.approx(4.0)  # two tokens of one bit each to a word
+    assert found == pytest.approx(4.0)  # two one-bit tokens per word
 
 
 # lm_eval
 
 
-def test_task_files_load_by_themselves():
+def test_task_files_load():
     tasks = evaluation.task_manager().load(evaluation.task_manager().all_subtasks)["tasks"]
     assert {task.OUTPUT_TYPE for task in tasks.values()} == {
         "multiple_choice",
@@ -241,7 +241,7 @@ def test_task_files_load_by_themselves():
     assert len(load.questions(count=3, seed=1)["test"]) == 3
 
 
-def test_quiet_says_nothing_unless_what_it_hides_fails(capfd):
+def test_quiet_shows_output_only_on_failure(capfd):
     with evaluation.quiet():
         print("chatter")
         print("chatter", file=sys.stderr)
@@ -257,11 +257,11 @@ def test_quiet_says_nothing_unless_what_it_hides_fails(capfd):
     assert capfd.readouterr() == ("", "what led to it\n")
 
 
-# The whole
+# The whole demo
 
 
 @pytest.mark.exhaustive
-def test_the_demo_ends_with_scores_far_above_chance_and_batches_far_below_arrival_order(capfd, monkeypatch):
+def test_demo_scores_beat_chance_and_batches_beat_arrival_order(capfd, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the demo reached for the network")
 

@@ -1,4 +1,4 @@
-"""The host's part of generation: keywords, ends of texts, the schedule; and JaxLM's ``generate_until``."""
+"""The host side of generation: keywords, ends of texts and the schedule; JaxLM's ``generate_until``."""
 
 import json
 import warnings
@@ -84,13 +84,13 @@ def test_keywords(keywords, expected):
         ),
     ],
 )
-def test_keywords_beside_a_file(keywords, expected):
+def test_keywords_override_a_file(keywords, expected):
     rules = Rules(repetition_penalty=1.2, min_length=9)
     defaults = GenerationDefaults((1,), rules=rules, max_new_tokens=5, others={"typical_p": 0.5})
     assert read_settings(keywords, defaults) == expected
 
 
-def test_fields_that_are_not_followed_are_refused():
+def test_unsupported_fields_are_refused():
     defaults = GenerationDefaults(others={"num_beams": 4, "min_p": 0.1}, source="generation_config.json")
     message = (
         r"generation_config.json: 'num_beams' is 4, which is not supported; only 1 is, unless the request "
@@ -151,7 +151,7 @@ def test_rules_are_checked():
         Rules(suppress_tokens=np.array([3, 4]))
 
 
-def test_defaults_of_a_directory(tmp_path):
+def test_defaults_from_a_directory(tmp_path):
     assert read_defaults(tmp_path, 3) == GenerationDefaults((3,))
     assert read_defaults(tmp_path, None) == GenerationDefaults()
     (tmp_path / "config.json").write_text('{"eos_token_id": 5, "top_k": 7}')
@@ -186,13 +186,9 @@ def test_defaults_of_a_directory(tmp_path):
     assert read_defaults(tmp_path, 3) == GenerationDefaults(rules=Rules(repetition_penalty=1.5))
 
 
-def test_a_torn_character_hides_no_stop_string():
-    pieces = [
-        "a",
-        "<0x0A>",
-        "<0xF0>",
-        "x",
-    ]  # bytes that are no whole character make those beside them unreadable
+def test_incomplete_character_hides_no_stop_string():
+    # Bytes of an incomplete character make the bytes next to them unreadable too.
+    pieces = ["a", "<0x0A>", "<0xF0>", "x"]
     decode = decoders.ByteFallback().decode
     stops = StopStrings(("\n",), (3,), lambda tokens: decode([pieces[token] for token in tokens]))
     growing = Growing(Settings(9), stops, frozenset())
@@ -222,7 +218,7 @@ def naive_end(tokens, stops, reaches):
     some.lists(some.integers(1, 6), min_size=3, max_size=3),
     some.lists(some.integers(1, 9), min_size=40, max_size=40),
 )
-def test_texts_end_at_the_token_at_which_a_loop_ends_them(tokens, stops, reaches, portions):
+def test_texts_end_at_the_same_token_as_in_a_naive_loop(tokens, stops, reaches, portions):
     reaches = reaches[: len(stops)]
     watched = StopStrings(tuple(stops), tuple(reaches), decode)
     growing = Growing(Settings(len(tokens)), watched, frozenset())
@@ -250,8 +246,8 @@ def test_texts_end_at_the_token_at_which_a_loop_ends_them(tokens, stops, reaches
     some.lists(some.tuples(some.integers(1, 30), some.integers(1, 40)), max_size=40),
     some.booleans(),
 )
-def test_every_request_gets_a_slot_of_its_own(groups, held, requests, shrinks):
-    """Each request may have the first number of tokens, and ends by itself after the second."""
+def test_every_request_gets_its_own_slot(groups, held, requests, shrinks):
+    """Each request is a pair: its token limit, and the number of tokens after which it ends anyway."""
     slots = groups * held
     entering = max(groups, slots // 4 // groups * groups)
     schedule = Schedule(groups, slots, entering, deque(range(len(requests))))
@@ -293,7 +289,7 @@ def test_every_request_gets_a_slot_of_its_own(groups, held, requests, shrinks):
     assert finished == set(entered)
 
 
-def test_limits_of_samples_equal_those_of_a_loop():
+def test_top_k_and_top_p_match_a_naive_loop():
     rng = np.random.default_rng(0)
     limit = jax.jit(limit_choice)
     for _ in range(200):
@@ -319,7 +315,7 @@ def instances(*arguments):
     return [Instance("generate_until", {}, args, index) for index, args in enumerate(arguments)]
 
 
-def test_results_of_the_adapter(evals, llama):
+def test_generate_until_matches_recorded_results(evals, llama):
     lines = (evals / "parity" / "llama.jsonl").read_text().split("\n")
     cases = [json.loads(line) for line in lines if '"generate_until"' in line][-12:]
     arguments = [tuple(case["args"]) for case in cases]
@@ -345,7 +341,7 @@ def test_results_of_the_adapter(evals, llama):
     assert report["generated_tokens"] >= len(cases)
 
 
-def test_bad_requests_of_the_adapter(llama):
+def test_bad_requests_to_generate_until(llama):
     good = ("The cow", {"max_gen_toks": 4})
     bad = [
         ("The cow", {"max_gen_toks": 256}),

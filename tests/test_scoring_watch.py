@@ -1,4 +1,4 @@
-"""The time of devices: one run's account, and real work."""
+"""Device time: how one run's seconds are divided, for made-up and real work."""
 
 import subprocess
 import sys
@@ -19,14 +19,14 @@ moments = st.lists(st.integers(0, 60), min_size=4, max_size=4).map(sorted)
 
 
 @given(st.lists(moments, max_size=8))
-def test_every_moment_is_counted_once(pieces):
-    """Compared with a count of each whole second: whether the devices have work, and if not, why."""
+def test_every_second_is_counted_once(pieces):
+    """Compared with a second-by-second count: whether the devices have work, and if not, why."""
     works = []
     for start, stop, handed, ready in pieces:
         works.append(Work(handed, [(start, stop)], ready))
     works.sort(key=lambda work: work.handed)
     end = 0.0
-    for work in works:  # a device does one thing after the other
+    for work in works:  # a device runs one piece of work at a time
         work.ready = max(work.ready, end)
         end = work.ready
     expected = {"running": 0, "compiler": 0, "host": 0}
@@ -45,7 +45,7 @@ def test_every_moment_is_counted_once(pieces):
     assert seconds.waiting_for_host == expected["host"]
 
 
-def test_compiling_between_two_parts_is_not_running():
+def test_compilation_after_handover_is_not_running_time():
     seconds = DeviceSeconds()
     seconds.add(0.0, [Work(1.0, [(2.0, 5.0)], 6.0)])
     assert (seconds.running, seconds.waiting_for_compiler, seconds.waiting_for_host) == (2.0, 3.0, 1.0)
@@ -53,7 +53,7 @@ def test_compiling_between_two_parts_is_not_running():
 
 @pytest.fixture(scope="module")
 def work():
-    """Some tenths of a second of work, compiled."""
+    """A compiled program that runs for a few tenths of a second."""
 
     def rounds(matrix):
         return jax.lax.fori_loop(0, 200, lambda _, wide: jnp.tanh(wide @ matrix), matrix)
@@ -64,7 +64,7 @@ def work():
     return lambda: program(matrix)
 
 
-def test_a_host_that_sleeps_is_waited_for(work):
+def test_sleeping_host_counts_as_waiting_for_host(work):
     seconds = DeviceSeconds()
     begin = time.perf_counter()
     with DeviceWatch(seconds) as watch:
@@ -81,8 +81,8 @@ def test_a_host_that_sleeps_is_waited_for(work):
     assert seconds.running + seconds.waiting_for_host <= total
 
 
-def test_a_host_that_is_ahead_is_not_waited_for(work):
-    """Host work while devices run costs nothing."""
+def test_host_running_ahead_is_not_waited_for(work):
+    """Host work that overlaps device work adds no waiting time."""
     seconds = DeviceSeconds()
     begin = time.perf_counter()
     with DeviceWatch(seconds) as watch:
@@ -95,7 +95,7 @@ def test_a_host_that_is_ahead_is_not_waited_for(work):
     assert seconds.waiting_for_host < seconds.running <= total
 
 
-def test_waiting_for_the_compiler_is_counted_separately(work):
+def test_waiting_for_the_compiler_is_counted_separately_from_the_host(work):
     seconds = DeviceSeconds()
     begin = time.perf_counter()
     with DeviceWatch(seconds) as watch:
@@ -110,7 +110,7 @@ def test_waiting_for_the_compiler_is_counted_separately(work):
     assert seconds.waiting_for_compiler + seconds.waiting_for_host <= total
 
 
-def test_after_an_error_nobody_waits(work):
+def test_error_discards_the_measurement(work):
     seconds = DeviceSeconds()
 
     def fails():
@@ -137,14 +137,14 @@ with DeviceWatch(DeviceSeconds()) as watch:
 """
 
 
-def test_an_error_during_work_ends_python_as_any_error_does():
-    """A thread that waits for a device while Python ends takes the whole process down."""
+def test_error_during_run_exits_cleanly():
+    """A thread that still waits for a device while Python shuts down would crash the process."""
     ended = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stderr) == (7, "")
 
 
-def test_phases_of_several_threads_add_up():
-    """One thread is within a phase while another goes through one within another: nothing is taken twice."""
+def test_overlapping_phases_of_threads_are_timed_separately():
+    """One thread is in a phase while another runs nested phases: no time is subtracted twice."""
     clock, within, go_on = Clock(), Event(), Event()
 
     def other():

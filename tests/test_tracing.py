@@ -1,4 +1,4 @@
-"""Functions are traced under what the caller has set, and programs are shared wherever they are the same."""
+"""Functions are traced in the caller's context, and identical programs are compiled once."""
 
 import contextvars
 import gc
@@ -32,7 +32,7 @@ PAIRS = [("ab", "c"), ("a", "bcd"), ("abcdefg", "hi")]
 PROMPTS = ["ab", "xyz"]
 ALL_PARTS = {"hidden": hidden, "head": head, "init_state": init_state, "step": step}
 temperature = contextvars.ContextVar("temperature", default=1.0)
-of_this_thread = threading.local()
+thread_settings = threading.local()
 
 
 @contextmanager
@@ -44,13 +44,13 @@ def set_variable(value):
 
 @contextmanager
 def set_local(value):
-    of_this_thread.scale = value
+    thread_settings.scale = value
     yield
-    del of_this_thread.scale
+    del thread_settings.scale
 
 
 class Head(nn.Module):
-    """A bigram model as people write it in Flax, with a logical axis."""
+    """A bigram model as a typical Flax module, with a logical axis."""
 
     @nn.compact
     def __call__(self, tokens):
@@ -78,7 +78,7 @@ def scaled_model(read):
 KINDS = {
     "context variable": (lambda: scaled_model(temperature.get), lambda: set_variable(2.0)),
     "thread-local": (
-        lambda: scaled_model(lambda: getattr(of_this_thread, "scale", 1.0)),
+        lambda: scaled_model(lambda: getattr(thread_settings, "scale", 1.0)),
         lambda: set_local(2.0),
     ),
     "Flax interceptor": (flax_model, lambda: nn.intercept_methods(doubled)),
@@ -90,14 +90,14 @@ def requests():
 
 
 def plain_logits(model, text):
-    """Logits ``[16, 256]`` of a text and the padding after it; one length compiles once."""
+    """Logits ``[16, 256]`` of a text padded to one length, so that they compile once."""
     tokens = jnp.array([list(text.ljust(16, b"\0"))])
     ones = jnp.ones_like(tokens)
     return np.asarray(model.apply(model.params, tokens, jnp.arange(16)[None], ones)[0])
 
 
 def expected_scores(model):
-    """Computed eagerly, a pair at a time, under what is set here."""
+    """Computed eagerly, one pair at a time, in the current context."""
     totals = []
     for context, continuation in PAIRS:
         text = context + continuation
@@ -120,7 +120,7 @@ def one_device():
 
 @contextmanager
 def counted():
-    """How many programs XLA compiles meanwhile."""
+    """A list with one entry for each program that XLA compiles in this context."""
     counts = []
 
     def listen(event, _, **__):
@@ -134,7 +134,7 @@ def counted():
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_caller_sets_holds_and_makes_another_program(kind):
+def test_scores_follow_the_callers_context(kind):
     make, setting = KINDS[kind]
     model = make()
     lm = windrow.JaxLM(model, ByteTokenizer(), mesh=one_device())
@@ -151,7 +151,7 @@ def test_what_the_caller_sets_holds_and_makes_another_program(kind):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_generation_follows_what_the_caller_sets():
+def test_generation_follows_the_callers_context():
     model = prefix_model(256)
     plainly = model.apply
     model = replace(model, apply=lambda *given: plainly(*given) * temperature.get())
@@ -172,8 +172,8 @@ def test_generation_follows_what_the_caller_sets():
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_logical_axis_rules_hold():
-    """The rules name a mesh axis that rows are not split over; without them nothing is constrained."""
+def test_logical_axis_rules_apply():
+    """The rules map to a mesh axis that does not split rows; without rules nothing is constrained."""
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "tensor"))
     where = NamedSharding(mesh, PartitionSpec("data"))
     seen = []
@@ -192,7 +192,7 @@ def test_logical_axis_rules_hold():
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_the_default_kind_of_random_key_is_the_callers():
+def test_callers_default_prng_impl_applies():
     kinds = []
 
     def apply(params, tokens, *_):
@@ -209,8 +209,8 @@ def test_the_default_kind_of_random_key_is_the_callers():
 @pytest.mark.parametrize(
     "parts", [{}, {"hidden": hidden, "head": head, "init_state": init_state, "step": step}]
 )
-def test_the_next_checkpoint_compiles_nothing(parts):
-    """Other model objects, other parameters, functions made anew: the same programs."""
+def test_next_checkpoint_reuses_compiled_programs(parts):
+    """A new model object, new parameters and new function objects use the same programs."""
 
     def evaluate(seed):
         model = prefix_model(256, seed=seed, **parts)
@@ -235,8 +235,8 @@ def test_the_next_checkpoint_compiles_nothing(parts):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_a_shape_that_is_checked_and_then_run_is_traced_once():
-    """Packed rows, computed four at a time."""
+def test_shape_checked_before_the_run_is_traced_once():
+    """Packed rows, four per program call."""
     traced, model = [], prefix_model(256)
     apply = model.apply
 
@@ -254,8 +254,8 @@ def test_a_shape_that_is_checked_and_then_run_is_traced_once():
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_ynnpack_computes_the_products_of_programs_for_cpus_and_nothing_else(devices):
-    """Its other fusions in jaxlib 0.10.2 return NaN for some shapes, in most processes."""
+def test_ynnpack_runs_only_matrix_products(devices):
+    """In jaxlib 0.10.2, its other fusions return NaN for some shapes, in most processes."""
 
     def function(x):
         return jax.nn.softmax(x @ x, axis=-1).sum(axis=-1)
@@ -273,7 +273,7 @@ def test_ynnpack_computes_the_products_of_programs_for_cpus_and_nothing_else(dev
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_programs_are_kept_up_to_a_bound_and_keep_no_parameters_alive(monkeypatch):
+def test_program_store_is_bounded_and_holds_no_parameters(monkeypatch):
     compiler.STORE.clear()
     monkeypatch.setattr(compiler, "MOST_PROGRAMS", 3)
     for width in range(4, 9):
@@ -292,8 +292,8 @@ def test_programs_are_kept_up_to_a_bound_and_keep_no_parameters_alive(monkeypatc
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_programs_that_call_python_are_not_taken_for_each_other():
-    """Their text names the function by a number, which is the same for both."""
+def test_programs_with_different_callbacks_are_distinct():
+    """The program text identifies the callback by a number, which is the same for both."""
 
     def model(scale):
         def scaled(table):
@@ -311,7 +311,7 @@ def test_programs_that_call_python_are_not_taken_for_each_other():
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_unused_parameters_do_not_confuse_programs():
+def test_programs_that_use_different_parameters_are_distinct():
     params = {name: jax.random.normal(jax.random.key(at), (256, 256)) for at, name in enumerate("ab")}
     for name in "ab":
         model = windrow.LanguageModel(params, lambda params, tokens, *_, name=name: params[name][tokens])
@@ -320,8 +320,8 @@ def test_unused_parameters_do_not_confuse_programs():
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_functions_run_as_they_are_without_jit():
-    """Under ``jax.disable_jit`` each batch's values are there to be looked at."""
+def test_functions_run_eagerly_with_jit_disabled():
+    """Under ``jax.disable_jit`` the model's functions see concrete values."""
     values = []
     model = prefix_model(256, **ALL_PARTS)
 
@@ -350,8 +350,8 @@ def test_functions_run_as_they_are_without_jit():
     [LLAMA, exhaustive(GPT2), exhaustive(MAMBA)],
     ids=lambda config: config["model_type"],
 )
-def test_every_transfer_is_an_explicit_one(config, tmp_path):
-    """Loading, scoring and generating go through where implicit transfers are forbidden."""
+def test_every_transfer_is_explicit(config, tmp_path):
+    """Loading, scoring and generation work where implicit transfers are forbidden."""
     config = {**config, "vocab_size": 256}
     folder = write(tmp_path, config, random_tensors(config))
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "tensor"))
@@ -369,8 +369,8 @@ def test_every_transfer_is_an_explicit_one(config, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_several_threads_on_one_model():
-    """Each gets its own results, and the seconds of all add up."""
+def test_threads_share_a_model():
+    """Each thread gets its own results, and the report's seconds cover all of them."""
     begin, model = perf_counter(), prefix_model(256, **ALL_PARTS)
     lm = windrow.JaxLM(model, ByteTokenizer(), mesh=one_device())
     expected = expected_scores(model)
@@ -399,9 +399,9 @@ def test_several_threads_on_one_model():
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 @pytest.mark.parametrize(
-    "comes", ["NumPy", exhaustive("one device"), exhaustive("the same mesh"), "another sharding"]
+    "source", ["NumPy", exhaustive("one device"), exhaustive("the same mesh"), "another sharding"]
 )
-def test_another_checkpoints_parameters_go_where_the_models_lie(comes):
+def test_new_parameters_get_the_models_sharding(source):
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "tensor"))
     specs = {"embedding": PartitionSpec(None, "tensor"), "head": PartitionSpec("tensor", None)}
     where = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
@@ -414,8 +414,8 @@ def test_another_checkpoints_parameters_go_where_the_models_lie(comes):
         "one device": lambda: second.params,
         "the same mesh": lambda: jax.device_put(second.params, where),
         "another sharding": lambda: jax.device_put(second.params, NamedSharding(mesh, PartitionSpec())),
-    }[comes]()
-    lm.with_params(params)  # JAX compiles a slice of a shape once, where a leaf moves from device to device
+    }[source]()
+    lm.with_params(params)  # when a leaf moves between devices, JAX compiles one slice per shape
     with counted() as counts:
         other = lm.with_params(params)
         scores, texts = other.loglikelihood(requests()), other.generate_until(asked)
@@ -435,7 +435,7 @@ def test_another_checkpoints_parameters_go_where_the_models_lie(comes):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_parameters_of_another_model_are_refused():
+def test_parameters_of_a_different_model_are_refused():
     lm = windrow.JaxLM(prefix_model(256), ByteTokenizer())
     table, matrix = (np.asarray(lm.model.params[name]) for name in ("embedding", "head"))
     wrong = {
