@@ -1,4 +1,4 @@
-"""Batches sized to memory: the choice, what determines it, and that nothing else changes."""
+"""Automatic batch sizes: how they are chosen, and that they do not change results."""
 
 from types import SimpleNamespace
 
@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 
 def wide_model(**parts):
-    """Wide enough for batches to need megabytes."""
+    """A model wide enough for its batches to need megabytes."""
     every = {"hidden": hidden, "head": head, "init_state": init_state, "step": step}
     return prefix_model(258, width=512, max_length=64, **{**every, **parts})
 
@@ -45,8 +45,8 @@ def instances(pairs):
     return [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
 
 
-def texts_asked(count=40):
-    """Prompts of many lengths with different limits."""
+def generation_requests(count=40):
+    """Prompts of different lengths with different token limits."""
     prompts = [question for question, _ in generated_pairs()[::4]][:count]
     asked = [(prompt, {"max_gen_toks": 1 + len(prompt) % 9}) for prompt in prompts]
     return [Instance("generate_until", {}, args, index) for index, args in enumerate(asked)]
@@ -57,17 +57,17 @@ def texts_asked(count=40):
     [(5, 5), ("4096", 4096), ("2GiB", 2 << 30), ("1.5 kib", 1536), ("2GB", 2 * 10**9), ("3 M", 3 * 10**6),
      ("7 b", 7), ("1TiB", 1 << 40)],
 )  # fmt: skip
-def test_sizes_are_read(given, number):
+def test_byte_sizes_are_parsed(given, number):
     assert read_bytes("memory_budget", given) == number
 
 
 @pytest.mark.parametrize("given", [0, -1, "", "GiB", "2 GiBs", "two", True, 1.5, "1e9", "0.1", "I", "4iB"])
-def test_bad_sizes_are_refused(given):
+def test_bad_byte_sizes_are_refused(given):
     with pytest.raises(ValueError, match="memory_budget must be a number of bytes, or a string such as"):
         read_bytes("memory_budget", given)
 
 
-def test_sizes_are_shown():
+def test_byte_sizes_are_formatted():
     assert [show_bytes(number) for number in (0, 1023, 1024, 5 * MIB, 3 << 40)] == [
         "0 bytes", "1023 bytes", "1.0 KiB", "5.0 MiB", "3.0 TiB",
     ]  # fmt: skip
@@ -80,7 +80,7 @@ def test_sizes_are_shown():
     noise=st.lists(st.integers(0, 50), min_size=1, max_size=7),
     room=st.integers(0, 10**6),
 )
-def test_what_is_taken_fits_and_few_sizes_are_looked_at(most, base, slope, noise, room):
+def test_search_finds_a_fitting_size_in_few_steps(most, base, slope, noise, room):
     looked_at = {}
 
     def need(size):
@@ -100,12 +100,12 @@ def test_what_is_taken_fits_and_few_sizes_are_looked_at(most, base, slope, noise
 
 
 @given(most=st.integers(1, 300), needs=st.lists(st.integers(0, 100), min_size=300, max_size=300))
-def test_any_need_ends_in_a_size_that_fits(most, needs):
+def test_search_result_fits_whatever_the_need(most, needs):
     size = largest_fitting(most, lambda size: needs[size - 1], 50)
     assert needs[0] > 50 if size is None else needs[size - 1] <= 50
 
 
-def test_both_spellings_mean_the_same():
+def test_auto_batch_size_and_auto_tokens_are_equivalent():
     for sizes in [("auto", None), ("auto:4", None), ("auto:2.5", "None"), (None, "auto"), ("auto", "auto")]:
         assert batch_sizes(*sizes) == (None, "auto")
     assert batch_sizes("auto", 512) == (None, 512)
@@ -129,7 +129,7 @@ def test_command_line_strings(evals):
     assert 0 < choice["predicted_bytes"] <= choice["planned_bytes"] < choice["memory_budget"]
 
 
-def test_contradictions_are_refused(tokenizer):
+def test_contradictory_options_are_refused(tokenizer):
     with pytest.raises(ValueError, match="memory_budget needs tokens_per_batch='auto'"):
         BatchPolicy(memory_budget="2GiB")
     with pytest.raises(ValueError, match="give batch_size or tokens_per_batch, not both"):
@@ -155,8 +155,8 @@ def test_contradictions_are_refused(tokenizer):
 
 
 @pytest.mark.parametrize(("devices", "budget"), [(1, "55MiB"), (1, None), exhaustive(8, "70MiB")])
-def test_numbers_and_texts_are_those_of_a_fixed_size(tokenizer, devices, budget):
-    mesh, pairs, asked = MESHES[devices](), generated_pairs(), texts_asked()
+def test_results_match_a_fixed_batch_size(tokenizer, devices, budget):
+    mesh, pairs, asked = MESHES[devices](), generated_pairs(), generation_requests()
     fixed = JaxLM(wide_model(), tokenizer, batch_size=16, mesh=mesh)
     sized = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget=budget, mesh=mesh)
     scores, expected = (lm.loglikelihood(instances(pairs)) for lm in (sized, fixed))
@@ -178,8 +178,8 @@ def test_numbers_and_texts_are_those_of_a_fixed_size(tokenizer, devices, budget)
         assert slots % devices == 0
 
 
-def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
-    """If the largest size fits, as it usually does, sizing takes no additional compilation."""
+def test_sizing_compiles_nothing_extra(tokenizer, monkeypatch):
+    """If the largest size fits, as it usually does, every program that is compiled also runs."""
     lowered = []
     compile_lowered = jax.stages.Lowered.compile
 
@@ -192,14 +192,14 @@ def test_nothing_is_compiled_that_does_not_run(tokenizer, monkeypatch):
     for size in (None, "auto"):
         lm = JaxLM(wide_model(), tokenizer, batch_size=size, mesh=MESHES[1]())
         lowered.clear()
-        STORE.clear()  # what other tests have compiled
+        STORE.clear()  # forget programs compiled by other tests
         lm.loglikelihood(instances(generated_pairs()))
         counts.append(len(lowered))
         assert len(lowered) == len(lm.report()["shapes"])
     assert counts[0] == counts[1]
 
 
-def test_a_budget_that_is_too_small(tokenizer):
+def test_too_small_budget_is_refused(tokenizer):
     lm = JaxLM(wide_model(), tokenizer, batch_size="auto", memory_budget="700KiB", mesh=MESHES[1]())
     message = (
         r"a batch of 1 x \d\d tokens, the smallest that holds the longest request, needs \S+ [KM]iB in "
@@ -211,10 +211,10 @@ def test_a_budget_that_is_too_small(tokenizer):
     with pytest.raises(
         ValueError, match=r"generating in 1 slots, .* from prompts of up to 64 tokens needs .* KiB"
     ):
-        lm.generate_until(texts_asked())
+        lm.generate_until(generation_requests())
 
 
-def test_without_lm_eval(tokenizer):
+def test_score_and_generate_with_automatic_sizes(tokenizer):
     policy = BatchPolicy(tokens_per_batch="auto", memory_budget="60MiB")
     model, pairs = wide_model(), generated_pairs(80)
     sized = windrow.score(model, tokenizer, pairs, policy=policy)
@@ -228,7 +228,7 @@ def test_without_lm_eval(tokenizer):
     assert sized.report["slots"] <= fixed.report["slots"]
 
 
-def test_what_a_cpu_has():
+def test_available_memory_on_cpu():
     assert 64 * MIB < available_bytes() < 1 << 50
     memory = DeviceMemory(RowSharding.over(MESHES[8]()), 1 << 30)
     assert memory.budget == 1 << 30
@@ -236,7 +236,7 @@ def test_what_a_cpu_has():
 
 
 class Accelerator:
-    """The report of a device with its own memory; there is none here."""
+    """A stand-in for a device with its own memory, which reports these statistics."""
 
     platform, process_index = "gpu", 0
 
@@ -249,7 +249,7 @@ def memory_of(devices, asked=None):
     return DeviceMemory(sharding, asked)
 
 
-def test_what_accelerators_have_left_counts():
+def test_free_memory_of_accelerators_bounds_the_budget():
     devices = [Accelerator(bytes_limit=limit << 30, bytes_in_use=2 << 30) for limit in (10, 7, 8)]
     assert memory_of(devices).budget == 5 << 30
     assert memory_of(devices).room == int(0.9 * (5 << 30))

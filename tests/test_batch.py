@@ -1,4 +1,4 @@
-"""A batch is a tree of arrays; batches with equal arrays are equal."""
+"""A batch is a pytree of arrays; batches with equal arrays are equal."""
 
 import copy
 import dataclasses
@@ -29,7 +29,7 @@ def batch():
     return LLMIndexedBatch(*[np.full((1, 2), number, np.int32) for number in range(9)])
 
 
-def test_its_parts_have_names(batch):
+def test_fields_have_names(batch):
     assert list(vars(batch)) == NAMES
     assert batch._document_borders.tolist() == [[8, 8]]
     assert pytree_diff(LLMIndexedBatch(**vars(batch)), batch) is None
@@ -43,7 +43,7 @@ def test_its_parts_have_names(batch):
         batch.inputs = None
 
 
-def test_it_is_a_tree(batch):
+def test_batch_is_a_pytree(batch):
     doubled = jax.tree.map(lambda part: 2 * part, batch)
     assert isinstance(doubled, LLMIndexedBatch)
     assert doubled.targets.tolist() == [[2, 2]]
@@ -53,7 +53,7 @@ def test_it_is_a_tree(batch):
     assert repr(jax.tree.map(lambda part: None, batch)).startswith("LLMIndexedBatch(inputs=None")
 
 
-def test_it_is_copied_and_pickled(batch):
+def test_copy_and_pickle(batch):
     for other in (pickle.loads(pickle.dumps(batch)), copy.copy(batch), copy.deepcopy(batch)):
         assert pytree_diff(other, batch) is None
 
@@ -72,7 +72,7 @@ def test_equal_batches(batch, put):
             np.testing.assert_equal([one], [other])
 
 
-def test_rows_are_joined(batch):
+def test_join_rows(batch):
     joined = join_rows([batch, batch])
     assert joined.targets.tolist() == [[1, 1], [1, 1]]
 
@@ -122,7 +122,7 @@ class TestIndexing:
         ],
         ids=str,
     )
-    def test_each_field_by_as_much_of_the_key_as_it_has_dimensions(
+    def test_each_field_is_indexed_by_the_leading_dimensions_of_the_key(
         self, numbered, kind, key, token_key, row_key
     ):
         part = jax.tree.map(KINDS[kind], numbered)[key]
@@ -134,7 +134,7 @@ class TestIndexing:
             assert np.array_equal(made, expected), name
             assert made.dtype == expected.dtype
 
-    def test_a_row_is_indexed_by_its_length(self, numbered):
+    def test_one_row_is_indexed_by_position(self, numbered):
         assert numbered[1][2:] == numbered[1, 2:]
         assert numbered[1][2:].document_idx == 8
         assert numbered[1].get_document_borders().tolist() == BORDERS[1]
@@ -146,7 +146,7 @@ class TestIndexing:
         assert stacked[..., 1:3].inputs.shape == (2, 3, 2)
         assert stacked[..., 1:3].document_idx.tolist() == [[7, 8, 9], [9, 8, 7]]
 
-    def test_borders_are_computed_before_they_are_cut(self, numbered):
+    def test_slicing_keeps_the_borders_of_the_whole_rows(self, numbered):
         assert numbered[:, 1:3].get_document_borders().tolist() == [[False] * 2, [False, True], [True, False]]
         assert numbered[:, 1:][:, 1:]._document_borders.tolist() == [row[2:] for row in BORDERS]
         own = numbered.replace(_document_borders=np.ones((3, 4), np.bool_))
@@ -175,23 +175,23 @@ class TestIndexing:
 
 @pytest.mark.parametrize("put", KINDS.values(), ids=KINDS)
 class TestDocumentBorders:
-    def test_where_segments_change_and_in_the_first_column(self, numbered, put):
+    def test_borders_where_segments_change_and_in_the_first_column(self, numbered, put):
         borders = jax.tree.map(put, numbered).get_document_borders()
         assert (borders.dtype, np.asarray(borders).tolist()) == (np.bool_, BORDERS)
 
-    def test_given_ones_stand(self, numbered, put):
+    def test_given_borders_are_kept(self, numbered, put):
         given = put(np.zeros((3, 4), np.bool_))
         assert numbered.replace(_document_borders=given).get_document_borders() is given
 
     @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (3, 1)])
-    def test_hardly_any_columns(self, put, shape):
+    def test_one_column_or_none(self, put, shape):
         empty = LLMIndexedBatch.from_inputs(put(np.zeros(shape, np.int32)), *[put(np.zeros(shape[0]))] * 2)
         assert np.array_equal(empty.get_document_borders(), np.ones(shape, np.bool_))
 
 
 class TestFromInputs:
     @pytest.mark.parametrize("kind", KINDS)
-    def test_inputs_alone_are_the_targets(self, kind):
+    def test_targets_default_to_the_inputs(self, kind):
         tokens = np.array([[5, 6, 7], [8, 9, 4]], np.int32)
         batch = LLMIndexedBatch.from_inputs(
             KINDS[kind](tokens), KINDS[kind](np.int32([3, 4])), KINDS[kind](np.int32([0, 1]))
@@ -209,7 +209,7 @@ class TestFromInputs:
         )
         assert pytree_diff(jax.tree.map(np.asarray, batch), expected) is None
 
-    def test_targets_leave_inputs_as_they_are(self):
+    def test_targets_do_not_change_the_inputs(self):
         tokens = np.array([[5, 6, 7]], np.int32)
         numbers = np.array([1], np.int32)
         batch = LLMIndexedBatch.from_inputs(
@@ -241,13 +241,13 @@ class TestFromInputs:
             ((2, 3), (2,), (), (2, 3), r"sequence_idx has shape \(\); .* must be \(2,\)"),
         ],
     )
-    def test_shapes_must_fit(self, inputs, document_idx, sequence_idx, targets, message):
+    def test_mismatched_shapes_are_refused(self, inputs, document_idx, sequence_idx, targets, message):
         parts = [np.zeros(shape, np.int32) for shape in (inputs, document_idx, sequence_idx)]
         with pytest.raises(ValueError, match=message):
             LLMIndexedBatch.from_inputs(*parts, None if targets is None else np.zeros(targets, np.int32))
 
 
-def test_its_dtypes_and_a_sample_of_zeros():
+def test_dtypes_and_a_sample_of_zeros():
     struct = LLMIndexedBatch.get_dtype_struct(batch_size=4, max_length=16)
     sample = LLMIndexedBatch.get_sample(batch_size=4, max_length=16)
     for name in NAMES[:-1]:
@@ -263,7 +263,7 @@ def test_its_dtypes_and_a_sample_of_zeros():
     assert jax.eval_shape(lambda batch: batch[:, :8], struct).targets.shape == (4, 8)
 
 
-def test_some_fields_are_replaced(numbered):
+def test_replace_some_fields(numbered):
     other = numbered.replace(document_idx=np.zeros(3, np.int32))
     assert other.document_idx.tolist() == [0, 0, 0]
     assert other.inputs is numbered.inputs

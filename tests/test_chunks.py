@@ -1,4 +1,4 @@
-"""Rows that run in chunks have the same results, for all chunk lengths, rooms and kinds of caches."""
+"""Running rows in chunks does not change results, for all chunk lengths, padded lengths and caches."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -31,7 +31,7 @@ class Letters:
     decode = staticmethod(lambda tokens: "".join(chr(ord("A") + token) for token in tokens))
 
 
-def of_the_recurrent_example():
+def recurrent_example():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(EXAMPLES)
         made = import_module("recurrent")
@@ -40,9 +40,9 @@ def of_the_recurrent_example():
 
 
 OTHERS = {
-    "written with a length": lambda: cached_model(VOCAB, MOST),
-    "written without": lambda: cached_model(VOCAB, MOST, asks_length=False),
-    "the recurrent example": of_the_recurrent_example,
+    "cache of a given length": lambda: cached_model(VOCAB, MOST),
+    "cache of a fixed length": lambda: cached_model(VOCAB, MOST, asks_length=False),
+    "the recurrent example": recurrent_example,
 }
 
 
@@ -58,7 +58,7 @@ def one_device():
 
 
 def scores(model, policy, chunk_length=None):
-    """Of inputs of all kinds of lengths, ``max_length`` among them."""
+    """Scores of inputs of various lengths, including ``max_length``."""
     rng = np.random.default_rng(0)
     lengths = [MOST + 1, MOST + 1, MOST, 58, 50, 33, 32, 9, 2]
     segments = as_segments([rng.integers(0, VOCAB, length) for length in lengths], [1] * len(lengths))
@@ -77,7 +77,7 @@ def test_scores(model, multiple):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ONE_OF_EACH])
-def test_scores_of_all_other_types(name, tmp_path):
+def test_scores_of_the_other_model_types(name, tmp_path):
     policy = BatchPolicy(batch_size=4, max_shapes=1, padding_multiple=64, share="equal")
     model = bundled(name, tmp_path, max_length=MOST)
     whole = scores(model, policy)
@@ -87,7 +87,7 @@ def test_scores_of_all_other_types(name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_texts(model):
+def test_generated_texts(model):
     rng = np.random.default_rng(1)
     lengths, limits = [52, 40, 33, 20, 1, 59], [8, 20, 3, 5, 30, 1]
     prompts = [Letters.decode(rng.integers(0, VOCAB, length)) for length in lengths]

@@ -1,4 +1,4 @@
-"""The command line: help, mistakes, and what it loads."""
+"""The command line: help, error messages, and which modules it imports."""
 
 import re
 import subprocess
@@ -25,12 +25,12 @@ def loaded_by(code):
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "plan --help", "report --help", "ls --help"])
-def test_help_loads_nothing_heavy(words):
+def test_help_imports_no_heavy_modules(words):
     code = f"from windrow.cli import main\ntry: main({words.split()})\nexcept SystemExit: pass"
     assert loaded_by(code) == "LOADED []"
 
 
-def test_import_is_light():
+def test_import_loads_no_heavy_modules():
     assert loaded_by("import windrow") == "LOADED []"
 
 
@@ -41,14 +41,14 @@ def test_help_lists_the_commands():
         assert command in result.stdout
 
 
-def test_help_of_run_has_both_kinds_of_options():
+def test_run_help_lists_options_of_windrow_and_lm_eval():
     result = windrow_here("run", "--help")
     assert result.returncode == 0
     for option in ("--coordinator", "--include_path", "--log_samples", "--use_cache"):
         assert option in result.stdout
 
 
-def test_help_of_run_is_about_windrow():
+def test_run_help_mentions_only_windrow():
     shown = windrow_here("run", "--help", COLUMNS="100").stdout
     assert shown.startswith("usage: windrow run ")
     assert "model type (default: windrow)" in shown
@@ -59,7 +59,7 @@ def test_help_of_run_is_about_windrow():
     assert max(map(len, shown.splitlines())) <= 120
 
 
-def test_help_of_run_has_every_option_of_lm_eval():
+def test_run_help_has_every_lm_eval_option():
     code = "from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
     theirs = subprocess.run([sys.executable, "-c", code, "run", "--help"], capture_output=True, text=True)
     options = set(re.findall(r"^  (--\w+)", theirs.stdout, re.MULTILINE))
@@ -86,7 +86,7 @@ def test_tasks_are_listed(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_all_tasks_of_lm_eval_are_listed():
+def test_all_lm_eval_tasks_are_listed():
     listed = windrow("ls")
     assert {"arc_easy", "hellaswag", "mmlu"} <= {line.split()[0] for line in listed.stdout.splitlines()}
 
@@ -150,7 +150,7 @@ def test_all_tasks_of_lm_eval_are_listed():
         (["report", "/no/such"], "no windrow_report_*.json found in '/no/such'"),
     ],
 )
-def test_mistakes_end_in_one_line(arguments, message, tmp_path):
+def test_mistakes_print_one_line(arguments, message, tmp_path):
     tasks = write_tasks(tmp_path)
     result = windrow_here(*[tasks if word == "TASKS" else word for word in arguments])
     assert is_one_line(result), result.stderr
@@ -160,7 +160,7 @@ def test_mistakes_end_in_one_line(arguments, message, tmp_path):
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["plan"], ["report"], ["run", "--tasks", "x", "--limit", "y"]]
 )
-def test_words_that_cannot_be_read_show_the_usage(arguments):
+def test_invalid_arguments_show_usage(arguments):
     result = windrow_here(*arguments)
     assert result.returncode == 2
     assert "usage:" in result.stderr
@@ -168,7 +168,7 @@ def test_words_that_cannot_be_read_show_the_usage(arguments):
     assert "Traceback" not in result.stderr
 
 
-def test_a_mistake_in_the_callers_own_code_says_where(tmp_path):
+def test_error_in_the_callers_code_is_located(tmp_path):
     tasks = write_tasks(tmp_path)
     words = ["run", "--model_args", "factory=byte_model:make_broken", "--include_path", tasks]
     result = windrow_here(*words, "--tasks", "choices")
@@ -179,7 +179,7 @@ def test_a_mistake_in_the_callers_own_code_says_where(tmp_path):
     assert "Traceback" in shown.stderr
 
 
-def test_messages_of_errors():
+def test_error_messages():
     assert message_of(ValueError("a is 3; it must be 4")) == "a is 3; it must be 4"
     assert message_of(KeyError("no such task")) == "no such task"
     assert message_of(RuntimeError("RESOURCE_EXHAUSTED: 3 GB")).startswith(
@@ -192,8 +192,8 @@ def test_messages_of_errors():
     assert f"({__file__}, line 1" in message_of(caught.value)
 
 
-def test_the_plug_in_entry_point_is_what_lm_eval_registers():
-    """A plug-in is first a placeholder by its entry point's value, which the decorator then has to equal."""
+def test_entry_point_matches_the_registered_class():
+    """lm_eval registers a plug-in's entry point as a placeholder; the decorated class must match it."""
     (entry,) = entry_points(group="lm_eval.models", name="windrow")
     code = (
         "import lm_eval.models; from lm_eval.api.registry import get_model, model_registry\n"
@@ -204,7 +204,7 @@ def test_the_plug_in_entry_point_is_what_lm_eval_registers():
     assert result.stdout.split() == ["windrow.harness.lm", "JaxLM", "True"], result.stderr
 
 
-def test_warnings_are_one_line_without_source_code(monkeypatch):
+def test_warnings_are_one_line_without_source(monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     warn_in_one_line()
     with pytest.warns(UserWarning, match="a careful note"):
@@ -217,7 +217,7 @@ def test_warnings_are_one_line_without_source_code(monkeypatch):
     assert "UserWarning: another's note" in shown[1]
 
 
-def test_the_command_shows_warnings_in_one_line():
+def test_command_prints_warnings_on_one_line():
     code = (
         "import sys; sys.argv = ['windrow', 'ls', 'x']; from windrow.cli import ls, main; "
         "from windrow.warning import warn; ls.execute = lambda _: warn('a careful note') or 0; main()"

@@ -1,4 +1,4 @@
-"""Output paths: tested before a run, and results are not lost if writing fails afterwards."""
+"""Output paths: checked before a run, and results are kept if writing them fails afterwards."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from windrow.cli.output import TRIAL_BYTES, Output
 RUN = ("run", "--model_args", "factory=byte_model:make,prefix_token_id=0", "--tasks", "choices")
 
 
-def test_a_path_below_a_file_is_refused_before_the_run(tmp_path):
+def test_path_below_a_file_is_refused_before_the_run(tmp_path):
     (tmp_path / "file").write_text("")
     result = windrow_here(
         *RUN, "--include_path", write_tasks(tmp_path), "--output_path", tmp_path / "file" / "out"
@@ -30,7 +30,7 @@ def test_a_path_below_a_file_is_refused_before_the_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["file", "file/out/results.json"])
-def test_a_file_is_no_directory(tmp_path, name):
+def test_output_path_below_a_file_is_refused(tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(
         OSError, match=f"--output_path '{tmp_path}/{name}' is not writable: .*/file is a file"
@@ -38,7 +38,7 @@ def test_a_file_is_no_directory(tmp_path, name):
         Output(str(tmp_path / name))
 
 
-def test_a_file_system_without_write_access():
+def test_read_only_file_system_is_refused():
     with pytest.raises(
         OSError, match=r"--output_path '/proc/out' is not writable: .* in /proc; choose another"
     ):
@@ -47,10 +47,10 @@ def test_a_file_system_without_write_access():
 
 @contextmanager
 def small_files(size):
-    """Limits every file to ``size`` bytes, so writes fail as on a full disk.
+    """Limits every file to ``size`` bytes, so that writes fail as on a full disk.
 
-    The limit holds for the whole process, so it must end before pytest writes again: its own output
-    may be a file that is larger.
+    The limit applies to the whole process, so lift it before pytest writes again: pytest's output
+    may be a larger file.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -60,21 +60,21 @@ def small_files(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_without_room(tmp_path):
+def test_full_disk_is_refused(tmp_path):
     with small_files(TRIAL_BYTES // 2), pytest.raises(OSError, match="is not writable: File too large in"):
         Output(str(tmp_path / "not" / "yet"))
     assert list(tmp_path.iterdir()) == []
 
 
 def saved(output, name="results_2026.json", text='{"results": {}}'):
-    """As lm_eval saves a file."""
+    """Saves a file as lm_eval does."""
     folder = Path(output.words[1]) / "model"
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(text)
     return folder / name
 
 
-def test_files_come_as_a_whole_or_not_at_all(tmp_path):
+def test_files_are_written_completely_or_not_at_all(tmp_path):
     output = Output(str(tmp_path / "out"))
     results = saved(output)
     saved(output, "samples_none_2026.jsonl", "")
@@ -88,7 +88,7 @@ def test_files_come_as_a_whole_or_not_at_all(tmp_path):
     assert [path.name for path in (tmp_path / "out" / "model").iterdir()] == ["results_2026.json"]
 
 
-def test_nothing_temporary_is_left(tmp_path, monkeypatch):
+def test_no_temporary_files_are_left(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     output = Output(str(tmp_path / "out"))
@@ -101,7 +101,7 @@ def test_nothing_temporary_is_left(tmp_path, monkeypatch):
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_what_lm_eval_could_not_save_is_named(tmp_path):
+def test_file_that_lm_eval_could_not_save_is_named(tmp_path):
     output = Output(str(tmp_path))
     saved(output)
     saved(output, "samples_choices_2026.jsonl", '{}\n{"torn"')
@@ -111,7 +111,7 @@ def test_what_lm_eval_could_not_save_is_named(tmp_path):
         Output(str(tmp_path)).deliver({"windrow": "a report"})
 
 
-TAKEN_AWAY = """
+BLOCKS_OUTPUT = """
 import os, sys
 from pathlib import Path
 from byte_tokenizer import ByteTokenizer
@@ -119,7 +119,7 @@ from windrow.cli import main
 
 class Blocking(ByteTokenizer):
     def encode(self, text):
-        if not place.exists():  # the run has begun: a file appears where its results should go
+        if not place.exists():  # during the run, a file appears at the output path
             place.write_text("")
         return super().encode(text)
 
@@ -128,17 +128,17 @@ def make():
     return prefix_model(256), Blocking()
 
 place = Path(sys.argv.pop())
-sys.modules["taken_away"] = sys.modules["__main__"]
+sys.modules["blocks_output"] = sys.modules["__main__"]
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_run_whose_place_is_gone_says_where_its_results_are(tmp_path):
+def test_results_are_kept_if_the_output_path_becomes_unusable(tmp_path):
     place = tmp_path / "out"
-    words = ["run", "--model_args", "factory=taken_away:make,prefix_token_id=0", "--tasks", "choices"]
+    words = ["run", "--model_args", "factory=blocks_output:make,prefix_token_id=0", "--tasks", "choices"]
     words += ["--include_path", write_tasks(tmp_path), "--output_path", place, "--log_samples"]
     result = subprocess.run(
-        [sys.executable, "-c", TAKEN_AWAY, *map(str, words), str(place)],
+        [sys.executable, "-c", BLOCKS_OUTPUT, *map(str, words), str(place)],
         capture_output=True,
         text=True,
         timeout=180,

@@ -1,4 +1,4 @@
-"""``windrow plan``: its figures compared with a plain recount."""
+"""``windrow plan``: its figures compared with a naive recount."""
 
 import json
 import subprocess
@@ -76,7 +76,7 @@ def recount(seen, lengths, rows):
 
 
 def trie_size(inputs):
-    """How many distinct prefixes the inputs have."""
+    """The number of distinct prefixes of the inputs."""
     children = {}
     for tokens in inputs:
         node = 0
@@ -86,7 +86,7 @@ def trie_size(inputs):
 
 
 def costs_of_rivals(seen, rows):
-    """Tokens on the device and shapes of each rival, batch by batch.
+    """Device tokens and shapes of each rival, batch by batch.
 
     lm_eval's own backend takes one request of each group whose inputs are equal before truncation.
     """
@@ -110,7 +110,7 @@ SUITE = ("local_suite", None)
 
 @pytest.fixture(scope="module", params=[("local_openbook_qa,local_boolq", 300), exhaustive(SUITE)], ids=str)
 def local(request):
-    """Names of tasks, and how many documents of each; ``None`` is all."""
+    """Task names, and the number of documents of each (``None``: all)."""
     return request.param
 
 
@@ -119,7 +119,7 @@ whole_suite = pytest.mark.parametrize("local", [exhaustive(SUITE)], indirect=Tru
 
 @pytest.fixture(scope="module")
 def local_plan(evals, local, tmp_path_factory):
-    """``windrow plan`` on these tasks: its output, its JSON, its picture."""
+    """``windrow plan`` on these tasks: its output, JSON and plot."""
     folder, (tasks, limit) = tmp_path_factory.mktemp("plan"), local
     result = windrow_here(
         *("plan", "--tasks", tasks, "--tokenizer", evals / "parity" / "tiny-gpt2"),
@@ -132,7 +132,7 @@ def local_plan(evals, local, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local_inputs(evals, local, request):
-    """The input of each request of these tasks, and how many are truncated."""
+    """The input of each request of these tasks, and the number of truncated ones."""
     import tokenizers
 
     tasks, limit = local
@@ -145,7 +145,7 @@ def local_inputs(evals, local, request):
     return inputs_of(tokenizer, [request.args for request in requests], 512)
 
 
-def test_figures_equal_a_recount(local_inputs, local_plan):
+def test_figures_match_a_recount(local_inputs, local_plan):
     printed, report, _ = local_plan
     seen, cut = local_inputs
     (figures,) = report["scored"]
@@ -172,7 +172,7 @@ def test_figures_equal_a_recount(local_inputs, local_plan):
     assert f"{ours:,} on the device" in printed
 
 
-def test_trees_equal_a_recount(local_inputs, local_plan):
+def test_tree_figures_match_a_recount(local_inputs, local_plan):
     printed, report, picture = local_plan
     seen, _ = local_inputs
     real = sum(len(truncated) for _, truncated in seen)
@@ -199,7 +199,7 @@ def test_trees_equal_a_recount(local_inputs, local_plan):
     assert f"{tokens['device']:,} tokens on the device" in printed
 
 
-def test_forked_states_equal_a_recount(local_inputs, local_plan):
+def test_fork_figures_match_a_recount(local_inputs, local_plan):
     printed, report, _ = local_plan
     seen, _ = local_inputs
     distinct = {truncated for _, truncated in seen}
@@ -213,8 +213,8 @@ def test_forked_states_equal_a_recount(local_inputs, local_plan):
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("optimized")
-def test_forked_states_are_planned_as_a_run_does(evals, tmp_path):
-    """The command, and a run of a recurrent model with ``share="forks"``."""
+def test_planned_forks_match_a_run(evals, tmp_path):
+    """The command's figures, compared with a run of a recurrent model with ``share="forks"``."""
     task, model, tasks = "local_mmlu_anatomy", evals / "parity" / "tiny-mamba", str(evals / "tasks")
     words = ["plan", "--tasks", task, "--include_path", tasks, "--num_fewshot", 5, "--limit", 20]
     words += [
@@ -236,7 +236,7 @@ def test_forked_states_are_planned_as_a_run_does(evals, tmp_path):
     assert figures["forks"]["device_tokens"] == lm.report()["device_tokens"]
 
 
-def test_trees_are_planned_where_inputs_may_share(evals, tmp_path):
+def test_trees_are_planned_only_where_inputs_may_share(evals, tmp_path):
     words = ["plan", "--tasks", "choices", "--include_path", write_tasks(tmp_path)]
     words += ["--tokenizer", evals / "parity" / "tiny-llama", "--json", tmp_path / "plan.json"]
     for option, planned in (("--share", True), ("--no-share", False), ("--pack", False)):
@@ -248,7 +248,7 @@ def test_trees_are_planned_where_inputs_may_share(evals, tmp_path):
         ]  # fmt: skip
 
 
-def test_rolling_windows_share_within_a_batch_alone():
+def test_rolling_windows_share_only_within_a_batch():
     """As in lm_eval's own backend: windows in their original order, a fixed number at a time."""
     firsts = np.array([0, 0, 2, 3, 0])
     planned = planned_lengths([4, 4, 6, 5, 4], batch_size=2)
@@ -259,7 +259,7 @@ def test_rolling_windows_share_within_a_batch_alone():
 
 
 @whole_suite
-def test_the_suite_is_dense_in_few_shapes(local_plan):
+def test_suite_needs_few_device_tokens(local_plan):
     _, report, _ = local_plan
     (figures,) = report["scored"]
     assert figures["tokens"]["device"] / figures["tokens"]["real"] <= 0.92
@@ -269,7 +269,7 @@ def test_the_suite_is_dense_in_few_shapes(local_plan):
     assert tokens["device"] <= 0.545 * figures["tokens"]["real"]
 
 
-def test_the_picture_is_well_formed_and_shows_the_figures(local_plan):
+def test_plot_is_valid_svg_and_shows_the_figures(local_plan):
     _, report, picture = local_plan
     root = ElementTree.fromstring(picture)
     words = "\n".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
@@ -282,7 +282,7 @@ def test_the_picture_is_well_formed_and_shows_the_figures(local_plan):
     assert len(picture) < 150_000
 
 
-def test_it_needs_no_jax(tmp_path, evals):
+def test_plan_needs_no_jax(tmp_path, evals):
     tasks = write_tasks(tmp_path)
     words = [
         "plan",
@@ -306,7 +306,7 @@ def test_it_needs_no_jax(tmp_path, evals):
 
 
 @pytest.mark.exhaustive
-def test_it_plans_what_a_run_does(evals, tmp_path):
+def test_plan_matches_a_run(evals, tmp_path):
     """The same tasks, planned and then run in plain rows: shapes, batches and tokens agree."""
     model = evals / "parity" / "tiny-llama"
     words = ("--tasks", "local_piqa,local_wikitext2", "--include_path", evals / "tasks", "--limit", 4)
@@ -329,7 +329,7 @@ def test_it_plans_what_a_run_does(evals, tmp_path):
 
 
 def planned_lengths(lengths, **policy):
-    """Requests of these lengths, no two with equal inputs."""
+    """Requests of these lengths, all with different inputs."""
     lengths = np.array(lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths + 1)])
     tokens = np.arange(offsets[-1], dtype=np.int32)
@@ -340,13 +340,13 @@ def planned_lengths(lengths, **policy):
     return PlannedRequests.of("loglikelihood", segments, segments, BatchPolicy(**policy), 1)
 
 
-def test_rows_and_their_fill():
+def test_row_lengths_and_padding():
     planned = planned_lengths([7, 3, 5, 2], batch_size=2, max_shapes=None)
     assert planned.row_lengths.tolist() == [[7, 7], [5, 7], [3, 3], [2, 3]]
     assert [shape["padding"] for shape in planned.figures()["shapes"]] == [2, 1]
 
 
-def test_packed_rows_are_filled_to_their_last_segment():
+def test_packed_rows_end_with_their_last_segment():
     planned = planned_lengths([6, 3, 3], batch_size=2, max_shapes=1, pack=True)
     assert planned.row_lengths.tolist() == [[6, 6], [6, 6]]
     assert planned.figures()["tokens"] == {"real": 12, "rows": 12, "padding": 0, "device": 12}
@@ -360,7 +360,7 @@ def test_rivals_get_as_many_rows_as_fit():
     assert costs["arrival_order"] == 3 * 10 + 4
 
 
-def test_limits_come_from_who_knows_best(evals, tmp_path):
+def test_length_limit_comes_from_the_most_specific_source(evals, tmp_path):
     source = str(evals / "parity" / "tiny-gpt2")
     tokenizer = load_tokenizer(source)
     assert length_limit(None, source, tokenizer)[0] == 512 == JaxLM(pretrained=source).max_length
@@ -389,7 +389,7 @@ def test_equal_inputs_share_a_row_by_default(evals, tmp_path):
     assert shared == {"--share": (12, 12), "--no-share": (0, 24)}
 
 
-def test_a_picture_may_be_a_png(evals, tmp_path):
+def test_plot_as_png(evals, tmp_path):
     need_pillow()
     from PIL import Image, ImageColor
 

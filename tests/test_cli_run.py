@@ -28,7 +28,7 @@ BYTES = "factory=byte_model:make,prefix_token_id=0"
 
 
 def run(folder, *more, model=BYTES, tasks="choices", documents=12, **variables):
-    """A run over bytes; the folder gets the tasks."""
+    """Runs a byte-level model; writes the tasks into the folder first, if they are missing."""
     place = folder / "tasks" if (folder / "tasks").is_dir() else write_tasks(folder, documents)
     result = windrow_here(
         *("run", "--model_args", model, "--include_path", place, "--tasks", tasks, *more),
@@ -40,13 +40,13 @@ def run(folder, *more, model=BYTES, tasks="choices", documents=12, **variables):
 
 
 def results_of(folder):
-    """lm_eval's results in a folder, the newest, with their path."""
+    """The newest results file of lm_eval in a folder: its contents and path."""
     path = max(folder.rglob("results_*.json"), key=lambda path: path.name)
     return json.loads(path.read_text()), path
 
 
 @pytest.mark.parametrize("limit", [4, exhaustive(20)])
-def test_tiny_llama_writes_what_the_tools_of_lm_eval_read(evals, tmp_path, limit):
+def test_output_is_readable_by_lm_eval_tools(evals, tmp_path, limit):
     result = windrow_here(
         *("run", "--model", "windrow", "--model_args", f"pretrained={evals}/parity/tiny-llama"),
         *("--include_path", evals / "tasks", "--tasks", "local_arc_easy,local_gsm8k"),
@@ -92,7 +92,7 @@ def test_the_report_adds_up(tmp_path):
     assert seconds["compile"] > 0
     assert seconds["device"] > 0
     assert tokens["rows"] + tokens["padding"] == tokens["device"]
-    # The choices are a space and one more byte, so each document's two requests share a row.
+    # Each choice is a space and one byte, so a document's two requests have the same input and share a row.
     lengths = [len("x" * (number % 50 + 1) + str(number) + " ") for number in range(12)]
     assert tokens["real"] == 2 * sum(lengths)
     assert tokens["rows"] == sum(lengths)
@@ -102,7 +102,7 @@ def test_the_report_adds_up(tmp_path):
         assert words in result.stdout
 
 
-def test_a_factory_names_the_folder_of_its_results(tmp_path):
+def test_factory_names_its_results_folder(tmp_path):
     run(tmp_path, "--output_path", "out")
     run(tmp_path, "--output_path", "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["byte_model__make"]
@@ -111,7 +111,7 @@ def test_a_factory_names_the_folder_of_its_results(tmp_path):
     assert results["model_name"] == "byte_model:make"
 
 
-def test_an_output_path_may_be_a_file(tmp_path):
+def test_output_path_may_be_a_file(tmp_path):
     run(tmp_path, "--output_path", "out/results.json", "--log_samples")
     names = sorted(path.name.split("_2")[0] for path in (tmp_path / "out").iterdir())
     assert names == ["results", "samples_choices", "windrow_report"]
@@ -128,7 +128,7 @@ def test_tokenizers_stay_parallel(tmp_path):
     assert record.read_text() == "false"
 
 
-def test_the_variable_is_set_back(monkeypatch):
+def test_tokenizers_parallelism_is_restored(monkeypatch):
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     with keep_tokenizers_parallel() as keep:
         monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
@@ -137,7 +137,7 @@ def test_the_variable_is_set_back(monkeypatch):
         assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
 
 
-def test_a_cache_is_used_again(tmp_path):
+def test_cached_results_are_reused(tmp_path):
     words = ("--use_cache", tmp_path / "kept", "--output_path", "out")
     run(tmp_path, *words, tasks="own")
     stored = sqlite3.connect(tmp_path / "kept_rank0.db").execute("select count(*) from unnamed")
@@ -150,7 +150,7 @@ def test_a_cache_is_used_again(tmp_path):
     assert tables[0] == tables[1]
 
 
-def test_a_cache_of_another_model_ends_in_one_line(tmp_path):
+def test_cache_of_another_model_is_refused(tmp_path):
     words = ("--use_cache", tmp_path / "kept", "--trust_remote_code")
     run(tmp_path, *words)
     result = windrow_here(
@@ -188,7 +188,7 @@ def test_chat_templates_are_applied(evals, tmp_path):
     assert sample["arguments"]["gen_args_0"]["arg_0"] == "<system>Be brief.<user>x0<answer>"
 
 
-def test_a_relative_folder_is_not_hidden(evals, tmp_path):
+def test_relative_model_path_does_not_hide_the_results_folder(evals, tmp_path):
     (tmp_path / "inner").mkdir()
     write_tasks(tmp_path)
     (tmp_path / "model").symlink_to(evals / "parity" / "tiny-llama")
@@ -200,7 +200,7 @@ def test_a_relative_folder_is_not_hidden(evals, tmp_path):
     assert folder.name.endswith("model")
 
 
-def test_a_config_file_says_what_the_command_line_does_not(tmp_path):
+def test_config_file_supplies_missing_options(tmp_path):
     tasks = write_tasks(tmp_path)
     (tmp_path / "run.yaml").write_text(
         f"model: windrow\nmodel_args: {{factory: 'byte_model:make', prefix_token_id: 0}}\ntasks: [choices]\n"
@@ -219,12 +219,12 @@ def settings_of(*words):
 
 
 def added(*words):
-    """The options that are added to the arguments for lm_eval, as a dictionary."""
+    """The options that windrow adds to lm_eval's arguments."""
     more = repaired(settings_of(*words), list(words))[len(words) :]
     return dict(zip(more[::2], more[1::2], strict=True))
 
 
-def test_only_what_is_left_open_is_added():
+def test_only_missing_options_are_added():
     assert added("--tasks", "x") == {"--model": "windrow", "--batch_size": "auto", "--device": "cpu"}
     assert added("--model", "windrow", "-b", "4", "--device", "tpu") == {}
     assert added("--model", "hf", "--model_args", "factory=a:b") == {}
@@ -243,13 +243,13 @@ def test_only_what_is_left_open_is_added():
         ("choices,texts", True),
         ("own", True),
         ("nested", True),
-        ("mixed", False),  # a group with one of lm_eval's own
+        ("mixed", False),  # a group that contains one of lm_eval's own tasks
         ("choices,arc_easy", False),
-        ("choice*", False),  # lm_eval may have more of that name
+        ("choice*", False),  # may match lm_eval's own tasks too
         ("arc_easy", False),
     ],
 )
-def test_lm_evals_own_tasks_are_read_only_where_they_are_asked_for(tmp_path, tasks, alone):
+def test_lm_eval_tasks_are_read_only_when_needed(tmp_path, tasks, alone):
     folder = write_tasks(tmp_path)
     manager = task_manager(settings_of("--tasks", tasks, "--include_path", folder))
     assert (manager is not TaskManager) == alone
@@ -257,7 +257,7 @@ def test_lm_evals_own_tasks_are_read_only_where_they_are_asked_for(tmp_path, tas
         assert manager(include_path=folder).match_tasks(tasks.split(",")) == sorted(tasks.split(","))
 
 
-def test_without_a_folder_lm_evals_tasks_are_read():
+def test_lm_eval_tasks_are_read_without_include_path():
     assert task_manager(settings_of("--tasks", "x")) is TaskManager
 
 
@@ -273,7 +273,7 @@ def write_perplexities(tasks):
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
-    """A run of the command's own script in a separate process, and the folder that it was called in."""
+    """A run of the installed script in a separate process: its result, and its working directory."""
     folder = tmp_path_factory.mktemp("process")
     (folder / "my_module.py").write_text("from byte_model import make as make_model\n")
     (folder / "datasets.py").write_text("raise ImportError('not this one')\n")
@@ -293,18 +293,18 @@ def process(tmp_path_factory):
     return result, folder
 
 
-def test_a_factory_may_be_in_the_current_folder(process):
-    """The first path of the command's own script is that of the script and not of the caller."""
+def test_factory_may_be_in_the_working_directory(process):
+    """For an installed script, ``sys.path[0]`` is the script's folder, not the working directory."""
     result, _ = process
     assert "my_module:make_model" in result.stdout
 
 
-def test_compiled_programs_are_kept(process):
+def test_compiled_programs_are_cached(process):
     _, folder = process
     assert list((folder / "cache" / "windrow" / "programs").glob("jit_score_batch*"))
 
 
-def test_the_bootstrap_does_not_fork(process):
+def test_bootstrap_does_not_fork(process):
     result, _ = process
     assert "bootstrapping for stddev" in result.stdout
     assert "os.fork()" not in result.stderr
@@ -314,15 +314,15 @@ CALLED = """
 import runpy, sys
 from lm_eval.tasks._index import TaskIndex
 import own_tasks
-TaskIndex.build = staticmethod(own_tasks.index)  # or it would take ten seconds
+TaskIndex.build = staticmethod(own_tasks.index)  # the real index takes ten seconds
 assert "lm_eval.models" not in sys.modules
 if __name__ == "__main__":
     runpy.run_path("lm_eval_jax.py", run_name="__main__")
 """
 
 
-def test_the_way_around_a_missing_plug_in_is_the_guides(tmp_path):
-    """lm_eval's own command, if it does not look for plug-ins."""
+def test_documented_workaround_without_plug_ins(tmp_path):
+    """The guide's script for lm_eval's own command, where lm_eval does not load plug-ins."""
     page = (TESTS.parent / "docs" / "command-line.md").read_text()
     code = page.partition("## lm_eval's own command")[2].partition("```text\n")[2].partition("```")[0]
     (tmp_path / "lm_eval_jax.py").write_text(code)
