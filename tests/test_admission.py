@@ -1,4 +1,4 @@
-"""Endless and single-use requests are rejected everywhere; so are numbers that are not whole."""
+"""Infinite and single-use requests are rejected everywhere, and so are numbers that are not whole."""
 
 import grain
 import jax
@@ -47,7 +47,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("run", "argument", "request_"), WAYS)
-def test_endless_and_one_way_sources(tmp_path, run, argument, request_):
+def test_infinite_and_single_use_sources(tmp_path, run, argument, request_):
     source = grain.MapDataset.source([request_] * 4)
     assert run(source, tmp_path) == 4
     assert run(source.repeat(2), tmp_path) == 8
@@ -69,7 +69,7 @@ def test_endless_and_one_way_sources(tmp_path, run, argument, request_):
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 2.0, "8", None, np.float32(3), np.bool_(True)])
-def test_what_is_no_whole_number(value):
+def test_values_that_are_not_whole_numbers(value):
     with pytest.raises(ValueError, match=r"^size must be a whole number of at least 1, or None, not "):
         admit_whole("size", value, also=", or None")
 
@@ -82,17 +82,17 @@ def test_whole_numbers(value):
 
 
 @pytest.mark.parametrize(("value", "number"), [("8", 8), (" 8 ", 8), (8, 8), (None, None), ("None", None)])
-def test_whole_numbers_of_a_command_line(value, number):
+def test_whole_numbers_on_a_command_line(value, number):
     assert read_whole("size", value) == number
 
 
 @pytest.mark.parametrize("value", ["0", "-3", "2.5", "many", "", True])
-def test_words_that_are_no_whole_number(value):
+def test_text_that_is_not_a_whole_number(value):
     with pytest.raises(ValueError, match=r"^size must be a whole number of at least 1, not "):
         read_whole("size", value)
 
 
-def test_counts_of_datasets_tell_kinds_from_bounds():
+def test_dataset_counts_distinguish_type_from_range_errors():
     with pytest.raises(TypeError, match=r"^size must be a whole number, not float"):
         admit_count("size", 2.0)
     with pytest.raises(ValueError, match=r"^size is 0; it must be at least 1"):

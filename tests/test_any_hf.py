@@ -1,4 +1,4 @@
-"""The bridge to transformers (examples/any_hf.py), if its requirements are installed: make test-any-hf."""
+"""The transformers bridge, examples/any_hf.py; runs if its requirements are installed (make test-any-hf)."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ ALL_PARTS = ["hidden", "step", "reach"]
 
 
 def worker(*job):
-    """The last line that the worker prints."""
+    """Runs the worker; returns the last line that it prints."""
     result = subprocess.run(
         [sys.executable, TESTS / "any_hf_worker.py", json.dumps(job)],
         capture_output=True,
@@ -40,10 +40,10 @@ def worker(*job):
         ("opt", ALL_PARTS),
         ("cohere2", ALL_PARTS),
         ("gpt_oss", ALL_PARTS),
-        ("bamba", ["hidden", "step"]),  # recurrent layers see no trees
+        ("bamba", ["hidden", "step"]),  # recurrent layers do not support trees
     ],
 )
-def test_models_that_pretrained_does_not_load(kind, parts):
+def test_models_that_pretrained_cannot_load(kind, parts):
     made = worker("other", kind)
     assert made["parts"] == parts
     found, own = (np.array(made[side]["loglikelihood"]) for side in ("results", "own"))
@@ -55,7 +55,7 @@ def test_models_that_pretrained_does_not_load(kind, parts):
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "mixtral", "mamba2"])
 def test_recorded_results(evals, name):
-    """Models that ``pretrained=`` loads, too: the numbers of lm_eval's own backend."""
+    """Models that ``pretrained=`` loads as well, compared with recorded results of lm_eval's own backend."""
     cases = {
         kind: recorded(evals, name, kind)[:count]
         for kind, count in (("loglikelihood", 60), ("loglikelihood_rolling", 1))
@@ -71,7 +71,7 @@ def test_recorded_results(evals, name):
         assert close(found, expected), args
 
 
-def test_what_differs_is_refused_or_left_out():
+def test_unsupported_features_are_refused_or_left_out():
     made = worker("wrong")
     kept, gaps = made["right"]
     assert kept == ["hidden", "head", "init_state", "step", "reach"]

@@ -310,7 +310,7 @@ def test_bootstrap_does_not_fork(process):
     assert "os.fork()" not in result.stderr
 
 
-CALLED = """
+LM_EVAL_COMMAND = """
 import runpy, sys
 from lm_eval.tasks._index import TaskIndex
 import own_tasks
@@ -326,10 +326,10 @@ def test_documented_workaround_without_plug_ins(tmp_path):
     page = (TESTS.parent / "docs" / "command-line.md").read_text()
     code = page.partition("## lm_eval's own command")[2].partition("```text\n")[2].partition("```")[0]
     (tmp_path / "lm_eval_jax.py").write_text(code)
-    (tmp_path / "called.py").write_text(CALLED)
+    (tmp_path / "lm_eval_command.py").write_text(LM_EVAL_COMMAND)
     words = ["--model", "windrow", "--model_args", BYTES, "--tasks", "choices"]
     result = subprocess.run(
-        [sys.executable, "called.py", "run", *words, "--include_path", write_tasks(tmp_path)],
+        [sys.executable, "lm_eval_command.py", "run", *words, "--include_path", write_tasks(tmp_path)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,

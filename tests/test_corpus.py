@@ -1,4 +1,4 @@
-"""Scoring a corpus: every input format has the scores of `windrow.score`."""
+"""Scoring a corpus: every input format gives the scores of `windrow.score`."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def expected(tokenizer):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_format_has_the_scores_of_score(run, expected, tmp_path, name):
+def test_every_format_matches_score(run, expected, tmp_path, name):
     path = WRITERS[name](tmp_path / name)
     result = run(path, id_column="id")
     assert result.table.column_names == ["id", "log_likelihood", "tokens", "bytes", "words", "greedy"]
@@ -72,7 +72,7 @@ def test_runs_over_objects_resume(run, expected, name):
     options = {"tokens_column": "tokens"} if name == "tokens" else {}
     first = run(ELEMENTS[name](), **options)
     check(first.table, expected)
-    (first.folder / "scores" / "00000-000002.parquet").unlink()  # as if that window had been lost
+    (first.folder / "scores" / "00000-000002.parquet").unlink()  # as if that window's scores had been lost
     again = run(ELEMENTS[name](), **options)
     check(again.table, expected)
     assert again.report.log_likelihood == pytest.approx(first.report.log_likelihood)
@@ -131,7 +131,7 @@ def test_nothing_compiles_after_the_first_window(run, tmp_path):
 
 @pytest.mark.parametrize("layout", ["packed", "trees", "many duplicates"])
 def test_layouts(tmp_path, tokenizer, layout):
-    """Packed rows, prefix trees, and rows that very many segments read, on two devices."""
+    """Packed rows, prefix trees, and rows shared by very many segments, on two devices."""
     mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
     policy = windrow.BatchPolicy(
         tokens_per_batch=256,
@@ -151,7 +151,7 @@ def test_layouts(tmp_path, tokenizer, layout):
     check(read(tmp_path / "out"), expected)
 
 
-def test_models_without_a_limit_skip_documents_that_no_row_holds(tmp_path, tokenizer, monkeypatch):
+def test_unbounded_models_skip_documents_longer_than_a_row(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr("windrow.corpus.stream.SAMPLE", 3)
     unlimited = windrow.LanguageModel(**{**vars(model()), "max_length": None})
     documents = ["short", "and short", "c", "d" * 200, "last"]
@@ -166,7 +166,7 @@ def test_models_without_a_limit_skip_documents_that_no_row_holds(tmp_path, token
 
 
 def free_model():
-    """A model without any computation: every token is equally likely."""
+    """A model that computes nothing: all tokens are equally likely."""
     return windrow.LanguageModel(
         jnp.zeros(1),
         lambda params, tokens, *_: jnp.zeros((*tokens.shape, 258)),
@@ -177,7 +177,7 @@ def free_model():
 
 
 @pytest.mark.usefixtures("optimized")
-def test_a_document_of_ten_megabytes(tokenizer, tmp_path):
+def test_ten_megabyte_document(tokenizer, tmp_path):
     long = "ab cd\n" * (10_000_000 // 6)
     path = write_lines(tmp_path / "long.jsonl", [{"text": "short"}, {"text": long}, {"text": "last"}])
     policy = windrow.BatchPolicy(tokens_per_batch=1 << 15, max_shapes=1, share=False, pack=False)
@@ -192,7 +192,7 @@ def test_numpy_numbers_are_accepted(run, expected):
     result = run(TEXTS, window=np.int64(WINDOW), worst_tokens=np.int32(1), max_length=np.int64(32))
     check(result.table, expected)
     assert len(result.table["worst_tokens"][0].as_py()) == 1
-    check(run(TEXTS, worst_tokens=1, max_length=32).table, expected)  # the same run
+    check(run(TEXTS, worst_tokens=1, max_length=32).table, expected)  # resumes the same run
 
 
 def test_empty_inputs(run, tmp_path):
@@ -210,7 +210,7 @@ def test_standard_input(run, expected, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_the_command_and_its_report(tmp_path, monkeypatch, capsys):
+def test_command_and_its_report(tmp_path, monkeypatch, capsys):
     write_lines(tmp_path / "a.jsonl", ROWS[:30])
     monkeypatch.chdir(tmp_path)
     words = [
@@ -239,11 +239,11 @@ COLUMNS = {
     "winogrande": "continuation",
     "wikitext2": "page",
 }
-"""The column of whole texts in each file of real data."""
+"""The text column of each file of real data."""
 
 
 def real_files(evals, folder, pages, rows):
-    """The first rows of each file, and their texts."""
+    """Files with the first rows of each real file, and their texts."""
     texts = []
     for name, key in COLUMNS.items():
         found = (evals / "data" / f"{name}.jsonl").read_text().splitlines()
@@ -256,7 +256,7 @@ def real_files(evals, folder, pages, rows):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("pages", "rows"), [(2, 4), pytest.param(None, 40, id="all of WikiText-2")])
 @pytest.mark.parametrize("name", ["llama", "mamba"])
-def test_real_texts_have_the_perplexity_of_rolling_requests(evals, tmp_path, optimized, name, pages, rows):
+def test_real_texts_match_rolling_perplexity(evals, tmp_path, optimized, name, pages, rows):
     from lm_eval.api.instance import Instance
 
     (tmp_path / "in").mkdir()

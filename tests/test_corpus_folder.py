@@ -1,4 +1,4 @@
-"""The folder of a corpus run: damaged files, runs with other settings, and a disk that cannot be written."""
+"""A corpus run's output folder: damaged files, runs with other settings, and failed writes."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from windrow.corpus import read_report, score_stream
 from windrow.durable import Journal
 
 
-def test_a_damaged_shard_is_named(run, tmp_path):
+def test_damaged_shard_is_named(run, tmp_path):
     path = write_lines(tmp_path / "a.jsonl")
     folder = run(path).folder
     shard = folder / "scores" / "00000-000001.parquet"
@@ -41,7 +41,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_run_with_other_settings_is_refused(run, tmp_path, tokenizer, what):
+def test_run_with_other_settings_is_refused(run, tmp_path, tokenizer, what):
     path = write_lines(tmp_path / "a.jsonl", ROWS[:30])
     folder = run(path).folder
     options = {"window": WINDOW, "policy": POLICY, "progress": False, **CHANGES[what](path)}
@@ -50,7 +50,7 @@ def test_a_run_with_other_settings_is_refused(run, tmp_path, tokenizer, what):
         score_stream(model(), other, path, folder, **options)
 
 
-def test_another_model_is_refused(run, tmp_path, tokenizer):
+def test_run_with_another_model_is_refused(run, tmp_path, tokenizer):
     path = write_lines(tmp_path / "a.jsonl", ROWS[:30])
     folder = run(path).folder
     other = windrow.LanguageModel(
@@ -60,7 +60,7 @@ def test_another_model_is_refused(run, tmp_path, tokenizer):
         score_stream(other, tokenizer, path, folder, window=WINDOW, policy=POLICY, progress=False)
 
 
-def test_a_folder_that_another_run_writes_to_is_refused(run, tmp_path):
+def test_folder_in_use_by_another_run_is_refused(run, tmp_path):
     path, folder = write_lines(tmp_path / "a.jsonl"), tmp_path / "out"
     folder.mkdir()
     running = Journal(folder / "windows-00000.jsonl", alone=True)
@@ -72,7 +72,7 @@ def test_a_folder_that_another_run_writes_to_is_refused(run, tmp_path):
     assert run(path).table.num_rows == COUNT  # the failed run has let go of the folder
 
 
-def test_a_damaged_journal_line_costs_only_its_own_window(run, tokenizer, tmp_path):
+def test_damaged_journal_line_loses_only_its_window(run, tokenizer, tmp_path):
     path = write_lines(tmp_path / "a.jsonl")
     folder = run(path).folder
     flip(folder / "windows-00000.jsonl", 40)
@@ -81,7 +81,7 @@ def test_a_damaged_journal_line_costs_only_its_own_window(run, tokenizer, tmp_pa
     assert read_report(folder).documents == COUNT
 
 
-def test_a_damaged_manifest_is_named_and_a_damaged_progress_line_is_ignored(run, tmp_path):
+def test_damaged_manifest_is_named_and_damaged_progress_is_ignored(run, tmp_path):
     path = write_lines(tmp_path / "a.jsonl")
     result = run(path)
     with (result.folder / "progress-00000.jsonl").open("a") as file:
@@ -95,7 +95,7 @@ def test_a_damaged_manifest_is_named_and_a_damaged_progress_line_is_ignored(run,
 
 
 @pytest.mark.parametrize("trouble", ["full", "gone", exhaustive("read-only")])
-def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch, trouble):
+def test_unwritable_folder(run, tmp_path, monkeypatch, trouble):
     path, folder = write_lines(tmp_path / "a.jsonl"), tmp_path / "out"
     writes = []
     real = os.fsync

@@ -1,4 +1,4 @@
-"""Corpora that cannot be read or scored: errors and reports say what is wrong, and where."""
+"""Corpora that cannot be read or scored: errors and reports say what is wrong and where."""
 
 import datasets
 import numpy as np
@@ -31,7 +31,7 @@ BAD = {
 }
 
 
-def test_documents_that_cannot_be_scored_are_skipped_and_named(run, tmp_path):
+def test_unscorable_documents_are_skipped_and_named(run, tmp_path):
     good = [{"text": text} for text in TEXTS[:30]]
     bad = [
         b'{"text": "\xff"}\n',
@@ -72,7 +72,7 @@ def test_invalid_utf_8_in_parquet(run, tmp_path):
     }
 
 
-def broken_parquet(path):
+def damaged_parquet(path):
     write_parquet(path)
     with pq.ParquetFile(path) as file:
         start = file.metadata.row_group(1).column(0).dictionary_page_offset
@@ -81,9 +81,9 @@ def broken_parquet(path):
     path.write_bytes(data)
 
 
-def test_a_broken_row_group_is_named_and_earlier_windows_are_kept(run, tmp_path):
+def test_damaged_row_group_is_named_and_earlier_windows_are_kept(run, tmp_path):
     path = tmp_path / "a.parquet"
-    broken_parquet(path)
+    damaged_parquet(path)
     with pytest.raises(ValueError, match=r"row group 1 of .*a.parquet cannot be read: "):
         run(path)
     assert is_run(tmp_path / "out")
@@ -102,7 +102,7 @@ TRUNCATED = {
 
 
 @pytest.mark.parametrize("name", TRUNCATED)
-def test_a_truncated_file_is_named(run, tmp_path, name):
+def test_truncated_file_is_named(run, tmp_path, name):
     write, message = TRUNCATED[name]
     path = write(tmp_path / name)
     truncated = next(path.glob("*.arrow")) if path.is_dir() else path
@@ -111,7 +111,7 @@ def test_a_truncated_file_is_named(run, tmp_path, name):
         run(path)
 
 
-def test_a_damaged_record_is_named(run, tmp_path):
+def test_damaged_record_is_named(run, tmp_path):
     path = write_records(tmp_path / "a.arrayrecord")
     flip(path, 11_022)
     with pytest.raises(ValueError, match=r"a.arrayrecord cannot be read at record 79: "):
@@ -119,7 +119,7 @@ def test_a_damaged_record_is_named(run, tmp_path):
     assert read_report(tmp_path / "out").documents == 3 * WINDOW
 
 
-def test_arguments_that_name_no_corpus(run, tmp_path):
+def test_paths_without_a_corpus_are_refused(run, tmp_path):
     cases = [
         (lambda: run(tmp_path / "none.jsonl"), r"none.jsonl' does not exist"),
         (lambda: run(str(tmp_path / "*.jsonl")), r"matches no file of a supported format: JSON lines"),

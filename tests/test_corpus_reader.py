@@ -1,4 +1,4 @@
-"""Large inputs are read by a separate process: the same scores and errors, and nothing is left behind."""
+"""Large inputs are read by a separate process, with the same scores and errors; it always ends."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def started(monkeypatch):
-    """All inputs have a reader; a list of the processes that were started."""
+    """Starts a reader for inputs of any size; a list of the started processes."""
     monkeypatch.setattr(reader, "LEAST_BYTES", 0)
     processes, start = [], reader._start
 
@@ -60,20 +60,20 @@ def total(folder, tokenizer=None):
     return pytest.approx(scores.log_likelihoods.sum())
 
 
-def test_a_reader_gives_the_same_scores_and_ends(folder, tmp_path, started):
+def test_reader_gives_the_same_scores_and_ends(folder, tmp_path, started):
     report = score(folder, tmp_path / "out")
     assert (report.log_likelihood, report.documents) == (total(folder), len(TEXTS))
     assert [process.returncode is not None for process in started] == [True]
 
 
-def test_small_inputs_and_objects_need_no_reader(folder, tmp_path, started, monkeypatch):
+def test_small_inputs_and_objects_start_no_reader(folder, tmp_path, started, monkeypatch):
     score(folder, tmp_path / "objects", requests=TEXTS)
     monkeypatch.setattr(reader, "LEAST_BYTES", 1 << 20)
     score(folder, tmp_path / "small")
     assert started == [None, None]
 
 
-def test_an_error_of_the_reader_is_raised_here(folder, tmp_path, started):
+def test_reader_error_is_raised_in_the_main_process(folder, tmp_path, started):
     torn = tmp_path / "torn.jsonl.gz"
     torn.write_bytes(b"\x1f\x8b" + bytes(40))
     with pytest.raises(ValueError, match=r"torn\.jsonl\.gz cannot be read after line 0"):
@@ -81,7 +81,7 @@ def test_an_error_of_the_reader_is_raised_here(folder, tmp_path, started):
     assert started[0].returncode is not None
 
 
-def test_a_killed_reader_is_reported_and_the_run_resumes(folder, tmp_path, started, monkeypatch):
+def test_killed_reader_is_reported_and_the_run_resumes(folder, tmp_path, started, monkeypatch):
     receive = reader._next_of
 
     def killed(process):
@@ -98,7 +98,7 @@ def test_a_killed_reader_is_reported_and_the_run_resumes(folder, tmp_path, start
 
 
 class Letters:
-    """A tokenizer of a module that the reader cannot import, or that cannot be pickled at all."""
+    """A tokenizer whose module the reader cannot import, or that cannot be pickled."""
 
     vocab_size, eos_token_id = 256, 0
 
@@ -114,10 +114,12 @@ class Letters:
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 @pytest.mark.parametrize("trouble", ["a lambda", "an unknown module"])
-def test_a_tokenizer_that_cannot_be_passed_on_is_used_here(folder, tmp_path, started, monkeypatch, trouble):
+def test_tokenizer_that_cannot_be_sent_is_used_in_the_main_process(
+    folder, tmp_path, started, monkeypatch, trouble
+):
     made = Letters(lambda: None)
     if trouble == "an unknown module":
-        module = ModuleType("known_here_only")
+        module = ModuleType("known_in_this_process_only")
         module.Letters = type("Letters", (Letters,), {"__module__": module.__name__})
         monkeypatch.setitem(sys.modules, module.__name__, module)
         made = module.Letters()
@@ -126,7 +128,7 @@ def test_a_tokenizer_that_cannot_be_passed_on_is_used_here(folder, tmp_path, sta
     assert [process is None for process in started] == [trouble == "a lambda"]
 
 
-STARTS = """
+START_READER = """
 import sys
 from pathlib import Path
 from windrow.corpus import reader
@@ -137,7 +139,7 @@ with reader.encoded_windows(test_corpus_reader.reading(Path(sys.argv[1]))) as wi
     print(*(path.read_text() for path in Path("/proc/self/task").glob("*/children")), flush=True)
     sys.stdin.read()
 """
-"""Prints the reader's process number, and waits."""
+"""Prints the reader's process id, and waits."""
 
 
 def reading(folder):
@@ -146,8 +148,8 @@ def reading(folder):
     return Reading(source, 5, Share(len(source)), set(), set(), Columns(), tokenizer, 32)
 
 
-def test_a_reader_ends_with_the_process_that_it_reads_for(folder):
-    command = [sys.executable, "-c", STARTS, str(folder)]
+def test_reader_ends_with_its_parent_process(folder):
+    command = [sys.executable, "-c", START_READER, str(folder)]
     path = os.pathsep.join([str(TESTS), *sys.path])
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
@@ -157,5 +159,5 @@ def test_a_reader_ends_with_the_process_that_it_reads_for(folder):
         parent.wait()
     end = time.monotonic() + 60
     while os.path.exists(f"/proc/{child}"):
-        assert time.monotonic() < end, "the reader is still there"
+        assert time.monotonic() < end, "the reader is still running"
         time.sleep(0.05)

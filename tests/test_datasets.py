@@ -24,7 +24,7 @@ from windrow.datasets import (
 )
 from windrow.datasets.shared import INLINE_BYTES, SharedArray
 
-# Each of the datasets upon elements of lengths 5, 2, 9, 2, 7, 1.
+# Each dataset, applied to elements of lengths 5, 2, 9, 2, 7 and 1.
 KINDS = {
     "sorted": lambda source: SortedDataset(source, length_of),
     "sorted by keys": lambda source: SortedDataset(source, [3, 1, 2, 1, 9, 0], reverse=True),
@@ -39,13 +39,13 @@ def dataset(request):
     return KINDS[request.param](grain.MapDataset.source(rows([5, 2, 9, 2, 7, 1])))
 
 
-class TestLikeGrainsOwn:
-    """What is true of ``source.map(identity)`` is true of every dataset here."""
+class TestGrainInterface:
+    """Every dataset behaves like ``source.map(identity)``."""
 
     def test_length_and_elements(self, dataset):
         assert len(list(dataset)) == len(dataset)
 
-    def test_indexes_go_on_into_other_epochs(self, dataset):
+    def test_indexes_continue_into_other_epochs(self, dataset):
         size = len(dataset)
         for index in range(size):
             for epoch in (-2, -1, 1, 3):
@@ -94,7 +94,7 @@ class TestLikeGrainsOwn:
         ahead = ReadAhead(worker_count=3, worker_buffer_size=2, use_thread_prefetch=True)
         assert pytree_diff(list(ahead(dataset)), list(dataset)) is None
 
-    def test_says_what_it_is(self, dataset):
+    def test_str(self, dataset):
         assert str(dataset).startswith(type(dataset).__name__ + "(")
 
 
@@ -109,13 +109,13 @@ def test_worker_processes():
 @pytest.mark.parametrize(
     "make", [SortedDataset, PadBatchDataset, PadSequenceInBatchDataset, MultihostSortedRemapDataset]
 )
-def test_only_map_datasets_are_taken(make):
+def test_only_map_datasets_are_accepted(make):
     arguments = {SortedDataset: (abs,), PadBatchDataset: (1, 1, 0), PadSequenceInBatchDataset: (1,)}
     with pytest.raises(TypeError, match=r"dataset must be a grain.MapDataset, not list; .*MapDataset.source"):
         make([1, 2], *arguments.get(make, (1, 1)))
 
 
-def test_an_empty_dataset_has_no_elements():
+def test_empty_dataset_has_no_elements():
     empty = grain.MapDataset.source([])
     for dataset in (
         SortedDataset(empty, abs),
@@ -146,7 +146,7 @@ def test_endless_datasets():
 
 class TestRemap:
     @given(st.integers(1, 16), st.integers(1, 4), st.integers(0, 5))
-    def test_hosts_slices_batched_are_the_global_batches(self, hosts, host_rows, batches):
+    def test_batched_host_slices_form_the_global_batches(self, hosts, host_rows, batches):
         size = hosts * host_rows * batches
         source = grain.MapDataset.range(size) if size else grain.MapDataset.source([])
         dataset = MultihostSortedRemapDataset(source, hosts * host_rows, hosts)
@@ -175,8 +175,8 @@ class TestRemap:
             MultihostSortedRemapDataset(grain.MapDataset.range(size), global_batch_size, hosts)
 
 
-def test_sources_that_shrink():
-    """As they do when a worker process takes a sequential slice of the source."""
+def test_source_that_shrinks():
+    """A source shrinks when a worker process takes a sequential slice of it."""
     numbers = [4, 1, 3, 2]
     source = grain.MapDataset.source(numbers)
     ordered, remapped = SortedDataset(source, identity), MultihostSortedRemapDataset(source, 4, 2)
@@ -198,8 +198,8 @@ def test_sources_that_shrink():
     st.integers(1, 4),
     st.booleans(),
 )
-def test_the_references_chain_over_many_hosts(lengths, hosts, host_rows, multiple_of, reverse):
-    """Sorted, padded, remapped, sliced, padded in batches: the parts are the sorted global batches."""
+def test_reference_pipeline_over_many_hosts(lengths, hosts, host_rows, multiple_of, reverse):
+    """Sorted, padded, remapped, sliced and padded in batches, the hosts' parts form the global batches."""
     filler = {"inputs": np.zeros((1, 1), np.int32), "idx": np.array([-1], np.int32)}
     ordered = SortedDataset(grain.MapDataset.source(rows(lengths)), token_length, reverse)
     padded = PadBatchDataset(ordered, hosts * host_rows, 0, filler)
@@ -219,7 +219,7 @@ def test_the_references_chain_over_many_hosts(lengths, hosts, host_rows, multipl
 
 
 class TestSharedArray:
-    def test_large_arrays_pickle_by_name_and_go_with_their_owner(self):
+    def test_large_arrays_pickle_by_name_and_are_freed_with_their_owner(self):
         shared = SharedArray(np.arange(INLINE_BYTES, dtype=np.int64))
         stored = pickle.dumps(shared)
         assert len(stored) < 500
@@ -233,11 +233,11 @@ class TestSharedArray:
         with pytest.raises(FileNotFoundError, match="deleted together with the dataset that was pickled"):
             pickle.loads(stored)
 
-    def test_small_arrays_pickle_whole(self):
+    def test_small_arrays_pickle_their_contents(self):
         stored = pickle.dumps(SharedArray(np.arange(10)))
         assert np.array_equal(pickle.loads(stored).array, np.arange(10))
 
-    def test_they_are_read_only_and_not_copied(self):
+    def test_arrays_are_read_only_and_not_copied(self):
         values = np.arange(10)
         shared = SharedArray(values)
         assert np.shares_memory(shared.array, values)

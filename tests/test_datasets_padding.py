@@ -1,4 +1,4 @@
-"""Padding: whole batches, common lengths, each element read once."""
+"""Padding to whole batches and common lengths; each element is read once."""
 
 from dataclasses import fields
 
@@ -22,7 +22,7 @@ from windrow.datasets import (
 
 class TestPadBatch:
     @given(st.integers(0, 40), st.integers(1, 12), st.integers(0, 60))
-    def test_whole_batches_or_the_minimum(self, size, multiple_of, min_length):
+    def test_pads_to_whole_batches_or_the_minimum(self, size, multiple_of, min_length):
         source = grain.MapDataset.range(size) if size else grain.MapDataset.source([])
         dataset = PadBatchDataset(source, multiple_of, min_length, "pad")
         elements = list(dataset)
@@ -30,12 +30,12 @@ class TestPadBatch:
         assert set(elements[size:]) <= {"pad"}
         assert len(elements) == len(dataset) == max(-(-size // multiple_of) * multiple_of, min_length)
 
-    def test_the_minimum_is_not_raised_to_a_multiple(self):
+    def test_minimum_is_not_rounded_up(self):
         source = grain.MapDataset.source([3, 1, 2])
         assert list(PadBatchDataset(source, 4, 7, 0)) == [3, 1, 2, 0, 0, 0, 0]
         assert list(PadBatchDataset(source, 4, 2, 0)) == [3, 1, 2, 0]
 
-    def test_each_epoch_is_padded_and_filtered_elements_stay_out(self):
+    def test_each_epoch_is_padded_and_filtered_elements_are_left_out(self):
         odd = grain.MapDataset.source([1, 2, 3]).filter(lambda x: x % 2 == 1)
         dataset = PadBatchDataset(odd, 4, 0, 0)
         assert [dataset[index] for index in range(8)] == 2 * [1, None, 3, 0]
@@ -55,7 +55,7 @@ class TestPadBatch:
             PadBatchDataset(grain.MapDataset.range(3), multiple_of, min_length, 0)
 
 
-def test_the_empty_sample_has_all_parts_of_a_batch():
+def test_empty_sample_has_all_fields_of_a_batch():
     sample = empty_llm_indexed_sample()
     assert set(sample) == {field.name for field in fields(LLMIndexedBatch)}
     assert not any(np.any(part) for part in sample.values())
@@ -97,7 +97,7 @@ class TestPadSequenceInBatch:
         list(dataset.to_iter_dataset(grain.ReadOptions(16, 500)))
         assert source.reads == [1] * 500
 
-    def test_an_element_that_falls_behind_is_still_read_once(self):
+    def test_late_element_is_still_read_once(self):
         source = Counting(rows([number % 7 for number in range(500)]))
         dataset = PadSequenceInBatchDataset(grain.MapDataset.source(source), 8, 4)
         late = 5, 15
@@ -105,14 +105,14 @@ class TestPadSequenceInBatch:
         assert all(dataset[index] is not None for index in (*others, *late))
         assert source.reads == [1] * 500
 
-    def test_batches_read_in_part_make_room_for_others(self):
+    def test_partly_read_batches_are_evicted(self):
         source = Counting(rows([3] * 800))
         dataset = PadSequenceInBatchDataset(grain.MapDataset.source(source), 8, 4)
         assert all(dataset[index] is not None for index in range(0, 800, 4))
         assert len(dataset._batches._slots) == 32
         assert source.reads == [1] * 800
 
-    def test_keys_have_lengths_of_their_own(self):
+    def test_each_key_has_its_own_length(self):
         elements = [
             {"a": np.ones((1, 2)), "b": np.ones((1, 5, 2))},
             {"a": np.ones((1, 3)), "b": np.ones((1, 1, 2))},
@@ -128,7 +128,7 @@ class TestPadSequenceInBatch:
             padded = [dataset[epoch * 3 + position]["inputs"].shape[1] for position in range(3)]
             assert padded == [max(parent[:2]), max(parent[:2]), parent[2]]
 
-    def test_filtered_elements_stay_out(self):
+    def test_filtered_elements_are_left_out(self):
         source = grain.MapDataset.source(rows([1, 5, 2, 3])).filter(lambda element: length_of(element) != 5)
         dataset = PadSequenceInBatchDataset(source, 2, 2)
         assert dataset[1] is None
@@ -157,7 +157,7 @@ class TestPadSequenceInBatch:
         with pytest.raises(error, match=message):
             PadSequenceInBatchDataset(grain.MapDataset.source(elements), 2, 4, 5)[0]
 
-    def test_a_bad_batch_fails_each_time_and_spares_the_others(self):
+    def test_bad_batch_fails_every_time_and_others_do_not(self):
         elements = [{"a": np.ones((1, 2))}, {"b": np.ones((1, 2))}, {"a": np.ones((1, 2))}]
         dataset = PadSequenceInBatchDataset(grain.MapDataset.source(elements), 2, 4)
         for _ in range(2):
@@ -179,7 +179,7 @@ class TestPadBatchMultiple:
         st.integers(-3, 3),
         st.integers(0, 4),
     )
-    def test_as_numpy_pads(self, shapes, multiple_of, axis, pad_value, extra):
+    def test_padding_matches_numpy(self, shapes, multiple_of, axis, pad_value, extra):
         batch = [np.arange(height * width, dtype=np.int16).reshape(height, width) for height, width in shapes]
         length = -(-max(width for _, width in shapes) // multiple_of) * multiple_of
         expected = np.concatenate(
@@ -193,7 +193,7 @@ class TestPadBatchMultiple:
         padded = _pad_batch_multiple(batch, multiple_of, axis, pad_value, len(expected) + extra)
         assert pytree_diff(padded, more) is None
 
-    def test_along_the_first_axis_every_array_is_padded(self):
+    def test_padding_the_first_axis_includes_every_array(self):
         padded = _pad_batch_multiple([np.array([1, 2, 3]), np.array([4])], 2, axis=0, pad_value=9)
         assert padded.tolist() == [1, 2, 3, 9, 4, 9, 9, 9]
 
@@ -212,7 +212,7 @@ class TestPadBatchMultiple:
         assert pytree_diff(_pad_batch_multiple(batch, **options), np.array(expected)) is None
 
     @pytest.mark.parametrize("shape", [(), (1,), (1, 2)])
-    def test_mixed_types_are_promoted_as_numpy_does(self, shape):
+    def test_mixed_dtypes_are_promoted_as_in_numpy(self, shape):
         batch = [np.ones(shape, np.int32), np.full(shape, 2, np.int64), np.zeros(shape, np.bool_)]
         padded = _pad_batch_multiple(batch, multiple_of=2)
         assert pytree_diff(padded, np.concatenate([np.atleast_1d(array) for array in batch])) is None
@@ -224,7 +224,7 @@ class TestPadBatchMultiple:
         )
 
     @pytest.mark.parametrize("shape", [(), (1,), (1, 4)])
-    def test_a_batch_size_of_0_adds_no_rows(self, shape):
+    def test_batch_size_0_adds_no_rows(self, shape):
         batch = [np.ones(shape), np.ones(shape)]
         padded = _pad_batch_multiple(batch, 4, batch_size_pad=0)
         assert pytree_diff(padded, _pad_batch_multiple(batch, 4)) is None

@@ -1,4 +1,4 @@
-"""Sorting equals Python's, epoch by epoch, and stores an order but no elements."""
+"""Sorting matches Python's in each epoch, and stores an order but no elements."""
 
 import gc
 import threading
@@ -16,7 +16,7 @@ from windrow.datasets import SortedDataset, token_length
 
 
 @given(st.lists(st.integers(-5, 5)), st.booleans())
-def test_as_python_sorts(keys, reverse):
+def test_order_matches_python(keys, reverse):
     source = grain.MapDataset.source(list(enumerate(keys)))
     expected = sorted(enumerate(keys), key=lambda pair: pair[1], reverse=reverse)
     assert list(SortedDataset(source, lambda pair: pair[1], reverse)) == expected
@@ -34,7 +34,7 @@ def test_as_python_sorts(keys, reverse):
     ),
     st.booleans(),
 )
-def test_given_keys_of_all_kinds(keys, reverse):
+def test_given_keys_of_all_types(keys, reverse):
     source = grain.MapDataset.range(len(keys)) if keys else grain.MapDataset.source([])
     expected = sorted(range(len(keys)), key=keys.__getitem__, reverse=reverse)
     assert list(SortedDataset(source, keys, reverse)) == expected
@@ -50,7 +50,7 @@ def test_given_arrays(dtype, reverse):
     assert list(SortedDataset(grain.MapDataset.range(7), keys, reverse)) == expected
 
 
-def test_each_epoch_is_sorted_by_itself():
+def test_each_epoch_is_sorted_separately():
     shuffled = grain.MapDataset.range(20).shuffle(seed=3)
     by_tens = SortedDataset(shuffled, lambda x: x // 10)
     epochs = [[by_tens[epoch * 20 + position] for position in range(20)] for epoch in (-1, 0, 1, 2)]
@@ -70,7 +70,7 @@ def test_filtered_elements_come_last():
         assert list(dataset) == ordered
 
 
-def test_it_keeps_an_order_and_no_elements():
+def test_stores_an_order_and_no_elements():
     alive = weakref.WeakSet()
 
     class Element:
@@ -84,7 +84,7 @@ def test_it_keeps_an_order_and_no_elements():
     assert not alive
 
 
-def test_keys_are_taken_once_and_only_when_needed():
+def test_keys_are_computed_once_and_only_when_needed():
     source = Counting(list(range(50)))
     dataset = SortedDataset(grain.MapDataset.source(source), lambda x: -x)
     assert sum(source.reads) == 0
@@ -98,13 +98,13 @@ def test_keys_are_taken_once_and_only_when_needed():
     assert sum(source.reads) == 50 + 8 + 50
 
 
-def test_given_keys_spare_the_elements():
+def test_given_keys_avoid_reading_elements():
     source = Counting(list(range(50)))
     assert SortedDataset(grain.MapDataset.source(source), np.arange(50)[::-1].copy())[0] == 49
     assert sum(source.reads) == 1
 
 
-def test_a_pickle_carries_the_order():
+def test_pickle_includes_the_order():
     dataset = SortedDataset(grain.MapDataset.source([3, 1, 2]), identity)
     other = cloudpickle.loads(cloudpickle.dumps(dataset))
     other.key = lambda element: pytest.fail("the order was to come with the pickle")
@@ -126,7 +126,7 @@ def test_bad_keys(keys, error, message):
         SortedDataset(grain.MapDataset.range(3), keys)
 
 
-def test_keys_that_turn_out_bad():
+def test_bad_keys_found_during_sorting():
     with pytest.raises(TypeError, match="cannot be compared"):
         SortedDataset(grain.MapDataset.source([1, "a"]), identity)[0]
     with pytest.raises(KeyError, match="no 'inputs' to take the length of; it has \\['a'\\]"):

@@ -18,7 +18,7 @@ def journal(path, records=RECORDS):
     return path.read_bytes()
 
 
-def test_records_come_back(tmp_path):
+def test_records_round_trip(tmp_path):
     path = tmp_path / "journal"
     journal(path)
     assert list(read_journal(path)) == RECORDS
@@ -27,7 +27,7 @@ def test_records_come_back(tmp_path):
     assert list(read_journal(tmp_path / "none")) == []
 
 
-def test_a_torn_end_is_cut_off_wherever_it_tears(tmp_path):
+def test_incomplete_last_record_is_dropped_at_any_byte(tmp_path):
     path = tmp_path / "journal"
     whole = journal(path)
     ends = [at + 1 for at, byte in enumerate(whole) if byte == 10]
@@ -40,7 +40,7 @@ def test_a_torn_end_is_cut_off_wherever_it_tears(tmp_path):
         assert list(read_journal(path)) == [*RECORDS[:count], "next"]
 
 
-def test_a_flipped_bit_costs_its_own_record(tmp_path):
+def test_flipped_bit_loses_only_its_record(tmp_path):
     path = tmp_path / "journal"
     whole = bytearray(journal(path))
     for at in range(whole.index(b"\n")):
@@ -50,7 +50,7 @@ def test_a_flipped_bit_costs_its_own_record(tmp_path):
         opened.close()
 
 
-def test_a_journal_that_is_gone_is_not_synced(tmp_path):
+def test_deleted_journal_is_not_synced(tmp_path):
     opened = Journal(tmp_path / "journal")
     opened.append(1)
     opened.path.unlink()
@@ -59,7 +59,7 @@ def test_a_journal_that_is_gone_is_not_synced(tmp_path):
     opened.close()
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_whole(path, b"before")
 

@@ -27,7 +27,7 @@ from windrow.lmeval_pipeline import (
 
 VOCABULARY = 258
 PIECE = 4
-"""How many columns the loop looks at a time."""
+"""The number of columns that the loop processes at a time."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table():
-    """A bigram model: the logits after each token."""
+    """A bigram model: the logits that follow each token."""
     return np.random.default_rng(0).normal(size=(VOCABULARY, VOCABULARY)).astype(np.float32)
 
 
@@ -50,7 +50,7 @@ REQUESTS = [
 
 
 def alone(table):
-    """Log-likelihood and whether it is greedy, of each request by itself, in NumPy and float64."""
+    """Each request's log-likelihood and greedy flag, computed separately in NumPy and float64."""
     logits = table.astype(np.float64)
     logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     totals, greedy = [], []
@@ -63,7 +63,7 @@ def alone(table):
 
 
 def scores(table, batch):
-    """For each row of a piece: the sum of its scored targets, and how many are not the most likely token."""
+    """Per row of a piece: the log-likelihood of the scored targets, and how many targets are not greedy."""
     logits = jnp.asarray(table)[batch.inputs]
     logs = jax.nn.log_softmax(logits)
     at_target = jnp.take_along_axis(logs, batch.targets[..., None], axis=-1)[..., 0]
@@ -73,7 +73,7 @@ def scores(table, batch):
 
 
 def evaluated(loader, table, count, score):
-    """The loop: batch by batch, piece by piece along the length, summed by document."""
+    """Runs the loop by batches and by pieces along the length; returns sums by document."""
     totals, missed = np.zeros(count + 1), np.zeros(count + 1, np.int64)
     for batch in loader:
         for start in range(0, batch.inputs.shape[1], PIECE):
@@ -95,7 +95,7 @@ MESHES = {
 
 
 @pytest.mark.parametrize("kind", quick(MESHES, ["eight devices", "explicit axes"]))
-def test_the_loops_numbers_are_those_of_each_request_alone(tokenizer, table, kind):
+def test_loop_matches_each_request_alone(tokenizer, table, kind):
     loader = lmeval_preprocessing_pipeline(
         0, 1, MESHES[kind](), REQUESTS, 8, tokenizer, worker_count=0, padding_multiple=PIECE
     )
@@ -108,7 +108,7 @@ def test_the_loops_numbers_are_those_of_each_request_alone(tokenizer, table, kin
     np.testing.assert_array_equal(again, totals)
 
 
-def test_row_by_row_and_in_micro_batches(tokenizer, table):
+def test_single_rows_and_micro_batches(tokenizer, table):
     mesh = MESHES["eight devices"]()
     loader = lmeval_preprocessing_pipeline(0, 1, mesh, REQUESTS, 16, tokenizer, worker_count=0)
     expected, _ = alone(table)
@@ -126,8 +126,8 @@ def test_row_by_row_and_in_micro_batches(tokenizer, table):
     np.testing.assert_allclose(totals[1:], expected, rtol=1e-5)
 
 
-def test_batches_are_put_elsewhere_and_taken_apart(tokenizer):
-    """``jax.tree.map``, ``device_put`` and ``jit`` with shardings, and pieces put together."""
+def test_batches_can_be_moved_and_split(tokenizer):
+    """With ``jax.tree.map``, ``device_put`` and ``jit`` with shardings; joined pieces equal the whole."""
     mesh = MESHES["automatic axes"]()
     loader = lmeval_preprocessing_pipeline(0, 1, mesh, REQUESTS, 8, tokenizer, worker_count=0)
     by_data, replicated = (NamedSharding(mesh, PartitionSpec(axis)) for axis in ("data", None))
@@ -151,8 +151,8 @@ def test_batches_are_put_elsewhere_and_taken_apart(tokenizer):
 
 
 @pytest.mark.exhaustive
-def test_borders_on_a_mesh_are_those_of_the_whole(tokenizer):
-    """Without borders of its own a batch has them from its segments, in pieces as in one."""
+def test_borders_on_a_mesh_match_the_whole_batch(tokenizer):
+    """A batch without borders computes them from its segment ids, in pieces as in one."""
     for kind in MESHES:
         loader = lmeval_preprocessing_pipeline(
             0, 1, MESHES[kind](), REQUESTS, 8, tokenizer, worker_count=0, padding_multiple=PIECE
@@ -169,7 +169,7 @@ def test_borders_on_a_mesh_are_those_of_the_whole(tokenizer):
 
 
 def element(number, prefix, text):
-    """A request as the original's datasets hold it."""
+    """A request as an element of the reference's datasets."""
     tokens = np.array([[BOS, *prefix.encode(), *text.encode()]], np.int32)
     shape = (1, tokens.shape[1] - 1)
     return CompleteLLMIndexedBatch.map(
@@ -183,8 +183,8 @@ def element(number, prefix, text):
     )
 
 
-def test_the_datasets_put_together_by_hand(table):
-    """Sorted, filled up, padded and stacked: the last batch is padded to whole rows, types are mixed."""
+def test_datasets_composed_by_hand(table):
+    """Sorted, completed with filler, padded and stacked, with mixed dtypes."""
     import grain
 
     elements = [element(number, *texts) for number, texts in enumerate(TEXTS)]
@@ -209,8 +209,8 @@ def test_the_datasets_put_together_by_hand(table):
     np.testing.assert_array_equal(greedy, expected_greedy)
 
 
-def test_a_last_batch_padded_by_the_loop_itself(table):
-    """45 requests in batches of 8: the last has 5 rows, and each field gets 3 more."""
+def test_loop_pads_the_last_batch(table):
+    """45 requests in batches of 8: the last batch has 5 rows, so each field gets 3 more."""
     elements = [element(number, *texts) for number, texts in enumerate(TEXTS)]
     totals = np.zeros(len(TEXTS) + 1)
     for start in range(0, 45, 8):
@@ -229,7 +229,7 @@ def test_a_last_batch_padded_by_the_loop_itself(table):
 
 @pytest.mark.parametrize("options", [{"worker_count": 0}, {"use_thread_prefetch": True}, {}])
 @pytest.mark.parametrize("requests", [[], [None, None]])
-def test_no_requests_are_no_batches(tokenizer, requests, options):
+def test_no_requests_give_no_batches(tokenizer, requests, options):
     loader = lmeval_preprocessing_pipeline(0, 1, MESHES["eight devices"](), requests, 8, tokenizer, **options)
     assert (len(loader), loader.dataset_size) == (0, 0)
     for _ in range(2):
@@ -244,8 +244,8 @@ def test_no_requests_are_no_batches(tokenizer, requests, options):
     loader.close()
 
 
-def test_requests_of_more_than_two_arguments(tokenizer):
-    """As `ParseLMEval` takes them: the first two are prefix and text."""
+def test_requests_with_more_than_two_arguments(tokenizer):
+    """The first two are prefix and text, as in `ParseLMEval`."""
     extra = Instance(request_type="loglikelihood", doc={}, arguments=("a", "bc", {"image": 1}), idx=0)
     plain = Instance(request_type="loglikelihood", doc={}, arguments=("a", "bc"), idx=0)
     mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])

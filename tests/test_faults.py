@@ -31,7 +31,7 @@ def returning(output):
     return replace(model, apply=lambda *given: output(model.apply(*given)))
 
 
-CALLED = {
+WRONG_PARAMETERS = {
     "apply": (
         lambda: replace(prefix_model(9), apply=lambda params, tokens: tokens),
         BATCH,
@@ -52,9 +52,9 @@ CALLED = {
 }
 
 
-@pytest.mark.parametrize("name", CALLED)
+@pytest.mark.parametrize("name", WRONG_PARAMETERS)
 def test_functions_with_other_parameters(name):
-    make, called, takes = CALLED[name]
+    make, called, takes = WRONG_PARAMETERS[name]
     message = f"{name} is called as {name}({called}), but it takes {takes}"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         make()
@@ -69,21 +69,21 @@ RETURNED = {
 
 
 @pytest.mark.parametrize("shown", RETURNED)
-def test_apply_that_returns_something_else(shown):
+def test_apply_that_returns_a_wrong_value(shown):
     message = f"apply returned {shown}; return the logits alone, [8, 8, size]"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         scored(returning(RETURNED[shown]))
 
 
 class Output:
-    """An output such as Flax models of transformers return."""
+    """An output like that of the Flax models in transformers."""
 
     def __init__(self, logits):
         self.logits = logits
 
 
 class NamedArray:
-    """An output such as Levanter's models return."""
+    """An output like that of Levanter's models."""
 
     def __init__(self, array):
         self.array, self.axes = array, ()
@@ -98,7 +98,7 @@ def test_apply_that_returns_an_object(made, named, where):
         scored(returning(made))
 
 
-def test_a_module_that_takes_tokens_alone():
+def test_module_that_takes_only_tokens():
     module = linen.Embed(256, 256)
     params = module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
     message = "apply is called as apply(params, tokens, positions, segment_ids), which failed: "
@@ -106,7 +106,7 @@ def test_a_module_that_takes_tokens_alone():
         scored(windrow.LanguageModel(params, module.apply))
 
 
-def test_states_that_change():
+def test_state_that_changes_shape_or_structure():
     def narrower(params, state, *batch):
         state, made = step(params, state, *batch)
         return state.astype(jnp.bfloat16), made
@@ -124,7 +124,7 @@ def test_states_that_change():
         scored(prefix_model(256, **{**ALL_PARTS, "init_state": lambda params, rows: jnp.zeros((1, rows))}))
 
 
-def test_parts_that_return_something_else():
+def test_parts_that_return_a_wrong_value():
     message = "hidden returned a tuple of 2; return one array, [8, 8, size]"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         scored(prefix_model(256, hidden=lambda *given: (hidden(*given), 0), head=head))
@@ -150,13 +150,13 @@ LEAVES = {
 
 
 @pytest.mark.parametrize("shown", LEAVES)
-def test_parameters_that_are_no_arrays(shown):
+def test_parameters_that_are_not_arrays(shown):
     with pytest.raises(TypeError, match=rf"^params\['extra'\]\[0\] is {shown}[,;] "):
         scored(with_leaf(LEAVES[shown]))
 
 
 def test_whole_modules_as_parameters():
-    """Equinox modules contain functions next to arrays; Flax states contain only arrays."""
+    """Equinox modules contain functions as well as arrays; Flax states contain only arrays."""
     whole = equinox.nn.MLP(4, 256, 8, 1, key=jax.random.key(0))
     with pytest.raises(
         TypeError, match=r"params\.(final_)?activation is the function .*params must contain only arrays"
@@ -177,14 +177,14 @@ def test_whole_modules_as_parameters():
     assert np.isfinite(scored(windrow.LanguageModel(state, merged)).log_likelihoods).all()
 
 
-def test_parameters_that_are_gone():
+def test_deleted_parameters():
     model = prefix_model(256)
     jax.tree.leaves(model.params)[0].delete()
     with pytest.raises(ValueError, match=r"params\['embedding'\] has been deleted: it was donated"):
         scored(model)
 
 
-def test_encode_that_gives_words():
+def test_encode_that_returns_words():
     class Words(ByteTokenizer):
         def encode(self, text):
             return text.split()
@@ -193,16 +193,16 @@ def test_encode_that_gives_words():
         load_tokenizer(Words()).encode(["a b"])
 
 
-def hungry(params, tokens, *_):
-    """Sorts 16 TiB for each batch of more than 8 tokens, which compiles but cannot run."""
+def exhausts_memory(params, tokens, *_):
+    """Sorts 16 TiB per batch of more than 8 tokens: this compiles, but cannot run."""
     size = 1 << 44 if tokens.shape[1] > 8 else 1 << 4
     wide = jax.lax.sort(jax.lax.iota(jnp.int8, size) + tokens[0, 0].astype(jnp.int8), is_stable=False)
     return params[tokens] + wide[-1].astype(jnp.float32)
 
 
-def test_where_memory_runs_out():
+def test_out_of_memory_names_the_batch():
     table = jax.random.normal(jax.random.key(0), (256, 256))
-    model = windrow.LanguageModel(table, hungry)
+    model = windrow.LanguageModel(table, exhausts_memory)
     settings = "lower batch_size or tokens_per_batch, use tokens_per_batch='auto' .* or lower max_length"
     with pytest.raises(MemoryError, match=rf"^out of memory in a batch of 64 x 12 tokens, .*; {settings}"):
         windrow.score(model, ByteTokenizer(), [("abc" * 4, "d")], policy=windrow.BatchPolicy(batch_size=64))
@@ -212,7 +212,7 @@ def test_where_memory_runs_out():
         windrow.generate(model, ByteTokenizer(), ["abcd" * 3], max_new_tokens=4, end_tokens=[])
 
 
-def test_errors_show_the_budget_as_it_was_given():
+def test_errors_show_the_budget_as_given():
     policy = windrow.BatchPolicy(tokens_per_batch="auto", memory_budget="1KB")
     with pytest.raises(ValueError, match="0 bytes of the 1000 bytes allowed by memory_budget can be used"):
         windrow.score(prefix_model(256), ByteTokenizer(), [("a", "b")], policy=policy)
@@ -221,8 +221,8 @@ def test_errors_show_the_budget_as_it_was_given():
 FACTORIES = {
     "swapped": (TypeError, "must return (LanguageModel, tokenizer), not (Bytes, LanguageModel)"),
     "model_alone": (TypeError, "must return (LanguageModel, tokenizer), not LanguageModel"),
-    "stumbling": (RuntimeError, "raised KeyError: 'params' ({file}, line 14)"),
-    "asking": (TypeError, "takes (folder); it must take no required arguments"),
+    "failing": (RuntimeError, "raised KeyError: 'params' ({file}, line 14)"),
+    "needs_argument": (TypeError, "takes (folder); it must take no required arguments"),
     "NUMBER": (TypeError, "must be a function, not int"),
     "swaped": (ValueError, "not found: {module} has no 'swaped'; it has swapped, Bytes, model_alone, "),
 }
@@ -239,10 +239,10 @@ def swapped():
 def model_alone():
     return prefix_model(256)
 
-def stumbling():
+def failing():
     return {}["params"]
 
-def asking(folder):
+def needs_argument(folder):
     return prefix_model(256), Bytes()
 
 NUMBER = 3
@@ -262,7 +262,7 @@ def test_factories(name, tmp_path, monkeypatch):
         windrow.JaxLM(factory=f"{module}:{name}")
 
 
-def test_a_factorys_module_that_cannot_be_imported(tmp_path, monkeypatch):
+def test_factory_module_that_cannot_be_imported(tmp_path, monkeypatch):
     (tmp_path / "needs_another.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)
     message = (

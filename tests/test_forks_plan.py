@@ -1,4 +1,4 @@
-"""Plans of forked states, replayed with lists of tokens in place of states."""
+"""Plans of forked states, replayed with token lists as states."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def families(rng, tasks, documents, answers, shared=60):
 
 
 def replay(plan, segments, groups):
-    """The tokens that each segment's branch has read, after all batches have run in order."""
+    """The tokens that each segment's branch has read after all batches have run in order."""
     store = {(group, plan.slots): [] for group in range(groups)}
     read, tokens = {}, segments.tokens.tolist()
     for batch, (rows, length) in enumerate(plan.batch_shapes.tolist()):
@@ -67,7 +67,7 @@ def check(segments, groups, policy, forking):
     ]
     assert replay(plan, segments, groups) == inputs
     first_read = plan.branches.depth[plan.branches.of] + plan.branches.first_read[plan.branches.of]
-    assert (first_read <= segments.score_starts - 1).all(), "every read is in a branch"
+    assert (first_read <= segments.score_starts - 1).all(), "all scored positions are in branches, not stems"
     told = plan.statistics
     assert told["row_tokens"] + told["padding_tokens"] == told["device_tokens"]
     assert plan.fingerprint == forking.plan(policy, segments, groups).fingerprint
@@ -78,10 +78,10 @@ def check(segments, groups, policy, forking):
 
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("slots", [1, 3, 1000])
-def test_every_input_is_read_whole(groups, slots):
+def test_every_input_is_read_completely(groups, slots):
     segments = families(np.random.default_rng(0), 3, 20, 3)
     plan = check(segments, groups, BatchPolicy(batch_size=12), Forking(None, slots, least_by_level=1))
-    assert plan.slots <= max(slots, 2), "at least as many as there are levels"
+    assert plan.slots <= max(slots, 2), "one slot per level is the minimum"
     told = plan.statistics
     assert told["row_tokens"] < 0.6 * told["real_tokens"]
     assert told["waves"] == 1 or slots < 1000
@@ -95,7 +95,7 @@ def test_one_group_runs_each_stem_once():
     assert plan.statistics["waves"] == 1
 
 
-def test_rows_are_no_longer_than_the_model_can_see():
+def test_rows_are_no_longer_than_the_models_limit():
     segments = families(np.random.default_rng(2), 2, 20, 3)
     longest = int(segments.input_lengths.max())
     plan = check(segments, 2, BatchPolicy(max_shapes=2), Forking(longest, 100, least_by_level=1))
@@ -103,8 +103,8 @@ def test_rows_are_no_longer_than_the_model_can_see():
     assert plan.room <= longest
 
 
-def test_short_rows_cost_no_padding_of_long_ones():
-    """One shape holds all branches, and a batch runs as many chunks as its own longest row needs."""
+def test_short_rows_are_not_padded_to_long_ones():
+    """All branches have one shape, but a batch runs only the chunks that its longest row needs."""
     long, short = np.arange(400), [np.array([500 + each, 1, 2, 3]) for each in range(60)]
     segments = as_segments([long, *short], [1] * 61)
     plan = check(segments, 1, BatchPolicy(tokens_per_batch=8000), Forking(None, 4))
@@ -123,7 +123,7 @@ def test_levels_that_save_little_are_left_out():
     assert len(stems) > 0
 
 
-def test_inputs_that_share_nothing():
+def test_inputs_without_shared_prefixes():
     segments = as_segments([np.array([n, 1, 2]) for n in range(9)], [1] * 9)
     plan = check(segments, 1, BatchPolicy(batch_size=4), FEW)
     assert len(plan.stems) == 0
@@ -146,7 +146,7 @@ SEQUENCES = st.lists(
 
 @given(SEQUENCES, st.integers(1, 3), st.integers(1, 6), st.integers(1, 8), st.randoms())
 @settings(max_examples=150, deadline=None)
-def test_any_inputs(grown, groups, slots, rows, random):
+def test_random_inputs(grown, groups, slots, rows, random):
     sequences = []
     for source, keep, more in grown:
         before = sequences[source % len(sequences)][:keep] if sequences else []
@@ -166,7 +166,7 @@ def test_any_inputs(grown, groups, slots, rows, random):
     replay(plan, segments, groups)
 
 
-def test_every_shared_prefix_is_a_stem_if_one_token_is_enough():
+def test_every_shared_prefix_is_a_stem_if_one_token_suffices():
     rng = np.random.default_rng(4)
     for _ in range(50):
         sequences = [rng.integers(0, 2, rng.integers(1, 12)) for _ in range(rng.integers(1, 12))]

@@ -1,4 +1,4 @@
-"""Generation against recorded strings, a loop that makes one token at a time, and the laws of sampling."""
+"""Generation, compared with recorded texts, a naive loop, and the expected distributions of samples."""
 
 import json
 from dataclasses import replace
@@ -42,7 +42,7 @@ with_head = {"hidden": hidden, "head": head}
 
 @pytest.fixture(scope="session")
 def letters(tmp_path_factory):
-    """A tokenizer with a few letters and pairs; texts are not split first, and get no special tokens."""
+    """A tokenizer with a few letters and merges, no pre-tokenization, and no added special tokens."""
     return save_tokenizer(tmp_path_factory.mktemp("letters"), {"eos_token": "</s>"})
 
 
@@ -56,7 +56,7 @@ def save_tokenizer(folder, config):
 
 
 def generate(*arguments, sharding=None, **options):
-    """On one device, where it does not matter."""
+    """Generates on one device unless a sharding is given."""
     return windrow.generate(*arguments, sharding=sharding or MESHES[1](), **options)
 
 
@@ -65,7 +65,7 @@ def letter_model(seed=0, **parts):
 
 
 def naive_tokens(model, prompt, limit):
-    """One token at a time, recomputing the whole text each time, in float64 NumPy."""
+    """Generates one token at a time from the whole text, in float64 NumPy."""
     embedding, matrix = (np.asarray(model.params[name], np.float64) for name in ("embedding", "head"))
     tokens = list(prompt)
     while len(tokens) < len(prompt) + limit and END not in tokens[len(prompt) :]:
@@ -102,7 +102,7 @@ def tokens_of(made):
         ("mamba", False, 4, 1),
     ],
 )
-def test_recorded_strings_of_the_reference_backend(evals, name, stepping, rows, devices):
+def test_recorded_texts_of_the_reference_backend(evals, name, stepping, rows, devices):
     folder = evals / "parity" / f"tiny-{name}"
     lines = (evals / "parity" / f"{name}.jsonl").read_text().split("\n")
     cases = [json.loads(line) for line in lines if '"generate_until"' in line]
@@ -129,7 +129,7 @@ def test_recorded_strings_of_the_reference_backend(evals, name, stepping, rows, 
 
 @pytest.fixture
 def cheap_programs(monkeypatch):
-    """Compilation is cheap, as for a large model, so every program that saves anything is worth it."""
+    """Makes compilation look cheap, as for a large model, so that every useful program is compiled."""
     monkeypatch.setattr("windrow.generation.generator.shape_price", lambda *_: 0)
 
 
@@ -146,7 +146,7 @@ def cheap_programs(monkeypatch):
     ],
     ids=lambda value: "+".join(value) or "apply" if isinstance(value, dict) else str(value),
 )
-def test_equals_one_token_at_a_time(letters, parts, rows, devices):
+def test_matches_a_naive_loop(letters, parts, rows, devices):
     model = letter_model(**parts)
     prompts, limits = mixed_prompts(40)
     made = generate(
@@ -166,7 +166,7 @@ def test_equals_one_token_at_a_time(letters, parts, rows, devices):
 
 
 @pytest.mark.parametrize(("rows", "devices"), [(16, 1), exhaustive(32, 8)])
-def test_last_rows_move_into_fewer_slots(letters, monkeypatch, rows, devices):
+def test_last_rows_move_to_fewer_slots(letters, monkeypatch, rows, devices):
     endless = {"hidden": hidden, "head": lambda *inputs: head(*inputs).at[:, END].set(-1e9)}
     model = letter_model(**with_step, **endless)
     prompts, _ = mixed_prompts(40)
@@ -183,7 +183,7 @@ def test_last_rows_move_into_fewer_slots(letters, monkeypatch, rows, devices):
     assert runs[1].report["slot_use"] > 1.5 * runs[0].report["slot_use"]
 
 
-def test_a_small_model_is_not_worth_more_programs(letters):
+def test_small_model_compiles_no_extra_programs(letters):
     prompts, limits = mixed_prompts(40)
     options = {"max_new_tokens": limits, "policy": BatchPolicy(batch_size=16)}
     made = generate(letter_model(**with_step | with_head), letters, prompts, **options)
@@ -210,8 +210,8 @@ def test_prompts_read_in_chunks(letters, chunk_length):
     assert tokens_of(chunked) == tokens_of(whole)
 
 
-def with_memory(model, asked):
-    """The model, its state as long as windrow says, which ``asked`` collects."""
+def recording_lengths(model, asked):
+    """The model, with a state of the requested length; ``asked`` collects the requests."""
 
     def state_of(params, rows, length):
         asked.append(length)
@@ -225,18 +225,18 @@ def with_memory(model, asked):
 
 
 @pytest.mark.parametrize(("max_length", "longest"), [(100_000, 64), (50, 50)])
-def test_a_state_is_as_long_as_rows_become(letters, max_length, longest):
+def test_state_is_as_long_as_the_longest_row(letters, max_length, longest):
     plain = replace(letter_model(**with_step, **with_head), max_length=max_length)
     prompts, limits = ["abcdefghij" * 5, "ab", "hi"], [13, 30, 7]  # the first has 35 tokens
     asked = []
-    made = generate(with_memory(plain, asked), letters, prompts, max_new_tokens=limits)
+    made = generate(recording_lengths(plain, asked), letters, prompts, max_new_tokens=limits)
     assert max(asked) == longest
     assert tokens_of(made) == tokens_of(generate(plain, letters, prompts, max_new_tokens=limits))
 
 
-def test_runs_alike_share_their_programs(letters):
+def test_identical_runs_share_programs(letters):
     defaults, policy = GenerationDefaults((END,)), BatchPolicy(batch_size=4)
-    model, sharding = with_memory(letter_model(), []), RowSharding.over(MESHES[1]())
+    model, sharding = recording_lengths(letter_model(), []), RowSharding.over(MESHES[1]())
     generator = Generator(model, letters, sharding, Clock(), defaults, policy=policy)
     for limit in (20, 17, 23):
         prompts = generation_prompts(letters, ["abcdefghij"] * 4, max_new_tokens=[limit] * 4, max_length=96)
@@ -245,7 +245,7 @@ def test_runs_alike_share_their_programs(letters):
 
 
 @pytest.mark.parametrize("temperature", [exhaustive(0.0), 1.3])
-def test_company_order_and_slots_change_nothing(letters, temperature):
+def test_other_prompts_order_and_slots_change_nothing(letters, temperature):
     model = letter_model(**with_step, **with_head)
     prompts, limits = mixed_prompts(40)
     options = {"temperature": temperature, "top_k": 9, "top_p": 0.95, "seed": 3}
@@ -269,7 +269,7 @@ def test_company_order_and_slots_change_nothing(letters, temperature):
 
 
 def constant_model(logits):
-    """A model in which all tokens are equally likely."""
+    """A model whose logits are the same at every position."""
 
     def constant(params, tokens, *_):
         return jnp.broadcast_to(params, (*tokens.shape, len(params)))
@@ -302,7 +302,7 @@ def test_samples_have_the_right_distribution(letters, temperature, top_k, top_p)
     freedom = possible.sum() - 1
     # Wilson and Hilferty's approximation of the 99.9 % quantile.
     assert chi_square < freedom * (1 - 2 / (9 * freedom) + 3.09 * np.sqrt(2 / (9 * freedom))) ** 3
-    # Tokens that follow one another are independent: pairs occur as often as they must.
+    # Consecutive tokens are independent, so pairs have the product distribution.
     table = tokens_of(made)
     same = np.mean([a == b for tokens in table for a, b in pairwise(tokens)])
     assert same == pytest.approx((expected**2).sum(), abs=0.02)
@@ -310,7 +310,7 @@ def test_samples_have_the_right_distribution(letters, temperature, top_k, top_p)
 
 
 def naive_distribution(logits, temperature, top_k, top_p):
-    """Token by token, most likely first."""
+    """Adds tokens one by one, most likely first."""
     scaled = np.asarray(logits, np.float64) / temperature
     order = np.argsort(-scaled)[: top_k or None]
     probabilities = np.exp(scaled[order] - scaled.max())
@@ -336,7 +336,7 @@ def test_seeds_and_repeats(letters):
     assert run(1)[0] != run(1)[1]
 
 
-def test_ties_go_to_the_first_token(letters):
+def test_ties_take_the_lowest_token(letters):
     model = constant_model([0.0, 1.0, 1.0] + [0.0] * (len(VOCAB) - 3))
     assert set(generate(model, letters, ["a"], max_new_tokens=5).tokens.tolist()) == {1}
 
@@ -361,7 +361,7 @@ def test_end_tokens_outside_the_vocabulary_cause_a_warning(letters):
 
 
 def scripted_model(text):
-    """Says the tokens of a text, whatever the prompt, and then its first one for ever."""
+    """Generates a fixed text whatever the prompt, and then repeats its first token."""
     script = jnp.array([VOCAB.index(piece) for piece in text] + [VOCAB.index(text[0])] * 90)
 
     def logits(params, tokens, positions, segment_ids):
@@ -376,15 +376,15 @@ def scripted_model(text):
 @pytest.mark.parametrize(
     ("pieces", "stops", "text", "made"),
     [
-        (["a", "b", "c", "d"], ["bc"], "a", 3),  # across a border of tokens
-        (["ab", "cd", "e", "f"], ["bc"], "a", 2),  # beginning and ending within tokens
-        (["a", "b", "c", "d"], ["cd", "abc"], "", 3),  # overlapping: the earlier end decides
-        (["a", "b", "c", "d"], ["", "c"], "a", 1),  # an empty one is seen at once, and cuts nothing
+        (["a", "b", "c", "d"], ["bc"], "a", 3),  # spans two tokens
+        (["ab", "cd", "e", "f"], ["bc"], "a", 2),  # starts and ends within tokens
+        (["a", "b", "c", "d"], ["cd", "abc"], "", 3),  # overlapping: the first to be complete ends the text
+        (["a", "b", "c", "d"], ["", "c"], "a", 1),  # an empty string matches at once, and cuts nothing
         (["a", "b", "c", "d"], ["", ""], "a", 1),
         (["ee", "e", "f", "a"], ["eef"], "e", 3),
-        (["ab", "c", "ab", "c"], "bca", "a", 3),  # one string
+        (["ab", "c", "ab", "c"], "bca", "a", 3),  # a single string
         (["a", "</s>", "b", "b"], ["b"], "a", 2),  # the end token comes first
-        (["a", "<s>", "b", "b"], ["ab"], "abbaa", 6),  # a special token stands between
+        (["a", "<s>", "b", "b"], ["ab"], "abbaa", 6),  # a special token in between prevents the match
         (["a", "<s>", "b", "b"], ["<s>"], "a", 2),  # a special token is a stop string
     ],
 )
@@ -395,7 +395,7 @@ def test_stop_strings(letters, pieces, stops, text, made, stepping):
         model = replace(model, init_state=None, step=None)
     result = generate(model, letters, ["j"], max_new_tokens=6, stop=stops)
     if pieces == ["a", "<s>", "b", "b"] and stops == ["ab"]:
-        # The stop string is not seen while the special token is there, but it cuts the text without it.
+        # The special token hides the stop string during generation, but not in the final text.
         text = ""
     assert (result.texts[0], len(result.tokens)) == (text, made)
 
@@ -451,8 +451,8 @@ def test_state_without_rows_is_refused(letters):
         generate(model, letters, ["a"], sharding=MESHES[1]())
 
 
-def test_state_may_hold_nothing(letters):
-    """A stateless model's state may have an axis of no elements."""
+def test_state_may_be_empty(letters):
+    """A stateless model's state may have an axis of length 0."""
     plain = constant_model(np.arange(len(VOCAB), dtype=np.float32))
     model = replace(plain, init_state=lambda params, rows: jnp.zeros((rows, 0)))
     assert (

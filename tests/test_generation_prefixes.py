@@ -1,4 +1,4 @@
-"""Generated texts whose prompts share prefixes: the same texts, from fewer tokens."""
+"""Prompts that share prefixes: the same texts, with fewer device tokens."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ PROMPTS = [
     "short",
     "other",
 ]
-"""Few-shot prompts, one prompt many times, and two that share nothing."""
+"""Few-shot prompts, one prompt many times, and two without a shared prefix."""
 
 
 def generated(folder, prompts=PROMPTS, temperature=0.0, devices=1, new=8, **policy):
@@ -29,7 +29,7 @@ def generated(folder, prompts=PROMPTS, temperature=0.0, devices=1, new=8, **poli
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["tiny-mamba", "tiny-llama"])
-def test_texts_are_the_same(evals, name):
+def test_sharing_does_not_change_texts(evals, name):
     folder = str(evals / "parity" / name)
     apart = generated(folder, batch_size=8, share=False)
     together = generated(folder, batch_size=8, share="forks")
@@ -40,7 +40,7 @@ def test_texts_are_the_same(evals, name):
 
 
 def test_groups_of_devices_and_waves(evals, monkeypatch):
-    """Each group reads the prefixes that its slots may need; a small store holds one wave's at a time."""
+    """Each group reads the prefixes of its own slots; a small store holds those of one wave at a time."""
     folder = str(evals / "parity" / "tiny-mamba")
     pairs = [f"{EXAMPLES[25 * task : 25 * task + 150]} {n}" for task in range(8) for n in range(3)]
     apart = generated(folder, pairs, devices=2, batch_size=4, share=False)
@@ -49,7 +49,7 @@ def test_groups_of_devices_and_waves(evals, monkeypatch):
     assert together.texts == apart.texts
 
 
-def test_samples_of_one_prompt_read_it_once(evals):
+def test_repeated_prompt_is_read_once(evals):
     folder, prompts = str(evals / "parity" / "tiny-mamba"), [EXAMPLES] * 32
     apart = generated(folder, prompts, temperature=1.0, batch_size=16, share=False)
     together = generated(folder, prompts, temperature=1.0, batch_size=16, share="forks")
@@ -60,8 +60,8 @@ def test_samples_of_one_prompt_read_it_once(evals):
 
 
 @pytest.mark.exhaustive
-def test_prompts_as_long_as_the_model_can_see(evals):
-    """Padding never exceeds the room of a cache."""
+def test_prompts_of_the_maximum_length(evals):
+    """Padding never exceeds the length of the cache."""
     folder = str(evals / "parity" / "tiny-llama")
     longest = load(folder).max_length
     words = " ".join(str(n) for n in range(longest))
@@ -72,7 +72,7 @@ def test_prompts_as_long_as_the_model_can_see(evals):
 
 
 @pytest.mark.exhaustive
-def test_slots_are_sized_with_the_states_that_are_kept(evals):
+def test_number_of_slots_allows_for_stored_states(evals):
     folder = str(evals / "parity" / "tiny-llama")
     policy = {"tokens_per_batch": "auto", "memory_budget": "48MiB"}
     apart = generated(folder, batch_size=8, share=False)
@@ -80,7 +80,7 @@ def test_slots_are_sized_with_the_states_that_are_kept(evals):
     assert together.texts == apart.texts
 
 
-def test_little_to_share_is_not_worth_more_programs(evals):
+def test_short_shared_prefixes_compile_no_extra_programs(evals):
     folder = str(evals / "parity" / "tiny-mamba")
     prompts = [f"{EXAMPLES[:60]} {n}" for n in range(4)]
     assert (

@@ -1,4 +1,4 @@
-"""Prefill: the shape that is chosen, and which rows are prefilled together."""
+"""Prefill: which shape is chosen, and which rows are prefilled together."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ counts = st.lists(st.integers(0, 300), min_size=1, max_size=30).map(lambda found
     st.sampled_from([None, 7, 40]),
     st.sampled_from(["cpu", "gpu"]),
 )
-def test_a_shape_holds_every_row(rests, levels, groups, most_rows, multiple, chunk_length, platform):
+def test_shape_holds_every_row(rests, levels, groups, most_rows, multiple, chunk_length, platform):
     longest = max(int(lengths.max()) for lengths in (rests, *levels))
     for room in (None, longest + 1, 2 * longest + 50):
         reading = choose_reading(
@@ -41,7 +41,7 @@ def test_a_shape_holds_every_row(rests, levels, groups, most_rows, multiple, chu
         assert (columns < rests + chunk).all()
 
 
-def test_many_prompts_are_read_together_and_many_samples_one_by_one():
+def test_distinct_prompts_are_read_together_and_repeated_ones_once():
     rng = np.random.default_rng(0)
     apart = choose_reading(rng.integers(80, 120, 200), [], 1, 8, platform="cpu")
     assert apart.rows.tolist() == [8]
@@ -57,7 +57,7 @@ class Prompts:
 
 @dataclass
 class Read:
-    """The parts of a batching that say which rows are read together."""
+    """The parts of a batching that determine which rows are read together."""
 
     rest: np.ndarray
     room: int | None
@@ -71,7 +71,7 @@ class Read:
     st.lists(st.tuples(st.integers(0, 400), st.integers(1, 400)), min_size=1, max_size=12),
     st.sampled_from([1, 8, 64]),
 )
-def test_padding_does_not_exceed_the_room_of_a_row(parts, chunk):
+def test_padding_does_not_exceed_the_cache(parts, chunk):
     depths, rest = np.array(parts, np.int32).T
     alone = [depth + Read(rest, None, chunk).columns(int(own)) for depth, own in parts]
     for room in (None, max(alone)):
@@ -90,8 +90,8 @@ def test_padding_does_not_exceed_the_room_of_a_row(parts, chunk):
 
 
 @pytest.mark.parametrize("chunk_length", [None, 5])
-def test_one_row_longer_than_others(chunk_length):
-    """A long prompt does not make the others' rows longer: only those read with it."""
+def test_one_long_prompt(chunk_length):
+    """A long prompt lengthens only the rows that are read with it."""
     rests = np.array([5000, *[40] * 100], np.int32)
     reading = choose_reading(rests, [], 1, 8, platform="cpu", chunk_length=chunk_length)
     assert reading.padded(np.array([40]))[0] <= 40 + reading.chunks[0]

@@ -1,4 +1,4 @@
-"""Rules that change logits, compared with recordings of transformers, with different rules in one run."""
+"""Rules that change logits, with different rules in one run, compared with recordings of transformers."""
 
 import json
 from dataclasses import replace
@@ -25,9 +25,9 @@ from windrow.sharding import RowSharding
 from windrow.tokens import generation_prompts, load_tokenizer
 
 RECORDED = Path(__file__).parent / "recordings" / "rules.jsonl"
-"""What the logits processors of transformers 5.24 made of logits. A line holds fields of a generation
-configuration, end tokens, prompt, what was generated, how much may be, and logits before and after; ``null``
-is minus infinity."""
+"""Recorded inputs and outputs of transformers 5.24's logits processors. A line holds fields of a generation
+configuration, end tokens, the prompt, the tokens generated so far, their limit, and the logits before and
+after; ``null`` is minus infinity."""
 
 
 def test_recorded_logits():
@@ -40,7 +40,7 @@ def test_recorded_logits():
         (),
     )
     rows = [case["prompt"] + case["made"] for case in cases]
-    history = np.full((len(rows), 32), 5, np.int32)  # what stands behind a row counts for nothing
+    history = np.full((len(rows), 32), 5, np.int32)  # tokens after the end of a row have no effect
     for at, row in enumerate(rows):
         history[at, : len(row)] = row
     made = jnp.array([len(case["made"]) for case in cases])
@@ -64,7 +64,7 @@ def recorded(evals, model):
 
 
 def folder_with(evals, model, config, folder):
-    """The model's folder, with more fields in its ``generation_config.json``."""
+    """A copy of the model's folder with these fields added to its ``generation_config.json``."""
     folder.mkdir()
     for file in (evals / "parity" / model).iterdir():
         (folder / file.name).symlink_to(file)
@@ -86,7 +86,7 @@ def folder_with(evals, model, config, folder):
     ],
 )
 def test_recorded_texts(evals, tmp_path, name, stepping, rows, devices):
-    """All requests in one run, each under its own file's fields."""
+    """All requests in one run, each with its own fields of the generation configuration."""
     cases = recorded(evals, name)
     model, tokenizer = load(evals / "parity" / name), load_tokenizer(evals / "parity" / name)
     if not stepping:
@@ -131,7 +131,7 @@ def ask(lm, *arguments):
         exhaustive({"max_length": 40}),
     ],
 )
-def test_the_adapter_follows_the_file(evals, tmp_path, config):
+def test_adapter_applies_the_generation_config(evals, tmp_path, config):
     cases = [case for case in recorded(evals, "tiny-llama") if case["generation_config"] == config]
     folder = folder_with(evals, "tiny-llama", config, tmp_path / "model")
     lm = JaxLM(pretrained=str(folder), batch_size=4, mesh=MESHES[1]())
@@ -144,7 +144,7 @@ def test_the_adapter_follows_the_file(evals, tmp_path, config):
 
 
 def letter_settings(count, seed=0):
-    """Settings of several kinds, some with rules and some without."""
+    """Various settings, some with rules and some without."""
     rng = np.random.default_rng(seed)
     kinds = [
         (Rules(), None),
@@ -181,7 +181,7 @@ WITH_STEP = {"hidden": hidden, "head": head, "init_state": init_state, "step": s
 
 @pytest.fixture(scope="module")
 def together(letters):  # noqa: F811
-    """Prompts, the settings of each, and the tokens made of them side by side."""
+    """Prompts, their settings, and the tokens generated from all of them in one run."""
     rng = np.random.default_rng(4)
     prompts = ["".join(rng.choice(list(LETTERS), rng.integers(1, 40))) for _ in range(40)]
     settings = letter_settings(len(prompts))
@@ -189,18 +189,18 @@ def together(letters):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", [0, 2])
-def test_neighbours_with_other_rules_change_nothing(letters, together, kind):  # noqa: F811
+def test_rules_of_other_rows_change_nothing(letters, together, kind):  # noqa: F811
     prompts, settings, made = (each[kind::5] for each in together)
     assert run_letters(letters, prompts, settings, WITH_STEP, 16, 1) == made
 
 
 @pytest.mark.exhaustive
-def test_rules_hold_without_step_on_a_mesh_of_data_and_tensor(letters, together):  # noqa: F811
+def test_rules_without_step_on_a_data_and_tensor_mesh(letters, together):  # noqa: F811
     prompts, settings, made = together
     assert run_letters(letters, prompts, settings, {}, 4, "4x2") == made
 
 
-def test_rules_hold(letters, together):  # noqa: F811
+def test_rules_apply(letters, together):  # noqa: F811
     for prompt, one, made in zip(*together, strict=True):
         row = [*letters.encode(prompt), *made]
         if one.rules.no_repeat_ngram_size:
@@ -214,7 +214,7 @@ def test_rules_hold(letters, together):  # noqa: F811
             assert (1, 2) not in list(pairwise(row))[-len(made) :]
 
 
-def test_who_has_no_rules_pays_nothing():
+def test_settings_without_rules_need_no_tables():
     plain = RunRules([Settings(), Settings(temperature=1.0), Settings(end_tokens=(1, 2))], (1, 2))
     assert (plain.table, plain.shapes, plain.kinds) == (None, None, [0, 0, 0])
     some = RunRules([Settings(), Settings(rules=Rules(suppress_tokens=(5,)))], (1, 2))
@@ -225,7 +225,7 @@ def test_who_has_no_rules_pays_nothing():
     )
 
 
-def test_generate_takes_rules(letters):  # noqa: F811
+def test_generate_accepts_rules(letters):  # noqa: F811
     model = prefix_model(len(VOCAB), max_length=96)
     one = generate(model, letters, ["abcd"], max_new_tokens=12, sharding=MESHES[1]())
     rules = Rules(no_repeat_ngram_size=1, bad_words_ids=((1, 2), (5,)), repetition_penalty=1.1)
@@ -262,7 +262,7 @@ def test_max_length_counts_the_prompt(llama):
     assert texts == ["", long]
 
 
-def test_texts_end_where_the_model_does(evals, tmp_path):
+def test_texts_end_at_the_models_max_length(evals, tmp_path):
     folder = folder_with(evals, "tiny-llama", {"max_new_tokens": 40}, tmp_path / "model")
     lm = JaxLM(pretrained=str(folder), batch_size=4, mesh=MESHES[1]())
     keywords = {"until": [], "max_gen_toks": 8, "min_new_tokens": 40}

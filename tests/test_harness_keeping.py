@@ -208,7 +208,7 @@ def test_killed_runs_go_on(tmp_path, expected):
 
 
 @pytest.mark.parametrize("trouble", ["full", exhaustive("read-only"), "gone"])
-def test_a_folder_that_cannot_be_written(tmp_path, tokenizer, expected, monkeypatch, trouble):
+def test_unwritable_folder(tmp_path, tokenizer, expected, monkeypatch, trouble):
     folder, real, written = tmp_path / "kept", os.write, []
     journal, code = folder / "results.jsonl", {"full": ENOSPC, "read-only": EROFS, "gone": ENOENT}[trouble]
 

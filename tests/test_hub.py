@@ -1,4 +1,4 @@
-"""Checkpoints from the Hub by name; a local server takes its place."""
+"""Checkpoints from the Hub by name, with a local server in its place."""
 
 import json
 import os
@@ -28,7 +28,7 @@ FETCHED = [
 
 
 def fetch(calls, address, home, **environment):
-    """The worker's output for each call."""
+    """Runs the worker; returns its output for each call."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     own = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment}
     command = [sys.executable, str(WORKER), json.dumps(calls)]
@@ -86,7 +86,7 @@ def results(tmp_path_factory):
     return found | dict(zip([*later, *half], offline + down, strict=True)), asked
 
 
-def test_what_is_fetched(results):
+def test_fetched_files(results):
     found, asked = results
     assert found["whole"] == found["tag, with a token"] == found["subfolder"] == found["cached"] == FETCHED
     assert found["tokenizer"] == load_tokenizer(MODEL).decode([5, 6])
@@ -119,13 +119,13 @@ def test_what_is_fetched(results):
         ("half", "pretrained='org/sharded' is only half downloaded, and the Hub cannot be reached"),
     ],
 )
-def test_what_is_refused(results, case, said):
+def test_refused_repositories(results, case, said):
     found = results[0][case]
     assert re.search(said, found)
     assert "\n" not in found
 
 
-def test_a_path_is_no_name():
+def test_path_is_not_a_hub_name():
     for path in ("./tiny", "/models/tiny", "models/of/mine", "../tiny"):
         with pytest.raises(
             ValueError, match=r"must be a directory .* or a name on the Hub; .* is not a directory"

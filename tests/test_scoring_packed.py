@@ -116,7 +116,7 @@ def test_asking_again_is_refused_again():
             lm.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)])
 
 
-def test_rows_are_no_longer_than_the_model_can_see():
+def test_rows_are_no_longer_than_the_models_limit():
     _, report = scored(HONEST, tokens_per_batch=8192)
     assert max(length for _, length in report["shapes"]) <= HONEST.max_length
 
