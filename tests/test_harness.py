@@ -1,4 +1,4 @@
-"""JaxLM through lm_eval itself, and compared with recorded results of lm_eval's own backend."""
+"""JaxLM run by lm_eval, and compared with recorded results of lm_eval's own backend."""
 
 import json
 
@@ -17,7 +17,7 @@ from windrow.tokens import load_tokenizer, loglikelihood_segments
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 
 
-def test_loglikelihood_equals_recomputation():
+def test_loglikelihood_matches_recomputation():
     lm = byte_lm()
     pairs = [
         ("The sky is", " blue"),
@@ -37,8 +37,8 @@ def test_loglikelihood_equals_recomputation():
         assert greedy == all(flag for _, flag in expected)
 
 
-def test_equal_inputs_split_at_different_places_are_read_as_in_lm_eval():
-    """HFLM reads the shorter continuation's log-probabilities where the longer one's begin."""
+def test_equal_inputs_with_different_splits_score_as_in_lm_eval():
+    """HFLM reads the shorter continuation's log-probabilities from the start of the longer one's."""
     lm = byte_lm()
     shorter, longer = lm.loglikelihood(requests_of("loglikelihood", ("abc", "xyz"), ("ab", "cxyz")))
     sequence = list(b"abcxyz")
@@ -60,7 +60,7 @@ def test_equal_inputs_split_at_different_places_are_read_as_in_lm_eval():
 
 def test_requests_are_grouped_by_their_inputs_before_truncation():
     lm = byte_lm(max_length=4)
-    pairs = [("1abc", "xyz"), ("2ab", "cxyz")]  # the last five bytes are equal, the whole is not
+    pairs = [("1abc", "xyz"), ("2ab", "cxyz")]  # equal only in their last five bytes
     together = lm.loglikelihood(requests_of("loglikelihood", *pairs))
     apart = [lm.loglikelihood(requests_of("loglikelihood", pair))[0] for pair in pairs]
     assert np.allclose([total for total, _ in together], [total for total, _ in apart], atol=1e-4)
@@ -80,7 +80,7 @@ def test_rolling_covers_every_token_once():
         for begin in range(0, len(tokens), 64):
             window = tokens[begin : begin + 64]
             before = tokens[begin - 1] if begin else 0
-            if begin and len(window) < 64:  # the last window has as much context as fits
+            if begin and len(window) < 64:  # the last window has as much context as fits in it
                 seen = tokens[len(tokens) - 65 : -len(window) or None]
                 expected += sum(
                     p for p, _ in naive_logprobs(lm.model.params, [*seen, *window])[-len(window) :]
@@ -90,7 +90,7 @@ def test_rolling_covers_every_token_once():
         assert total == pytest.approx(expected, abs=1e-3)
 
 
-def test_results_reach_the_cache_with_the_original_strings():
+def test_results_are_cached_under_the_original_strings():
     lm = byte_lm()
     seen = {}
 
@@ -147,15 +147,15 @@ def test_real_tasks_end_to_end(evals, tiny_llama, limit):
         "results"
     ]
     assert 0.0 <= results["local_arc_easy"]["acc,none"] <= 1.0
-    # The upper limit is that of a uniform model over the 4,096 tokens, for words of two tokens.
+    # The upper bound is a uniform model's perplexity over the 4,096 tokens, for words of two tokens.
     assert 1.0 < results["local_lambada_openai"]["perplexity,none"] < 4096**2
-    # A uniform model over the 4,096 tokens would need about 3 bits per byte; this one was trained.
+    # A uniform model over the 4,096 tokens would need about 3 bits per byte; this model is trained.
     assert 0.5 < results["local_wikitext2"]["bits_per_byte,none"] < 3.0
 
 
 @pytest.mark.parametrize("limit", [10, exhaustive(100)])
-def test_accuracies_follow_from_the_scores(evals, tiny_llama, limit):
-    """lm_eval's accuracies, recomputed from the log-likelihoods and the lengths of the choices."""
+def test_accuracies_match_the_scores(evals, tiny_llama, limit):
+    """Recomputes lm_eval's accuracies from the log-likelihoods and the lengths of the choices."""
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
     found = simple_evaluate(
         tiny_llama, tasks=["local_arc_easy", "local_piqa"], task_manager=tasks, limit=limit, bootstrap_iters=0
@@ -182,7 +182,7 @@ def test_accuracies_follow_from_the_scores(evals, tiny_llama, limit):
 
 
 @pytest.mark.exhaustive
-def test_local_suite_is_dense(evals, local_suite):
+def test_local_suite_needs_few_device_tokens(evals, local_suite):
     """Device tokens per real token over the whole suite, with GPT-2's tokenizer."""
     tokenizer = load_tokenizer(evals / "parity" / "tiny-gpt2")
     segments = loglikelihood_segments(tokenizer, [request.args for request in local_suite])
@@ -202,8 +202,8 @@ def test_local_suite_is_dense(evals, local_suite):
     assert segments.equal_inputs.shape == (len(local_suite),)
 
 
-def test_maximum_lengths_of_checkpoints(evals):
-    """The configuration's limit, else 2,048 tokens, even for a recurrent model, unless it is "unbounded"."""
+def test_max_length_of_checkpoints(evals):
+    """The configuration's limit, or 2,048 tokens (even for a recurrent model), unless it is "unbounded"."""
     mamba = str(evals / "parity" / "tiny-mamba")
     assert JaxLM(pretrained=mamba).max_length == 2048
     assert JaxLM(pretrained=mamba, max_length="unbounded").max_length is None

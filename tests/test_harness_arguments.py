@@ -1,4 +1,4 @@
-"""Arguments of lm_eval's Hugging Face backend, and what results record about a model."""
+"""Arguments of lm_eval's Hugging Face backend, and the model information in results."""
 
 import json
 import warnings
@@ -43,8 +43,8 @@ HFLM = {
 }  # fmt: skip
 
 
-def test_every_argument_of_the_hugging_face_backend_is_taken():
-    """Its default values have no effect, whether given as values or as strings."""
+def test_every_hflm_argument_is_accepted():
+    """HFLM's default values have no effect, given as values or as strings."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "tokenizer .* encodes in Python")
@@ -71,21 +71,21 @@ def test_every_argument_of_the_hugging_face_backend_is_taken():
         ("mixed_precision_dtype", "bfloat16"),
     ],
 )
-def test_what_is_not_done_is_warned_of_once(argument, value):
+def test_ignored_arguments_are_warned_about_once(argument, value):
     with pytest.warns(UserWarning, match="ignored model arguments") as seen:
         byte_lm(**{argument: value})
     (said,) = [str(each.message) for each in seen if "ignored model arguments" in str(each.message)]
     assert said.startswith(f"ignored model arguments: {argument}={value!r} (")
 
 
-def test_names_that_nobody_knows_are_refused():
+def test_unknown_arguments_are_refused():
     with pytest.raises(TypeError, match=r"unknown model argument 'pretrain'; did you mean 'pretrained'\?"):
         byte_lm(pretrain="somewhere")
     with pytest.raises(ValueError, match=r"unknown model argument 'pretrain'; did you mean 'pretrained'\?"):
         JaxLM.create_from_arg_string("pretrain=somewhere")
 
 
-def test_a_model_in_a_subfolder(evals, tmp_path):
+def test_model_in_a_subfolder(evals, tmp_path):
     (tmp_path / "inner").symlink_to(evals / "parity" / "tiny-gpt2")
     lm = JaxLM.create_from_arg_string(
         f"pretrained={tmp_path},subfolder=inner,trust_remote_code=True,dtype=bf16,revision=v2"
@@ -98,8 +98,8 @@ def test_a_model_in_a_subfolder(evals, tmp_path):
         JaxLM(pretrained=str(tmp_path), subfolder="outer")
 
 
-def test_equal_inputs_are_read_where_they_are_without_the_logits_cache():
-    """HFLM reads the shorter continuation at other positions only because it caches logits."""
+def test_logits_cache_false_scores_each_continuation_at_its_own_positions():
+    """HFLM reads a shorter continuation at other positions only because it caches logits."""
     pairs = [("abc", "xyz"), ("ab", "cxyz")]
     requests = [Instance("loglikelihood", {}, pair, at) for at, pair in enumerate(pairs)]
     together = byte_lm(logits_cache="false").loglikelihood(requests)
@@ -108,7 +108,7 @@ def test_equal_inputs_are_read_where_they_are_without_the_logits_cache():
     assert byte_lm().loglikelihood(requests)[0][0] != pytest.approx(alone[0][0], abs=1e-2)
 
 
-def test_the_chat_template_is_given_what_is_asked_for():
+def test_arguments_reach_the_chat_template():
     lm = byte_lm(enable_thinking="False", chat_template_args={"date": "today"})
     assert lm.apply_chat_template([{"role": "user", "content": "Hi"}]) == "Hi|False|today|"
     lm = byte_lm(chat_template_args='{"date": "today", "enable_thinking": true}')
@@ -119,7 +119,7 @@ def test_the_chat_template_is_given_what_is_asked_for():
         byte_lm(chat_template_args="today")
 
 
-def test_thinking_needs_its_end_and_is_not_for_likelihoods():
+def test_enable_thinking_needs_an_end_token_and_excludes_likelihoods():
     with pytest.raises(ValueError, match="enable_thinking needs think_end_token"):
         byte_lm(enable_thinking=True)
     lm = byte_lm(enable_thinking=True, think_end_token="200")
@@ -131,7 +131,7 @@ def test_thinking_needs_its_end_and_is_not_for_likelihoods():
 
 
 def counting_lm(**arguments):
-    """Each token is followed by the next byte."""
+    """A model that continues each byte with the next one."""
 
     def apply(params, tokens, positions, segment_ids):
         return jax.nn.one_hot((tokens + 1) % 256, 256) + params
@@ -149,18 +149,18 @@ def counting_lm(**arguments):
         (str(ord("d")), [], "efghi"),
         ("z", [], "bcdefghi"),
         ("d", ["g"], "ef"),
-        ("e", ["d"], "bc"),  # the stop string ends the text before the thoughts end
+        ("e", ["d"], "bc"),  # the stop string ends the text before the thinking ends
         ("de", ["f", "i"], ""),
     ],
 )
-def test_thoughts_are_left_out(end, until, expected):
+def test_thinking_is_removed_from_texts(end, until, expected):
     lm = counting_lm(think_end_token=end)
     request = Instance("generate_until", {}, ("a", {"until": until, "max_gen_toks": 8}), 0)
     assert lm.generate_until([request]) == [expected]
 
 
-def test_answers_begin_without_white_space():
-    """As in HFLM: after the last marker, and for a token id even if there is none."""
+def test_leading_white_space_of_answers_is_removed():
+    """As in HFLM: an answer starts after the last end token, and is stripped even if there is none."""
 
     def decode(tokens):
         return bytes(tokens).decode()
@@ -173,7 +173,7 @@ def test_answers_begin_without_white_space():
     assert read_answer(list(b" a"), decode, "") == " a"
 
 
-# What HFLM's results say of each model: lm_eval 0.4.13, transformers 5.24, dtype="float32", batch_size=1.
+# HFLM's information on each model: lm_eval 0.4.13, transformers 5.24, dtype="float32", batch_size=1.
 RESULTS = {
     "tiny-llama": (1787008, 256, ("<s>", 0), ("</s>", 1), ("<pad>", 2)),
     "tiny-gpt2": (3349312, 512, *[("<|endoftext|>", 50256)] * 3),
@@ -182,7 +182,7 @@ RESULTS = {
 
 
 @pytest.mark.parametrize("name", quick(RESULTS, ["tiny-llama"]))
-def test_results_say_of_the_model_what_those_of_the_reference_say(evals, name):
+def test_model_information_matches_the_reference(evals, name):
     size, length, *tokens = RESULTS[name]
     results = simple_evaluate(
         "windrow",
@@ -203,8 +203,8 @@ def test_results_say_of_the_model_what_those_of_the_reference_say(evals, name):
     assert all(isinstance(each, int) and each % jax.device_count() == 0 for each in rows)
 
 
-def test_batch_sizes_that_were_asked_for_are_not_repeated():
-    """HFLM records those that it found by itself."""
+def test_given_batch_sizes_are_not_recorded():
+    """HFLM records only the batch sizes that it found itself."""
     lm = byte_lm(batch_size=16)
     lm.loglikelihood([Instance("loglikelihood", {}, ("a", "b"), 0)])
     assert lm.batch_sizes == {}
@@ -221,15 +221,15 @@ def test_batch_sizes_that_were_asked_for_are_not_repeated():
         exhaustive(4000, "of the number of ma"),
     ],
 )
-def test_answers_are_those_of_the_reference(evals, end, expected):
-    """What HFLM of lm_eval 0.4.13 gives with this ``think_end_token``."""
+def test_answers_match_the_reference(evals, end, expected):
+    """Compared with the texts of lm_eval 0.4.13's HFLM with this ``think_end_token``."""
     lm = JaxLM(pretrained=str(evals / "parity" / "tiny-llama"), think_end_token=end, batch_size=8)
     keywords = {"until": ["\n\n\n"], "max_gen_toks": 12}
     assert lm.generate_until([Instance("generate_until", {}, ("The cow", keywords), 0)]) == [expected]
 
 
-def test_a_head_beside_a_tied_embedding_scores_as_in_the_reference(evals, tmp_path):
-    """HFLM of lm_eval 0.4.13 scores with the embedding, whatever the head in the file is."""
+def test_head_with_tied_embedding_scores_as_in_the_reference(evals, tmp_path):
+    """HFLM of lm_eval 0.4.13 scores with the embedding and ignores the head in the file."""
     source = evals / "parity" / "tiny-llama"
     for file in source.iterdir():
         if file.suffix != ".safetensors" and file.name != "config.json":

@@ -1,4 +1,4 @@
-"""lm_eval's cache of results: only the model and settings that made it may use it again."""
+"""lm_eval's result cache: only runs with the model and settings that wrote it may reuse it."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def cached(folder, lm):
 
 
 def sharper(params, tokens, positions, segment_ids):
-    """Other logits from the same parameters."""
+    """Returns different logits from the same parameters."""
     return MODEL.apply(params, tokens, positions, segment_ids) * 1.5
 
 
@@ -52,7 +52,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_a_cache_that_something_else_made_is_refused(tmp_path, what):
+def test_cache_of_a_different_run_is_refused(tmp_path, what):
     first = cached(tmp_path, byte_lm()).loglikelihood(REQUESTS)
     other = OTHERS[what]()
     with pytest.raises(
@@ -66,13 +66,13 @@ def test_a_cache_that_something_else_made_is_refused(tmp_path, what):
     assert again.report()["requests"] == 0
 
 
-def test_where_the_parameters_lie_and_how_batches_are_made_is_no_difference(tmp_path):
+def test_placement_and_batching_may_differ(tmp_path):
     first = cached(tmp_path, byte_lm()).loglikelihood(REQUESTS)
     mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
     assert cached(tmp_path, byte_lm(mesh=mesh, batch_size=4, share=False)).loglikelihood(REQUESTS) == first
 
 
-def test_a_cache_of_unknown_origin_is_refused(tmp_path):
+def test_cache_of_unknown_origin_is_refused(tmp_path):
     class Silent(JaxLM):
         def set_cache_hook(self, cache_hook):
             self.cache_hook = cache_hook
@@ -85,7 +85,7 @@ def test_a_cache_of_unknown_origin_is_refused(tmp_path):
         cached(tmp_path, byte_lm())
 
 
-def test_failures_in_a_cache_are_kept_from_runs_that_refuse_them(tmp_path):
+def test_cached_failures_are_not_reused_by_runs_that_raise(tmp_path):
     cached(tmp_path, byte_lm()).loglikelihood(REQUESTS)
     skipping = cached(tmp_path, byte_lm(on_bad_request="skip"))
     bad = [Instance("loglikelihood", {}, ("a", ""), 0)]
@@ -95,7 +95,7 @@ def test_failures_in_a_cache_are_kept_from_runs_that_refuse_them(tmp_path):
     assert cached(tmp_path, byte_lm(on_bad_request="skip")).loglikelihood(bad) == [(-np.inf, False)]
 
 
-def test_simple_evaluate_refuses_it_too(tmp_path):
+def test_simple_evaluate_refuses_a_different_cache(tmp_path):
     folder = write_tasks(tmp_path, 6)
     tasks = TaskManager(include_path=str(folder), include_defaults=False)
     options = {"tasks": ["choices"], "task_manager": tasks, "use_cache": str(tmp_path / "kept")}
@@ -119,7 +119,7 @@ LEAVES = {
 
 
 @pytest.mark.parametrize("kind", LEAVES)
-def test_the_checksum_sees_values_places_shapes_and_names_alone(kind):
+def test_checksum_depends_only_on_values_order_shapes_and_names(kind):
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("x", "y"))
     sharding, leaf = RowSharding.over(mesh), LEAVES[kind]
 

@@ -1,4 +1,4 @@
-"""Wrong arguments, models, tokenizers and parameters: errors of lm_eval's model class name them."""
+"""Errors of lm_eval's model class for wrong arguments, models, tokenizers and parameters."""
 
 from dataclasses import replace
 
@@ -25,7 +25,9 @@ def test_parameters_can_be_overwritten_after_the_model_is_created():
     for array in arrays.values():
         array[:] = 0
     assert lm.loglikelihood(first) == expected
-    one = Mesh(np.array(jax.devices()[:1]), ("data",))  # JAX would use NumPy's memory without a copy
+    one = Mesh(
+        np.array(jax.devices()[:1]), ("data",)
+    )  # on one device, JAX may use NumPy's memory without a copy
     arrays = {name: aligned(value) for name, value in model.params.items()}
     lm = JaxLM(replace(model, params=arrays), ByteTokenizer(), prefix_token_id=0, mesh=one)
     for array in arrays.values():
@@ -34,7 +36,7 @@ def test_parameters_can_be_overwritten_after_the_model_is_created():
 
 
 def aligned(value):
-    """A copy whose memory begins at a multiple of 64 bytes."""
+    """A copy whose memory is aligned to 64 bytes."""
     memory = np.empty(value.nbytes + 64, np.uint8)
     begin = -memory.ctypes.data % 64
     array = memory[begin : begin + value.nbytes].view(np.float32).reshape(value.shape)
@@ -60,7 +62,7 @@ def test_donated_parameters_are_named(devices):
     assert np.isfinite(lm.loglikelihood(requests_of("loglikelihood", ("ab", "c")))[0][0])
 
 
-def test_errors_of_every_kind_of_request_name_task_and_document():
+def test_errors_of_every_request_type_name_task_and_document():
     lm = byte_lm(
         model=prefix_model(256, hidden=hidden, head=head, init_state=init_state, step=step, max_length=64)
     )
@@ -96,12 +98,12 @@ def wrong_model(**parts):
         ),
     ],
 )
-def test_models_that_break_the_contract_are_rejected_before_anything_runs(parts, message):
+def test_models_that_break_the_contract_are_rejected_before_the_run(parts, message):
     with pytest.raises(ValueError, match=message):
         wrong_model(**parts)
 
 
-def test_scoring_needs_no_decode():
+def test_scoring_does_not_need_decode():
     class Encoder:
         encode = staticmethod(lambda text: list(text.encode()))
         eot_token = 0
@@ -113,7 +115,7 @@ def test_scoring_needs_no_decode():
 
 
 @pytest.mark.parametrize("max_length", [65, "65", "unbounded"])
-def test_max_length_cannot_exceed_the_models_limit(max_length):
+def test_max_length_above_the_models_limit_is_refused(max_length):
     model = prefix_model(256, max_length=64)
     with pytest.raises(ValueError, match=r"max_length=.* exceeds the model's limit of 64 tokens"):
         JaxLM(model, ByteTokenizer(), prefix_token_id=0, max_length=max_length)
@@ -121,7 +123,7 @@ def test_max_length_cannot_exceed_the_models_limit(max_length):
 
 
 def test_tokens_outside_the_models_vocabulary():
-    """Only tokens that occur need logits; the reference fails on others, too (an index error)."""
+    """Only tokens that occur need logits; without them, the reference fails too (with an index error)."""
 
     class Sized(ByteTokenizer):
         vocab_size = 257
@@ -169,7 +171,7 @@ def test_unknown_arguments_are_named_with_a_suggestion():
         JaxLM.create_from_arg_string("pretrain=somewhere")
 
 
-def test_arguments_can_be_strings(tmp_path, monkeypatch):
+def test_arguments_may_be_strings(tmp_path, monkeypatch):
     (tmp_path / "made.py").write_text(
         "from byte_tokenizer import ByteTokenizer\nfrom small_model import prefix_model\n"
         "make = lambda: (prefix_model(256), ByteTokenizer())\n"

@@ -1,4 +1,4 @@
-"""Saved results: a killed run resumes from them, with the results of an uninterrupted one."""
+"""Saved results: a killed run resumes from them, and has the same results as an uninterrupted run."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from windrow.durable import read_journal
 from windrow.harness import keeping
 
 KILLS = int(os.environ.get("WINDROW_KILLS", "4"))
-"""How many kills; the whole test makes 100."""
+"""The number of kills; the full test makes 100."""
 
 COUNT = sum(map(len, requests().values()))
 
@@ -44,12 +44,12 @@ def same(results, expected):
 
 
 def cut(path, records, more=b""):
-    """Keeps the first records, and an incomplete one."""
+    """Truncates the journal to its first records and an incomplete one."""
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:records]) + more)
 
 
 @pytest.mark.exhaustive
-def test_a_run_goes_on_with_other_devices(tmp_path, tokenizer, expected):
+def test_run_resumes_on_different_devices(tmp_path, tokenizer, expected):
     samples = expected["generate_until"][1:4]
     assert len(set(samples)) > 1  # repeated samples differ
     folder = tmp_path / "kept"
@@ -67,7 +67,7 @@ def test_a_run_goes_on_with_other_devices(tmp_path, tokenizer, expected):
         assert len(list(read_journal(path))) == 1 + COUNT
 
 
-def test_results_kept_in_another_order_serve_their_own_requests(tmp_path, tokenizer, expected):
+def test_results_saved_in_another_order_match_their_requests(tmp_path, tokenizer, expected):
     path = tmp_path / "results.jsonl"
     lm = make_lm(tokenizer, jax.devices()[:2])
     lm.keep_results(tmp_path)
@@ -80,7 +80,7 @@ def test_results_kept_in_another_order_serve_their_own_requests(tmp_path, tokeni
     same(results_of(again), expected)
 
 
-def test_a_damaged_result_is_computed_again(tmp_path, tokenizer, expected, capsys):
+def test_damaged_result_is_recomputed(tmp_path, tokenizer, expected, capsys):
     lm = make_lm(tokenizer, jax.devices()[:2])
     lm.keep_results(tmp_path)
     results_of(lm)
@@ -105,13 +105,13 @@ ARGUMENTS = {"tokenizer": {"prefix_token_id": 7}, "max_length": {"max_length": 3
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_another_model_or_setting_is_refused(tmp_path, tokenizer, what):
+def test_different_model_or_setting_is_refused(tmp_path, tokenizer, what):
     one = requests()["loglikelihood"][:3]
     lm = make_lm(tokenizer, jax.devices()[:2])
     lm.keep_results(tmp_path)
     first = lm.loglikelihood(one)
     other = OTHERS[what](lm) or make_lm(tokenizer, jax.devices()[:2], **ARGUMENTS.get(what, {}))
-    assert other.loglikelihood(one)  # keeps nothing by itself
+    assert other.loglikelihood(one)  # without keep_results, nothing is saved
     other.keep_results(tmp_path)
     with pytest.raises(ValueError, match=rf"results.jsonl does not match this run \(different {what}\)"):
         other.loglikelihood(one)
@@ -128,17 +128,17 @@ def start(folder, processes, devices):
 
 
 def kept_by_kind(folder):
-    """How many results of each type are in the journal."""
+    """The number of results of each type in the journal."""
     results = [each["result"] for each in read_journal(folder / "kept" / "results.jsonl") if "key" in each]
     kinds = {list: "loglikelihood", float: "loglikelihood_rolling", str: "generate_until"}
     return Counter(kinds[type(result)] for result in results)
 
 
 def computed_by_kind(lines):
-    """How many requests of each type were computed before the last batch of that type began.
+    """The number of requests of each type that were computed before the last batch of that type began.
 
-    A row of ``loglikelihood`` is told by its text; a text of rolling requests is computed with its last
-    window. Generation asks for all tokens of a request at once.
+    A ``loglikelihood`` row is identified by its text. A rolling request is computed when its last window
+    is. Generation computes all tokens of a request at once.
     """
     asked = [line["generated"] for line in lines if "generated" in line]
     first = next((at for at, line in enumerate(lines) if "generated" in line), len(lines))
@@ -156,9 +156,9 @@ def computed_by_kind(lines):
 
 
 def kill_once(folder, processes, chance):
-    """Runs until a random batch begins, and kills all processes; false if the run is complete before.
+    """Runs until a random batch begins, then kills all processes; false if the run completes first.
 
-    At most one batch has been computed in vain, beside the one that was being computed.
+    At most one computed batch is lost, in addition to the one in progress.
     """
     seen, before = folder / "seen-0.jsonl", kept_by_kind(folder)
     seen.unlink(missing_ok=True)
@@ -189,8 +189,8 @@ def kill_once(folder, processes, chance):
 
 
 @pytest.mark.exhaustive
-def test_killed_runs_go_on(tmp_path, expected):
-    """Two processes or one, with one to three devices each."""
+def test_killed_runs_resume(tmp_path, expected):
+    """With one or two processes of one to three devices each."""
     chance, kills, rounds = random.Random(1), 0, 0
     while kills < KILLS:
         folder = tmp_path / str(rounds)
@@ -239,7 +239,7 @@ def test_unwritable_folder(tmp_path, tokenizer, expected, monkeypatch, trouble):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_the_command_line_option(tmp_path, monkeypatch, capsys):
+def test_resume_on_the_command_line(tmp_path, monkeypatch, capsys):
     tasks = write_tasks(tmp_path, 6)
     monkeypatch.chdir(tmp_path)
     words = ["run", "--model_args", "factory=byte_model:make,prefix_token_id=0", "--tasks", "own"]

@@ -1,4 +1,4 @@
-"""Logits that are infinite or NaN, through lm_eval's class, `windrow.score` and `windrow.generate`."""
+"""Infinite and NaN logits in lm_eval's class, `windrow.score` and `windrow.generate`."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
 
 
 def biased_lm(bias, arguments=None, **options):
-    """A model over bytes whose logits are the prefix model's plus ``bias(last byte)``, ``[256]``."""
+    """A byte-level model: the prefix model's logits plus ``bias(last byte)``, ``[256]``."""
     model = prefix_model(256, max_length=64)
 
     def biased(params, tokens, positions, segment_ids):
@@ -33,7 +33,7 @@ SHARED_AND_PACKED = [{}, {"pack": True}, {"share": False}, {"batch_size": 8}]
 
 @pytest.mark.parametrize("options", SHARED_AND_PACKED, ids=str)
 def test_logits_may_be_minus_infinity(options):
-    """As in log_softmax, such tokens have a log-probability of minus infinity; others are not affected."""
+    """As in log_softmax, their tokens have log-probability minus infinity; others are unaffected."""
     banned = ord("z")
     lm = biased_lm(lambda last: jnp.where(jnp.arange(256) == banned, -jnp.inf, 0.0), **options)
     pairs = [("ab", "z"), ("ab", "c"), ("ab", "cz"), ("abc", "de"), ("ab", "zc")]
@@ -52,7 +52,7 @@ def test_logits_may_be_minus_infinity(options):
 
 
 def expected_without(lm, banned, context, continuation):
-    """The continuation's log-likelihood if one token has a probability of 0."""
+    """The continuation's log-likelihood if one token has probability 0."""
     total, sequence = 0.0, list((context + continuation).encode())
     for end in range(len(context), len(sequence)):
         every = [naive_logprobs(lm.model.params, [*sequence[:end], token])[-1][0] for token in (banned,)]
@@ -75,7 +75,7 @@ PAIRS = [("ab", "c"), ("oh!", "d"), ("ab", "d"), ("abcdef", "gh"), ("a", "b!c"),
 
 
 @pytest.mark.parametrize("options", SHARED_AND_PACKED, ids=str)
-def test_requests_with_nan_are_named_and_all_others_are_scored(options):
+def test_nan_requests_are_named_and_the_others_scored(options):
     lm, kept = biased_lm(not_a_number, **options), {}
 
     class Hook:
@@ -94,7 +94,7 @@ def test_requests_with_nan_are_named_and_all_others_are_scored(options):
 
 
 @pytest.mark.parametrize("options", SHARED_AND_PACKED, ids=str)
-def test_requests_with_nan_can_be_skipped(options):
+def test_nan_requests_can_be_skipped(options):
     good = biased_lm(lambda last: jnp.zeros(256)).loglikelihood(requests_of("loglikelihood", *PAIRS))
     lm = biased_lm(not_a_number, on_bad_request="skip", **options)
     with pytest.warns(UserWarning, match=r"as failures: request 1 \(task animals, document 11\), request 4"):
@@ -109,7 +109,7 @@ def test_requests_with_nan_can_be_skipped(options):
     assert (np.isfinite(totals[0]), totals[1:]) == (True, [-np.inf, 0.0])
 
 
-def test_score_names_or_lists_requests_with_nan():
+def test_score_names_or_skips_nan_requests():
     lm = biased_lm(not_a_number)
     with pytest.raises(ValueError, match=r"(?s)^request 1: the model's log-probability .*request 4: "):
         windrow.score(lm.model, lm.tokenizer, PAIRS)
@@ -120,7 +120,7 @@ def test_score_names_or_lists_requests_with_nan():
     assert np.isfinite(scores.log_likelihoods[[0, 2, 3, 5]]).all()
 
 
-def test_a_model_that_always_returns_nan_ends_the_run_early():
+def test_model_that_always_returns_nan_ends_the_run_early():
     lm = biased_lm(lambda last: jnp.full(256, jnp.inf), batch_size=8, share=False)
     pairs = [("a" * (1 + index % 30), "b") for index in range(400)]
     with pytest.raises(ValueError, match=r"(?s)^request 22 \(task animals, document 32\): .*\nand 94 more\n"):
@@ -129,7 +129,7 @@ def test_a_model_that_always_returns_nan_ends_the_run_early():
 
 
 def not_after(letter):
-    """A bias that makes one logit NaN after a letter, so that its text is undefined."""
+    """A bias that makes one logit NaN after a letter, so that the text is undefined."""
     return lambda last: jnp.where((last == ord(letter)) & (jnp.arange(256) == 7), jnp.nan, 0.0)
 
 
@@ -157,7 +157,7 @@ def test_texts_are_undefined_where_logits_are_nan(temperature):
         windrow.generate(lm.model, lm.tokenizer, prompts, **options)
 
 
-def test_the_adapter_reports_undefined_texts():
+def test_generate_until_reports_undefined_texts():
     requests = requests_of("generate_until", *[(text, {"max_gen_toks": 4}) for text in ("ab", "cd!", "ef")])
     with pytest.raises(ValueError, match=r"request 1.*: the model's logits are not numbers"):
         biased_lm(not_after("!")).generate_until(requests)

@@ -1,4 +1,4 @@
-"""lm_eval's seed reaches the samples, unless the model was given its own."""
+"""lm_eval's seed determines the samples, unless the model has its own seed."""
 
 import json
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def samples(folder, model="windrow", evaluation=1, **arguments):
-    """What ``simple_evaluate`` samples; only torch's seed differs from call to call."""
+    """The texts that ``simple_evaluate`` samples; calls differ only in torch's seed."""
     results = simple_evaluate(
         model,
         model_args={"factory": "byte_model:make", **arguments} if model == "windrow" else None,
@@ -39,20 +39,20 @@ def samples(folder, model="windrow", evaluation=1, **arguments):
     return [sample["resps"][0][0] for sample in results["samples"]["texts"]]
 
 
-def test_the_seed_of_an_evaluation_decides(folder):
+def test_evaluation_seed_determines_samples(folder):
     first = samples(folder, evaluation=1)
     assert samples(folder, evaluation=2) != first
     assert samples(folder, evaluation=1) == first
     assert len(set(first)) == 6
 
 
-def test_a_seed_of_the_model_wins(folder):
+def test_model_seed_takes_precedence(folder):
     own = samples(folder, evaluation=1, seed=2)
     assert own == samples(folder, evaluation=3, seed=2) == samples(folder, evaluation=2)
     assert samples(folder, evaluation=None) == samples(folder, evaluation=1, seed=0)
 
 
-def test_a_model_made_before_learns_of_each_evaluation(folder):
+def test_existing_model_follows_each_evaluation_seed(folder):
     model, tokenizer = make()
     lm = JaxLM(model, tokenizer)
     asked = [Instance("generate_until", {}, ("xx", {"max_gen_toks": 8, "temperature": 1.0}), 0)]
@@ -63,8 +63,8 @@ def test_a_model_made_before_learns_of_each_evaluation(folder):
     assert (lm.seed, evaluation_seed()) == (0, None)
 
 
-def test_the_command_line(folder, tmp_path):
-    def told(seed):
+def test_seed_on_the_command_line(folder, tmp_path):
+    def sampled(seed):
         output = tmp_path / str(seed)
         result = windrow_here(
             *("run", "--model_args", "factory=byte_model:make", "--include_path", folder / "tasks"),
@@ -75,5 +75,5 @@ def test_the_command_line(folder, tmp_path):
         lines = next(output.rglob("samples_*.jsonl")).read_text().splitlines()
         return [json.loads(line)["resps"][0][0] for line in lines]
 
-    assert told(1) == samples(folder, evaluation=1)
-    assert told(2) == samples(folder, evaluation=2)
+    assert sampled(1) == samples(folder, evaluation=1)
+    assert sampled(2) == samples(folder, evaluation=2)

@@ -1,4 +1,4 @@
-"""Each example of the reference's API, verbatim, and the reference's names and figures."""
+"""The examples of the reference's API, verbatim, and the reference's names and figures."""
 
 import inspect
 import logging
@@ -140,7 +140,7 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("name", SIGNATURES, ids=lambda name: name.__qualname__)
-def test_signatures_are_the_references(name):
+def test_signatures_match_the_reference(name):
     signature = inspect.signature(name)
     bare = [
         parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()
@@ -199,7 +199,7 @@ def pipeline(mesh, tokenizer, dataset, host=0, hosts=1, batch_size=4, **options)
     return lmeval_preprocessing_pipeline(host, hosts, mesh, dataset, batch_size, tokenizer, **options)
 
 
-def test_what_a_request_becomes(mesh, tokenizer):
+def test_batch_of_one_request(mesh, tokenizer):
     request = Instance(request_type="loglikelihood", doc={}, idx=0, arguments=("ab ", "cd"))
     rolling = Instance(request_type="loglikelihood_rolling", doc={}, idx=0, arguments=("xyz",))
     (batch,) = pipeline(mesh, tokenizer, [request, {"idx": 6, "req": rolling}, {"prefix": "", "text": ""}])
@@ -220,7 +220,7 @@ def test_what_a_request_becomes(mesh, tokenizer):
 
 
 class TestDeliberateDifferences:
-    """What docs/xlstm-jax.md says of results that differ from the original's."""
+    """The differences from the original's results that docs/xlstm-jax.md describes."""
 
     def test_a_tokenizers_own_special_tokens_are_not_added(self, mesh, tmp_path):
         folder = write_tokenizer(tmp_path)
@@ -234,7 +234,7 @@ class TestDeliberateDifferences:
         assert np.asarray(batch.inputs).tolist() == [[BOS, ord("a"), ord("b"), 0]]
         assert np.asarray(batch.targets).tolist() == [[ord("a"), ord("b"), ord("c"), 0]]
 
-    def test_an_eos_inside_a_text_is_a_token_like_any_other(self, mesh, tokenizer):
+    def test_eos_inside_a_text_is_an_ordinary_token(self, mesh, tokenizer):
         (batch,) = pipeline(mesh, tokenizer, [{"prefix": "a<eos>", "text": "b<eos>c"}], batch_size=1)
         a, b, c = b"abc"
         expected = {
@@ -257,7 +257,7 @@ class TestDeliberateDifferences:
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_all_hosts_batches_are_the_global_batches(mesh, tokenizer, data):
+def test_hosts_batches_form_the_global_batches(mesh, tokenizer, data):
     hosts = data.draw(st.integers(1, 16))
     batch_size = hosts * data.draw(st.integers(1, 3))
     count = data.draw(st.integers(1, 60))
@@ -283,7 +283,7 @@ WORKERS = {
 
 
 @pytest.mark.parametrize("kind", ["none", "a thread", "three threads", exhaustive("two processes")])
-def test_workers_change_nothing(tokenizer, kind):
+def test_workers_do_not_change_batches(tokenizer, kind):
     mesh = jax.make_mesh((4, 2), ("data", "tensor"))
     expected = list(pipeline(mesh, tokenizer, requests(50), batch_size=8))
     loader = pipeline(mesh, tokenizer, requests(50), batch_size=8, **WORKERS[kind])
@@ -301,8 +301,8 @@ def test_grains_checkpoint_helper(mesh, tokenizer, kind, count):
     assert_equal_output_after_checkpoint(pipeline(mesh, tokenizer, requests(count), **WORKERS[kind]))
 
 
-def test_outside_absl_programs(tokenizer):
-    """The default worker process, in a new interpreter in which absl's flags have not been parsed."""
+def test_worker_process_outside_absl(tokenizer):
+    """The default worker process works in a new interpreter whose absl flags have not been parsed."""
     script = """
 import sys
 import jax
@@ -320,7 +320,7 @@ print([batch.inputs.shape for batch in loader])
     assert run.stdout.strip().endswith("[(4, 128), (4, 128), (4, 128)]")
 
 
-def test_a_state_of_four_hosts_resumes_on_two(mesh, tokenizer):
+def test_state_of_four_hosts_resumes_on_two(mesh, tokenizer):
     four = [pipeline(mesh, tokenizer, requests(50), host, 4, 8) for host in range(4)]
     for loader in four:
         for _ in range(3):
@@ -334,7 +334,7 @@ def test_a_state_of_four_hosts_resumes_on_two(mesh, tokenizer):
         assert join_rows(jax.tree.map(np.asarray, shares)) == jax.tree.map(np.asarray, batch)
 
 
-def test_the_plan_is_logged(mesh, tokenizer, caplog):
+def test_plan_is_logged(mesh, tokenizer, caplog):
     with caplog.at_level(logging.INFO, logger=lmeval_pipeline.LOGGER.name):
         pipeline(mesh, tokenizer, requests(50))
     assert "50 segments" in caplog.text
@@ -359,11 +359,11 @@ class TestFirstToken:
     def test_bos_else_eos(self, mesh, tmp_path, bos, eos, given, first):
         assert self.first(mesh, write_tokenizer(tmp_path, bos=bos, eos=eos), **given) == first
 
-    def test_the_tokenizers_own_stands_and_says_so(self, mesh, tokenizer, caplog):
+    def test_tokenizers_own_bos_is_kept_and_logged(self, mesh, tokenizer, caplog):
         assert self.first(mesh, tokenizer, bos_token_id=7) == BOS
         assert f"bos_token_id is 7; the tokenizer's own, {BOS}, is used" in caplog.text
 
-    def test_none_at_all(self, mesh, tmp_path):
+    def test_no_first_token(self, mesh, tmp_path):
         with pytest.raises(ValueError, match=r"neither a BOS nor an EOS.*give bos_token_id or eos_token_id"):
             self.first(mesh, write_tokenizer(tmp_path, bos=False, eos=False))
         with pytest.raises(ValueError, match="eos_token_id is -1; it must be at least 0"):
@@ -409,13 +409,13 @@ def test_devices_that_do_not_divide_the_batch(tokenizer):
         pipeline([1], tokenizer, requests(5))
 
 
-def test_a_missing_tokenizer(mesh):
+def test_missing_tokenizer(mesh):
     with pytest.raises(FileNotFoundError, match="no/such/tokenizer"):
         pipeline(mesh, "no/such/tokenizer.json", requests(5))
 
 
 @pytest.mark.exhaustive
-def test_the_references_figures(local_suite, evals, mesh):
+def test_reference_figures(local_suite, evals, mesh):
     assert len(local_suite) == 38_003
     loader = lmeval_preprocessing_pipeline(
         0, 1, mesh, local_suite, 64, str(evals / "parity" / "tiny-gpt2"), worker_count=0

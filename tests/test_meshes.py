@@ -1,4 +1,4 @@
-"""Models of each kind on the caller's mesh: default meshes, explicit axes, and a split length."""
+"""Models on the caller's mesh: default meshes, explicit axes, and an axis that splits the length."""
 
 from dataclasses import replace
 from functools import partial
@@ -62,7 +62,7 @@ class Bytes(ByteTokenizer):
 
 
 def assert_right(model, params, sharding=None, **options):
-    """Scores and texts of the model, in whichever way it is called, are those of the parameters."""
+    """Checks the model's scores and texts, from every interface, against naive ones for the parameters."""
     expected = known_scores(params)
     scores = windrow.score(model, Bytes(), PAIRS, sharding=sharding, **options)
     np.testing.assert_allclose(scores.log_likelihoods, expected, atol=1e-4)
@@ -80,8 +80,8 @@ def rows_of(lm):
 
 
 @pytest.mark.parametrize("parts", [exhaustive({}), ALL_PARTS])
-def test_the_parameters_mesh_is_kept(parts):
-    """Rows are split over the axis that the parameters leave free."""
+def test_mesh_of_the_parameters_is_used(parts):
+    """Rows are split over the axis that does not split the parameters."""
     plain = prefix_model(256, **parts)
     model = on_mesh(plain, automatic())
     assert_right(model, plain.params)
@@ -91,14 +91,14 @@ def test_the_parameters_mesh_is_kept(parts):
     np.testing.assert_allclose([total for total, _ in results], known_scores(plain.params), atol=1e-4)
 
 
-def test_the_mesh_in_force_is_kept():
+def test_mesh_in_the_context_is_used():
     plain = prefix_model(256)
     devices = np.array(jax.devices())[[3, 1, 0, 2]]
     with jax.set_mesh(Mesh(devices, ("rows",))):
         assert rows_of(windrow.JaxLM(plain, Bytes())) == (P(("rows",)), ("rows",), 4)
         assert_right(plain, plain.params)
     assert RowSharding.over(None, plain.params).groups == 8
-    with jax.set_mesh(automatic()):  # a given one outweighs it
+    with jax.set_mesh(automatic()):  # a given mesh takes precedence
         assert RowSharding.over(Mesh(devices, ("rows",)), plain.params).groups == 4
 
 
@@ -194,12 +194,12 @@ def test_some_axes_explicit_and_some_automatic():
 
 
 @pytest.mark.parametrize("parts", [exhaustive({}), ALL_PARTS])
-def test_models_not_written_for_them_run_on_a_mesh_with_explicit_axes(parts):
+def test_other_models_run_on_a_mesh_with_explicit_axes(parts):
     plain = prefix_model(256, **parts)
     assert_right(on_mesh(plain, explicit()), plain.params)
 
 
-def test_a_model_that_no_kind_of_axes_suits_is_refused_at_the_start():
+def test_model_that_fails_with_both_axis_types_is_refused():
     def apply(params, tokens, positions, segment_ids):
         return jnp.zeros((*tokens.shape, 256), out_sharding=P("no such axis"))
 
@@ -208,14 +208,14 @@ def test_a_model_that_no_kind_of_axes_suits_is_refused_at_the_start():
         windrow.JaxLM(model, Bytes())
 
 
-def test_an_open_spec_is_refused():
+def test_open_spec_is_refused():
     open_spec = NamedSharding(automatic(), P("data", P.UNCONSTRAINED))
     with pytest.raises(ValueError, match="is unconstrained; name the mesh axes"):
         windrow.score(prefix_model(256), Bytes(), PAIRS, sharding=open_spec)
 
 
-def test_a_split_length_gets_lengths_that_it_divides():
-    """The model sums along the length in parts, one on each device of the axis, as in ring attention."""
+def test_split_length_pads_to_divisible_lengths():
+    """The model sums along the length in parts, one per device of the axis, as in ring attention."""
     mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("data", "length"))
     lengths = []
 
@@ -242,15 +242,15 @@ def test_a_split_length_gets_lengths_that_it_divides():
 
 
 @pytest.mark.parametrize("parts", [exhaustive({}), ALL_PARTS])
-def test_functions_are_tried_in_a_shape_that_the_policy_allows(parts):
-    """Kernels for blocks of 128 tokens and 16 rows assert these sizes."""
+def test_functions_are_checked_in_a_shape_of_the_policy(parts):
+    """Kernels for blocks of 16 rows and 128 tokens assert these sizes."""
     shapes = set()
     plain = prefix_model(256, **parts)
 
     def blocked(function, rows):
         def call(params, tokens, *others):
-            assert tokens.shape[0] % rows == 0, "the kernel needs multiples of so many rows"
-            assert tokens.shape[1] % 128 == 0, "the kernel needs multiples of 128 tokens"
+            assert tokens.shape[0] % rows == 0, "the kernel needs a multiple of its number of rows"
+            assert tokens.shape[1] % 128 == 0, "the kernel needs a multiple of 128 tokens"
             shapes.add(tokens.shape)
             return function(params, tokens, *others)
 
@@ -263,7 +263,7 @@ def test_functions_are_tried_in_a_shape_that_the_policy_allows(parts):
     policy = windrow.BatchPolicy(batch_size=16, padding_multiple=128)
     scores = windrow.score(kernels(16), Bytes(), PAIRS, policy=policy)
     np.testing.assert_allclose(scores.log_likelihoods, known_scores(plain.params), atol=1e-4)
-    assert shapes == {(16, 128), (16, 2048)}, "the longer rows are traced to price them"
+    assert shapes == {(16, 128), (16, 2048)}, "the longer rows are traced to determine their price"
     lm = windrow.JaxLM(kernels(8), Bytes(), batch_size=16, padding_multiple=128)
     made = lm.generate_until(
         [Instance("generate_until", {}, (text, {"max_gen_toks": 4}), 0) for text in PROMPTS]

@@ -1,4 +1,4 @@
-"""Mistakes with modules of other libraries are reported in one line, with a remedy, before anything runs."""
+"""Mistakes with modules of other libraries are reported in one line, with a remedy, before the run."""
 
 import re
 import warnings
@@ -139,7 +139,7 @@ DRAWING = {
 
 
 @pytest.mark.parametrize("kind", DRAWING)
-def test_the_warning_about_random_numbers_is_at_the_callers_line(kind):
+def test_random_number_warning_points_to_the_callers_line(kind):
     with pytest.warns(
         UserWarning, match="apply draws random numbers, .* if this is dropout, turn it"
     ) as told:
@@ -147,7 +147,7 @@ def test_the_warning_about_random_numbers_is_at_the_callers_line(kind):
     assert {each.filename for each in told} == {__file__}
 
 
-def test_no_warning_about_keys_without_draws():
+def test_unused_random_keys_cause_no_warning():
     def apply(table, tokens, *_):
         jax.random.split(jax.random.key(0))
         return table[tokens]
@@ -159,12 +159,12 @@ def test_no_warning_about_keys_without_draws():
         scored(adapters.from_nnx(dropout()))
 
 
-def test_an_adapter_as_the_messages_name_it(monkeypatch):
+def test_adapters_load_on_first_use(monkeypatch):
     monkeypatch.delattr(windrow, "adapters")
     assert windrow.adapters is adapters
 
 
-def test_a_text_longer_than_the_model_takes():
+def test_text_longer_than_the_model_supports():
     params = {"table": TABLE, "positions": jnp.zeros((16, VOCAB))}
 
     def apply(params, tokens, *_):
@@ -180,7 +180,7 @@ def test_a_text_longer_than_the_model_takes():
             )
 
 
-def test_a_number_among_the_parameters_that_must_be_known():
+def test_parameter_that_must_be_static():
     def apply(params, tokens, *_):
         return params["table"][tokens].reshape(*tokens.shape, params["heads"], -1)
 
@@ -205,7 +205,7 @@ def test_other_errors_keep_their_type_and_name_the_function():
 
 
 def linen_with(*names):
-    """A Linen module whose ``__call__`` has these parameters."""
+    """A Linen module whose ``__call__`` takes these parameters."""
     space = {}
     exec(f"def __call__(self, {', '.join(names)}): pass", space)
     return type("Module", (linen.Module,), {"__call__": space["__call__"]})()
@@ -222,7 +222,7 @@ MISPLACED = {
 
 
 @pytest.mark.parametrize("shown", MISPLACED)
-def test_a_modules_apply_that_would_get_an_array_in_anothers_place(shown):
+def test_module_apply_with_misplaced_arguments(shown):
     module = linen_with(*MISPLACED[shown])
     with pytest.raises(
         TypeError, match=f"^apply is called as .*, but Module.__call__ takes .*; .* {shown}. Use"
@@ -239,11 +239,11 @@ def test_a_modules_apply_that_would_get_an_array_in_anothers_place(shown):
         ("tokens", "a", "b=1"),
     ],
 )
-def test_a_modules_apply_with_the_right_places(names):
+def test_module_apply_with_arguments_in_place(names):
     LanguageModel(TABLE, linen_with(*names).apply)
 
 
-def test_a_cache_or_a_key_in_the_place_of_positions():
+def test_cache_or_key_in_place_of_positions():
     for third, shown in (
         ("cache=None", "cache"),
         ("past_key_values=None", "past_key_values"),
@@ -254,7 +254,7 @@ def test_a_cache_or_a_key_in_the_place_of_positions():
             LanguageModel(TABLE, apply)
 
 
-def test_functions_with_their_parameters_in_another_order():
+def test_functions_with_reordered_parameters():
     def model(apply, **parts):
         return LanguageModel(TABLE, apply, **parts)
 
@@ -276,7 +276,7 @@ MODULES = {
 
 
 @pytest.mark.parametrize("wrapper", MODULES)
-def test_a_module_instead_of_a_model(wrapper, tmp_path):
+def test_module_instead_of_a_model(wrapper, tmp_path):
     module = MODULES[wrapper]()
     calls = [
         lambda: windrow.score(module, ByteTokenizer(), ["a"]),
@@ -301,7 +301,7 @@ def test_a_factory_that_returns_a_module():
         windrow.JaxLM(factory=f"{__name__}:make_module")
 
 
-def test_adapters_of_another_kind_of_module():
+def test_adapter_for_another_kind_of_module():
     with pytest.raises(
         TypeError, match=r"^from_nnx takes an instance of flax.nnx.Module, not the class OfNNX$"
     ):
@@ -328,7 +328,7 @@ def test_a_module_that_is_not_written_for_one_row():
     assert said in check_model(model)["contract"].message
 
 
-def test_modules_that_require_something_else():
+def test_modules_with_other_required_arguments():
     class Asking(OfEquinox):
         def __call__(self, tokens, mask, *, key):
             return jax.vmap(self.embed)(tokens)
@@ -343,7 +343,7 @@ def test_modules_that_require_something_else():
 
 
 def stepping(**changes):
-    """A model with a state of one leaf, whose functions may be replaced."""
+    """A model whose state is one leaf, with replaceable functions."""
     parts = {
         "init_state": lambda params, rows: {"at": jnp.zeros((rows, 1))},
         "step": lambda params, state, tokens, *_: (state, params[tokens]),
@@ -396,7 +396,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_wrong_shapes_states_and_parameters_say_what_to_do(what):
+def test_wrong_shapes_states_and_parameters_name_a_remedy(what):
     make, message = WRONG[what]
     with pytest.raises((TypeError, ValueError), match=message):
         scored(make(), sharding=Mesh(np.array(jax.devices()[:1]), ("data",)))
@@ -423,7 +423,7 @@ def test_parameters_that_are_being_traced():
         evaluated(TABLE)
 
 
-def test_an_error_of_init_state_names_it():
+def test_error_in_init_state_names_it():
     def init_state(params, rows):
         raise LookupError("no such layer")
 
@@ -432,7 +432,7 @@ def test_an_error_of_init_state_names_it():
     assert "raised by init_state(params, rows), when windrow traced it" in raised.value.__notes__
 
 
-def test_probabilities_in_place_of_logits():
+def test_probabilities_instead_of_logits():
     following = jnp.roll(8 * jnp.eye(256), 1, axis=1) + TABLE
 
     def score(of):

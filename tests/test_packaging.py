@@ -1,4 +1,4 @@
-"""The contents of a release: everything that a wheel is built from, and nothing else."""
+"""The contents of a release: everything needed to build a wheel, and nothing else."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """The source distribution of this tree, in a separate folder."""
+    """The source distribution of this tree, unpacked."""
     folder = tmp_path_factory.mktemp("sdist")
     called = [sys.executable, "-m", "maturin", "sdist", "--out", str(folder)]
     result = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -27,7 +27,7 @@ def unpacked(tmp_path_factory):
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
-def test_an_sdist_has_every_source(unpacked):
+def test_sdist_has_every_source(unpacked):
     needed = {"LICENSE", "README.md", "CHANGELOG.md", "Cargo.toml", "Cargo.lock", "pyproject.toml"}
     for folder, suffixes in (("rust", {".rs", ".toml"}), ("python", {".py", ".pyi", ".typed", ".yaml"})):
         found = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
@@ -35,21 +35,21 @@ def test_an_sdist_has_every_source(unpacked):
     assert {name for name in needed if not (unpacked / name).exists()} == set()
 
 
-def test_an_sdist_has_nothing_else(unpacked):
+def test_sdist_has_nothing_else(unpacked):
     left_out = ("docs", "examples", "tests", "benches", "fuzz", ".ci", ".github", "mkdocs.yml", "Makefile")
     assert [name for name in left_out if (unpacked / name).exists()] == []
     assert list(unpacked.rglob("*.svg")) == []
     assert list(unpacked.rglob("*.so")) == []
 
 
-def test_cargo_reads_every_manifest_of_an_sdist(unpacked):
-    """A manifest that names a missing target, such as a bench, would fail every build."""
+def test_cargo_reads_every_manifest_of_the_sdist(unpacked):
+    """A manifest that names a missing target, such as a bench, would break every build."""
     called = ["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"]
     result = subprocess.run(called, cwd=unpacked, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
 
 
-def test_the_package_is_typed_and_described():
+def test_package_has_types_and_metadata():
     assert files("windrow").joinpath("py.typed").is_file()
     assert files("windrow").joinpath("_rust.pyi").is_file()
     described = metadata("windrow")
@@ -65,8 +65,8 @@ def yaml_of(path):
     return yaml.safe_load((ROOT / path).read_text())
 
 
-def test_the_classifiers_are_what_is_tested():
-    """Every Python version and system in the package's metadata has a job that tests it or its wheel."""
+def test_classifiers_are_tested():
+    """Every Python version and operating system in the metadata has a CI job that tests it or its wheel."""
     claimed = metadata("windrow").get_all("Classifier")
     pythons = {name.split(" :: ")[-1] for name in claimed if re.search(r"Python :: 3\.\d+$", name)}
     matrix = yaml_of(".github/workflows/tests.yml")["jobs"]["tests"]["strategy"]["matrix"]
@@ -79,18 +79,18 @@ def test_the_classifiers_are_what_is_tested():
         assert any(runner.startswith(systems[name]) for runner in runners), name
 
 
-def test_a_citation_names_this_version():
+def test_citation_names_this_version():
     cited = yaml_of("CITATION.cff")
     assert cited["version"] == metadata("windrow")["Version"]
     assert cited["license"] == metadata("windrow")["License-Expression"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
-def test_files_of_the_forge_are_well_formed(path):
+def test_github_files_are_valid_yaml(path):
     assert yaml_of(path)["name"]
 
 
-def test_hooks_call_tools_that_exist():
+def test_hooks_call_existing_tools():
     for hook in yaml_of(".pre-commit-config.yaml")["repos"][0]["hooks"]:
         program = hook["entry"].split()[0]
         assert program == "cargo" or (Path(sys.executable).parent / Path(program).name).exists()

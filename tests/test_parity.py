@@ -1,4 +1,4 @@
-"""Every recorded result of the reference backend, however batched, at each level of the models."""
+"""Every recorded result of the reference backend, with all batchings and model interfaces."""
 
 import pytest
 

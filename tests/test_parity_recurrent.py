@@ -41,13 +41,13 @@ def test_recorded_texts(evals, name):
 
 
 UNBOUNDED = {"mamba2": -51992.5195, "xlstm": -49859.2305}
-"""What HFLM gives for the longest document, 10,718 tokens, with ``max_length=100000``."""
+"""HFLM's log-likelihoods of the longest document, 10,718 tokens, with ``max_length=100000``."""
 
 
 @pytest.mark.parametrize("chunk_length", [1, 7, 64])
 @pytest.mark.parametrize("name", UNBOUNDED)
 def test_documents_beyond_any_limit(evals, name, chunk_length):
-    """One window, read in chunks, where the stated limit of 2,048 tokens would cut the document."""
+    """The document is one window, read in chunks; the stated limit of 2,048 tokens would split it."""
     directory = str(evals / "parity" / f"tiny-{name}")
     texts = [args[0] for args, _ in recorded(evals, name, "loglikelihood_rolling")]
     request = Instance("loglikelihood_rolling", {}, (max(texts, key=len),), 0)

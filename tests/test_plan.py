@@ -1,4 +1,4 @@
-"""Plans in Python: laws over NumPy arrays, immutability, and small examples."""
+"""Plans in Python: properties checked with NumPy, immutability, and small examples."""
 
 import gc
 import json
@@ -54,7 +54,7 @@ def test_laws(material, policy, rows):
 
 
 @given(materials, policies, row_policies)
-def test_batches_equal_numpys_padding(material, policy, rows):
+def test_batches_match_numpy_padding(material, policy, rows):
     plan = Plan(material.lengths, material.identities, **policy | {"pack": False}, **rows)
     tokens, offsets = material.tokens, material.offsets
     for batch, shape in enumerate(plan.batch_shapes):
@@ -88,8 +88,8 @@ def test_pad_rows_accepts_batch_rows():
 
 
 @given(materials, policies, st.sampled_from([1, 2, 4]), st.integers(1, 8))
-def test_scores_read_from_batches_are_those_of_each_segment(material, policy, groups, multiple):
-    """The logits of a made-up model depend on token and position; they are read directly and by the plan."""
+def test_batch_reads_match_each_segment(material, policy, groups, multiple):
+    """A made-up model's logits, functions of token and position, are read directly and through the plan."""
     plan = Plan(material.lengths, material.identities, **policy, batch_size=8)
     tokens, offsets, score_starts = material.tokens, material.offsets, material.score_starts
     capacities = plan.read_capacities(offsets, score_starts, groups, multiple)
@@ -191,7 +191,7 @@ def test_padded_lengths_from_a_list_or_an_array():
     assert plan.to_dict()["policy"]["padded_lengths"] == [4, 16, 64]
 
 
-def test_rows_double_as_lengths_halve():
+def test_rows_double_when_lengths_halve():
     lengths = np.repeat(i32(64, 32, 16), [8, 8, 16])
     plan = Plan(lengths, tokens_per_batch=256, max_shapes=None)
     assert plan.shapes.tolist() == [[4, 64], [8, 32], [16, 16]]

@@ -1,4 +1,4 @@
-"""Rejected arguments of a plan and its batches, and numbers and arrays at the limits."""
+"""Rejected arguments of a plan and its batches, and extreme numbers and arrays."""
 
 import contextlib
 import threading
@@ -129,13 +129,13 @@ def test_rejected_arguments_of_batches(call, error, message):
         call(Plan(material.lengths, batch_size=2), material)
 
 
-def test_arrays_that_another_thread_writes_are_harmless():
+def test_arrays_written_by_another_thread_are_harmless():
     material = Material([(length, 0, 1, 0) for length in range(1, 60)] * 3)
     plan = Plan(material.lengths, material.identities, batch_size=8)
     lengths, identities = material.lengths.copy(), material.identities.copy()
     stop = threading.Event()
 
-    def scribble():
+    def overwrite():
         rng = np.random.default_rng(0)
         while not stop.is_set():
             for array in (lengths, identities, material.offsets, material.score_starts):
@@ -144,7 +144,7 @@ def test_arrays_that_another_thread_writes_are_harmless():
                 array[at] = rng.choice([-1, 0, 1, 2, before - 1, before + 1, 2**31 - 1])
                 array[at] = before
 
-    thread = threading.Thread(target=scribble)
+    thread = threading.Thread(target=overwrite)
     thread.start()
     try:
         for _ in range(2000):

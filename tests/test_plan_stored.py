@@ -1,4 +1,4 @@
-"""Stored and compared plans: pickles, equality, fingerprints, and the bytes behind them."""
+"""Stored and compared plans: pickles, equality, fingerprints, and their bytes."""
 
 import copy
 import hashlib
@@ -15,7 +15,7 @@ from windrow import Plan
 
 @given(materials, policies, row_policies)
 @settings(max_examples=30)
-def test_a_pickled_plan_is_the_same(material, policy, rows):
+def test_plan_survives_pickling(material, policy, rows):
     plan = Plan(material.lengths, material.identities, **policy, **rows)
     for again in (pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan)):
         assert again == plan
@@ -26,12 +26,12 @@ def test_a_pickled_plan_is_the_same(material, policy, rows):
         np.testing.assert_array_equal(again.starts, plan.starts)
 
 
-def test_a_pickle_is_small():
+def test_pickle_is_small():
     lengths = np.random.default_rng(0).integers(1, 1000, 10_000, np.int32)
     assert len(pickle.dumps(Plan(lengths, batch_size=64))) < 2.1 * len(lengths)
 
 
-def test_a_damaged_pickle_is_rejected():
+def test_damaged_pickle_is_rejected():
     make, (stored,) = Plan(i32(1, 2), batch_size=1).__reduce__()
     assert make(stored) == Plan(i32(1, 2), batch_size=1)
     with pytest.raises(ValueError, match="make the plan again"):
@@ -49,8 +49,8 @@ def test_equality_and_hash():
     assert Plan(i32(3, 3), i64(0, 1), batch_size=2) == Plan(i32(3, 3), batch_size=2)
 
 
-def test_fingerprints_stay_the_same():
-    """If this fails, plans differ from those of other hosts, and from stored plans."""
+def test_fingerprints_are_stable():
+    """If this fails, plans differ from stored ones, and from those of hosts with another version."""
     plan = Plan(i32(5, 1, 3, 5, 2), i64(0, 1, 2, 0, 4), batch_size=2, shape_price=4096)
     assert plan.fingerprint == "85b7946316bba392"
 
@@ -112,8 +112,8 @@ STORED = [
 
 
 @pytest.mark.parametrize(("count", "most", "together", "policy", "fingerprint", "digest"), STORED)
-def test_plans_and_their_bytes_stay_the_same(count, most, together, policy, fingerprint, digest):
-    """If this fails, plans and their bytes differ from those of other hosts, and from stored ones."""
+def test_plans_and_their_bytes_are_stable(count, most, together, policy, fingerprint, digest):
+    """If this fails, plans and their bytes differ from stored ones, and from those of another version."""
     lengths = (np.arange(count) * 7919 % most + 1).astype(np.int32)
     identities = None
     if together:

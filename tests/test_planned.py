@@ -1,4 +1,4 @@
-"""Batches of a plan: every host's rows in their planned places, with the planned scored tokens."""
+"""Batches of a plan: every host has its planned rows, with the planned scored tokens."""
 
 import copy
 
@@ -22,7 +22,7 @@ from windrow.sharding import HostShare
 
 
 def sequences_of(lists, starts=None):
-    """Sequences from lists of tokens, by default scored from the second token on."""
+    """Sequences from token lists, scored from the second token on by default."""
     return Sequences(
         np.concatenate([np.zeros(0, np.int32), *(np.array(tokens, np.int32) for tokens in lists)]),
         np.cumsum([0, *map(len, lists)]).astype(np.int64),
@@ -33,7 +33,7 @@ def sequences_of(lists, starts=None):
 
 @st.composite
 def random_sequences(draw):
-    """Sequences of up to 12 tokens with a start of scoring each."""
+    """Sequences of up to 12 tokens, each with a scoring start."""
     lists = draw(st.lists(st.lists(st.integers(1, 3), min_size=2, max_size=12), min_size=1, max_size=30))
     starts = [draw(st.integers(1, len(tokens) - 1)) for tokens in lists]
     return sequences_of(lists, starts)
@@ -45,7 +45,7 @@ def segment(sequences, number):
 
 @settings(max_examples=60, deadline=None)
 @given(random_sequences(), st.integers(1, 16), st.integers(1, 3), st.integers(1, 5))
-def test_indexed_batches_of_all_hosts_are_the_global_batches(sequences, hosts, host_rows, multiple):
+def test_indexed_batches_of_all_hosts_form_the_global_batches(sequences, hosts, host_rows, multiple):
     plan = Plan(sequences.lengths(), batch_size=hosts * host_rows, max_shapes=None, padding_multiple=multiple)
     parts = [IndexedBatchDataset(plan, sequences, HostShare.contiguous(host, hosts)) for host in range(hosts)]
     count = -(-len(sequences.requests) // (hosts * host_rows))
@@ -63,7 +63,7 @@ def test_indexed_batches_of_all_hosts_are_the_global_batches(sequences, hosts, h
 
 
 def check_indexed(batch, sequences, multiple, last):
-    """Rows are documents, or filler at the end of the last batch, and no longer than the multiple demands."""
+    """Rows are documents, or filler at the end of the last batch, padded no further than the multiple."""
     rows, length = batch.inputs.shape
     longest = 0
     for row in range(rows):
@@ -103,7 +103,7 @@ def identities_of(sequences):
 @settings(max_examples=60, deadline=None)
 @given(random_sequences(), st.integers(1, 8), st.integers(1, 2), st.booleans(), st.booleans(), st.booleans())
 def test_every_scored_token_is_read_once(sequences, hosts, groups, budget, share, pack):
-    """Under any policy, each scored token is read where its own context ends."""
+    """Under any policy, each scored token is read at the end of its own context."""
     rows = {"tokens_per_batch": 12 * hosts * groups * 2} if budget else {"batch_size": hosts * groups}
     identities = identities_of(sequences) if share else None
     plan = Plan(sequences.lengths(), identities, **rows, row_multiple=hosts * groups, max_shapes=3, pack=pack)
@@ -120,7 +120,7 @@ def test_every_scored_token_is_read_once(sequences, hosts, groups, budget, share
 
 
 def collect(batch, read):
-    """Puts what each read predicts, and from which tokens, where its request is."""
+    """Collects, by request, the token that each read predicts and the tokens that it sees."""
     groups, reads = batch.read_target.shape
     per_group = len(batch.inputs) // groups
     length = batch.inputs.shape[1]
@@ -136,7 +136,7 @@ def collect(batch, read):
             read[int(request)].append((seen, int(batch.read_target[group, at])))
 
 
-def test_batches_of_a_shape_are_alike():
+def test_batches_of_one_plan_shape_have_equal_array_shapes():
     rng = np.random.default_rng(0)
     lists = [rng.integers(1, 99, rng.integers(2, 60)).tolist() for _ in range(300)]
     sequences = sequences_of(lists, [int(rng.integers(1, len(tokens))) for tokens in lists])
@@ -162,7 +162,7 @@ def planned():
 
 
 @pytest.mark.parametrize("kind", ["indexed", "indexed, split", "host"])
-class TestLikeGrainsOwn:
+class TestGrainInterface:
     def test_indexes_slices_epochs(self, planned, kind):
         dataset = planned[kind]
         every = [dataset[index] for index in range(len(dataset))]
@@ -188,7 +188,7 @@ class TestLikeGrainsOwn:
         assert pytree_diff(list(ahead(planned[kind])), list(planned[kind])) is None
 
 
-def test_rows_in_several_blocks_are_put_together(planned):
+def test_rows_in_several_blocks_are_joined(planned):
     lists = [[number, number] for number in range(1, 8)]
     sequences = sequences_of(lists)
     dataset = IndexedBatchDataset(Plan(sequences.lengths(), batch_size=8), sequences, HostShare((0, 2), 4))
@@ -227,7 +227,7 @@ def test_large_datasets_pickle_small():
         ({"requests": np.array([0, 2**31 - 1])}, ValueError, "requests range from 0 to 2147483647"),
     ],
 )
-def test_sequences_that_the_plan_is_not_of(change, error, message):
+def test_sequences_of_another_plan_are_refused(change, error, message):
     sequences = sequences_of([[1, 2, 3], [4, 5]])
     plan = Plan(sequences.lengths(), batch_size=2)
     with pytest.raises(error, match=message):
@@ -236,7 +236,7 @@ def test_sequences_that_the_plan_is_not_of(change, error, message):
         HostBatchDataset(plan, sequences._replace(**change))
 
 
-def test_plans_that_cannot_be_given_out():
+def test_plans_that_cannot_be_distributed():
     sequences = sequences_of([[1, 2, 3], [1, 2, 4]])
     shared = Plan(sequences.lengths(), identities_of(sequences), batch_size=2)
     with pytest.raises(ValueError, match="plan shares or packs rows"):
@@ -249,12 +249,12 @@ def test_plans_that_cannot_be_given_out():
 
 class TestEvaluationDataset:
     @pytest.mark.parametrize("idx", [-1, 2**31 - 1, 2**64])
-    def test_numbers_that_batches_cannot_count_are_refused(self, tmp_path, idx):
+    def test_numbers_beyond_int32_are_refused(self, tmp_path, idx):
         requests = [{"idx": idx, "prefix": "ab", "text": "cd"}]
         with pytest.raises(ValueError, match=f"idx of request 0 is {idx}; it must be from 0 to 2147483646"):
             evaluation_dataset(requests, write_tokenizer(tmp_path), batch_size=2)
 
-    def test_requests_come_back_by_their_numbers(self, tmp_path):
+    def test_results_map_back_to_requests(self, tmp_path):
         tokenizer = write_tokenizer(tmp_path)
         requests = [
             {"idx": 10, "prefix": "ab", "text": "cd"},
@@ -272,7 +272,7 @@ class TestEvaluationDataset:
         assert read[20] == [((a, b), c), ((a, b, c), e)]
         assert read[30] == [((BOS,), x), ((BOS, x), y), ((BOS, x, y), z)]
 
-    def test_hosts_hold_what_one_host_would(self, tmp_path):
+    def test_hosts_together_hold_the_rows_of_one_host(self, tmp_path):
         tokenizer = write_tokenizer(tmp_path)
         requests = [
             {"prefix": "a" * (1 + number % 7), "text": "b" * (1 + number % 3)} for number in range(50)
@@ -303,7 +303,7 @@ class TestEvaluationDataset:
         scored = {number: sorted(target for _, target in pairs) for number, pairs in read.items()}
         assert scored == {number: sorted(text.encode()) for number, text in enumerate(texts)}
 
-    def test_any_source_will_do(self, tmp_path):
+    def test_any_source_is_accepted(self, tmp_path):
         tokenizer = write_tokenizer(tmp_path)
         requests = [{"prefix": "a", "text": "b" * count} for count in (1, 2, 3)]
         expected = list(evaluation_dataset(requests, tokenizer, batch_size=2))
