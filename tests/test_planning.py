@@ -1,6 +1,6 @@
-"""Orders, padded lengths and ragged tokens, compared with NumPy; and the docstring example of each function.
+"""Orders, padded lengths and ragged tokens, compared with NumPy; each function's docstring example.
 
-The core has property tests of its own, in ``order.rs``, ``bucket.rs`` and ``ragged.rs``. Errors for wrong
+The core's own property tests are in ``order.rs``, ``bucket.rs`` and ``ragged.rs``. Errors for wrong
 dtypes and layouts are in ``test_planning_arguments.py``.
 """
 
@@ -72,17 +72,17 @@ def check_order(lengths):
 
 
 @lengths_seeds
-def test_orders_equal_numpys(lengths):
+def test_orders_match_numpy(lengths):
     check_order(lengths)
 
 
 @given(any_lengths)
-def test_any_order_equals_numpys(lengths):
+def test_random_orders_match_numpy(lengths):
     check_order(lengths)
 
 
 @given(st.lists(st.integers(-2, 8), max_size=8))
-def test_only_permutations_are_inverted(order):
+def test_only_permutations_can_be_inverted(order):
     if sorted(order) == list(range(len(order))):
         assert_same(invert_order(i64(*order)), np.argsort(i64(*order)), np.int64)
     else:
@@ -91,7 +91,7 @@ def test_only_permutations_are_inverted(order):
 
 
 @given(any_lengths, st.integers(1, MOST) | st.integers(1, 9))
-def test_multiples_equal_numpys(lengths, multiple):
+def test_multiples_match_numpy(lengths, multiple):
     expected = -(-lengths.astype(np.int64) // multiple) * multiple
     if expected.max(initial=0) <= MOST:
         assert_same(round_up(lengths, multiple), expected, np.int32)
@@ -103,7 +103,7 @@ def test_multiples_equal_numpys(lengths, multiple):
 
 
 @lengths_seeds
-def test_multiples_stay_the_same(lengths):
+def test_multiples_are_unchanged(lengths):
     assert_same(round_up(lengths, 1), lengths, np.int32)
     if lengths.max(initial=0) < 2**20:
         assert_same(round_up(lengths * 24, 24), lengths * 24, np.int32)
@@ -114,7 +114,7 @@ def padded_tokens(lengths, chosen):
 
 
 @given(arrays(np.int32, st.integers(1, 30), elements=st.integers(0, 9)), st.integers(1, 5), st.integers(1, 4))
-def test_chosen_lengths_equal_a_search(lengths, max_shapes, multiple):
+def test_chosen_lengths_match_a_search(lengths, max_shapes, multiple):
     chosen = choose_lengths(lengths, max_shapes, multiple)
     assert chosen.dtype == np.int32
     assert (np.diff(chosen) > 0).all()
@@ -128,7 +128,7 @@ def test_chosen_lengths_equal_a_search(lengths, max_shapes, multiple):
 
 
 @lengths_seeds
-def test_chosen_lengths_hold_every_segment(lengths):
+def test_chosen_lengths_fit_every_segment(lengths):
     for max_shapes in (1, 4, 2**62):
         chosen = choose_lengths(lengths, max_shapes)
         assert len(chosen) <= max_shapes
@@ -138,7 +138,7 @@ def test_chosen_lengths_hold_every_segment(lengths):
 
 
 @given(any_lengths, arrays(np.int32, st.integers(0, 9), elements=st.integers(0, MOST)).map(np.unique))
-def test_bucket_ids_equal_numpys(lengths, buckets):
+def test_bucket_ids_match_numpy(lengths, buckets):
     if lengths.max(initial=-1) <= buckets.max(initial=-1):
         assert_same(bucket_ids(lengths, buckets), np.searchsorted(buckets, lengths), np.int32)
     else:
@@ -212,7 +212,7 @@ def test_wrong_values_are_rejected(call, message):
         call()
 
 
-def test_arrays_that_change_during_a_call_give_an_answer_or_an_error():
+def test_arrays_that_change_during_a_call_give_a_result_or_an_error():
     lengths = np.random.default_rng(2).integers(0, 8192, 300_000).astype(np.int32)
     offsets = np.arange(len(lengths) + 1)
     ended = threading.Event()

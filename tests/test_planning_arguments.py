@@ -151,12 +151,12 @@ def test_negative_numbers_are_rejected_except_as_fill(argument, number, call, ne
 
 
 @pytest.mark.parametrize("name", ["pack_rows.capacity", "pad_rows.length", "pad_rows.fill"])
-def test_numbers_of_tokens_beyond_32_bits_are_rejected(name):
+def test_token_counts_beyond_32_bits_are_rejected(name):
     with pytest.raises(ValueError, match=f"^{name.split('.')[1]} is 2147483648; it must fit in int32"):
         NUMBERS[name][1](2**31)
 
 
-def test_what_is_no_boolean_is_refused():
+def test_values_that_are_not_booleans_are_rejected():
     for wrong in (1, 0, "no", None):
         with pytest.raises(TypeError) as raised:
             length_order(i32(3), descending=wrong)

@@ -1,6 +1,6 @@
 """Rows: packing segments into them, dividing them between hosts, and padding them.
 
-The core has property tests of its own, in ``pack.rs``, ``shard.rs`` and ``collate.rs``. Errors for wrong
+The core's own property tests are in ``pack.rs``, ``shard.rs`` and ``collate.rs``. Errors for wrong
 dtypes and layouts are in ``test_planning_arguments.py``.
 """
 
@@ -49,13 +49,13 @@ def test_packing(lengths, capacity, max_segments, row, start):
         ([-(2**31)], INT32_MAX, r"^lengths\[0\] is -2147483648; it must be at least 0"),
     ],
 )
-def test_lengths_that_no_row_holds_are_rejected(lengths, capacity, message):
+def test_lengths_outside_the_capacity_are_rejected(lengths, capacity, message):
     with pytest.raises(ValueError, match=message):
         pack_rows(np.array(lengths, np.int32), capacity, 4)
 
 
 @given(st.lists(st.integers(0, 60), max_size=80), st.integers(60, 2**31 - 1), st.integers(1, 9))
-def test_rows_hold_their_segments(lengths, capacity, max_segments):
+def test_segments_fit_their_rows(lengths, capacity, max_segments):
     lengths = np.array(lengths, np.int32)
     row, start = pack_rows(lengths, capacity, max_segments)
     rows = row.max(initial=-1) + 1
@@ -78,7 +78,7 @@ def test_the_documented_example():
 
 
 @given(st.integers(0, 12), st.integers(1, 8), st.integers(1, 8))
-def test_hosts_batches_make_up_the_global_batches(batches, host_rows, hosts):
+def test_hosts_batches_form_the_global_batches(batches, host_rows, hosts):
     remap = multihost_remap(batches * host_rows * hosts, host_rows * hosts, hosts)
     by_host = remap.reshape(hosts, batches, host_rows)
     assert remap.dtype == np.int64
@@ -96,12 +96,12 @@ def test_hosts_batches_make_up_the_global_batches(batches, host_rows, hosts):
         ((2**62, 4, 2), "^size is 4611686018427387904; it must be small enough"),
     ],
 )
-def test_sizes_that_hosts_cannot_share_are_rejected(numbers, message):
+def test_sizes_not_divisible_by_hosts_are_rejected(numbers, message):
     with pytest.raises(ValueError, match=message):
         multihost_remap(*numbers)
 
 
-def test_a_remap_larger_than_memory_is_a_memory_error():
+def test_remap_larger_than_memory_raises_memory_error():
     with pytest.raises(MemoryError):
         multihost_remap(2**52, 4, 2)
 
@@ -122,7 +122,7 @@ def test_padding_no_rows():
     st.integers(0, 20),
     st.integers(-(2**31), INT32_MAX),
 )
-def test_padding_equals_numpys(lengths, data, spare, fill):
+def test_padding_matches_numpy(lengths, data, spare, fill):
     offsets = np.cumsum([0, *lengths])
     tokens = np.arange(1, offsets[-1] + 1, dtype=np.int32)
     rows = data.draw(st.lists(st.integers(-1, len(lengths) - 1), max_size=20))
@@ -156,12 +156,12 @@ def test_rows_that_cannot_be_padded_are_rejected(offsets, rows, length, message)
         pad_rows(i32(1, 2, 3, 4, 5), np.array(offsets, np.int64), np.array(rows, np.int64), length, 0)
 
 
-def test_a_matrix_larger_than_memory_is_a_memory_error():
+def test_matrix_larger_than_memory_raises_memory_error():
     with pytest.raises(MemoryError):
         pad_rows(i32(), i64(0), np.full(2**20, -1), INT32_MAX, 0)
 
 
-def test_a_matrix_larger_than_the_address_space_is_a_value_error():
+def test_matrix_larger_than_the_address_space_raises_value_error():
     try:
         rows = np.zeros(2**30 + 1, np.int64)
     except MemoryError:

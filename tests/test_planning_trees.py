@@ -1,6 +1,6 @@
 """Prefix trees in Python: order, rows, plans, batches, and rejected arguments.
 
-The core has property tests of its own, in ``prefix.rs`` and ``plan_trees.rs``.
+The core's own property tests are in ``prefix.rs`` and ``plan_trees.rs``.
 """
 
 import json
@@ -24,7 +24,7 @@ TOKENS, OFFSETS = i32(1, 2, 3, 5, 6, 8, 9, 1, 2, 3, 4, 1, 2, 7, 8, 9), i64(0, 5,
 LENGTHS, ORDER, SHARED = i32(5, 2, 4, 3, 2), i64(2, 0, 3, 1, 4), i32(0, 3, 2, 0, 2)
 
 
-def test_results_are_fresh_arrays():
+def test_results_are_new_writable_arrays():
     order, shared = prefix_order(TOKENS, OFFSETS)
     assert (order.dtype, shared.dtype) == (np.int64, np.int32)
     dtypes = [array.dtype for array in tree_rows(LENGTHS, ORDER, SHARED, 8)]
@@ -32,7 +32,7 @@ def test_results_are_fresh_arrays():
     assert all(array.flags.owndata and array.flags.writeable for array in (order, shared))
 
 
-def test_nothing_at_all():
+def test_no_segments():
     order, shared = prefix_order(i32(), i64(0))
     assert order.shape == shared.shape == (0,)
     assert [array.shape for array in tree_rows(i32(), order, shared, 0)] == [(0,)] * 4
@@ -41,7 +41,7 @@ def test_nothing_at_all():
     assert plan.trees
 
 
-def test_one_capacity_fits_all_integers():
+def test_capacity_may_be_any_integer_type():
     for capacity in (8, np.int64(8), np.uint8(8)):
         np.testing.assert_array_equal(tree_rows(LENGTHS, ORDER, SHARED, capacity)[0], [0, 1, 0, 0, 1])
     with pytest.raises(ValueError, match=r"^capacity is 2147483648; it must fit in int32"):
@@ -54,7 +54,7 @@ segments = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_siz
 
 
 def as_sequences(inputs):
-    """Sequences of inputs and one more token; about two tokens at the end are scored."""
+    """Sequences of the inputs and one more token each, with about two tokens at the end scored."""
     whole = [[*tokens, 50 + number] for number, tokens in enumerate(inputs)]
     offsets = np.cumsum([0, *map(len, whole)])
     starts = np.array([max(1, len(tokens) - number % 3) for number, tokens in enumerate(inputs)], np.int32)
@@ -66,7 +66,7 @@ def flat(inputs):
 
 
 @given(segments)
-def test_prefix_order_sorts_as_python_does(inputs):
+def test_prefix_order_matches_python_sorting(inputs):
     order, shared = prefix_order(*flat(inputs))
     assert order.tolist() == sorted(range(len(inputs)), key=lambda segment: (inputs[segment], segment))
     equal = np.r_[False, (shared[1:] == token_lengths(flat(inputs)[1])[order][1:])]
@@ -76,8 +76,8 @@ def test_prefix_order_sorts_as_python_does(inputs):
 
 
 @given(segments, st.sampled_from([1, 2, 4]), st.booleans())
-def test_a_batch_scores_each_segment_along_its_path(inputs, groups, halves):
-    """A made-up model whose logits depend on every token of the path and its position."""
+def test_batches_score_each_segment_along_its_path(inputs, groups, halves):
+    """With a made-up model whose logits depend on every token of the path and its position."""
     sequences = as_sequences(inputs)
     prefixes = prefix_order(*flat(inputs))
     plan = Plan(sequences.lengths(), prefixes=prefixes, padded_lengths=[9, 24], batch_size=4)
@@ -105,7 +105,7 @@ def test_a_batch_scores_each_segment_along_its_path(inputs, groups, halves):
         assert found[number] == [seen[at - 1] * 100 + whole[at] for at in range(start, len(whole))]
 
 
-def test_a_plan_of_trees_knows_itself():
+def test_attributes_of_a_plan_with_trees():
     plan = Plan(LENGTHS, prefixes=(ORDER, SHARED), padded_lengths=[8], tokens_per_batch=16)
     assert plan.trees
     assert plan.packed
@@ -145,7 +145,7 @@ def test_a_plan_of_trees_knows_itself():
     assert "trees in rows" in str(plan)
 
 
-def test_a_plan_without_trees_has_neither_parents_nor_own_tokens_apart():
+def test_attributes_of_a_plan_without_trees():
     plan = Plan(i32(3, 2), batch_size=2)
     assert not plan.trees
     np.testing.assert_array_equal(plan.own, [0, 0])
@@ -154,8 +154,8 @@ def test_a_plan_without_trees_has_neither_parents_nor_own_tokens_apart():
     assert "tree_tokens" not in plan.statistics
 
 
-def test_lengths_are_chosen_by_price():
-    """A tree of 30 tokens and more, and 40 small ones: cheap short rows take the small ones."""
+def test_lengths_are_chosen_by_row_price():
+    """Inputs form a tree of over 30 tokens and 40 small ones, which go into short rows if these are cheap."""
     inputs = [[1] * 30 + [end] * 4 for end in range(2, 9)] + [[100 + first] * 8 for first in range(40)]
     lengths, prefixes = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
     common = {"prefixes": prefixes, "batch_size": 1, "padded_lengths": [8, 64, 128], "shape_price": 0}
@@ -223,7 +223,7 @@ def test_wrong_arguments_are_refused():
             Plan(LENGTHS, **prefixes | keywords)
 
 
-def test_trees_are_no_indexed_batches():
+def test_plan_with_trees_is_refused_as_indexed_batches():
     sequences = as_sequences([[1, 2, 3], [1, 2, 4], [5]])
     prefixes = prefix_order(*flat([[1, 2, 3], [1, 2, 4], [5]]))
     plan = Plan(sequences.lengths(), prefixes=prefixes, padded_lengths=[8], batch_size=1)
@@ -231,8 +231,8 @@ def test_trees_are_no_indexed_batches():
         IndexedBatchDataset(plan, sequences)
 
 
-def test_threads_get_the_same():
-    """The GIL is released, and every call uses its own threads."""
+def test_threads_get_the_same_results():
+    """Calls release the GIL, and each uses its own threads."""
     random = np.random.default_rng(0)
     tokens = random.integers(0, 4, 900_000).astype(np.int32)
     offsets = np.arange(0, 900_001, 9)
@@ -249,7 +249,7 @@ def test_threads_get_the_same():
         np.testing.assert_array_equal(shared, expected[1])
 
 
-def test_small_trees_are_packed_as_segments_are():
+def test_small_trees_are_packed_like_segments():
     random = np.random.default_rng(1)
     inputs = [[first, *random.integers(0, 9, random.integers(1, 60))] for first in range(300)]
     lengths, (order, shared) = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
@@ -257,7 +257,7 @@ def test_small_trees_are_packed_as_segments_are():
 
 
 def few_shot_inputs(random, tasks, examples, documents, choices):
-    """Tasks with examples before each document, and documents with choices."""
+    """Inputs of tasks that put examples before each document, with several choices per document."""
     for _ in range(tasks):
         stem = random.integers(0, 50_000, random.integers(examples // 2, examples + 1))
         for _ in range(documents):
@@ -267,13 +267,13 @@ def few_shot_inputs(random, tasks, examples, documents, choices):
 
 
 @pytest.mark.parametrize("examples", [0, 40, 700, 1500])
-def test_rows_take_hardly_more_than_any_rows_must(examples):
+def test_rows_are_close_to_the_lower_bound(examples):
     random = np.random.default_rng(examples)
     inputs = list(few_shot_inputs(random, tasks=6, examples=examples, documents=60, choices=4))
     inputs += inputs[::7]
     lengths, (order, shared) = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
     for capacity in (512, 1024, 2048, 4096):
-        if 2 * lengths.max() <= capacity:  # a row that little more than a segment fills cannot be chosen well
+        if 2 * lengths.max() <= capacity:  # rows that hold little more than one segment leave no choice
             row, start, own, _ = tree_rows(lengths, order, shared, capacity)
             filled = np.zeros(row.max() + 1, np.int64)
             np.maximum.at(filled, row, start + lengths - own)
@@ -282,7 +282,7 @@ def test_rows_take_hardly_more_than_any_rows_must(examples):
 
 
 @given(segments, st.integers(9, 30))
-def test_no_rows_take_less_than_the_bound(inputs, capacity):
+def test_no_rows_are_below_the_lower_bound(inputs, capacity):
     lengths, (order, shared) = token_lengths(flat(inputs)[1]), prefix_order(*flat(inputs))
     row, start, own, _ = tree_rows(lengths, order, shared, capacity)
     places = {(r, s + t) for r, s, n in zip(row, start, lengths - own, strict=True) for t in range(n)}

@@ -1,4 +1,4 @@
-"""A small model, compared with recordings of lm_eval's own backend: see tests/recorded/record.py."""
+"""A small model, compared with results of lm_eval's own backend, recorded by tests/recorded/record.py."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def lm():
 
 
 def asked(lm, request_type):
-    """The model's results, and the recorded ones."""
+    """The model's results and the recorded ones."""
     rows = RECORDED[request_type]
     requests = [Instance(request_type, {}, tuple(row[:-1]), index) for index, row in enumerate(rows)]
     return getattr(lm, request_type)(requests), [row[-1] for row in rows]

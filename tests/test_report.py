@@ -1,4 +1,4 @@
-"""Reports of runs: their text, files and pictures."""
+"""Reports of runs: their text, files and plots."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from windrow.report.run import PHASES, make_report, summary
 from windrow.report.run_picture import draw_run
 from windrow.report.svg import DARK, FILLS, LIGHT, STROKES, Picture, ticks
 
-TOLD = {
+RUN = {
     "requests": 30, "segments": 20, "rows": 16, "batches": 3, "real_tokens": 1000, "row_tokens": 800,
     "padding_tokens": 200, "device_tokens": 1000, "shapes": [[8, 64], [8, 32]],
     "truncated": 1, "shared": 4, "skipped": 2,
@@ -32,10 +32,10 @@ TOLD = {
 
 @pytest.fixture
 def report():
-    return make_report(TOLD, "my_model", 10.0, ["--tasks", "x"])
+    return make_report(RUN, "my_model", 10.0, ["--tasks", "x"])
 
 
-def test_the_parts_of_the_time_are_the_time(report):
+def test_phases_add_up_to_the_total_time(report):
     seconds = report["seconds"]
     expected = {
         "tokenize": 0.5,
@@ -53,7 +53,7 @@ def test_speeds(report):
     assert report["tokens_per_second"] == {"scored": 1000 / 4.0, "device": 1000 / 2.0, "generated": 400 / 2.0}
 
 
-def test_the_summary_fits_a_screen(report):
+def test_summary_fits_on_a_screen(report):
     lines = summary(report).splitlines()
     assert len(lines) < 20
     assert max(map(len, lines)) <= 120
@@ -69,10 +69,10 @@ def test_the_summary_fits_a_screen(report):
     assert "host 0.75" in summary(report)
 
 
-def test_nothing_that_ran_is_no_error():
+def test_report_of_an_empty_run():
     nothing = {
-        **TOLD,
-        "device_seconds": {name: dict.fromkeys(part, 0.0) for name, part in TOLD["device_seconds"].items()},
+        **RUN,
+        "device_seconds": {name: dict.fromkeys(part, 0.0) for name, part in RUN["device_seconds"].items()},
     }
     for name in (
         "requests",
@@ -92,7 +92,7 @@ def test_nothing_that_ran_is_no_error():
     ElementTree.fromstring(str(draw_run(empty)))
 
 
-def test_reports_are_next_to_the_new_results(tmp_path, report):
+def test_report_is_written_next_to_the_new_results(tmp_path, report):
     old = tmp_path / "model" / "results_2026-01-01T00-00-00.000001.json"
     old.parent.mkdir()
     old.write_text("{}")
@@ -109,22 +109,22 @@ def test_reports_are_next_to_the_new_results(tmp_path, report):
     assert set(find_reports(tmp_path)) == {path, without}
 
 
-def test_what_is_no_report_is_refused(tmp_path):
+def test_files_that_are_not_reports_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no windrow_report_\*.json found in"):
         find_reports(tmp_path)
     part = '{"windrow": "1", "seconds": {}, "devices": {}, "model": "m"}'
-    told = (
+    cases = (
         ("[1]", "is not a report from windrow run"),
         ("{", "is not JSON"),
         (part, "it lacks requests, rows"),
     )
-    for text, message in told:
+    for text, message in cases:
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(ValueError, match=message):
             read_report(find_reports(tmp_path / "other.json")[0])
 
 
-def test_the_command_prints_and_draws_the_newest(tmp_path, report):
+def test_command_prints_and_plots_the_newest_report(tmp_path, report):
     for day in (1, 3, 2):
         (tmp_path / f"windrow_report_2026-01-0{day}T00-00-00.json").write_text(
             json.dumps({**report, "model": f"model {day}"})
@@ -142,7 +142,7 @@ def test_the_command_prints_and_draws_the_newest(tmp_path, report):
     assert (tmp_path / "other.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_bars_are_as_wide_as_what_they_show(report):
+def test_bar_widths_match_the_seconds(report):
     root = ElementTree.fromstring(str(draw_run(report)))
     rects = [rect for rect in root.iter("{http://www.w3.org/2000/svg}rect") if rect.get("height") == "24.0"]
     widths = [float(rect.get("width")) for rect in rects]
@@ -150,7 +150,7 @@ def test_bars_are_as_wide_as_what_they_show(report):
     assert widths[:6] == pytest.approx([912 * report["seconds"][name] / 10 for name in PHASES], abs=0.1)
 
 
-def test_words_are_escaped():
+def test_text_is_escaped():
     picture = Picture(10, 10, "a < b & c")
     picture.text(0, 0, '<script>"')
     root = ElementTree.fromstring(str(picture))
@@ -158,7 +158,7 @@ def test_words_are_escaped():
 
 
 @pytest.mark.parametrize("most", [0, 0.3, 1, 7, 99, 100, 512, 38_003, 10**9])
-def test_ticks_are_few_and_within(most):
+def test_ticks_are_few_and_in_range(most):
     values = ticks(most)
     assert values[0] == 0
     assert 1 <= len(values) <= 7
@@ -166,8 +166,8 @@ def test_ticks_are_few_and_within(most):
     assert most == 0 or len(values) >= 2
 
 
-def test_colors_are_plain(report):
-    """Viewers that are not browsers lack CSS variables and media queries, so light colors come first."""
+def test_colors_use_plain_css(report):
+    """Some viewers support neither CSS variables nor media queries, so plain light colors come first."""
     picture = str(draw_run(report))
     assert "var(" not in picture
     light, _, dark = picture.partition("@media (prefers-color-scheme: dark)")
@@ -178,7 +178,7 @@ def test_colors_are_plain(report):
         assert f".{kind} {{ stroke: {LIGHT[name]} }}" in light
 
 
-def test_a_raster_has_the_colors_of_the_shapes():
+def test_raster_has_the_colors_of_the_shapes():
     need_pillow()
     picture = Picture(40, 40, "Shapes")
     picture.rect(0, 0, 10, 10, "real")
@@ -193,7 +193,7 @@ def test_a_raster_has_the_colors_of_the_shapes():
     assert image.getpixel((0, 50)) == (255, 255, 255)
 
 
-def test_a_picture_in_another_format_is_refused(tmp_path, monkeypatch):
+def test_unsupported_plot_format_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"the name must end in .svg or .png, not 'x.pdf'"):
         require_format("--plot", Path("x.pdf"))
     monkeypatch.setattr("windrow.report.pictures.find_spec", lambda name: None)
@@ -202,10 +202,10 @@ def test_a_picture_in_another_format_is_refused(tmp_path, monkeypatch):
         require_format("--plot", Path("x.png"))
 
 
-def test_the_summary_tells_what_auto_chose():
+def test_summary_shows_automatic_sizes():
     chosen = {"memory_budget": 2**30, "planned_bytes": 2**29, "predicted_bytes": 2**28}
     auto = {"scoring": {**chosen, "tokens_per_batch": 8192}, "generation": {**chosen, "slots": 32}}
-    report = make_report({**TOLD, "auto": auto}, "my_model", 10.0, [])
+    report = make_report({**RUN, "auto": auto}, "my_model", 10.0, [])
     assert report["auto"] == auto
     assert "auto        scoring: 8,192 tokens per batch, which need 256 of 1,024 MiB" in summary(report)
     assert "auto        generation: 32 slots, which need 256 of 1,024 MiB" in summary(report)

@@ -1,4 +1,4 @@
-"""Scores, compared with a float64 recomputation, one segment at a time."""
+"""Scores, compared with a float64 recomputation of one segment at a time."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ VOCAB = 30
 
 
 def random_segments(count, seed=0, longest=20):
-    """Segments with many equal inputs; every stretch from one token to the whole is scored somewhere."""
+    """Segments with many equal inputs, scored from a random token on."""
     rng = np.random.default_rng(seed)
     sequences = []
     for _ in range(count):
@@ -71,7 +71,7 @@ PARTS = {"apply": {}, "hidden+head": {"hidden": hidden, "head": head}}
         ("data x tensor", False, "apply", "budget"),
     ],
 )
-def test_scores_equal_recomputation(mesh, share, parts, policy):
+def test_scores_match_recomputation(mesh, share, parts, policy):
     sequences, starts = random_segments(60)
     segments = as_segments(sequences, starts)
     sharding = RowSharding.over(MESHES[mesh]())
@@ -87,7 +87,7 @@ def test_scores_equal_recomputation(mesh, share, parts, policy):
         assert scores.greedy()[index] == all(greedy for _, greedy in expected)
 
 
-def test_small_chunks_of_logits_change_nothing(monkeypatch):
+def test_chunks_of_logits_do_not_change_scores(monkeypatch):
     sequences, starts = random_segments(40, seed=1)
     segments = as_segments(sequences, starts)
     sharding = RowSharding.over(MESHES["eight devices"]())
@@ -100,7 +100,7 @@ def test_small_chunks_of_logits_change_nothing(monkeypatch):
     np.testing.assert_array_equal(whole.token_greedy, chunked.token_greedy)
 
 
-def test_a_few_rows_at_a_time_change_nothing(monkeypatch):
+def test_rows_per_call_do_not_change_scores(monkeypatch):
     segments = as_segments(*random_segments(40, seed=3))
     sharding = RowSharding.over(MESHES["one device"]())
     plan = make_plan(segments, sharding.groups, True, batch_size=16, max_shapes=2)
@@ -123,7 +123,7 @@ def test_a_few_rows_at_a_time_change_nothing(monkeypatch):
     np.testing.assert_array_equal(whole.token_greedy, few.token_greedy)
 
 
-def test_rows_without_a_segment_are_not_computed(monkeypatch):
+def test_filler_rows_are_not_computed(monkeypatch):
     segments = as_segments([[1, 2, 3], [4, 5, 6], [7, 8, 9]], [1, 1, 1])
     plan = make_plan(segments, 1, True, batch_size=8)
     computed = []
@@ -141,7 +141,7 @@ def test_rows_without_a_segment_are_not_computed(monkeypatch):
     assert computed == [2, 2]
 
 
-def test_two_batches_at_a_time_change_nothing(monkeypatch):
+def test_concurrent_batches_do_not_change_scores(monkeypatch):
     segments = as_segments(*random_segments(60, seed=4))
     sharding = RowSharding.over(MESHES["one device"]())
     plan = make_plan(segments, sharding.groups, True, batch_size=4, max_shapes=2)
@@ -157,12 +157,12 @@ def test_two_batches_at_a_time_change_nothing(monkeypatch):
         return ThreadPoolExecutor(1, initializer=lambda: dispatching.add(threading.get_ident()))
 
     one, two = scores([lane()]), scores([lane(), lane()])
-    assert len(dispatching) == 2  # one lane is the caller's thread
+    assert len(dispatching) == 2  # the caller's thread and one more
     np.testing.assert_array_equal(one.token_logprobs, two.token_logprobs)
     np.testing.assert_array_equal(one.token_greedy, two.token_greedy)
 
 
-def test_a_program_that_eigen_computes_runs_alone(monkeypatch):
+def test_programs_with_eigen_products_run_one_at_a_time(monkeypatch):
     monkeypatch.setattr("windrow.scoring.compiler.CPU_OPTIONS", {"xla_cpu_experimental_ynn_fusion_type": ""})
     segments = as_segments(*random_segments(40, seed=7))
     sharding = RowSharding.over(MESHES["one device"]())
@@ -176,7 +176,7 @@ def test_a_program_that_eigen_computes_runs_alone(monkeypatch):
     assert not used
 
 
-def test_batches_run_one_at_a_time_where_two_may_not_fit_or_order_matters():
+def test_batches_run_concurrently_only_where_possible():
     segments = as_segments(*random_segments(20, seed=5))
     for mesh, rows, at_once in (("one device", 2, 2), ("one device", 1, 1), ("eight devices", 16, 1)):
         sharding = RowSharding.over(MESHES[mesh]())
@@ -184,7 +184,7 @@ def test_batches_run_one_at_a_time_where_two_may_not_fit_or_order_matters():
         assert Feed(plan, segments, sharding).at_once == at_once
 
 
-def test_jaxs_checks_of_the_callers_thread_apply():
+def test_callers_jax_debug_checks_apply():
     segments = as_segments(*random_segments(20, seed=6))
     sharding = RowSharding.over(MESHES["one device"]())
     plan = make_plan(segments, sharding.groups, True, batch_size=4)
@@ -197,7 +197,7 @@ def test_jaxs_checks_of_the_callers_thread_apply():
 
 
 @pytest.mark.parametrize("chunk_length", [1, 7, 64])
-def test_chunks_of_a_row_change_nothing(chunk_length):
+def test_chunks_of_rows_do_not_change_scores(chunk_length):
     sequences, starts = random_segments(40, seed=2)
     segments = as_segments(sequences, starts)
     sharding = RowSharding.over(MESHES["eight devices"]())
@@ -218,9 +218,9 @@ def test_chunks_of_a_row_change_nothing(chunk_length):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* encodes in Python")
-def test_the_callers_settings_hold_where_programs_are_compiled():
+def test_callers_settings_apply_to_compilation():
     def apply(params, tokens, *_):
-        return params[tokens] + tokens[..., None]  # float32 and int32 add up where promotion is not strict
+        return params[tokens] + tokens[..., None]  # float32 plus int32 needs non-strict promotion
 
     model = windrow.LanguageModel(jax.numpy.zeros((256, 256)), apply)
 
@@ -262,7 +262,7 @@ def test_bad_arguments_are_named():
             Scorer(model, RowSharding.over(), Clock(), chunk_length)
 
 
-def test_other_settings_make_another_program():
+def test_different_settings_compile_another_program():
     compiler = Compiler(MESHES["one device"]())
 
     def made():
@@ -276,7 +276,7 @@ def test_other_settings_make_another_program():
     assert (made(), len(compiler)) == (np.int32, 2)
 
 
-def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
+def test_options_unknown_to_xla_are_left_out(monkeypatch):
     known = dict(compiler.CPU_OPTIONS)
     monkeypatch.setattr(compiler, "CPU_OPTIONS", {"xla_no_such": True, **known, "xla_nor_this": "1"})
     given = []
@@ -295,7 +295,7 @@ def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
     assert given[-1] == known
 
 
-def test_programs_of_another_optimization_level_are_kept_apart(optimized, monkeypatch):
+def test_programs_of_each_optimization_level_are_separate(optimized, monkeypatch):
     mesh, given = MESHES["one device"](), []
     real = jax.stages.Lowered.compile
 
@@ -313,7 +313,7 @@ def test_programs_of_another_optimization_level_are_kept_apart(optimized, monkey
     assert given == [None, 0, 1]
 
 
-def test_what_could_not_be_compiled_is_tried_anew():
+def test_failed_compilation_is_retried():
     compiler, errors = Compiler(MESHES["one device"]()), [RuntimeError("out of luck")]
 
     def zero():
@@ -347,7 +347,7 @@ CACHED = """
 
 
 def cache_counts(settings, *arguments):
-    """How many programs a new process does not find in the cache, and how many it does."""
+    """The compilation cache's misses and hits in a new process."""
     environment = {name: value for name, value in os.environ.items() if "_CACHE" not in name}
     environment |= {"PYTHONPATH": str(Path(__file__).parent), **settings}
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(CACHED), *arguments]
@@ -355,7 +355,7 @@ def cache_counts(settings, *arguments):
     return [int(count) for count in run.stdout.split()]
 
 
-def test_jaxs_compilation_cache_is_used_where_it_is_set(tmp_path):
+def test_configured_jax_compilation_cache_is_used(tmp_path):
     settings = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     misses, hits = cache_counts(settings)
     assert list(tmp_path.glob("jit_score_batch*"))
@@ -364,18 +364,18 @@ def test_jaxs_compilation_cache_is_used_where_it_is_set(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_programs_are_kept_in_the_users_cache_folder(tmp_path):
+def test_programs_are_cached_in_the_users_cache_folder(tmp_path):
     settings = {"XDG_CACHE_HOME": str(tmp_path / "home")}
     misses, hits = cache_counts(settings, "keep")
     assert list((tmp_path / "home" / "windrow" / "programs").glob("jit_score_batch*"))
     assert misses > 0
     assert cache_counts(settings, "keep") == [0, misses + hits]
-    # JAX's own settings win.
+    # JAX's own setting takes precedence.
     elsewhere = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "elsewhere")}
     cache_counts({"XDG_CACHE_HOME": str(tmp_path / "unused"), **elsewhere}, "keep")
     assert not (tmp_path / "unused").exists()
 
 
-def test_programs_are_not_kept_where_nothing_can_be_written(tmp_path):
+def test_programs_are_not_cached_in_an_unwritable_folder(tmp_path):
     (tmp_path / "file").touch()
     assert cache_counts({"XDG_CACHE_HOME": str(tmp_path / "file")}, "keep") == [0, 0]

@@ -1,4 +1,4 @@
-"""Scores from forked states: recorded numbers, all devices, and models with unsuitable states."""
+"""Scores from forked states: recorded results, several devices, and models with unsuitable states."""
 
 from dataclasses import replace
 
@@ -24,12 +24,12 @@ PAIRS = [
     for document in range(40)
     for answer in (" yes", " no", " winnow it")
 ]
-"""Requests that begin alike at two levels."""
+"""Requests that share prefixes at two levels."""
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("devices", ["1", "8"])
-def test_few_shot_requests_score_as_recorded(evals, devices):
+def test_few_shot_scores_match_recorded_ones(evals, devices):
     """Requests that share prefixes at three levels, with a key-value cache."""
     folder = str(evals / "parity" / "tiny-llama_long")
     lm = JaxLM(pretrained=folder, share="forks", sharding=DEVICES[devices](), batch_size=16, max_shapes=2)
@@ -43,7 +43,7 @@ VOCABULARY, WIDTH = 256, 16
 
 
 def counting_model(**changed):
-    """A small recurrent model with positions: what it sees fades, and each position weighs its token."""
+    """A small recurrent model with a decaying state, in which positions weight the tokens."""
     keys = jax.random.split(jax.random.key(0), 2)
     params = {
         "embed": jax.random.normal(keys[0], (VOCABULARY, WIDTH)),
@@ -89,7 +89,7 @@ def alone():
 @pytest.mark.parametrize(
     "policy", [{}, exhaustive({"batch_size": 8}), {"chunk_length": 7}, exhaustive({"max_shapes": 1})]
 )
-def test_asked_for(alone, policy):
+def test_requested_forks(alone, policy):
     expected, unshared = alone
     values, report = scored(HONEST, share="forks", **policy)
     np.testing.assert_allclose(values, expected, atol=1e-3)
@@ -110,7 +110,7 @@ def test_random_keys_in_the_state(alone):
 
 
 def test_forks_are_chosen_where_they_cost_less(alone):
-    # With many parameters, compiling another shape weighs little.
+    # For a model with many parameters, compiling another shape costs relatively little.
     large = replace(HONEST, params={**HONEST.params, "unused": jnp.zeros(50_000_000, jnp.int8)})
     values, report = scored(large)
     np.testing.assert_allclose(values, alone[0], atol=1e-3)
@@ -119,7 +119,7 @@ def test_forks_are_chosen_where_they_cost_less(alone):
     assert report["layout"]["share"] == "forks"
     lm = JaxLM(large, ByteTokenizer(), prefix_token_id=0)
     lm.loglikelihood([Instance("loglikelihood", {}, (chr(97 + n), " more"), n) for n in range(20)])
-    assert lm.report()["layout"]["share"] == "equal", "nothing is shared"
+    assert lm.report()["layout"]["share"] == "equal", "these inputs share no prefix"
 
 
 def test_batches_are_sized_to_memory(alone):
@@ -129,8 +129,8 @@ def test_batches_are_sized_to_memory(alone):
     assert 0 < chosen["predicted_bytes"] <= chosen["planned_bytes"] <= 64 << 20
 
 
-def test_a_stream_of_texts(alone):
-    """`windrow.score` takes the same setting."""
+def test_score_with_forks(alone):
+    """`windrow.score` accepts the same setting."""
     policy = BatchPolicy(share="forks")
     scores = windrow.score(HONEST, ByteTokenizer(), PAIRS, policy=policy)
     expected = windrow.score(HONEST, ByteTokenizer(), PAIRS, policy=BatchPolicy(share="equal", pack=False))
@@ -138,12 +138,12 @@ def test_a_stream_of_texts(alone):
 
 
 def forgets(params, state, *batch):
-    """Starts again with each chunk."""
+    """Resets the state at each chunk."""
     return HONEST.step(params, jnp.zeros_like(state), *batch)
 
 
 def counts_from_the_chunk(params, state, tokens, positions, segment_ids):
-    """Uses the column as the position."""
+    """Uses the column of the chunk as the position."""
     columns = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
     return HONEST.step(params, state, tokens, columns, segment_ids)
 
@@ -154,7 +154,7 @@ def runs_over_padding(params, state, tokens, positions, segment_ids):
 
 
 def mixes_rows(params, state, *batch):
-    """Takes another row's state."""
+    """Uses the state of another row."""
     return HONEST.step(params, jnp.roll(state, 1, axis=0), *batch)
 
 
@@ -162,7 +162,7 @@ BROKEN = {fault.__doc__: fault for fault in (forgets, counts_from_the_chunk, run
 
 
 @pytest.mark.parametrize("fault", quick(BROKEN, [forgets.__doc__, mixes_rows.__doc__]))
-def test_a_model_whose_state_cannot_be_forked(fault, alone):
+def test_model_whose_state_cannot_be_forked(fault, alone):
     model = replace(HONEST, step=BROKEN[fault])
     message = r"share='forks' does not work with this model: a token's log-probability is -\d+.* stored state"
     with pytest.raises(ValueError, match=message):
@@ -173,7 +173,7 @@ def test_a_model_whose_state_cannot_be_forked(fault, alone):
 
 
 def cached_model(room):
-    """A model whose state is a cache of ``room`` tokens, whatever length it is asked for."""
+    """A model whose state is a cache of ``room`` tokens, whatever length is requested."""
 
     def fading(positions, length):
         back = positions[:, :, None] - jnp.arange(length)[None, None]
@@ -200,7 +200,7 @@ def cached_model(room):
     return counting_model(init_state=init_state, step=step, apply=apply)
 
 
-def test_a_cache_too_short_for_the_longest_input():
+def test_cache_too_short_for_the_longest_input():
     short = cached_model(100)
     with pytest.raises(ValueError, match="share='forks' does not work with this model: TypeError: Bounds"):
         scored(short, share="forks")
@@ -210,14 +210,14 @@ def test_a_cache_too_short_for_the_longest_input():
     assert report["layout"]["share"] == "forks"
 
 
-def test_a_model_without_step():
+def test_model_without_step():
     model = LanguageModel(HONEST.params, HONEST.apply, max_length=512)
     with pytest.raises(ValueError, match="share='forks' needs a model with init_state and step"):
         scored(model, share="forks")
     assert scored(model)[1]["layout"]["share"] == "equal"
 
 
-def test_settings_that_exclude_each_other():
+def test_incompatible_settings():
     with pytest.raises(ValueError, match="share='forks' has one input per row; leave out pack"):
         BatchPolicy(share="forks", pack=True)
     with pytest.raises(ValueError, match="share='forks' needs a model"):
@@ -226,5 +226,5 @@ def test_settings_that_exclude_each_other():
         )
 
 
-def test_the_price_of_step():
+def test_price_of_step():
     assert RowPrice(step=2.0).of_step(np.array([100, 0])).tolist() == [208.0, 8.0]

@@ -1,4 +1,4 @@
-"""Counted operations: those of XLA without loops, and all iterations of loops."""
+"""Operation counts match XLA's, and include all iterations of loops."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def shapes(rows, length):
 
 
 @pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["gpt2", "llama"])
-def test_growth_with_the_length_is_xlas(config, tmp_path):
+def test_growth_with_length_matches_xla(config, tmp_path):
     model = load(write(tmp_path / "model", config, random_tensors(config)))
 
     def counted_by_xla(length):
@@ -29,7 +29,7 @@ def test_growth_with_the_length_is_xlas(config, tmp_path):
     assert counted(480) / counted(120) == pytest.approx(counted_by_xla(480) / counted_by_xla(120), rel=0.1)
 
 
-def test_attention_in_blocks_costs_about_half_of_all_pairs():
+def test_blockwise_attention_costs_half_of_full_attention():
     positions = np.tile(np.arange(2048, dtype=np.int32), (2, 1))
     sight = Sight(positions, np.ones_like(positions))
     q = jax.ShapeDtypeStruct((2, 4, 2048, 32), jnp.float32)

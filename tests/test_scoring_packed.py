@@ -1,4 +1,4 @@
-"""Packed rows: chosen if they cost less and the model supports them, rejected if it does not."""
+"""Packed rows are chosen if they cost less, and refused if the model does not support them."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ PAIRS = [
     (" ".join(WORDS[(number + step) % 8] for step in range(1 + number % 9)), f" number {number}")
     for number in range(60)
 ]
-"""Of many lengths, and no two alike from the beginning on for long."""
+"""Of various lengths, with only short shared prefixes."""
 
 
 def without_reach(model):
@@ -54,17 +54,17 @@ def alone():
 
 
 @pytest.mark.parametrize("share", ["auto", "equal", False])
-def test_rows_are_packed_where_that_costs_less(alone, share):
+def test_packed_rows_are_chosen_where_they_cost_less(alone, share):
     expected, unpacked = alone
     values, report = scored(HONEST, share=share)
     np.testing.assert_allclose(values, expected, atol=1e-3)
     assert report["layout"]["pack"] is True
     assert report["layout"]["costs"]["packed"] < report["layout"]["costs"]["rows"]
-    assert "trees" not in report["layout"]["costs"], "the model takes no reach"
+    assert "trees" not in report["layout"]["costs"], "the model has no reach parameter"
     assert report["device_tokens"] < unpacked["device_tokens"]
 
 
-def test_little_to_save_is_not_worth_a_choice(alone, monkeypatch):
+def test_small_savings_skip_the_choice_of_layout(alone, monkeypatch):
     from windrow.scoring import choice
 
     def no_price(*_, **__):
@@ -81,14 +81,14 @@ def test_little_to_save_is_not_worth_a_choice(alone, monkeypatch):
 
 
 @pytest.mark.parametrize("policy", [{}, {"batch_size": 8}, {"tokens_per_batch": 256}, {"max_shapes": 1}])
-def test_asked_for(alone, policy):
+def test_requested_packing(alone, policy):
     values, report = scored(HONEST, pack=True, **policy)
     np.testing.assert_allclose(values, alone[0], atol=1e-3)
     assert report["layout"]["pack"] is True
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_model_that_does_not_honor_packed_rows(fault):
+def test_model_that_does_not_support_packed_rows(fault):
     model = BROKEN[fault]
     message = r"pack=True does not work with this model: a token's log-probability is -\d+.* after another"
     with pytest.raises(ValueError, match=message):
@@ -99,7 +99,7 @@ def test_a_model_that_does_not_honor_packed_rows(fault):
     assert report["layout"]["pack"] is False
 
 
-def test_a_model_that_reads_neither_positions_nor_segment_ids_is_not_even_tried():
+def test_model_without_positions_and_segment_ids_is_not_packed():
     table = jax.random.normal(jax.random.key(0), (256, 256))
     model = LanguageModel(table, lambda params, tokens, *_: jnp.cumsum(params[tokens], axis=1))
     values, report = scored(model)
@@ -109,7 +109,7 @@ def test_a_model_that_reads_neither_positions_nor_segment_ids_is_not_even_tried(
         scored(model, pack=True)
 
 
-def test_asking_again_is_refused_again():
+def test_every_attempt_is_refused():
     lm = JaxLM(BROKEN["ignores segment ids"], ByteTokenizer(), prefix_token_id=0, pack=True)
     for _ in range(2):
         with pytest.raises(ValueError, match="pack=True does not work"):
@@ -123,8 +123,8 @@ def test_rows_are_no_longer_than_the_models_limit():
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk_length", [None, 16])
-def test_a_recurrent_model(evals, chunk_length):
-    """Mamba's state starts again with each segment, in whole rows and in chunks."""
+def test_recurrent_model(evals, chunk_length):
+    """Mamba's state is reset at each segment, in whole rows and in chunks."""
     folder = str(evals / "parity" / "tiny-mamba")
     requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)]
     plain, packed = (
@@ -137,18 +137,18 @@ def test_a_recurrent_model(evals, chunk_length):
     assert packed.report()["layout"]["pack"] is True
 
 
-def test_a_single_request():
+def test_single_request():
     result = windrow.score(HONEST, ByteTokenizer(), PAIRS[:1])
     expected = windrow.score(HONEST, ByteTokenizer(), PAIRS[:1], policy=BatchPolicy(pack=False))
     np.testing.assert_allclose(result.log_likelihoods, expected.log_likelihoods, atol=1e-3)
 
 
 @pytest.mark.parametrize(("given", "meant"), [("auto", "auto"), ("True", True), ("no", False), (True, True)])
-def test_words_from_a_command_line(given, meant):
+def test_pack_on_a_command_line(given, meant):
     assert JaxLM(HONEST, ByteTokenizer(), prefix_token_id=0, pack=given).policy.pack == meant
 
 
-def test_what_cannot_be():
+def test_invalid_pack():
     for pack in ("trees", 1, None):
         with pytest.raises(ValueError, match=f"pack must be 'auto', True or False, not {pack!r}"):
             BatchPolicy(pack=pack)

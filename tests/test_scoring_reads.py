@@ -1,4 +1,4 @@
-"""Reads of scored positions, compared with reading one at a time, and the places of their scores."""
+"""Reads of scored positions, compared with one read at a time; scores are stored with their segments."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ MODEL = LanguageModel(jnp.zeros(1), lambda *_: None, hidden=lambda *_: None, hea
 
 
 def reads_of(order, random, picks, reads):
-    """The pick of each read, for a group that uses only some of its picks and reads."""
+    """The pick of each read, for a group with unused picks and reads."""
     used, most = random.integers(1, picks + 1), random.integers(1, reads + 1)
     found = {
         "each once": np.arange(min(used, most)),
@@ -46,7 +46,7 @@ def test_reads_in_blocks(order, groups, monkeypatch):
         np.testing.assert_array_equal(greedy, logits.argmax(axis=2) == target)
 
 
-def test_scores_go_to_their_segments():
+def test_scores_are_stored_with_their_segments():
     scores = Scores.unknown(as_segments([[1, 2, 3], [4, 5], [6, 7, 8, 9]], [1, 1, 2]))
     given = np.array([5, 6, 3, 4, 99], np.float32)
     scores.put(np.array([2, 0]), given, given > 4)
@@ -67,7 +67,7 @@ READ_ONLY.flags.writeable = False
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "told"),
+    ("changes", "error", "message"),
     [
         (
             {"segments": np.array([1, 2])},
@@ -94,8 +94,8 @@ READ_ONLY.flags.writeable = False
         ({"all_greedy": GOOD["greedy"]}, ValueError, "all_greedy must be writeable, and not be another"),
     ],
 )
-def test_what_spread_scores_refuses(changes, error, told):
+def test_bad_arguments_of_spread_scores(changes, error, message):
     room = {"all_logprobs": np.zeros(3, np.float32), "all_greedy": np.zeros(3, np.bool_)}
     _rust.spread_scores(**GOOD, **room)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         _rust.spread_scores(**{**GOOD, **room, **changes})

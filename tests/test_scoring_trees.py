@@ -1,4 +1,4 @@
-"""Scores from rows that hold prefix trees: recorded numbers, all devices, and models without trees."""
+"""Scores from rows with prefix trees: recorded results, several devices, and models without support."""
 
 import json
 
@@ -44,7 +44,7 @@ def assert_equal_to_recorded(lm, lines, kind):
 
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("devices", quick(DEVICES, ["data x tensor"]))
-def test_few_shot_requests_score_as_recorded(evals, devices):
+def test_few_shot_scores_match_recorded_ones(evals, devices):
     """Requests that share prefixes at three levels: examples, questions, answers."""
     lm = JaxLM(
         pretrained=str(evals / "parity" / "tiny-llama_long"), share="trees", sharding=DEVICES[devices]()
@@ -58,8 +58,8 @@ def test_few_shot_requests_score_as_recorded(evals, devices):
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize("kind", ["loglikelihood", "loglikelihood_rolling"])
-def test_every_request_scores_as_recorded(evals, name, kind):
-    """Without examples: truncated ones, equal inputs, shifted reads; and the windows of long texts."""
+def test_all_scores_match_recorded_ones(evals, name, kind):
+    """Zero-shot requests, with truncated and equal inputs and shifted reads, and windows of long texts."""
     lm = JaxLM(pretrained=str(evals / "parity" / f"tiny-{name}"), share="trees")
     assert_equal_to_recorded(lm, recorded(evals, name, kind), kind)
 
@@ -86,7 +86,7 @@ PAIRS = [
 
 
 def attention(mask_of, place_of=lambda positions: positions):
-    """One layer of attention over bytes, with learned positions."""
+    """A byte-level model with one layer of attention and learned positions."""
     keys = jax.random.split(jax.random.key(0), 3)
     params = {
         "tokens": jax.random.normal(keys[0], (256, 16)),
@@ -122,7 +122,7 @@ def scored(model, share, **policy):
     ).log_likelihoods
 
 
-def test_a_model_of_your_own_with_a_mask():
+def test_custom_model_with_a_mask():
     expected = scored(HONEST, False)
     for share in ("trees", "auto", "equal"):
         np.testing.assert_allclose(scored(HONEST, share), expected, atol=1e-3)
@@ -131,18 +131,18 @@ def test_a_model_of_your_own_with_a_mask():
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_model_that_does_not_honour_reach_gets_no_trees(fault):
+def test_model_that_ignores_reach_is_refused(fault):
     message = r"share='trees' does not work with this model: a token's log-probability is -\d+.* in a row"
     with pytest.raises(ValueError, match=message):
         scored(BROKEN[fault], "trees")
 
 
-def test_by_itself_such_a_model_goes_on_without_trees():
+def test_automatic_sharing_skips_trees_for_such_a_model():
     model = BROKEN["counts positions by place in the row"]
     np.testing.assert_allclose(scored(model, "auto"), scored(model, False), atol=1e-3)
 
 
-def test_what_cannot_be():
+def test_invalid_share():
     plain = LanguageModel(jnp.zeros((256, 256)), lambda params, tokens, *_: params[tokens])
     with pytest.raises(ValueError, match="share='trees' needs a model whose apply has a parameter 'reach'"):
         scored(plain, "trees")
@@ -169,18 +169,18 @@ def test_what_cannot_be():
         ("False", False),
     ],
 )
-def test_words_from_a_command_line(given, meant):
+def test_share_on_a_command_line(given, meant):
     assert JaxLM(HONEST, ByteTokenizer(), prefix_token_id=0, share=given).policy.share == meant
 
 
-def test_batches_of_trees_hold_no_more_tokens_than_others():
+def test_tree_batches_are_not_larger_than_plain_ones():
     lengths = [len(context) + len(continuation) - 1 for context, continuation in PAIRS]
     lm = JaxLM(HONEST, ByteTokenizer(), share="trees", batch_size=8, prefix_token_id=0)
     lm.loglikelihood([Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(PAIRS)])
     assert all(rows * length <= 8 * max(lengths) for rows, length in lm.report()["shapes"])
 
 
-def test_rows_are_priced_by_what_xla_counts():
+def test_row_prices_follow_xla_operation_counts():
     price = RowPrice.of(HONEST, HONEST.params, 1)
     assert price(128) == 128
     assert price(1024) > 2 * 1024  # attention

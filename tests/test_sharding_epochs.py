@@ -1,4 +1,4 @@
-"""Epochs of a loader: their lengths, where they begin, and what their states resume."""
+"""Epochs of a loader: their lengths, where they start, and resuming from states."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def batches(count):
 
 
 class Stream:
-    """Can be iterated again and again, and does not say how long it is."""
+    """An iterable of unknown length that can be iterated repeatedly."""
 
     def __init__(self, count):
         self.count = count
@@ -43,11 +43,11 @@ KINDS = {
 
 
 def numbers(loader):
-    """The batches an epoch gives. No list(): of a loader without end it would reserve as many places."""
+    """The batches of one epoch. Not list(): it would allocate the maximum length of an endless loader."""
     return [int(np.asarray(batch)[0, 0]) for batch in loader]
 
 
-def test_its_parameters(mesh):
+def test_parameters(mesh):
     loader = MultiHostDataLoadIterator(
         dataloader=Stream(4), global_mesh=mesh, iterator_length=3, dataset_size=7, reset_after_epoch=True
     )
@@ -58,7 +58,7 @@ def test_its_parameters(mesh):
     assert (plain.iterator_length, plain.dataset_size, plain.reset_after_epoch) == (None, None, False)
 
 
-def test_its_length_is_given_or_known_or_infinite(mesh):
+def test_length_is_given_known_or_infinite(mesh):
     assert len(MultiHostDataLoadIterator(Stream(4), mesh, iterator_length=3)) == 3
     assert len(MultiHostDataLoadIterator(batches(4), mesh, iterator_length=3)) == 3
     assert len(MultiHostDataLoadIterator(batches(4), mesh)) == 4
@@ -69,13 +69,13 @@ def test_its_length_is_given_or_known_or_infinite(mesh):
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestEpochs:
-    def test_all_batches_each_time(self, mesh, kind):
+    def test_every_epoch_has_all_batches(self, mesh, kind):
         loader = MultiHostDataLoadIterator(KINDS[kind](3), mesh)
         assert numbers(loader) == numbers(loader) == [0, 1, 2]
         exact = MultiHostDataLoadIterator(KINDS[kind](3), mesh, iterator_length=3)
         assert numbers(exact) == numbers(exact) == numbers(exact) == [0, 1, 2]
 
-    def test_it_stops_after_so_many_steps(self, mesh, kind):
+    def test_epoch_stops_after_iterator_length(self, mesh, kind):
         loader = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=2)
         assert [int(next(loader)[0, 0]) for _ in range(2)] == [0, 1]
         for _ in range(2):
@@ -85,13 +85,13 @@ class TestEpochs:
         none = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=0)
         assert numbers(none) == numbers(none) == []
 
-    def test_the_next_epoch_goes_on_or_begins_again(self, mesh, kind):
+    def test_next_epoch_continues_or_restarts(self, mesh, kind):
         loader = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=2)
         assert [numbers(loader) for _ in range(2)] == [[0, 1], [2, 3]]
         again = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=2, reset_after_epoch=True)
         assert [numbers(again) for _ in range(3)] == [[0, 1]] * 3
 
-    def test_a_dataloader_that_ends_early_is_reported(self, mesh, kind, caplog):
+    def test_dataloader_that_ends_early_is_reported(self, mesh, kind, caplog):
         loader = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=3)
         assert [numbers(loader) for _ in range(3)] == [[0, 1, 2], [3, 4], [0, 1, 2]]
         assert "dataloader ended after 2 of 3 steps" in caplog.text
@@ -110,7 +110,7 @@ class TestEpochs:
         assert numbers(loader) == [3, 4]
 
     @pytest.mark.parametrize("before", range(6))
-    def test_states_resume_in_whatever_epoch(self, mesh, kind, before):
+    def test_states_resume_in_any_epoch(self, mesh, kind, before):
         def steps():
             loader = MultiHostDataLoadIterator(KINDS[kind](7), mesh, iterator_length=3)
             epoch = iter(loader)
@@ -132,7 +132,7 @@ class TestEpochs:
         other.set_state(state)
         assert numbers(other) == rest
 
-    def test_a_state_of_another_length_is_refused(self, mesh, kind):
+    def test_state_with_another_length_is_refused(self, mesh, kind):
         three = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=3)
         four = MultiHostDataLoadIterator(KINDS[kind](5), mesh, iterator_length=4)
         next(three)
@@ -140,7 +140,7 @@ class TestEpochs:
             four.set_state(three.get_state())
         assert numbers(four) == [0, 1, 2, 3]
 
-    def test_two_epochs_at_a_time_do_not_disturb_each_other(self, mesh, kind):
+    def test_concurrent_epochs_are_independent(self, mesh, kind):
         loader = MultiHostDataLoadIterator(KINDS[kind](3), mesh)
         one, other = iter(loader), iter(loader)
         next(one)
@@ -150,7 +150,7 @@ class TestEpochs:
 class TestIterators:
     """An iterable that can be iterated only once."""
 
-    def test_it_is_gone_through_once(self, mesh):
+    def test_iterator_cannot_restart(self, mesh):
         loader = MultiHostDataLoadIterator(iter(batches(3)), mesh)
         assert numbers(loader) == [0, 1, 2]
         with pytest.raises(ValueError, match="dataloader is an iterator that has already yielded 3 batches"):
@@ -158,13 +158,13 @@ class TestIterators:
         with pytest.raises(ValueError, match="pass the iterable that it was made from"):
             loader.reset()
 
-    def test_epochs_go_on_to_its_end(self, mesh):
+    def test_epochs_continue_to_the_end_of_an_iterator(self, mesh):
         loader = MultiHostDataLoadIterator(iter(batches(4)), mesh, iterator_length=2)
         assert [numbers(loader) for _ in range(2)] == [[0, 1], [2, 3]]
         with pytest.raises(ValueError, match="cannot go back to batch 0"):
             numbers(loader)
 
-    def test_a_state_leads_forward_only(self, mesh):
+    def test_state_only_moves_an_iterator_forward(self, mesh):
         loader = MultiHostDataLoadIterator(iter(batches(4)), mesh, iterator_length=4)
         loader.set_state({"step": 2, "iterator_length": 4})
         assert numbers(loader) == [2, 3]

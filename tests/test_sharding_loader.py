@@ -1,4 +1,4 @@
-"""From hosts' rows to global arrays: which rows, in which order, and where they resume."""
+"""From hosts' rows to global arrays: which rows, in which order, and how loaders resume."""
 
 import json
 
@@ -62,7 +62,7 @@ def firsts(loader):
     return [first(batch) for batch in loader]
 
 
-def test_it_can_be_gone_through_again_and_again(loader):
+def test_loader_can_be_iterated_repeatedly(loader):
     assert firsts(loader) == firsts(loader) == [0, 1, 2, 3]
     for batch in loader:
         assert first(batch) == 0
@@ -73,7 +73,7 @@ def test_it_can_be_gone_through_again_and_again(loader):
     assert (firsts(one), firsts(other)) == ([1, 2, 3], [0, 1, 2, 3])
 
 
-def test_next_goes_on_with_the_iteration_begun_last(loader):
+def test_next_continues_the_latest_iteration(loader):
     assert first(next(loader)) == 0
     assert first(next(loader)) == 1
     assert loader.get_state() == {"step": 2, "iterator_length": 4}
@@ -140,12 +140,12 @@ def test_batches_without_rows_or_columns():
 
 
 class TestHostShare:
-    def test_runs_of_rows(self):
+    def test_contiguous_rows(self):
         assert HostShare.contiguous(1, 3).row_ranges(12) == [(4, 8)]
         assert HostShare((0, 1, 3), 4).row_ranges(8) == [(0, 4), (6, 8)]
         assert HostShare((0,), 1).row_ranges(5) == [(0, 5)]
 
-    def test_all_rows_are_this_processes(self):
+    def test_one_process_holds_all_rows(self):
         for kind in MESHES:
             mesh = MESHES[kind]()
             share = HostShare.of_sharding(NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
@@ -156,7 +156,7 @@ class TestHostShare:
         assert HostShare.of_sharding(NamedSharding(mesh, PartitionSpec())) == HostShare((0,), 1)
         assert HostShare.of_sharding(NamedSharding(mesh, PartitionSpec("data"))) == HostShare((0, 1, 2, 3), 4)
 
-    def test_on_a_mesh_of_one_process_hosts_hold_runs(self):
+    def test_hosts_hold_contiguous_rows_on_a_mesh_of_one_process(self):
         assert HostShare.on_mesh(MESHES["eight devices"](), 1, 4) == HostShare((1,), 4)
 
     @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ class TestHostShare:
             (0, 0, ValueError, "host count is 0; it must be at least 1"),
         ],
     )
-    def test_no_such_host(self, index, count, error, message):
+    def test_bad_host_index(self, index, count, error, message):
         with pytest.raises(error, match=message):
             HostShare.contiguous(index, count)
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """The output of two processes, which share the devices of a mesh."""
+    """The output of two processes that share a mesh."""
     folder = tmp_path_factory.mktemp("pair")
     port = free_port()
     commands = [[TESTS / "two_processes.py", process, port, folder] for process in range(2)]
@@ -186,6 +186,6 @@ def pair(tmp_path_factory):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_two_processes(order, pair):
-    """Each process hands over the rows that its devices hold, wherever in the mesh they are."""
+    """Each process supplies the rows of its own devices, wherever in the mesh they are."""
     for output in pair:
         assert f"{order}, all rows are where they belong\n" in output

@@ -1,4 +1,4 @@
-"""Only the implementation for CPUs is traced if there are only CPUs."""
+"""If there are only CPUs, only the CPU implementation is traced."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,18 @@ from windrow.sharding.platform import by_platform
 
 
 def doubled():
-    """A function that JAX has not traced before."""
+    """A new function, which JAX has not traced yet."""
     return lambda x: by_platform(x, default=lambda x: x + x, cpu=lambda x: x * 2)
 
 
-def test_only_the_way_for_cpus_is_traced():
+def test_only_the_cpu_implementation_is_traced():
     assert "platform_index" not in str(jax.make_jaxpr(doubled())(jnp.ones(3)))
     only_default = jax.make_jaxpr(lambda x: by_platform(x, default=jnp.sin, tpu=jnp.cos))(jnp.ones(3))
     assert "sin" in str(only_default)
     assert "cos" not in str(only_default)
 
 
-def test_other_platforms_have_the_choice(monkeypatch):
+def test_other_platforms_choose_at_run_time(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert "platform_index" in str(jax.make_jaxpr(doubled())(jnp.ones(3)))
     assert doubled()(jnp.ones(3)).tolist() == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""Meshes of all kinds, with parameters on them or elsewhere."""
+"""Rows on all kinds of meshes, with parameters on the same devices or others."""
 
 import jax
 import numpy as np
@@ -60,7 +60,7 @@ def test_rows_under_any_sharding(name):
 
 
 @pytest.mark.parametrize("mesh", [explicit, shuffled])
-def test_parameters_stay_where_they_lie(mesh):
+def test_parameters_are_not_moved(mesh):
     mesh = mesh()
     params_on = {"embedding": on(mesh, None, "tensor"), "head": on(mesh, "tensor", None)}
     assert_scores(on(mesh, "data"), params_on)
@@ -73,7 +73,7 @@ def test_parameters_stay_where_they_lie(mesh):
     assert pointers[0] == pointers[1]
 
 
-def test_a_mesh_in_force_does_not_matter():
+def test_sharding_takes_precedence_over_the_mesh_in_the_context():
     with jax.set_mesh(explicit()):
         assert_scores(on(explicit(), "data"))
 
@@ -90,7 +90,7 @@ def test_parameters_on_other_devices_are_refused(devices, shown):
         put_params({"layer": leaf}, RowSharding.over(here))
 
 
-def test_what_is_no_sharding_is_refused():
+def test_values_that_are_not_shardings_are_refused():
     with pytest.raises(TypeError, match=r"must be a jax.sharding.NamedSharding or Mesh, not str"):
         RowSharding.over("data")
     with pytest.raises(TypeError, match=r"must be a jax.sharding.Mesh of devices"):

@@ -1,4 +1,4 @@
-"""How objects are shown at a prompt and in a notebook: short, and without arrays."""
+"""How objects are displayed at a prompt and in a notebook: briefly, and without arrays."""
 
 import json
 from xml.etree import ElementTree
@@ -21,11 +21,11 @@ def model():
     return windrow.LanguageModel(table, lambda params, tokens, *_: params[tokens], max_length=64)
 
 
-def test_a_model_tells_its_size_and_functions(model):
+def test_repr_of_a_model(model):
     assert repr(model) == "LanguageModel(65,536 parameters, max_length=64, apply)"
 
 
-def test_a_jax_lm_tells_where_it_comes_from(model):
+def test_repr_of_a_jax_lm(model):
     shown = repr(windrow.JaxLM(model, ByteTokenizer(), prefix_token_id=0, batch_size=8))
     assert shown.startswith("JaxLM(LanguageModel(65,536 parameters")
     for words in ("tokenizer ByteTokenizer", "max_length=64", "batch_size=8", "8 × cpu"):
@@ -33,14 +33,14 @@ def test_a_jax_lm_tells_where_it_comes_from(model):
     assert len(shown) < 400
 
 
-def test_a_plan_shows_its_table():
+def test_plan_is_displayed_as_a_table():
     plan = windrow.Plan(np.array([7, 3, 5, 2], np.int32), batch_size=2)
     assert plan._repr_html_() == f"<pre>{plan}</pre>"
     assert "array" not in repr(plan)
     assert len(repr(plan)) < 100
 
 
-def test_datasets_show_no_address(model):
+def test_repr_of_datasets_has_no_address(model):
     import grain
 
     requests = [{"prefix": "a", "text": " b"}]
@@ -54,7 +54,7 @@ def test_datasets_show_no_address(model):
         assert repr(dataset).startswith(type(dataset).__name__)
 
 
-def test_a_report_is_a_dictionary_that_prints_a_summary(model):
+def test_report_is_a_dictionary_that_prints_a_summary(model):
     lm = windrow.JaxLM(model, ByteTokenizer(), prefix_token_id=0)
     windrow_report = lm.report()
     assert isinstance(windrow_report, RunReport)

@@ -1,4 +1,4 @@
-"""Streams: sorted within windows, in planned shapes, resumed after any batch without loss or repetition."""
+"""Streams are sorted within windows, have planned shapes, and resume exactly after any batch."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ def documents(batches):
     return [document for batch in batches for document in batch.document_idx.tolist() if document]
 
 
-def test_the_modules_example():
+def test_module_example():
     batches = list(stream([3, 7, 2, 4, 1, 6, 5, 8, 2]))
     assert [batch.inputs_segmentation.sum(1).tolist() for batch in batches] == [
         [7, 4],
@@ -49,7 +49,7 @@ def test_the_modules_example():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 8), max_size=40), st.integers(1, 5), st.integers(0, 9), st.integers(1, 4))
 def test_windows_of_all_hosts(lengths, batch_size, more, hosts):
-    """Nothing is lost or repeated, each window is sorted, shapes are the planned ones, hosts agree."""
+    """No request is lost or repeated, windows are sorted, shapes are as planned, and hosts agree."""
     batch_size *= hosts
     options = {"window": batch_size + more, "batch_size": batch_size, "padded_lengths": [2, 3, 8]}
     parts = [list(stream(lengths, **options, host_index=host, host_count=hosts)) for host in range(hosts)]
@@ -71,7 +71,7 @@ def test_checkpoints(window):
     assert_equal_output_after_checkpoint(stream([3, 7, 2, 4, 1, 6, 5, 8, 2], window=window))
 
 
-def test_checkpoints_of_what_is_built_upon_it_and_below_it():
+def test_checkpoints_with_transforms_before_and_after():
     assert_equal_output_after_checkpoint(stream([3, 7, 2, 4, 1]).map(lambda batch: batch.inputs))
     shuffled = grain.MapDataset.range(20).shuffle(seed=1).to_iter_dataset().filter(lambda x: x % 3 > 0)
     shuffled = grain.experimental.WindowShuffleIterDataset(shuffled, window_size=5, seed=2)
@@ -81,14 +81,14 @@ def test_checkpoints_of_what_is_built_upon_it_and_below_it():
     assert sorted(documents(dataset)) == [number + 1 for number in range(20) if number % 3]
 
 
-def test_a_state_is_plain_and_says_where_in_which_window():
+def test_state_is_json_and_records_the_window_and_batch():
     iterator = iter(stream([3, 7, 2, 4, 1, 6]))
     states = [json.loads(json.dumps(iterator.get_state())) for _ in iterator]
     places = [(state["first_request"], state["next_batch"]) for state in states]
     assert places == [(0, 1), (4, 0), (6, 0)]
 
 
-def test_one_iterator_may_go_back_and_forth():
+def test_iterator_can_move_back_and_forth():
     iterator = iter(stream([3, 7, 2, 4, 1, 6, 5, 8]))
     states = [iterator.get_state()]
     batches = []
@@ -102,7 +102,7 @@ def test_one_iterator_may_go_back_and_forth():
         next(iterator)
 
 
-def test_texts_are_encoded_as_lm_eval_does(tmp_path):
+def test_texts_are_encoded_as_in_lm_eval(tmp_path):
     requests = [{"prefix": "ab ", "text": "c"}, {"prefix": "", "text": "xyz"}, {"prefix": "a", "text": "b"}]
     source = grain.MapDataset.source(requests).to_iter_dataset()
     dataset = evaluation_stream(source, write_tokenizer(tmp_path), window=3, batch_size=3, padded_lengths=[4])
@@ -119,19 +119,19 @@ def test_worker_processes(tmp_path):
     source = grain.MapDataset.source(requests).to_iter_dataset(grain.ReadOptions(0, 0))
     tokenizer = write_tokenizer(tmp_path)
     dataset = evaluation_stream(source, tokenizer, window=8, batch_size=4, padded_lengths=[4, 8])
-    flags.FLAGS.mark_as_parsed()  # which Grain's workers need outside absl programs
+    flags.FLAGS.mark_as_parsed()  # required for Grain's workers outside absl programs
     iterator = iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=1)))
     assert list(iterator) == list(cloudpickle.loads(cloudpickle.dumps(dataset)))
     iterator.close()
 
 
 def windows_of(batches):
-    """Which windows of eight requests the batches' documents are from, in order."""
+    """The windows of eight requests that each batch's documents are from."""
     return [{(document - 1) // 8 for document in documents([batch])} for batch in batches]
 
 
 @pytest.mark.exhaustive
-def test_several_worker_processes_number_documents_by_their_place_in_the_stream():
+def test_workers_number_documents_by_position_in_the_stream():
     lengths = [1 + number * 5 % 8 for number in range(53)]
     dataset = stream(lengths, window=8, batch_size=4)
     flags.FLAGS.mark_as_parsed()
@@ -146,7 +146,7 @@ def test_several_worker_processes_number_documents_by_their_place_in_the_stream(
     for batch in batches:
         assert batch == alone.pop(tuple(documents([batch])))
     assert not alone
-    assert windows_of(batches)[:4] == [{0}, {1}, {0}, {1}]  # both had something to do
+    assert windows_of(batches)[:4] == [{0}, {1}, {0}, {1}]  # both workers produced batches
     iterator.set_state(state)
     assert list(iterator) == batches[5:]
     iterator.close()
@@ -154,7 +154,7 @@ def test_several_worker_processes_number_documents_by_their_place_in_the_stream(
 
 @given(st.lists(st.integers(0, 8), max_size=40), st.integers(1, 5), st.integers(2, 6))
 def test_windows_of_all_workers(lengths, workers, window):
-    """Together the workers have the batches of a single reader, none twice."""
+    """Together, the workers produce each batch of a single reader once."""
     found = []
     for worker in range(workers):
         part = stream(lengths, window=window)
@@ -182,7 +182,7 @@ def texts(tmp_path, requests, **options):
     return evaluation_stream(source, write_tokenizer(tmp_path), **options)
 
 
-def test_a_bad_request_is_called_by_its_place_in_the_stream(tmp_path):
+def test_bad_request_is_named_by_position_in_the_stream(tmp_path):
     requests = [GOOD] * 9 + [{"prefix": "a", "text": ""}, {"prefix": "ab", "text": "cdefg"}]
     with pytest.raises(ValueError, match="its continuation encodes to no tokens") as raised:
         list(texts(tmp_path, requests))
@@ -205,7 +205,7 @@ def test_bad_requests_are_left_out(tmp_path, caplog):
         kept = documents(texts(tmp_path, requests, max_length=None, on_bad_request="skip"))
     assert kept == [1, 2, 4, 7, 8, 10, 11]
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 3  # one of each window
+    assert len(said) == 3  # one per window
     assert "request 2: its continuation encodes to no tokens" in said[0]
     assert "request 4 has no 'text'" in said[1]
     assert "text of request 5 is an int" in said[1]
@@ -229,13 +229,13 @@ def test_bad_tokens_are_left_out(caplog):
     assert list(evaluation_stream(all_bad, None, **options)) == []
 
 
-def test_an_endless_stream():
+def test_infinite_stream():
     endless = grain.MapDataset.source([{"tokens": np.arange(3)}]).repeat().to_iter_dataset()
     dataset = evaluation_stream(endless, None, window=10, batch_size=4, padded_lengths=[2])
     assert documents(itertools.islice(dataset, 6)) == list(range(1, 21))
 
 
-def test_an_empty_stream_has_no_batches():
+def test_empty_stream_has_no_batches():
     assert list(stream([])) == []
 
 

@@ -1,9 +1,9 @@
-"""lm_eval's tables for whole suites, compared with a plain evaluator that lm_eval itself runs.
+"""lm_eval's tables for whole suites, compared with those of a naive evaluator run by lm_eval.
 
-The evaluator shares nothing with the package but the model's forward pass, which
-has tests of its own: lm_eval's base class splits and encodes each request, the
-``tokenizers`` package tokenizes, requests run in the order they come, each batch
-padded to its longest, with a log-softmax over the whole vocabulary.
+The evaluator shares only the model's forward pass with the package, and that has its
+own tests. lm_eval's base class splits and encodes each request with the ``tokenizers``
+package. Requests run in their original order, each batch padded to its longest request,
+with a log-softmax over the whole vocabulary.
 """
 
 import jax
@@ -25,7 +25,7 @@ ROWS = 32
 
 
 class PlainEvaluator(TemplateLM):
-    """Every request by itself, in the original order."""
+    """Scores the requests in their original order."""
 
     def __init__(self, directory, max_length):
         super().__init__()
@@ -98,7 +98,7 @@ def table(lm, evals):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_tables_of_the_suite_and_of_wikitext(evals):
+def test_tables_of_the_suite_and_wikitext(evals):
     directory = evals / "parity" / "tiny-llama"
     expected = table(PlainEvaluator(directory, 256), evals)
     found = table(JaxLM(pretrained=str(directory)), evals)

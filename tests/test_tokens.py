@@ -1,4 +1,4 @@
-"""The same tokens as from the ``tokenizers`` package, for every kind of tokenizer and text."""
+"""The tokens match those of the ``tokenizers`` package, for every kind of tokenizer and text."""
 
 import functools
 import itertools
@@ -25,7 +25,7 @@ PARITY = ["tiny-gpt2", "tiny-llama", "tiny-mamba"]
 
 @functools.cache
 def trained(kind):
-    """The package's tokenizer of this kind, and ours."""
+    """The package's tokenizer of this kind and ours."""
     theirs = {**QUICK, **SLOW}[kind]()
     if kind in QUICK:
         return theirs, load_tokenizer(theirs)
@@ -59,25 +59,25 @@ def test_adversarial_and_random_texts(kind, hard_texts):
 
 
 @pytest.mark.parametrize("kind", QUICK)
-def test_quick_kinds_are_encoded_here(kind):
+def test_quick_kinds_are_encoded_in_rust(kind):
     texts = [text for text in ADVERSARIAL if text.isascii()]
     assert trained(kind)[1].encoder.left(texts) == []
 
 
 @pytest.mark.parametrize("kind", SLOW)
-def test_other_kinds_go_through_the_package(kind):
+def test_other_kinds_use_the_package(kind):
     assert trained(kind)[1].encoder.left(["a", "b"]) == [0, 1]
 
 
 @pytest.mark.parametrize("kind", QUICK)
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(max_size=40), max_size=4))
-def test_any_texts(kind, texts):
+def test_generated_strings(kind, texts):
     assert_same(*trained(kind), texts)
 
 
-def young(code):
-    """Whether a code point got its meaning after Unicode 3.2, or has none that this Python knows."""
+def is_recent(code):
+    """Whether a code point was assigned after Unicode 3.2, or is not assigned in this Python's tables."""
     return unicodedata.ucd_3_2_0.category(chr(code)) == "Cn"
 
 
@@ -88,8 +88,8 @@ UNICODE = (
 
 
 @pytest.mark.parametrize("kind", quick(UNICODE, ["gpt2", "bert-cased"]))
-def test_characters_that_unicode_added(kind):
-    """Borders of letters, digits, marks and spaces, where Unicode tables of different versions differ."""
+def test_recently_added_characters(kind):
+    """Boundaries of letters, digits, marks and spaces, where versions of the Unicode tables differ."""
     planes = [
         *range(0x80, 0xD800),
         *range(0xF900, 0x10000),
@@ -97,7 +97,7 @@ def test_characters_that_unicode_added(kind):
         *range(0x16100, 0x18D80),
     ]
     planes += [*range(0x1AFF0, 0x1FC00), *range(0x2EBF0, 0x2EE60), *range(0x323B0, 0x33480, 16)]
-    forms = [f"a{chr(c)}b{chr(c)}1 {chr(c)}\u0323{chr(c)}\u0301!" for c in planes if young(c)]
+    forms = [f"a{chr(c)}b{chr(c)}1 {chr(c)}\u0323{chr(c)}\u0301!" for c in planes if is_recent(c)]
     texts = ["".join(forms[start : start + 8]) for start in range(0, len(forms), 8)]
     theirs, ours = trained(kind)
     expected = [encoding.ids for encoding in theirs.encode_batch_fast(texts, add_special_tokens=False)]
@@ -111,7 +111,7 @@ def test_all_evaluation_texts(evals, model):
     ours = load_tokenizer(theirs)
     texts = sorted({text for path in (evals / "data").glob("*.jsonl") for text in strings(path)})
     assert len(texts) > 20_000
-    assert len(ours.encoder.left(texts)) <= 1  # one holds a letter on which Unicode's versions disagree
+    assert len(ours.encoder.left(texts)) <= 1  # one text has a letter on which versions of Unicode disagree
     tokens, offsets = ours.encode_batch(texts, add_special_tokens=True)
     expected = [encoding.ids for encoding in theirs.encode_batch_fast(texts)]
     np.testing.assert_array_equal(np.diff(offsets), [len(row) for row in expected])
@@ -144,20 +144,20 @@ def test_ten_megabytes_in_one_string():
     assert tokens[offsets[1] :].tolist() == theirs.encode("after", add_special_tokens=False).ids
 
 
-def test_special_tokens_are_decided_text_by_text():
+def test_special_tokens_are_added_text_by_text():
     _, ours = trained("llama3")
     named = load_tokenizer(trained("llama3")[0], prefix_token_id=0)
     assert named.prefix_text == "<s>"
     plain, begun = named.encode("cow"), named.encode("<s>cow")
     assert plain[0] == begun[0] == 0
     assert begun == plain
-    assert ours.encode("<s>cow") == [0, *plain]  # without a prefix token nothing is spared
+    assert ours.encode("<s>cow") == [0, *plain]  # without a prefix token, always added
     assert named.encode("<s>cow", add_special_tokens=True) == [0, *plain]
     assert named.encode("cow", add_special_tokens=False) == plain[1:]
 
 
-def test_no_text_gets_special_tokens_if_the_prefix_token_has_no_text():
-    """Every text begins with an empty one: in lm_eval 0.4.13's ``HFLM.tok_encode``, too."""
+def test_empty_prefix_text_suppresses_special_tokens():
+    """Every text starts with the empty string; lm_eval 0.4.13's ``HFLM.tok_encode`` does the same."""
     theirs = QUICK["llama2"]()
     theirs.decoder = tokenizers.decoders.Metaspace()
     ours = load_tokenizer(theirs, prefix_token_id=theirs.token_to_id("▁"))
@@ -166,7 +166,7 @@ def test_no_text_gets_special_tokens_if_the_prefix_token_has_no_text():
     assert ours.encode("cow", add_special_tokens=True) == theirs.encode("cow").ids
 
 
-def test_equal_texts_share_their_tokens():
+def test_repeated_texts():
     theirs, ours = trained("gpt2")
     texts = ["one", "two", "one", "", "two", ""]
     assert rows(ours.encode_batch(texts)) == [theirs.encode(text).ids for text in texts]
@@ -186,17 +186,17 @@ def test_no_texts():
         ([b"bytes"], r"texts\[0\]: its text must be a string, not bytes"),
     ],
 )
-def test_what_is_no_text_is_refused(texts, message):
+def test_values_that_are_not_texts_are_refused(texts, message):
     with pytest.raises(ValueError, match=message):
         trained("gpt2")[1].encode_batch(texts)
 
 
-def test_texts_that_are_no_sequence_are_refused():
+def test_texts_that_are_not_a_sequence_are_refused():
     with pytest.raises(TypeError):
         trained("gpt2")[1].encode_batch(7)
 
 
-def test_subclasses_of_str_are_texts():
+def test_subclasses_of_str_are_accepted():
     theirs, ours = trained("gpt2")
     texts = np.array(["numpy's own", "strings"])
     assert rows(ours.encode_batch(texts)) == [theirs.encode(str(text)).ids for text in texts]
@@ -211,14 +211,14 @@ def test_decoding(kind):
             assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip)
 
 
-def test_pickled_and_loaded_again():
+def test_pickling():
     ours = load_tokenizer(trained("llama3")[0], prefix_token_id=0)
     again = pickle.loads(pickle.dumps(ours))
     assert again.encode("The cow") == ours.encode("The cow")
     assert again.fingerprint == ours.fingerprint
 
 
-def test_fingerprint_tells_what_encodes_otherwise():
+def test_fingerprint_depends_on_everything_that_affects_encoding():
     theirs = trained("llama3")[0]
     prints = {
         load_tokenizer(theirs).fingerprint,
@@ -268,7 +268,7 @@ FORKING = """
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("parallelism", [exhaustive("false"), "true"])
-def test_forked_children_encode_while_the_parent_does(parallelism):
+def test_forked_children_encode_while_the_parent_encodes(parallelism):
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKING)],
         input=trained("gpt2")[0].to_str(),

@@ -1,6 +1,6 @@
-"""Chat templates: rendered as lm_eval's Hugging Face backend renders them.
+"""Chat templates are rendered as in lm_eval's Hugging Face backend.
 
-The expected texts were compared once with what transformers 5.24 gives for these templates.
+The expected texts were compared once with those of transformers 5.24 for these templates.
 """
 
 import json
@@ -54,20 +54,20 @@ def test_last_message_is_continued(with_template):
     assert text.endswith("<|im_start|>assistant\nI think ")
 
 
-def test_last_message_is_continued_where_white_space_is_trimmed(with_template):
+def test_last_message_is_continued_with_trimmed_white_space(with_template):
     text = with_template(TRIMMING).apply_chat_template(BEGUN, add_generation_prompt=False)
     assert text == "<s>[system] Be kind.</s>[user] Hi <b></s>[assistant] I think"
 
 
-def test_a_repeated_message_is_cut_at_its_last_end(with_template):
-    """The mark of the first end stays, as in transformers."""
+def test_repeated_message_is_cut_at_its_last_end(with_template):
+    """The marker after the first copy stays, as in transformers."""
     text = with_template("{{ messages[0].content }}{{ messages[0].content }}!").apply_chat_template(
         TALK[1:], add_generation_prompt=False
     )
     assert text == "Hi <b>CONTINUE_FINAL_MESSAGE_TAG Hi <b>"
 
 
-def test_the_last_part_of_a_message_is_continued(with_template):
+def test_last_text_part_of_a_message_is_continued(with_template):
     template = "{% for m in messages %}{% for part in m.content %}<{{ part.text }}>{% endfor %}{% endfor %}"
     parts = [{"type": "text", "text": "I "}, {"type": "text", "text": "think "}, {"type": "image"}]
     talk = [{"role": "assistant", "content": parts}]
@@ -75,7 +75,7 @@ def test_the_last_part_of_a_message_is_continued(with_template):
     assert parts[1] == {"type": "text", "text": "think "}
 
 
-def test_nothing_is_left_without_the_system_role(with_template):
+def test_lone_system_message_is_refused(with_template):
     with (
         pytest.warns(UserWarning, match="no system role"),
         pytest.raises(ValueError, match="none without the system role"),
@@ -87,7 +87,7 @@ def test_special_tokens_reach_the_template(with_template):
     assert with_template(TRIMMING).apply_chat_template(TALK[1:]) == "<s>[user] Hi <b></s>[assistant]"
 
 
-def test_system_role_is_left_out_where_the_template_refuses_it(with_template):
+def test_system_role_is_dropped_if_the_template_refuses_it(with_template):
     tokenizer = with_template(NO_SYSTEM)
     with pytest.warns(
         UserWarning, match=r"rejects the messages \(no system role\); trying without the system role"
@@ -95,13 +95,13 @@ def test_system_role_is_left_out_where_the_template_refuses_it(with_template):
         assert tokenizer.apply_chat_template(TALK) == "<user>Hi <b>"
 
 
-def test_what_the_template_refuses_twice_is_refused(with_template):
+def test_messages_that_the_template_always_refuses(with_template):
     tokenizer = with_template("{{ raise_exception('never') }}")
     with pytest.warns(UserWarning, match="rejects"), pytest.raises(jinja2.TemplateError, match="never"):
         tokenizer.apply_chat_template(TALK)
 
 
-def test_what_templates_may_use(with_template):
+def test_functions_and_variables_of_templates(with_template):
     template = (
         "{{ messages[0] | tojson }} {{ strftime_now('%Y') }} {{ tools is none }} {{ documents is none }}"
         "{% for m in messages %}{% break %}{% endfor %}{% generation %}said{% endgeneration %} {{ style }}"
@@ -111,7 +111,7 @@ def test_what_templates_may_use(with_template):
     assert text == f'{{"role": "user", "content": "é<b>"}} {datetime.now():%Y} True Truesaid plain'
 
 
-def test_what_a_marked_turn_sets_is_not_set_after_it(with_template):
+def test_generation_block_has_its_own_scope(with_template):
     template = (
         "{% for m in messages %}{% set mark = 'A' %}"
         "{% generation %}{% set mark = 'B' %}[{{ m.content }}]{% endgeneration %}{{ mark }}{% endfor %}"
@@ -119,7 +119,7 @@ def test_what_a_marked_turn_sets_is_not_set_after_it(with_template):
     assert with_template(template).apply_chat_template(TALK) == "[Be kind.]A[Hi <b>]A"
 
 
-def test_reasoning_has_all_its_names(with_template):
+def test_reasoning_is_available_under_all_names(with_template):
     tokenizer = with_template(
         "{% for m in messages %}{{ m.thinking }}|{{ m.reasoning_content }};{% endfor %}"
     )
@@ -127,7 +127,7 @@ def test_reasoning_has_all_its_names(with_template):
     assert tokenizer.apply_chat_template([*TALK[1:], *talk]) == "|;2 + 2|2 + 2;2 + 2|2 + 2;"
 
 
-def test_every_named_token_reaches_the_template(tmp_path):
+def test_named_tokens_reach_the_template(tmp_path):
     named = {
         "unk_token": "<unk>",
         "image_token": "<image>",
@@ -147,7 +147,7 @@ def test_templates_cannot_reach_python(with_template):
         tokenizer.apply_chat_template(TALK)
 
 
-def test_template_file_counts_before_the_configuration(tmp_path):
+def test_template_file_takes_precedence_over_the_configuration(tmp_path):
     tokenizer = save(tmp_path, {"chat_template": "wrong"}, CHATML)
     assert tokenizer.chat_template == CHATML
 

@@ -1,4 +1,4 @@
-"""Tokenizer folders as transformers 5.24's AutoTokenizer takes them."""
+"""Tokenizer folders are read as by AutoTokenizer of transformers 5.24."""
 
 import json
 import warnings
@@ -16,7 +16,7 @@ RECORDINGS = [
     json.loads(line)
     for line in Path(__file__).with_name("tokenizer_recordings.jsonl").read_text().splitlines()
 ]
-"""What AutoTokenizer makes of tiny folders: ids with and without special tokens, and decoded ids."""
+"""AutoTokenizer's results for tiny folders: ids with and without special tokens, and decoded ids."""
 
 FOLDERS = sorted(path.name for path in (EVALS / "tokenizers").glob("*") if path.is_dir())
 
@@ -25,7 +25,7 @@ FOLDERS = sorted(path.name for path in (EVALS / "tokenizers").glob("*") if path.
 @pytest.mark.filterwarnings("ignore:.*uses the tokenizers package")
 @pytest.mark.filterwarnings("ignore:.*tokenizer_config.json says")
 @pytest.mark.parametrize("name", FOLDERS or ["no folders"])
-def test_recorded_folders_are_read_as_transformers_reads_them(evals, name):
+def test_recorded_folders_match_transformers(evals, name):
     records = [json.loads(line) for line in (evals / "tokenizers" / f"{name}.jsonl").read_text().splitlines()]
     first = records[0]
     ours = load_tokenizer(evals / "tokenizers" / name)
@@ -51,7 +51,7 @@ def load_silently(folder):
 
 
 @pytest.mark.parametrize("number", range(len(RECORDINGS)))
-def test_tiny_folders_are_read_as_transformers_reads_them(tmp_path, number):
+def test_tiny_folders_match_transformers(tmp_path, number):
     record = RECORDINGS[number]
     ours = load_silently(save_folder(tmp_path, record["kind"], record["model"], record["config"]))
     assert [ours.bos_token_id, ours.eos_token_id, ours.pad_token_id] == record["special"]
@@ -102,11 +102,11 @@ def test_class_names(record):
         ),
     ],
 )
-def test_what_else_decides_the_class(files, expected):
+def test_other_sources_of_the_class(files, expected):
     assert class_of(files) == expected
 
 
-def test_departures_from_the_file_are_said_once_and_by_name(tmp_path):
+def test_departures_from_the_file_are_named_once(tmp_path):
     tokens = {"bos_token": "<s>", "eos_token": "</s>"}
     folder = save_folder(tmp_path, "byte_pairs_bos", {"model_type": "mamba"}, tokens)
     with pytest.warns(UserWarning, match="loads this tokenizer as") as caught:
@@ -118,11 +118,11 @@ def test_departures_from_the_file_are_said_once_and_by_name(tmp_path):
     ]
 
 
-def test_a_file_that_is_as_its_class_has_it_is_taken_without_a_word(tmp_path):
+def test_file_that_matches_its_class_causes_no_warning(tmp_path):
     load_tokenizer(save_folder(tmp_path, "byte_pairs", {"model_type": "gpt2"}, {}))
 
 
-def test_classes_that_are_not_rebuilt_are_named(tmp_path):
+def test_unknown_classes_are_named(tmp_path):
     folder = save_folder(tmp_path, "byte_pairs", {"model_type": "whisper"}, {})
     with pytest.warns(
         UserWarning, match="as WhisperTokenizer, which windrow does not know; tokenizer.json is used"

@@ -1,4 +1,4 @@
-"""Tokenizers of tiktoken and SentencePiece work as they are; windrow does not depend on these packages."""
+"""Tokenizers of tiktoken and SentencePiece work directly; windrow does not depend on these packages."""
 
 import io
 import pickle
@@ -23,7 +23,7 @@ END = 258
 
 
 def encoding(**special):
-    """A token for each byte, ``ab`` and ``cd``, and special tokens."""
+    """An encoding with a token for each byte, ``ab``, ``cd``, and special tokens."""
     tiktoken = pytest.importorskip("tiktoken")
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"ab": 256, b"cd": 257}
     return tiktoken.Encoding(name="tiny", pat_str=r"\w+|\W+", mergeable_ranks=ranks, special_tokens=special)
@@ -36,7 +36,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def pieces():
-    """Makes a processor of a few words; options are its own."""
+    """Trains a processor on a few words, with SentencePiece's own options."""
     sentencepiece = pytest.importorskip("sentencepiece")
     model = io.BytesIO()
     sentences = ["make hay while the sun shines", "the cow eats hay", "a cow sleeps"] * 20
@@ -50,7 +50,7 @@ def one_device():
     return Mesh(np.array(jax.devices()[:1]), ("data",))
 
 
-def test_what_a_tiktoken_encoding_says_is_read(tiny):
+def test_tiktoken_encoding(tiny):
     assert (tiny.eos_token_id, tiny.bos_token_id, tiny.prefix_token_id, tiny.vocab_size) == (
         END,
         None,
@@ -63,7 +63,7 @@ def test_what_a_tiktoken_encoding_says_is_read(tiny):
     assert pickle.loads(pickle.dumps(tiny)).fingerprint == tiny.fingerprint
 
 
-def test_an_encoding_without_an_end_has_none():
+def test_encoding_without_an_end_token():
     assert load_tokenizer(encoding()).eos_token_id is None
 
 
@@ -99,7 +99,7 @@ def test_refused_texts_can_be_skipped(tiny):
     assert prompts.requests.tolist() == [1]
 
 
-def test_what_cannot_encode_plain_text_is_refused():
+def test_tokenizer_that_cannot_encode_plain_text_is_refused():
     class Broken:
         def encode(self, text):
             raise RuntimeError("no vocabulary")
@@ -110,7 +110,7 @@ def test_what_cannot_encode_plain_text_is_refused():
         load_tokenizer(Broken())
 
 
-def test_a_vocabulary_of_some_characters_is_enough():
+def test_character_level_vocabulary_is_accepted():
     class Characters:
         known = "\nTo be,rnt"
 
@@ -134,18 +134,18 @@ def test_a_vocabulary_of_some_characters_is_enough():
         windrow.score(model, Characters(), [("To be", " or"), ("To be", " or what")], **options)
 
 
-def test_what_a_sentencepiece_processor_says_is_read(pieces):
+def test_sentencepiece_processor(pieces):
     theirs = pieces()
     ours = load_tokenizer(theirs)
     assert (ours.bos_token_id, ours.eos_token_id, ours.pad_token_id, ours.vocab_size) == (1, 2, 3, 26)
     assert ours.encode("the cow") == theirs.encode("the cow")
     assert ours.decode([1, *theirs.encode("the cow"), 2]) == "the cow"
-    assert ours.prefix_text is None  # it decodes to nothing, which every text begins with
+    assert ours.prefix_text is None  # it decodes to the empty string, with which every text starts
     segments = loglikelihood_segments(ours, [("", "hay")])
     assert segments.tokens.tolist() == [1, *theirs.encode("hay")]
 
 
-def test_a_processor_adds_bos_on_request(pieces):
+def test_processor_adds_bos_on_request(pieces):
     plain = pieces().encode("the cow")
     adding = load_tokenizer(pieces(add_bos=True))
     assert adding.encode("the cow") == [1, *plain]

@@ -1,4 +1,4 @@
-"""Rewriting a tokenizer.json for the quick encoder keeps its meaning."""
+"""Rewriting a tokenizer.json for the quick encoder does not change its results."""
 
 import json
 from itertools import pairwise
@@ -30,7 +30,7 @@ def in_a_sequence(scheme, whole):
 @pytest.mark.parametrize("make", [with_instructions, in_a_sequence])
 @pytest.mark.parametrize("scheme", ["first", "always", "never"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_marked_spaces_with_byte_fallback_take_the_quick_path(make, scheme, whole):
+def test_marked_spaces_with_byte_fallback_use_the_quick_encoder(make, scheme, whole):
     theirs = make(scheme, whole)
     ours = load_tokenizer(tokenizers.Tokenizer.from_str(theirs.to_str()))  # a warning would be an error
     texts = [*PLAIN, *ADVERSARIAL, *random_texts(300)]
@@ -42,7 +42,7 @@ def test_marked_spaces_with_byte_fallback_take_the_quick_path(make, scheme, whol
         assert got == [encoding.ids for encoding in expected]
 
 
-def test_fallback_without_bytes_is_none():
+def test_byte_fallback_without_byte_tokens_is_removed():
     model = {"type": "BPE", "byte_fallback": True, "vocab": {"a": 0}, "merges": []}
     assert in_quick_words({"model": model})["model"] == {**model, "byte_fallback": False}
     model["vocab"]["<0x41>"] = 1
@@ -60,12 +60,12 @@ def test_fallback_without_bytes_is_none():
         ("ab", "ab", False),
     ],
 )
-def test_tokens_that_compete_for_letters_stay_what_they_are(raw, normalized, apart):
+def test_overlapping_added_tokens_are_unchanged(raw, normalized, apart):
     added = [{"content": raw, "normalized": False}, {"content": normalized, "normalized": True}]
     changed = in_quick_words({"added_tokens": added})["added_tokens"]
     assert (changed != added) == apart
 
 
-def test_what_is_known_stays_as_it_is():
+def test_supported_tokenizer_is_unchanged():
     written = json.loads(marked_pairs().to_str())
     assert in_quick_words(written) == written

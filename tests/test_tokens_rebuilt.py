@@ -1,4 +1,4 @@
-"""Tokenizers that transformers 5.24 rebuilds: the first Llamas in detail, the other classes by recordings."""
+"""Tokenizers that transformers 5.24 rebuilds: LlamaTokenizer in detail; test_tokens_classes has the others."""
 
 import json
 
@@ -37,12 +37,14 @@ def text_of(tokenizer, text):
         ({"add_prefix_space": False}, ["▁cow", "▁▁cow", "cow", "<s>[INST]▁cow", "a</s>b▁c", "", "▁"]),
     ],
 )
-def test_spaces_are_marked_by_the_class(tmp_path, name, model, config, expected):
+def test_class_determines_how_spaces_are_marked(tmp_path, name, model, config, expected):
     folder = save(tmp_path, QUICK["llama2"](), model, tokenizer_class=name, **config)
     with pytest.warns(UserWarning, match="loads this tokenizer as LlamaTokenizer, which replaces the normal"):
         ours = load_tokenizer(folder)
     assert [text_of(ours, text) for text in SPACED] == expected
-    assert ours.encode("cow")[0] == ours.bos_token_id == 1  # its template stays, its roles have defaults
+    assert (
+        ours.encode("cow")[0] == ours.bos_token_id == 1
+    )  # the file's template is kept, and special tokens have defaults
     assert ours.decode(ours.encode("cow eats")) == "cow eats"
 
 
@@ -54,13 +56,13 @@ def test_spaces_are_marked_by_the_class(tmp_path, name, model, config, expected)
         ({"model_type": "llama"}, {}),
     ],
 )
-def test_of_others_the_file_counts(tmp_path, model, config):
+def test_other_classes_use_the_file(tmp_path, model, config):
     theirs = QUICK["llama2"]()
     ours = load_tokenizer(save(tmp_path, theirs, model, **config))
     assert [ours.encode(text) for text in SPACED] == [theirs.encode(text).ids for text in SPACED]
 
 
-def test_the_class_may_be_named_beside_the_model(tmp_path):
+def test_class_may_be_named_in_the_model_configuration(tmp_path):
     model = {"model_type": "llama", "tokenizer_class": "LlamaTokenizer"}
     folder = save(tmp_path, QUICK["llama2"](), model, tokenizer_class=None)
     with pytest.warns(UserWarning, match="loads this tokenizer as LlamaTokenizer"):
@@ -68,15 +70,15 @@ def test_the_class_may_be_named_beside_the_model(tmp_path):
     assert text_of(ours, " cow") == "▁cow"
 
 
-def test_a_byte_level_tokenizer_of_this_class_stays_what_it_is(tmp_path):
+def test_byte_level_tokenizer_of_this_class_is_unchanged(tmp_path):
     theirs = QUICK["llama3"]()
     ours = load_tokenizer(save(tmp_path, theirs, tokenizer_class="LlamaTokenizer"))
     assert [ours.encode(text) for text in SPACED] == [theirs.encode(text).ids for text in SPACED]
 
 
 @pytest.mark.filterwarnings("ignore:.*uses the tokenizers package")
-def test_pieces_without_merges_become_letters_in_this_class(tmp_path):
-    theirs = SLOW["unigram"]()  # trained once: its trainer gives pieces that score alike ids in random order
+def test_unigram_pieces_become_single_letters_in_this_class(tmp_path):
+    theirs = SLOW["unigram"]()  # trained only once: the trainer orders pieces with equal scores randomly
     with pytest.warns(UserWarning, match="LlamaTokenizer, which replaces the model, normalizer"):
         ours = load_tokenizer(save(tmp_path, theirs, tokenizer_class="LlamaTokenizer"))
     there = theirs.get_vocab()

@@ -1,4 +1,4 @@
-"""The same segments as lm_eval's own classes give to a model, and which are rejected or skipped."""
+"""Segments match what lm_eval's own classes pass to a model; bad requests are rejected or skipped."""
 
 import functools
 import itertools
@@ -27,10 +27,10 @@ MAX_LENGTHS = st.one_of(st.none(), st.integers(1, 40))
 
 
 class Recorder(TemplateLM):
-    """lm_eval's own base class over the package's tokenizer; keeps what reaches the model.
+    """lm_eval's own base class with the package's tokenizer; records what reaches the model.
 
-    Special tokens are added as its Hugging Face backend adds them: as told, else as ``add_bos_token`` says,
-    else by default, but not to a text that begins with what the prefix token decodes to.
+    Special tokens are added as in its Hugging Face backend: according to the argument, else to
+    ``add_bos_token``, else by default unless the text starts with the text of the prefix token.
     """
 
     def __init__(self, backend, prefix_token_id, add_bos_token=None):
@@ -65,14 +65,14 @@ class Recorder(TemplateLM):
 
 @functools.cache
 def both(kind, add_bos_token=None):
-    """lm_eval's view of a trained tokenizer, and ours."""
+    """A trained tokenizer, as used by lm_eval and by windrow."""
     theirs = QUICK[kind]()
     ours = load_tokenizer(theirs, add_bos_token=add_bos_token, prefix_token_id=0)
     return Recorder(theirs, 0, add_bos_token), ours
 
 
 def seen_by_lm_eval(recorder, pairs):
-    """Contexts and continuations as lm_eval tokenizes them, pair by pair; None where it fails."""
+    """Contexts and continuations, tokenized by lm_eval pair by pair; None where it fails."""
     seen = []
     for pair in pairs:
         try:
@@ -93,7 +93,7 @@ def scorable(context, continuation, max_length):
 
 
 def assert_as_lm_eval(segments, seen, max_length):
-    """A segment is the rest of context and continuation; its input is everything except the last token."""
+    """A segment is the end of context and continuation; its input is everything except the last token."""
     bad = [index for index, one in enumerate(seen) if one is None or not scorable(*one, max_length)]
     assert segments.skipped.tolist() == bad
     good = [(index, one) for index, one in enumerate(seen) if index not in set(bad)]
@@ -115,7 +115,7 @@ def assert_as_lm_eval(segments, seen, max_length):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("model", ["tiny-gpt2", "tiny-llama"])
-def test_every_local_request_as_lm_eval_sees_it(evals, local_suite, model):
+def test_local_requests_match_lm_eval(evals, local_suite, model):
     recorder, tokenizer = parity(evals, model)
     recorder.loglikelihood(local_suite, disable_tqdm=True)
     pairs = [request.args for request in local_suite]
@@ -137,14 +137,14 @@ def parity(evals, model):
 @pytest.mark.parametrize("add_bos_token", [None, False])
 @settings(max_examples=150, deadline=None)
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), max_size=6), max_length=MAX_LENGTHS)
-def test_any_pairs_as_lm_eval_sees_them(kind, add_bos_token, pairs, max_length):
+def test_random_pairs_match_lm_eval(kind, add_bos_token, pairs, max_length):
     recorder, tokenizer = both(kind, add_bos_token)
     segments = loglikelihood_segments(tokenizer, pairs, max_length=max_length, on_bad_request="skip")
     assert_as_lm_eval(segments, seen_by_lm_eval(recorder, pairs), max_length)
 
 
 def windows_of_lm_eval(recorder, texts, max_length):
-    """For each window of each text: the request, its whole sequence, and how many tokens are scored."""
+    """For each window of each text: the request, the whole sequence, and the number of scored tokens."""
     for request, text in enumerate(texts):
         tokens = recorder.tok_encode(text)
         length = max_length or max(1, len(tokens))
@@ -164,7 +164,7 @@ def assert_windows(segments, recorder, texts, max_length):
 @pytest.mark.parametrize("kind", ["gpt2", "llama3"])
 @settings(max_examples=150, deadline=None)
 @given(texts=st.lists(TEXT, max_size=4), max_length=MAX_LENGTHS)
-def test_any_windows_as_lm_eval_makes_them(kind, texts, max_length):
+def test_random_windows_match_lm_eval(kind, texts, max_length):
     recorder, tokenizer = both(kind)
     assert_windows(rolling_segments(tokenizer, texts, max_length=max_length), recorder, texts, max_length)
 
@@ -173,7 +173,7 @@ def test_any_windows_as_lm_eval_makes_them(kind, texts, max_length):
     "max_length", [256, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (None, 1024))]
 )
 @pytest.mark.parametrize("model", ["tiny-llama", pytest.param("tiny-gpt2", marks=pytest.mark.exhaustive)])
-def test_every_local_article_as_lm_eval_windows_it(evals, model, max_length):
+def test_windows_of_local_articles_match_lm_eval(evals, model, max_length):
     recorder, tokenizer = parity(evals, model)
     texts = [request.args[0] for request in local_requests(evals, "local_wikitext2")]
     segments = rolling_segments(tokenizer, texts, max_length=max_length)
@@ -195,7 +195,7 @@ def local_requests(evals, task):
 
 
 @pytest.mark.parametrize(("model", "bos"), [("tiny-gpt2", "<|endoftext|>"), ("tiny-llama", "<s>")])
-def test_every_local_question_is_a_prompt(evals, model, bos):
+def test_prompts_of_local_questions(evals, model, bos):
     recorder, tokenizer = parity(evals, model)
     contexts = [request.args[0] for request in local_requests(evals, "local_gsm8k")]
     contexts += [bos + context for context in contexts[:50]]
@@ -207,7 +207,7 @@ def test_every_local_question_is_a_prompt(evals, model, bos):
     assert len(prompts.report.truncated) > 0
 
 
-def test_prompts_know_the_bos_token_by_its_spelling_not_by_the_prefix():
+def test_prompts_recognize_the_bos_token_by_its_text():
     theirs, _ = both("llama3")
     ours = load_tokenizer(theirs.backend_tokenizer, prefix_token_id=1)
     assert ours.bos_token_id is None
@@ -215,7 +215,7 @@ def test_prompts_know_the_bos_token_by_its_spelling_not_by_the_prefix():
     assert split(prompts) == [theirs.encode(text, True) for text in ("</s>a", "<s>a")]
 
 
-def test_context_and_continuation_encoded_apart():
+def test_context_and_continuation_encoded_separately():
     recorder, tokenizer = both("llama3")
     pairs = [("The cow ", "eats"), ("The cow", " eats"), ("", "eats")]
     segments = loglikelihood_segments(tokenizer, pairs, encode_apart=True)
@@ -253,7 +253,7 @@ BAD_PAIRS = [
 
 
 @pytest.mark.parametrize(("bad", "message"), BAD_PAIRS)
-def test_bad_pairs_are_refused_by_number_and_text(bad, message):
+def test_bad_pairs_are_named_by_number_and_text(bad, message):
     tokenizer = both("gpt2")[1]
     pairs = [("fine", " too"), bad]
     shown = repr(bad)[:30].replace("\\", "\\\\").replace("(", r"\(").replace("'", "['\"]")
@@ -277,7 +277,7 @@ def test_bad_pairs_are_left_out_and_reported(bad, message):
     assert "request 1 was skipped: its" in str(segments.report) or "must be a pair" in str(segments.report)
 
 
-def test_many_bad_pairs_end_in_one_error():
+def test_many_bad_pairs_raise_one_error():
     pairs = [("a", "")] * 25
     with pytest.raises(
         ValueError, match=r"request 0: .*\n(.*\n)*and 15 more\n.*on_bad_request=\"skip\""
@@ -300,7 +300,7 @@ def test_bad_texts_and_contexts_are_refused():
     assert skipped.skipped.tolist() == [0]
 
 
-def test_without_a_prefix_token_only_contexts_can_be_conditioned_on():
+def test_empty_contexts_need_a_prefix_token():
     tokenizer = load_tokenizer(QUICK["gpt2"]())
     assert tokenizer.prefix_token_id is None
     assert len(loglikelihood_segments(tokenizer, [("a", " b")])) == 1
@@ -311,13 +311,13 @@ def test_without_a_prefix_token_only_contexts_can_be_conditioned_on():
 
 
 @pytest.mark.parametrize("max_length", [0, -1, 2.5, True, "8"])
-def test_impossible_limits_are_refused(max_length):
+def test_bad_max_length_is_refused(max_length):
     tokenizer = both("gpt2")[1]
     with pytest.raises(ValueError, match="max_length must be a whole number of at least 1, or None"):
         loglikelihood_segments(tokenizer, [("a", " b")], max_length=max_length)
 
 
-def test_impossible_arguments_are_refused():
+def test_bad_arguments_are_refused():
     tokenizer = both("gpt2")[1]
     with pytest.raises(ValueError, match="on_bad_request must be 'raise' or 'skip', not 'drop'"):
         loglikelihood_segments(tokenizer, [("a", " b")], on_bad_request="drop")
@@ -341,7 +341,7 @@ def test_no_requests():
         assert (segments.score_starts.dtype, segments.requests.dtype) == (np.int32, np.int64)
 
 
-def test_pairs_may_come_in_any_sequence():
+def test_pairs_may_be_in_any_sequence():
     tokenizer = both("gpt2")[1]
     pairs = [("The cow", " eats"), ("The cow", " sleeps")]
     for given_pairs in (tuple(pairs), [list(pair) for pair in pairs]):
@@ -360,7 +360,7 @@ def test_report():
     assert report.texts == 8
     assert (
         report.encoded_texts == 6
-    )  # of the cow three, of the long pair two, and "a", which is its own whole
+    )  # three texts of the cow, two of the long pair, and "a", which is both context and whole
     long = len(recorder.encode("a " * 50 + "b", True))
     assert report.truncated == {2: long - 21}
     assert next(iter(report.longest.items())) == (2, 21)
@@ -376,7 +376,7 @@ def test_equal_contexts_are_encoded_once():
     assert rolling_segments(tokenizer, ["same", "same", "other"]).report.encoded_texts == 2
 
 
-def test_random_pairs_in_one_call_as_one_by_one():
+def test_many_random_pairs_in_one_call_match_lm_eval():
     recorder, tokenizer = both("gpt2")
     texts = list(random_texts(400, seed=3))
     pairs = list(zip(texts[:200], texts[200:], strict=True))

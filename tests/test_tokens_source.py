@@ -1,4 +1,4 @@
-"""Every source that a tokenizer can be loaded from, and the special tokens in its files."""
+"""Sources from which a tokenizer can be loaded, and the special tokens in its files."""
 
 import json
 import os
@@ -16,14 +16,14 @@ TEXTS = ["The cow eats.", "<s>begun", "", "naïve 日本", "end</s>"]
 
 
 class Words:
-    """Not a tokenizer of any library: a token for each character."""
+    """A tokenizer of no library, with one token per character."""
 
     def encode(self, text):
         return [ord(letter) for letter in text]
 
 
 class Rich(Words):
-    """A tokenizer with more attributes, as in other libraries."""
+    """A tokenizer with more attributes, as other libraries have."""
 
     bos_token, bos_token_id, eot_token, n_vocab, model_max_length = "\x02", 2, 3, 200_000, 64
     chat_template = "{{ messages[0].content }}"
@@ -66,7 +66,7 @@ def same(ours, theirs):
 
 
 @pytest.mark.filterwarnings("ignore:tokenizer .* uses")
-def test_a_fault_of_the_package_is_an_error(tmp_path):
+def test_panic_of_the_package_is_an_error(tmp_path):
     theirs = QUICK["gpt2"]()
     stripping = tokenizers.AddedToken("x", rstrip=True, normalized=False)
     theirs.add_tokens([stripping, tokenizers.AddedToken("\t", lstrip=True, normalized=False)])
@@ -74,7 +74,7 @@ def test_a_fault_of_the_package_is_an_error(tmp_path):
         load_tokenizer(save(tmp_path, theirs)).encode_batch(["a cow  x\t b"])
 
 
-def test_file_directory_and_object_are_the_same(tmp_path):
+def test_file_directory_and_object_are_equivalent(tmp_path):
     theirs = QUICK["llama3"]()
     save(tmp_path, theirs, {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"})
     for source in (tmp_path, str(tmp_path), tmp_path / "tokenizer.json"):
@@ -89,7 +89,7 @@ def test_file_directory_and_object_are_the_same(tmp_path):
     assert (fast.name, fast.model_max_length, fast.prefix_text) == ("some/model", 512, "<s>")
 
 
-def test_special_tokens_without_a_role_come_as_a_list():
+def test_special_tokens_without_a_role_are_a_list():
     theirs = QUICK["llama3"]()
     theirs.add_special_tokens(["<x>"])
     ours = load_tokenizer(Fast(theirs, bos_token="<s>", additional_special_tokens=["<x>"]))
@@ -97,7 +97,7 @@ def test_special_tokens_without_a_role_come_as_a_list():
     assert ours.decode(ours.encode(text)) == theirs.decode(theirs.encode(text).ids) == "it's an  in a box"
 
 
-def test_a_tokenizer_gets_other_settings():
+def test_settings_of_a_loaded_tokenizer_can_be_changed():
     ours = load_tokenizer(QUICK["llama3"](), prefix_token_id=1)
     assert load_tokenizer(ours) is ours
     assert load_tokenizer(ours, prefix_token_id=1) is ours
@@ -106,7 +106,7 @@ def test_a_tokenizer_gets_other_settings():
     assert not other.adds_special_tokens
 
 
-def test_hub_names_come_from_the_cache(tmp_path):
+def test_hub_names_are_read_from_the_cache(tmp_path):
     snapshot = tmp_path / "models--some--model" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     save(snapshot, QUICK["gpt2"](), {"eos_token": "</s>"})
@@ -127,7 +127,7 @@ def test_hub_names_come_from_the_cache(tmp_path):
     assert result.stdout.strip() == f"some/model 1 {QUICK['gpt2']().encode('The cow').ids}"
 
 
-def test_anything_that_encodes():
+def test_object_with_encode():
     with pytest.warns(
         UserWarning, match=r"tokenizer 'Words' encodes in Python, one text at a time"
     ) as caught:
@@ -142,7 +142,7 @@ def test_anything_that_encodes():
         ours.decode([97])
 
 
-def test_anything_that_encodes_and_knows_more():
+def test_object_with_more_attributes():
     with pytest.warns(UserWarning, match="encodes in Python"):
         ours = load_tokenizer(Rich())
     assert (ours.bos_token_id, ours.eos_token_id, ours.prefix_token_id) == (2, 3, 2)
@@ -158,7 +158,7 @@ def test_anything_that_encodes_and_knows_more():
 
 
 class Broken(Words):
-    """Its results are no token ids."""
+    """Its results are not token ids."""
 
     def __init__(self, result):
         self.result = result
@@ -175,7 +175,7 @@ class Broken(Words):
         (["a"], r"tokenizer.encode returned \['a'\]; expected token ids \(integers\)"),
     ],
 )
-def test_what_encodes_to_no_token_ids_is_refused(result, message):
+def test_results_that_are_not_token_ids_are_refused(result, message):
     with pytest.warns(UserWarning, match="encodes in Python"):
         ours = load_tokenizer(Broken(result))
     with pytest.raises((TypeError, ValueError), match=message):
@@ -183,12 +183,12 @@ def test_what_encodes_to_no_token_ids_is_refused(result, message):
 
 
 @pytest.mark.parametrize("source", [None, 7, object(), ["gpt2"]])
-def test_what_is_no_tokenizer_is_refused(source):
+def test_values_that_are_not_tokenizers_are_refused(source):
     with pytest.raises(TypeError, match=r"tokenizer must be a path.* not (NoneType|int|object|list)"):
         load_tokenizer(source)
 
 
-def test_a_class_is_no_tokenizer():
+def test_class_instead_of_an_instance_is_refused():
     with pytest.raises(TypeError, match=r"tokenizer is the class Words; pass an instance, such as Words\(\)"):
         load_tokenizer(Words)
 
@@ -212,7 +212,7 @@ def test_missing_files_are_refused(tmp_path):
         (b'{"model": {"type": "Magic"}}', "cannot be loaded"),
     ],
 )
-def test_files_that_are_no_tokenizer_are_refused(tmp_path, content, message):
+def test_files_that_are_not_tokenizers_are_refused(tmp_path, content, message):
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_tokenizer(tmp_path)
@@ -227,7 +227,7 @@ def test_unknown_components_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
-def test_configurations_that_are_none_are_refused(tmp_path, content):
+def test_invalid_configurations_are_refused(tmp_path, content):
     save(tmp_path, QUICK["gpt2"]())
     (tmp_path / "tokenizer_config.json").write_text(content)
     with pytest.raises(
@@ -236,7 +236,7 @@ def test_configurations_that_are_none_are_refused(tmp_path, content):
         load_tokenizer(tmp_path)
 
 
-def test_tokenizers_that_encode_at_random_are_refused():
+def test_tokenizers_with_dropout_are_refused():
     with pytest.raises(ValueError, match=r"has a dropout of 0\.1.*set it to null"):
         load_tokenizer(byte_bpe(dropout=0.1))
 
@@ -257,7 +257,7 @@ def test_stored_truncation_and_padding_are_ignored(tmp_path):
     assert ours.pad_token_id == 3
 
 
-def test_tokens_that_the_configuration_names_become_special(tmp_path):
+def test_tokens_named_in_the_configuration_become_special(tmp_path):
     config = {"bos_token": {"content": "<|begin|>", "lstrip": False}, "eos_token": "<|end|>"}
     config |= {"additional_special_tokens": ["<extra>"]}
     ours = load_tokenizer(save(tmp_path, QUICK["gpt2"](), config))
@@ -267,7 +267,7 @@ def test_tokens_that_the_configuration_names_become_special(tmp_path):
     assert ours.vocab_size == 1503
 
 
-def test_older_models_name_special_tokens_in_a_map(tmp_path):
+def test_special_tokens_map_of_older_models(tmp_path):
     save(
         tmp_path,
         QUICK["gpt2"](),
@@ -279,7 +279,7 @@ def test_older_models_name_special_tokens_in_a_map(tmp_path):
     assert ours.model_max_length is None
 
 
-def test_a_map_of_special_tokens_counts_where_no_tokens_are_listed(tmp_path):
+def test_special_tokens_map_applies_if_no_tokens_are_listed(tmp_path):
     config = {"bos_token": "<s>", "eos_token": "</s>", "additional_special_tokens": ["grass"]}
     special = {"bos_token": "</s>", "pad_token": "<pad>", "additional_special_tokens": ["cow"]}
     save(tmp_path, QUICK["gpt2"](), config, special_tokens_map=special)
@@ -290,23 +290,23 @@ def test_a_map_of_special_tokens_counts_where_no_tokens_are_listed(tmp_path):
     assert (ours.bos_token_id, ours.pad_token_id, ours.vocab_size) == (0, None, 1501)
 
 
-def test_a_listed_token_replaces_that_of_the_tokenizer(tmp_path):
+def test_listed_token_replaces_the_tokenizers(tmp_path):
     theirs = QUICK["gpt2"]()
     theirs.add_tokens([tokenizers.AddedToken("<tool>", lstrip=True)])
     listed = {"1500": {"content": "<tool>", "special": True, "normalized": False}}
     ours = load_tokenizer(save(tmp_path, theirs, {"added_tokens_decoder": listed}))
-    assert len(ours.encode(" <tool>")) == 2  # the space is its own token now
+    assert len(ours.encode(" <tool>")) == 2  # the space is a separate token
     assert ours.decode(ours.encode("a<tool>b")) == "ab"
 
 
-def test_a_named_token_that_is_there_stays_what_it_is(tmp_path):
+def test_existing_named_token_is_unchanged(tmp_path):
     theirs = QUICK["gpt2"]()
     theirs.add_tokens(["<tool>"])
     ours = load_tokenizer(save(tmp_path, theirs, {"additional_special_tokens": ["<tool>"]}))
     assert ours.decode(ours.encode("a<tool>b")) == "a<tool>b"
 
 
-def test_tokens_of_older_files_and_of_roles_of_the_model(tmp_path):
+def test_tokens_of_older_files_and_model_specific_roles(tmp_path):
     added = {"<old>": 1500, "an old word": 1501}
     config = {"eos_token": "<old>", "image_token": "<image>", "extra_special_tokens": {"audio": "<audio>"}}
     ours = load_tokenizer(save(tmp_path, QUICK["gpt2"](), config, added_tokens=added))
@@ -314,7 +314,7 @@ def test_tokens_of_older_files_and_of_roles_of_the_model(tmp_path):
     assert ours.decode([1500, 1501, 1502, 1503]) == "an old word"
 
 
-def test_special_tokens_in_texts_are_split_if_so_configured(tmp_path):
+def test_special_tokens_in_texts_are_split_if_configured(tmp_path):
     theirs = QUICK["llama3"]()
     ours = load_tokenizer(save(tmp_path, theirs, {"split_special_tokens": True}))
     theirs.encode_special_tokens = True
@@ -351,7 +351,7 @@ def test_add_bos_token(tmp_path, kind, argument, configured, expected):
         ("gpt2", {"add_eos_token": True}),
     ],
 )
-def test_tokenizer_json_counts_before_the_configuration_and_says_so(tmp_path, kind, configured):
+def test_tokenizer_json_takes_precedence_with_a_warning(tmp_path, kind, configured):
     theirs = QUICK[kind]()
     save(tmp_path, theirs, {"bos_token": "<s>", "eos_token": "</s>", **configured})
     ((key, value),) = configured.items()
@@ -360,7 +360,7 @@ def test_tokenizer_json_counts_before_the_configuration_and_says_so(tmp_path, ki
     assert same(ours, theirs)
 
 
-def test_what_is_given_replaces_the_post_processor(tmp_path):
+def test_add_bos_token_argument_replaces_the_post_processor(tmp_path):
     theirs = QUICK["gpt2"]()
     theirs.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     save(tmp_path, theirs, {"bos_token": "<s>", "eos_token": "</s>", "add_eos_token": True})
@@ -377,7 +377,7 @@ def test_template_around_texts():
     assert same(load_tokenizer(theirs), theirs)
 
 
-def test_fallback_is_announced_once_and_gives_the_same():
+def test_fallback_is_announced_once_and_matches():
     theirs = SLOW["unigram"]()
     with pytest.warns(UserWarning, match="uses the tokenizers package, which is slower") as caught:
         ours = load_tokenizer(theirs)
@@ -385,7 +385,7 @@ def test_fallback_is_announced_once_and_gives_the_same():
     assert same(ours, theirs)
 
 
-def test_clean_up_of_decoded_spaces(tmp_path):
+def test_cleanup_of_decoded_spaces(tmp_path):
     words = ["[UNK]", "do", "n't", "stop", ",", "now", "!"]
     theirs = tokenizers.Tokenizer(models.WordLevel({word: id for id, word in enumerate(words)}, "[UNK]"))
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()

@@ -1,4 +1,4 @@
-"""From requests to texts, and from elements to all fields of a batch."""
+"""Parsing requests into texts, and completing elements to all fields of a batch."""
 
 import grain
 import numpy as np
@@ -20,17 +20,17 @@ def test_context_and_continuation_become_prefix_and_text(kind):
     assert parsed == {"idx": 7, "prefix": "Prefix ", "text": " Main"}
 
 
-def test_a_text_alone_has_an_empty_prefix():
+def test_single_text_has_an_empty_prefix():
     parsed = ParseLMEval().map({"idx": 0, "req": request("Whole", kind="loglikelihood_rolling")})
     assert parsed == {"idx": 0, "prefix": "", "text": "Whole"}
 
 
-def test_arguments_that_are_no_tuple_are_one_text():
+def test_arguments_that_are_not_a_tuple_are_one_text():
     lone = Instance(request_type="loglikelihood_rolling", doc={}, arguments="Whole", idx=0)
     assert ParseLMEval().map({"idx": 0, "req": lone})["text"] == "Whole"
 
 
-def test_the_request_may_have_another_name_and_other_keys_stay():
+def test_request_may_have_another_name_and_other_keys_are_kept():
     parsed = ParseLMEval("instance").map({"idx": 1, "instance": request("a", "b"), "task": "x"})
     assert parsed == {"idx": 1, "prefix": "a", "text": "b", "task": "x"}
     assert ParseLMEval().request_name == "req"
@@ -41,11 +41,11 @@ def test_arguments_after_the_second_are_ignored():
     assert parsed == {"idx": 3, "prefix": "a", "text": "b"}
 
 
-def test_an_element_without_an_index_passes():
+def test_element_without_an_index():
     assert ParseLMEval().map({"req": request("a", "b")}) == {"prefix": "a", "text": "b"}
 
 
-def test_it_is_a_grain_transform():
+def test_parse_lm_eval_is_a_grain_transform():
     source = grain.MapDataset.source([{"idx": 0, "req": request("a", "b")}])
     assert list(source.map(ParseLMEval())) == list(source.apply([ParseLMEval()]))
 
@@ -93,7 +93,7 @@ def test_completing_many_rows():
     assert pytree_diff(complete, expected) is None
 
 
-def test_what_is_there_stays():
+def test_existing_fields_are_kept():
     own = np.array([[5, 6]])
     complete = CompleteLLMIndexedBatch().map(
         {"inputs": own, "targets": own, "idx": np.array([0]), "inputs_position": own}
@@ -102,7 +102,7 @@ def test_what_is_there_stays():
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint32])
-def test_numbers_of_documents_are_int32_and_positions_int64(dtype):
+def test_document_numbers_are_int32_and_positions_int64(dtype):
     tokens = np.array([[1, 2]], dtype)
     complete = CompleteLLMIndexedBatch.map({"inputs": tokens, "targets": tokens, "idx": np.array(126, dtype)})
     assert pytree_diff(complete["document_idx"], np.array([127], np.int32)) is None
@@ -112,7 +112,7 @@ def test_numbers_of_documents_are_int32_and_positions_int64(dtype):
     assert complete["inputs"] is tokens
 
 
-def test_an_element_without_an_index_is_completed_without_document():
+def test_completing_an_element_without_an_index():
     padding = empty_llm_indexed_sample()
     assert pytree_diff(CompleteLLMIndexedBatch.map(padding), padding) is None
     tokens = np.array([[1, 2]])
@@ -134,14 +134,14 @@ def test_an_element_without_an_index_is_completed_without_document():
         (-2, ValueError, "idx ranges from -2 to -2"),
     ],
 )
-def test_indexes_that_number_no_document(idx, error, message):
+def test_indexes_that_are_not_document_numbers(idx, error, message):
     tokens = np.array([[1, 2]])
     with pytest.raises(error, match=message):
         CompleteLLMIndexedBatch.map({"inputs": tokens, "targets": tokens, "idx": np.array(idx)})
 
 
 @pytest.mark.parametrize("missing", ["inputs", "targets"])
-def test_a_missing_part_is_named(missing):
+def test_missing_field_is_named(missing):
     item = {"inputs": np.ones((1, 2)), "targets": np.ones((1, 2)), "idx": np.array(0)}
     del item[missing]
     with pytest.raises(KeyError, match=f"no '{missing}'.*needs 'inputs' and 'targets'"):
@@ -149,7 +149,7 @@ def test_a_missing_part_is_named(missing):
 
 
 @pytest.mark.parametrize(("shape", "idx"), [((2,), 0), ((1, 2, 3), 0), ((2, 3), 0), ((2, 3), [0, 1, 2])])
-def test_tokens_and_indexes_must_agree(shape, idx):
+def test_mismatched_tokens_and_indexes_are_refused(shape, idx):
     with pytest.raises(ValueError, match=r"inputs has shape .* must be \[rows, length\] and \[rows\]"):
         CompleteLLMIndexedBatch.map(
             {"inputs": np.ones(shape), "targets": np.ones(shape), "idx": np.array(idx)}
