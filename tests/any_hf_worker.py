@@ -34,11 +34,11 @@ CONFIGS = {
     | {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1}
     | {"mamba_d_state": 8, "mamba_chunk_size": 8},
 }
-"""Models that ``pretrained=`` does not load."""
+"""Models that ``pretrained=`` cannot load."""
 
 
 def tiny(kind, folder):
-    """A checkpoint with random weights, large enough to tell models apart, and bytes as tokens."""
+    """A byte-level checkpoint with random weights, large enough to distinguish models."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **CONFIGS[kind])).float()
     with torch.no_grad():
@@ -65,7 +65,7 @@ def own_results(folder, pairs):
 
 
 def through_factory(folder, requests):
-    """The model that ``factory=`` makes from a folder: its parts, and its results for some requests."""
+    """The model that ``factory=`` makes from a folder: its parts and its results for some requests."""
     os.environ["ANY_HF_MODEL"] = str(folder)
     lm = JaxLM(factory="any_hf:make_model")
     results = {
@@ -77,7 +77,7 @@ def through_factory(folder, requests):
 
 
 def other(kind):
-    """A model that ``pretrained=`` does not load, compared with PyTorch."""
+    """A model that ``pretrained=`` cannot load, compared with PyTorch."""
     pairs = [(start, f" {end}") for start, _ in SAYINGS[:4] for _, end in SAYINGS[:3]]
     prompts = [(start, {"max_gen_toks": 8, "until": []}) for start, _ in SAYINGS[:3]]
     with TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def other(kind):
 
 
 def wrong():
-    """The parts that are kept of a model whose parts differ from PyTorch."""
+    """The parts that are admitted of models whose parts differ from PyTorch."""
     with TemporaryDirectory() as folder:
         tiny("opt", folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

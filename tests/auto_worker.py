@@ -1,4 +1,4 @@
-"""One process that sizes its batches to memory, and reports how much memory it took.
+"""A process that sizes its batches to memory, and reports its peak memory.
 
 python auto_worker.py TASK 'JSON of options'
 """
@@ -25,7 +25,7 @@ from windrow.tokens import Segments, TokenReport
 
 
 def status(field):
-    """A line of this process's memory status, in bytes."""
+    """A field of this process's memory status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024
@@ -33,16 +33,16 @@ def status(field):
 
 
 def growth(run):
-    """By how many bytes memory rises during ``run``."""
+    """The number of bytes by which memory rises during ``run``."""
     gc.collect()
     before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     run()
     return status("VmHWM") - before
 
 
 def random_model(kind, vocab, width, layers=2, max_length=4096):
-    """A checkpoint of random parameters, loaded."""
+    """A loaded checkpoint with random parameters."""
     heads = max(1, width // 64)
     config = {
         "llama": {
@@ -92,13 +92,13 @@ def score(options):
         lengths += rng.integers(longest // 8, longest, len(lengths)).tolist()
     starts = [max(1, length - scored) if scored else 1 for length in lengths]
     segments = as_segments(lengths, starts, options["vocab"])
-    for first in range(0, len(lengths), SIBLINGS):  # begin alike
+    for first in range(0, len(lengths), SIBLINGS):  # share a prefix
         begin, *others = segments.offsets[first : min(first + SIBLINGS, len(lengths))].tolist()
         for other in others:
             segments.tokens[other : other + shared] = segments.tokens[begin : begin + shared]
     scorer = Scorer(make_model(options), sharding(options), Clock())
     few = as_segments([3], [1], options["vocab"])
-    scorer.run(scorer.plan(BatchPolicy(), few), few)  # threads are started, code is loaded
+    scorer.run(scorer.plan(BatchPolicy(), few), few)  # starts threads and loads code
     share = "forks" if shared else False
     policy = BatchPolicy(tokens_per_batch="auto", memory_budget=options["budget"], share=share)
     plan = scorer.plan(policy, segments)
@@ -107,7 +107,7 @@ def score(options):
 
 
 SIBLINGS = 5
-"""How many segments begin alike, if any do."""
+"""The number of segments that share a prefix, if any do."""
 
 
 class Digits:

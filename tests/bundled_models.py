@@ -15,7 +15,7 @@ from random_weights import write_checkpoint  # noqa: E402
 SHAPES = json.loads((FOLDER / "families.json").read_text())
 NAMES = [*FAMILIES, *RECURRENT]
 ONE_OF_EACH = ("llama, biases", "mistral", "gpt2", "mamba")
-"""One model of each kind of state and positions, for tests that take too long for all."""
+"""One model for each kind of state and positions, for tests that are too slow to run with all."""
 
 VOCAB = 61
 

@@ -1,4 +1,4 @@
-"""A JaxLM over bytes, and lm_eval's requests for it."""
+"""A byte-level JaxLM, and lm_eval requests for it."""
 
 from lm_eval.api.instance import Instance
 
@@ -17,7 +17,7 @@ def requests_of(request_type, *arguments):
 
 
 def named_requests(request_type, *arguments):
-    """Requests of the task "animals", for its documents from 10 on."""
+    """Requests of the task "animals", with document ids from 10 on."""
     return [
         Instance(request_type, {}, args, index, ("animals", 10 + index, 1))
         for index, args in enumerate(arguments)

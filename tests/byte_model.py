@@ -1,4 +1,4 @@
-"""Models over bytes for command lines, such as ``factory=byte_model:make``."""
+"""Byte-level models for command lines, such as ``factory=byte_model:make``."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A transformer with one layer in plain JAX, as a reader of the guide would write it, including its cache."""
+"""A one-layer transformer with a cache in plain JAX, as a reader of the guide would write it."""
 
 import jax
 import jax.numpy as jnp

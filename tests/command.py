@@ -1,4 +1,4 @@
-"""Runs ``windrow`` commands: in a separate process, or in this one if that makes no difference."""
+"""Runs ``windrow`` commands in a separate process, or in this one where that makes no difference."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 
 
 def windrow(*arguments, timeout=600, folder=None, **variables):
-    """Runs a command to its end in a separate process; output and errors are text."""
+    """Runs a command in a separate process; its output and errors are text."""
     return subprocess.run(
         [sys.executable, "-m", "windrow", *map(str, arguments)],
         capture_output=True,
@@ -33,7 +33,7 @@ def windrow(*arguments, timeout=600, folder=None, **variables):
 
 
 def windrow_here(*arguments, folder=None, **variables):
-    """Runs a command to its end in this process, which has already loaded and compiled most of what it needs.
+    """Runs a command in this process, which has already loaded and compiled most of what it needs.
 
     JAX has the eight devices of the tests. Changes that the command makes to the process are undone.
     """
@@ -65,7 +65,7 @@ def _print_warning(message, category, *place):
 
 @contextmanager
 def _logging_to(errors):
-    """Sends lm_eval's log to a file, as its command does the first time that a process runs it."""
+    """Sends lm_eval's log to a file, as its command does the first time in a process."""
     logger = logging.getLogger("lm_eval")
     before = logger.handlers, logger.propagate, logger.level
     logger.handlers, logger.propagate = [logging.StreamHandler(errors)], False
@@ -77,7 +77,7 @@ def _logging_to(errors):
 
 
 def is_one_line(result) -> bool:
-    """Whether a command ended with one line that says what is wrong, and with status 2."""
+    """Whether a command exited with status 2 and one line that says what is wrong."""
     last = result.stderr.strip().splitlines()[-1]
     return result.returncode == 2 and last.startswith("windrow: ") and "Traceback" not in result.stderr
 

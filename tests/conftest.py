@@ -1,4 +1,4 @@
-"""Setup for all tests: CPU devices, strict promotion, compiled programs, the evaluation material."""
+"""Setup for all tests: CPU devices, strict promotion, compilation caching, and evaluation material."""
 
 import functools
 import gc
@@ -7,14 +7,16 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-# Set before JAX is loaded, and for the processes that tests start: a program is compiled only once, also
-# across runs. Most programs run once, so optimizing them would cost more than it saves.
+# Set before JAX is loaded, and inherited by the processes that tests start. Programs are cached across runs.
+# Most programs run only once, so optimizing them would cost more than it saves.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # no test reads the locations of operations
+os.environ.setdefault(
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0"
+)  # tests do not read the source locations of operations
 if version("jaxlib").startswith("0.10."):  # other versions reject unknown flags
-    # The first as in windrow's own programs; small programs compile sooner in one piece.
+    # The first flag is as in windrow's own programs; the second compiles small programs faster.
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ.setdefault("XLA_FLAGS", flags)
 
@@ -25,7 +27,7 @@ from local_suite import EVALS, read_local_suite, state_of
 
 
 def pytest_configure(config):
-    """Loads JAX, lm_eval and Hypothesis, except in a process that only distributes tests to others."""
+    """Loads JAX, lm_eval and Hypothesis, except in the process that only distributes tests to workers."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         prepare()
 
@@ -39,20 +41,20 @@ def prepare():
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
-    # lm_eval compiles a task's templates again for each document, which takes longer than everything else.
+    # lm_eval recompiles a task's templates for each document, which takes longer than everything else.
     lm_eval.utils.env.from_string = functools.lru_cache(1000)(lm_eval.utils.env.from_string)
 
-    # JAX creates so many objects that the default frequency of garbage collection takes a tenth of all time.
+    # JAX creates so many objects that garbage collection at the default frequency takes a tenth of all time.
     gc.set_threshold(20_000, 20, 100)
 
-    # Tests have no time limit: a busy machine is not a defect.
+    # Tests have no time limits, because a busy machine is not a defect.
     settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
 def layouts_are_priced(monkeypatch):
-    """All layouts are priced, though tests are small; otherwise each input would get its own row."""
+    """Prices all layouts even for small runs; otherwise, each input would get its own row."""
     from windrow.scoring import choice
 
     monkeypatch.setattr(choice, "CHOICE", 0)

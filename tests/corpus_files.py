@@ -1,4 +1,4 @@
-"""A small corpus in every input format, runs that score it, and what they must find."""
+"""A small corpus in every input format, runs that score it, and checks of their results."""
 
 import gzip
 import json
@@ -103,7 +103,7 @@ WRITERS = {
 
 
 def flip(path, at=None):
-    """Flips a bit of a file: of the byte in the middle, or of byte ``at``."""
+    """Flips a bit of a file, in byte ``at`` or in the middle."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2 if at is None else at] ^= 1
     path.write_bytes(data)

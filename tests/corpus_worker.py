@@ -1,4 +1,4 @@
-"""One process of a run over a small corpus, which tests kill.
+"""One process of a run over a small corpus; tests kill it.
 
 python corpus_worker.py FOLDER INPUT [--devices N] [--coordinator ... --process-count ... --process-id ...]
 """
@@ -26,7 +26,7 @@ def model():
 
 
 def record_windows(folder):
-    """Adds a byte to a file for each window that has been computed."""
+    """Appends a byte to a file for each computed window."""
     run_parts = Scorer.run_parts
 
     def counted(*arguments):

@@ -1,4 +1,4 @@
-"""Elements and sources that tests of datasets use."""
+"""Elements and sources for tests of datasets."""
 
 import threading
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def rows(lengths):
-    """Elements with sequences of these lengths; each can be recognized by its number."""
+    """Elements with sequences of these lengths, each identified by its number."""
     return [
         {"inputs": np.full((1, length), number + 1, np.int32), "idx": np.array([number], np.int32)}
         for number, length in enumerate(lengths)

@@ -1,4 +1,4 @@
-"""Fetches checkpoints and tokenizers from the Hub that the environment names, and prints what came."""
+"""Fetches checkpoints and tokenizers from the Hub set in the environment, and prints the results."""
 
 import json
 import sys

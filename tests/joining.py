@@ -1,4 +1,4 @@
-"""Command-line options with which the processes of a script find each other."""
+"""Command-line options by which the processes of a script join."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from windrow.sharding.launch import Launch
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options of this process; ``launch.start()`` joins the others."""
+    """Parses this process's options; ``launch.start()`` then joins the others."""
     parser.add_argument("--coordinator")
     parser.add_argument("--process-count", type=int)
     parser.add_argument("--process-id", type=int)

@@ -1,4 +1,4 @@
-"""Runs requests of three types and saves results in a folder; tests kill it.
+"""Runs requests of three types and saves their results in a folder; tests kill it.
 
 python keeping_worker.py FOLDER [--coordinator ... --process-count ... --process-id ...]
 """
@@ -27,7 +27,7 @@ COUNT = 120
 
 
 def requests():
-    """Choices, texts, and prompts of which some are sampled three times."""
+    """Choices, texts and prompts; some prompts are sampled three times."""
     numbers = np.random.default_rng(3)
     texts = [
         numbers.integers(97, 123, 4 + number % 9, np.uint8).tobytes().decode() for number in range(COUNT)
@@ -48,7 +48,7 @@ def requests():
 
 
 def make_lm(folder, devices=None, seen=None, **arguments):
-    """A small model; ``seen`` is a file that gets a line for each batch of rows as its computation begins."""
+    """A small model; ``seen`` is a file that gets a line when the computation of each batch begins."""
 
     def slow(params, tokens, positions, segment_ids):
         if seen is not None:
@@ -62,7 +62,7 @@ def make_lm(folder, devices=None, seen=None, **arguments):
 
 
 def record_rows(seen, tokens):
-    """Records the text of each computed row; the devices are slower than the host."""
+    """Records the text of each computed row, and makes the devices slower than the host."""
     rows = ["".join(chr(token) for token in row if 0 < token < BOS) for row in tokens.tolist()]
     tell(seen, {"rows": [row for row in rows if row]})
     time.sleep(0.01)
@@ -95,7 +95,9 @@ def main():
     options = joining.parse(parser)
     with leaving_at_once():
         options.launch.start()
-        gathering.GATHER_SECONDS = 0  # after every batch; in several seconds all of these are computed
+        gathering.GATHER_SECONDS = (
+            0  # after every batch; the default of several seconds is longer than this whole run
+        )
         seen = options.folder / f"seen-{jax.process_index()}.jsonl"
         record_generation(seen)
         lm = make_lm(options.folder / f"tokenizer-{os.getpid()}", seen=seen)

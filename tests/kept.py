@@ -1,4 +1,4 @@
-"""Keeps values that are slow to compute in files, for other processes and later test runs."""
+"""Caches values that are slow to compute in files, for other processes and later test runs."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""The ``loglikelihood`` requests of the local tasks, as lm_eval builds them: 38,003 in all."""
+"""The 38,003 ``loglikelihood`` requests of the local tasks, as lm_eval builds them."""
 
 import logging
 import warnings
@@ -27,7 +27,7 @@ def read_local_suite(
 
 
 def state_of(evals: Path = EVALS) -> list[tuple[str, int, int]]:
-    """Identifies the state of the tasks and their data: files, sizes and times."""
+    """Identifies the state of the tasks and their data by files, sizes and times."""
     files = sorted(file for folder in ("tasks", "data") for file in (evals / folder).iterdir())
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
 

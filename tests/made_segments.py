@@ -1,4 +1,4 @@
-"""Segments made from tokens, with an empty report."""
+"""Builds segments from tokens, with an empty report."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from windrow.tokens import Segments, TokenReport
 
 
 def as_segments(sequences, starts):
-    """A segment for each sequence of tokens, scored from its score start on."""
+    """A segment for each token sequence, scored from its start on."""
     offsets = np.cumsum([0, *map(len, sequences)]).astype(np.int64)
     count = len(sequences)
     return Segments(

@@ -1,4 +1,4 @@
-"""lm_eval's index of its own tasks. They are in thousands of files, so only two folders are read."""
+"""lm_eval's index of its own tasks; of their thousands of files, only two folders are read."""
 
 import functools
 from importlib.metadata import version
@@ -15,7 +15,7 @@ _read = TaskIndex.build
 
 
 def index(folders):
-    """As lm_eval makes the index of tasks; for ``TaskIndex.build``."""
+    """Replaces ``TaskIndex.build``."""
     found = {}
     for folder in folders:
         found |= _own() if folder == _OWN else _read([folder])

@@ -49,7 +49,7 @@ def case_names(cases):
 
 
 def assert_recorded_results(evals, name, mesh, level, options):
-    """Every recorded log-likelihood, rolling result and flag."""
+    """Checks every recorded log-likelihood, rolling result and greedy flag."""
     where = mesh()
     directory = str(evals / "parity" / f"tiny-{name}")
     on = where.mesh if isinstance(where, NamedSharding) else where
@@ -67,7 +67,7 @@ def assert_recorded_results(evals, name, mesh, level, options):
 
 
 def assert_recorded_texts(evals, name):
-    """Every recorded text."""
+    """Checks every recorded text."""
     cases = recorded(evals, name, "generate_until")
     assert len(cases) > 20
     lm = JaxLM(pretrained=str(evals / "parity" / f"tiny-{name}"), batch_size=16)

@@ -8,7 +8,7 @@ from windrow.planning import group_identical
 
 
 class Material:
-    """Whole sequences, some with equal inputs; each has its own last token and scored tokens."""
+    """Token sequences, some with equal inputs; each has its own last token and scored tokens."""
 
     def __init__(self, segments):
         inputs = [[100 * kind + at for at in range(length)] for length, kind, _, _ in segments]

@@ -1,14 +1,14 @@
-"""A lower bound of the tokens that rows of prefix trees need."""
+"""A lower bound on the tokens that rows of prefix trees need."""
 
 import numpy as np
 
 
 def least_row_tokens(lengths, order, shared, capacity):
-    """A lower bound of the tokens in rows of length ``capacity`` that hold all segments.
+    """A lower bound on the tokens in rows of length ``capacity`` that hold all segments.
 
-    A row that holds a node of the tree at depth ``d`` holds the ``d`` tokens above it, too, so at most
-    ``capacity - d`` below. If ``below`` tokens lie below the node in all rows together, it lies in
-    ``ceil(below / (capacity - d))`` of them or more, and in no fewer than any of its children does.
+    A row that holds a tree node at depth ``d`` also holds the ``d`` tokens above it, and so at most
+    ``capacity - d`` tokens below it. If ``below`` tokens lie below the node, at least
+    ``ceil(below / (capacity - d))`` rows hold it, and no fewer than hold any of its children.
     """
     open_nodes = [[0, 0, 1]]  # depth, tokens below, rows; the path to the last segment
 

@@ -1,8 +1,7 @@
-"""Small random checkpoints, and their logits, computed token by token in float64 NumPy.
+"""Small random checkpoints, and their logits, computed in float64 NumPy.
 
-Written from the papers and the meaning of the configuration's fields, without a
-line of the package's code: one sequence at a time, one head at a time, one
-token at a time.
+They are written from the papers and the meaning of the configuration's fields, and share
+no code with the package. They compute one sequence, one head and one token at a time.
 """
 
 import json
@@ -68,7 +67,7 @@ MISTRAL = LLAMA | {
 
 
 def write(directory, config, tensors, shards=1):
-    """Writes a checkpoint directory; several shards take tensors in turn."""
+    """Writes a checkpoint directory, with tensors distributed over shards in turn."""
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config))
     if shards == 1:
@@ -84,7 +83,7 @@ def write(directory, config, tensors, shards=1):
 
 
 def random_tensors(config, seed=0, dtype=np.float32):
-    """Tensors with the right names and shapes: matrices that keep activations' size, norms around 1."""
+    """Tensors with the right names and shapes: matrices that preserve activations' scale, norms near 1."""
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, shape in shapes(config).items():
@@ -231,7 +230,7 @@ def _affine(w, name, x):
 
 
 def _wavelength_scaled(frequency, scaling):
-    """The published rule of Llama 3.1, in terms of wavelengths."""
+    """Llama 3.1's published rule, in terms of wavelengths."""
     wavelength = 2 * math.pi / frequency
     trained, low, high = (
         scaling[name] for name in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")

@@ -1,4 +1,4 @@
-"""A model that depends on the whole prefix, small enough to recompute by hand in NumPy."""
+"""A model that depends on the whole prefix, small enough to recompute in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from windrow import LanguageModel
 def prefix_model(
     vocab: int, width: int = 8, seed: int = 0, max_length: int | None = None, **parts
 ) -> LanguageModel:
-    """Sums a segment's embeddings so far; the head is a matrix. Supports packed rows."""
+    """Sums a segment's embeddings up to each position; the head is a matrix. Supports packed rows."""
     keys = jax.random.split(jax.random.key(seed))
     params = {
         "embedding": jax.random.normal(keys[0], (vocab, width)),

@@ -1,4 +1,4 @@
-"""A byte-level tokenizer in the Hugging Face format with one token per byte, easy to encode by hand."""
+"""A byte-level tokenizer in the Hugging Face format with one token per byte."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def write_tokenizer(folder: Path, *, bos: bool = True, eos: bool = True) -> str:
 
 
 def _byte(letter: str) -> int:
-    """The byte for a letter of GPT-2's byte alphabet."""
+    """The byte that a letter of GPT-2's byte alphabet stands for."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     if ord(letter) in printable:
         return ord(letter)

@@ -1,4 +1,4 @@
-"""A local stand-in for the Hub: serves folders as repositories, as far as huggingface_hub needs."""
+"""A local stand-in for the Hub that serves folders as repositories, as far as huggingface_hub needs."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ COMMIT = "c0ffee" + "0" * 34
 def stand_in_hub(root):
     """Serves ``root/organization/model``; yields its address and the list of requested paths.
 
-    ``organization/gated`` has terms that nobody accepted, and ``Authorization`` headers are written down.
+    ``organization/gated`` has terms that have not been accepted. ``Authorization`` headers are recorded.
     """
     asked = []
 

@@ -35,10 +35,8 @@ def without_reach(model):
 
 HONEST = without_reach(trees.HONEST)
 BROKEN = {
-    "ignores segment ids": without_reach(trees.BROKEN["sees all of the row"]),
-    "counts positions by place in the row": without_reach(
-        trees.BROKEN["counts positions by place in the row"]
-    ),
+    "ignores segment ids": without_reach(trees.BROKEN["attends to the whole row"]),
+    "uses the column as the position": without_reach(trees.BROKEN["uses the column as the position"]),
 }
 
 

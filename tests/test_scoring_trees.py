@@ -110,9 +110,9 @@ def by_index(positions):
 HONEST = attention(visible)
 BROKEN = {
     "ignores reach": attention(lambda segment_ids, reach: visible(segment_ids)),
-    "counts positions by place in the row": attention(visible, by_index),
+    "uses the column as the position": attention(visible, by_index),
     "hides the last token of a reach": attention(lambda segment_ids, reach: visible(segment_ids, reach - 1)),
-    "sees all of the row": attention(lambda segment_ids, reach: visible(jnp.ones_like(segment_ids))),
+    "attends to the whole row": attention(lambda segment_ids, reach: visible(jnp.ones_like(segment_ids))),
 }
 
 
@@ -138,7 +138,7 @@ def test_model_that_ignores_reach_is_refused(fault):
 
 
 def test_automatic_sharing_skips_trees_for_such_a_model():
-    model = BROKEN["counts positions by place in the row"]
+    model = BROKEN["uses the column as the position"]
     np.testing.assert_allclose(scored(model, "auto"), scored(model, False), atol=1e-3)
 
 

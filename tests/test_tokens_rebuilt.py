@@ -1,4 +1,4 @@
-"""Tokenizers that transformers 5.24 rebuilds: LlamaTokenizer in detail; test_tokens_classes has the others."""
+"""Tokenizers that transformers 5.24 rebuilds: LlamaTokenizer (test_tokens_classes has the other classes)."""
 
 import json
 

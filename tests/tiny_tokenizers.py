@@ -1,4 +1,4 @@
-"""Tokenizers small enough to write down, and folders of them in the Hugging Face format."""
+"""Tokenizers with small hand-written vocabularies, and their folders in the Hugging Face format."""
 
 import json
 
@@ -16,7 +16,7 @@ TEXTS = [
     "COW , hay .",
     "\u65e5 \u0939\u093f",
 ]
-"""What the recordings hold the ids of."""
+"""The texts whose ids are recorded."""
 
 MERGES = [("c", "o"), ("co", "w"), ("h", "a"), ("ha", "y"), ("e", "a"), ("t", "s"), ("ea", "ts"), ("4", "2")]
 
@@ -26,7 +26,7 @@ def _vocabulary(special, letters, merges):
 
 
 def byte_pairs(bos=False):
-    """Byte-level BPE; a text is not normalized, digits stay together."""
+    """Byte-level BPE without normalization; runs of digits stay together."""
     merges = [*MERGES, ("Ġ", "cow"), ("Ġ", "hay"), ("Ċ", "Ċ")]
     special = ["<s>", "</s>", "<|endoftext|>"]
     vocab = _vocabulary(special, sorted(pre_tokenizers.ByteLevel.alphabet()), merges)
@@ -42,7 +42,7 @@ def byte_pairs(bos=False):
 
 
 def marked_pairs(inst=False):
-    """BPE of the first Llamas: spaces are marked, what is unknown becomes bytes."""
+    """BPE as in the first Llamas: spaces are marked, and unknown characters become bytes."""
     merges = [*MERGES, ("▁", "cow"), ("▁", "hay"), ("▁", "▁")]
     letters = [*(f"<0x{byte:02X}>" for byte in range(256)), *"▁'abcdefhinostwxyTCOW42,."]
     vocab = _vocabulary(["<unk>", "<s>", "</s>"], letters, merges)

@@ -1,6 +1,6 @@
-"""Tokenizers of every kind, trained on text of the standard library, and texts that are hard to encode."""
+"""Tokenizers of every kind, trained on text in the standard library, and texts that are hard to encode."""
 
-# ruff: noqa: RUF001 - letters that resemble others are what is tested
+# ruff: noqa: RUF001 - the tests need letters that resemble others
 
 import email
 import functools
@@ -173,7 +173,7 @@ QUICK = {
     "added-tokens": with_added_tokens,
 }
 QUICK = {kind: once(kind, train) for kind, train in QUICK.items()}
-"""Kinds that windrow's own encoder takes."""
+"""Kinds that windrow's own encoder supports."""
 
 SLOW = {
     "unigram": unigram,
@@ -183,7 +183,7 @@ SLOW = {
     "space-beside": lambda: with_added_tokens(" lead"),
 }
 SLOW = {kind: once(kind, train) for kind, train in SLOW.items()}
-"""Kinds that go through the package."""
+"""Kinds that need the ``tokenizers`` package."""
 
 ADVERSARIAL = [
     *(
@@ -262,7 +262,7 @@ ADVERSARIAL = [
 
 
 def random_texts(count, seed=0):
-    """Texts of characters from everywhere, and of words with a few characters knocked in."""
+    """Texts of random characters, and of words with a few random characters inserted."""
     rng = random.Random(seed)
     scripts = [(32, 127), (0xA0, 0x250), (0x300, 0x530), (0x590, 0x700), (0x900, 0x980), (0x1E00, 0x2100)]
     scripts += [(0x2100, 0x2500), (0x3000, 0x3100), (0x4E00, 0x4F00), (0xAC00, 0xAC80), (0xFE00, 0xFF70)]

@@ -1,4 +1,4 @@
-"""Comparing trees of arrays exactly, in tests."""
+"""Exact comparison of pytrees of arrays."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass

@@ -1,4 +1,4 @@
-"""One of several processes with different numbers of devices: scores with parameters that each brings itself.
+"""One of several processes with different numbers of devices, each with its own copy of the parameters.
 
 python uneven_worker.py PORT COUNT PROCESS RESULT
 """

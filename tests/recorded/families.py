@@ -1,8 +1,8 @@
-"""Records what transformers computes for tiny random checkpoints of every family: ``make parity`` runs this.
+"""Records transformers' logits for tiny random checkpoints of every family; run by ``make parity``.
 
-Each case is a ``config.json`` as people have it. The tensors' names and shapes are those that
-transformers saves; their values follow from their names, so that the recording holds logits alone. For one
-case of every model type, the error of logits in bfloat16 is recorded too.
+Each case is a realistic ``config.json``. The tensors' names and shapes are those that transformers saves.
+Their values depend only on their names, so the recording needs to hold only logits. For one case of every
+model type, the error of logits in bfloat16 is recorded too.
 """
 
 import json
@@ -24,7 +24,7 @@ xLSTMPreTrainedModel._init_weights = lambda *_: None  # it fails for fused weigh
 
 
 def stored_shapes(config, folder):
-    """The names and shapes under which transformers saves such a model."""
+    """The names and shapes of the tensors that transformers saves for such a model."""
     (folder / "config.json").write_text(json.dumps(config))
     made = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     made.save_pretrained(folder / "saved")

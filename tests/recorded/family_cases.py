@@ -1,4 +1,4 @@
-"""The configurations whose logits are recorded: families, and what their fields change."""
+"""The configurations whose logits are recorded: model families with various fields."""
 
 _BASE = {
     "vocab_size": 61,
@@ -19,7 +19,7 @@ def _case(kind, **fields):
 
 
 def _without_key_heads(kind, **fields):
-    """Without this field, as in files that rely on the family's default."""
+    """A case without the field for key heads, as in files that rely on the family's default."""
     return {name: value for name, value in _case(kind, **fields).items() if name != "num_key_value_heads"}
 
 

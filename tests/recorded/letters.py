@@ -4,15 +4,15 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers
 
 SPECIAL = ("<pad>", "<s>", "</s>")
-"""With the ids that the configurations give them."""
+"""Their ids are those in the configurations."""
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?:"
 MERGED = ("th", "an", "er", "in", "on", "re", "he", "at", "en", "st", "▁a", "▁t", "▁s", "▁c", "▁o", "▁w")
-"""Pairs of letters that have a token of their own."""
+"""Pairs of letters that form one token."""
 
 
 def write_tokenizer(folder):
-    """Writes a BPE tokenizer over these letters, with marked spaces, BOS and EOS, but none in texts."""
+    """Writes a BPE tokenizer over these letters, with marked spaces; it adds no BOS or EOS to texts."""
     merges = [*MERGED, ("▁t", "h")]
     vocab = {text: id for id, text in enumerate([*SPECIAL, "▁", *LETTERS, *map("".join, merges)])}
     made = Tokenizer(models.BPE(vocab, [(first, last) for first, last in merges]))
@@ -27,8 +27,8 @@ def write_tokenizer(folder):
 def requests():
     """Pairs of context and continuation.
 
-    Questions with four answers each and the same examples before them, every letter after one question, texts
-    longer than most models' limit, short texts, and continuations without a context.
+    Questions with four answers each after the same examples, every letter after one question, texts longer
+    than most models' limit, short texts, and continuations without a context.
     """
     rng = np.random.default_rng(0)
 

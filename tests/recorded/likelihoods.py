@@ -1,4 +1,4 @@
-"""Records lm_eval's log-likelihoods for one random checkpoint of every model type: ``make parity`` runs this.
+"""Records lm_eval's log-likelihoods for a random checkpoint of every model type; run by ``make parity``.
 
 The checkpoints are those of families.py, with a tokenizer for their small vocabulary.
 """

@@ -7,14 +7,14 @@ import numpy as np
 from safetensors.numpy import save_file
 
 LENGTHS = (150, 37, 5)
-"""How long the recorded rows are: past every window and every first training length, and short."""
+"""The lengths of the recorded rows: beyond every sliding window and original training length, and short."""
 
 PICKED = (0, 1, 4, 20, 36, 63, 64, 65, 100, 149)
-"""The places whose logits are recorded."""
+"""The positions whose logits are recorded."""
 
 
 def random_tensor(name, shape):
-    """Random tensors: matrices that keep activations' size, norms around 1, and moderate decays."""
+    """A random tensor: a matrix that preserves activations' scale, a norm near 1, or a moderate decay."""
     rng = np.random.default_rng(crc32(name.encode()))
     values = rng.standard_normal(shape)
     if name.endswith("A_log"):

@@ -1,8 +1,8 @@
-"""Records the results of lm_eval's own Hugging Face backend for a small model: ``make parity`` runs this.
+"""Records the results of lm_eval's own Hugging Face backend for a small model; run by ``make parity``.
 
-It needs torch, transformers and lm_eval, in an environment of their own. The model has
-learned a few sayings by heart, so that some requests are greedy and others are not;
-test_recorded.py loads it and compares.
+It needs a separate environment with torch, transformers and lm_eval. The model has
+memorized a few sayings, so some requests are greedy and others are not. test_recorded.py
+loads it and compares results.
 """
 
 import json
@@ -65,7 +65,7 @@ def make_model() -> None:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", model_max_length=MAX_LENGTH
     ).save_pretrained(MODEL)
-    torch.set_num_threads(1)  # so small a model is only slower on more
+    torch.set_num_threads(1)  # more threads would slow down so small a model
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -85,7 +85,7 @@ def make_model() -> None:
 
 
 def learn(model: LlamaForCausalLM, texts: list[list[int]]) -> None:
-    """Trains until the model knows the texts, but is not certain of everything."""
+    """Trains until the model knows the texts, but not with certainty."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         for tokens in texts:
