@@ -1,18 +1,18 @@
 """Compares with Levanter's own lm_eval adapter: same weights, requests, dtype and cores.
 
-The weights are a small Llama's, the requests a few hundred of ``local_suite``. A run loads the model,
-tokenizes, compiles and scores; only imports are not included. Each run is its own process with an empty
-compilation cache: the adapter on Levanter's Llama, windrow on that same Llama, and windrow on its own. The
-adapter runs at each of three batch sizes, windrow as often, and the fastest run counts. Results are compared
-before any time is printed.
+The weights are those of a small Llama, the requests a few hundred of ``local_suite``. A run loads the model,
+tokenizes, compiles and scores; only imports are excluded. Each run is its own process with an empty
+compilation cache: the adapter with Levanter's Llama, windrow with that same Llama, and windrow with its own.
+The adapter runs at each of three batch sizes, windrow the same number of times, and the fastest run counts.
+Results are compared before any time is printed.
 
     WINDROW_LEVANTER_PYTHON=... python benches/bench_adapters.py [--documents N]
 
 The variable names the Python of an environment with windrow and what examples/libraries/levanter_llama.py
 lists. EasyDeL's adapter is not compared: on a CPU, its serving engine did not start within minutes.
 
-The adapter encodes without a BOS token, so windrow does, too. Left out are requests that it encodes otherwise
-than lm_eval's own backend: with an empty context, or one that ends in white space.
+The adapter encodes without a BOS token, so windrow does too. Requests that the adapter encodes differently
+from lm_eval's own backend are left out: those with an empty context, or one that ends in white space.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def levanter_adapter(llama, batch_size):
 
 
 def loaded(script, batch_size):
-    """The model that scores: Levanter's adapter if there is a batch size, else windrow."""
+    """The model: Levanter's adapter if a batch size is given, else windrow's."""
     import windrow
 
     if script is None:
@@ -80,7 +80,7 @@ def child(job, out):
 
 
 def runs(pairs, python, *, levanter, adapter=False):
-    """One run for each batch size; windrow chooses its own."""
+    """One run for each batch size; windrow chooses its own batch sizes."""
     found = {}
     for size in BATCH_SIZES["cpu"]:
         job = {"levanter": levanter, "pairs": pairs, "batch_size": size if adapter else None}

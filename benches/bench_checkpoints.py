@@ -1,10 +1,10 @@
 """Checkpoints: scores them with windrow and transformers, compiles shallow and deep models, and loads them.
 
-    make bench-rivals   # installs torch, transformers and lm_eval in an environment of their own
+    make bench-rivals   # installs torch, transformers and lm_eval in a separate environment
     python benches/bench_checkpoints.py [scoring] [compiling] [loading] [kind=MODEL_TYPE...]
 
 ``scoring``: a random checkpoint of every family, scored by lm_eval's own backend and by windrow in float32,
-each on the same single core. Processor time is compared, which depends little on what else the machine does.
+each on the same single core. Processor time is compared, which depends little on the machine's other load.
 The second call in a process is timed, so loading and compiling are not included. Results are compared before
 any time is printed.
 
@@ -113,7 +113,7 @@ def scoring():
 
 
 def compiled(kind, layers):
-    """Seconds to trace and compile one forward pass, the least of several, and its operations."""
+    """The least seconds of several to trace and compile a forward pass, and its number of operations."""
     import jax
     import jax.numpy as jnp
 
@@ -150,7 +150,7 @@ def compiling():
 
 
 def loaded(folder):
-    """Seconds to load a checkpoint, the parameters' bytes, and by how many bytes memory grew at most."""
+    """Seconds to load a checkpoint, the parameters' bytes, and the peak growth of memory in bytes."""
     import jax
 
     from windrow.models import load
@@ -177,7 +177,7 @@ def read(folder):
 
 
 def memory(name):
-    """A line of this process's status, in bytes."""
+    """A field of this process's memory status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 

@@ -1,17 +1,17 @@
-"""Compares scoring a corpus, with a model that costs nothing, with only reading and tokenizing it.
+"""Compares scoring a corpus with a trivial model with only reading and tokenizing it.
 
     python benches/bench_corpus.py [--documents N]
 
-The documents are generated, with 2 to 2,000 tokens and a heavy tail, as JSON lines. Both sides read the next
-window in a thread while the texts of the current one are encoded on every core; when scoring, a process of
-its own does this. The benchmark asserts that every document is scored, with the right number of tokens, that
+The documents are generated as JSON lines, with 2 to 2,000 tokens and a heavy tail. Both sides read the next
+window in a thread while the texts of the current one are encoded on every core; scoring does this in a
+separate process. The benchmark asserts that every document is scored with the right number of tokens, that
 nothing compiles after the first window, and that ten times as many documents need at most a tenth more
-memory. Each measurement runs in its own process, for its peak memory, to which that of the reading process is
-added. Time is measured from the end of the first window, by which all programs are compiled.
+memory. Each measurement runs in its own process, so that its peak memory can be measured; the peak of the
+reading process is added. Time is measured from the end of the first window, when all programs are compiled.
 
 The programs that pick logits and add up log-probabilities run on the device, which here shares the host's
-cores. So they are timed separately: once everything is scored, each runs again as often as before, with
-arrays that are in place. ``host`` is the rate without them.
+cores. They are therefore timed separately: after scoring, each runs again as often as before, with arrays
+already in place. ``host`` is the rate without them.
 """
 
 import argparse
@@ -33,10 +33,10 @@ import numpy as np
 
 DOCUMENTS = 1_000_000
 FEWER = 10
-"""Memory is compared with that for a tenth of the documents. At fewer than 200,000, those are one window."""
+"""Memory is compared with that for a tenth of the documents. Below 200,000, a tenth is only one window."""
 
 TURNS = 3
-"""The sides take turns, and the least seconds of each count: clock rates of shared machines vary."""
+"""The sides take turns, and the least seconds of each count, because clock rates of shared machines vary."""
 
 WINDOW = 10_000
 VOCABULARY = 512
@@ -93,7 +93,7 @@ class Since:
         self._clocks = time.perf_counter(), processor_seconds()
 
     def figures(self) -> dict:
-        """All tokens, those after the first window, and the seconds they took."""
+        """The number of all tokens, of those after the first window, and the seconds that these took."""
         seconds, cpu = (
             clock() - start
             for clock, start in zip((time.perf_counter, processor_seconds), self._clocks, strict=True)
@@ -194,21 +194,24 @@ def score(folder: Path, corpus: Path) -> dict:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held, and the most that a child has."""
+    """The peak memory of this process plus the largest peak of a child process."""
     sides = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
     return sum(resource.getrusage(side).ru_maxrss for side in sides) / 1024
 
 
 def measured(what: str, folder: Path, corpus: Path) -> dict:
     command = [sys.executable, __file__, "--measure", what, str(folder), str(corpus)]
-    fresh = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}  # or memory depends on what is cached
+    fresh = {
+        **os.environ,
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+    }  # memory must not depend on what is cached
     done = subprocess.run(command, capture_output=True, text=True, env=fresh)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def in_turns(folder: Path, corpus: Path) -> list[dict]:
-    """The least that reading and scoring took of each clock, and the most memory."""
+    """For reading and scoring, the least time on each clock and the most memory."""
     runs = {"read": [], "score": []}
     for _ in range(TURNS):
         for what, found in runs.items():

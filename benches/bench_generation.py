@@ -1,8 +1,8 @@
 """Compares continuous batching with static batches and with recomputation, in tokens per second.
 
-There are 200 requests with mixed prompts, limits and ends, on the tiny Llama of ``../shared/evals/parity``,
-whose end token is forced at the end of each request's text: most texts are short, some are long, and it is
-not known in advance which.
+There are 200 requests with various prompts, limits and ends, for the tiny Llama of
+``../shared/evals/parity``. Its end token is forced at the end of each request's text: most texts are short,
+some are long, and which ones is not known in advance.
 
 - *static*: batches of as many rows, sorted by length; each is one program that processes the prompts and
   generates tokens on the device until the slowest row has ended;
@@ -41,7 +41,7 @@ END = 1
 REQUESTS, RECOMPUTED, ROWS, REPEATS = 200, 32, 32, 8
 SHAPES = 4
 MOST_TOKENS = 256
-"""As long a cache as windrow's own for these requests."""
+"""The cache is as long as windrow's own for these requests."""
 
 
 def forced(model: LanguageModel, ends: np.ndarray) -> LanguageModel:
@@ -196,7 +196,7 @@ DOCUMENTS, EXAMPLES = 100, 8
 
 
 def few_shot(share: str) -> None:
-    """The texts of GSM8K, one way; prints a hash of them, seconds and tokens read."""
+    """Generates the texts of GSM8K with one setting; prints their hash, seconds and tokens read."""
     import hashlib
 
     from lm_eval.tasks import TaskManager

@@ -1,4 +1,4 @@
-"""Compares many hosts with one: a plan and a host's part of a batch must not cost more.
+"""Compares many hosts with one: plans and a host's part of a batch must not become more expensive.
 
 First, real processes on this machine, with one CPU device each: seconds to join, seconds and bytes for
 checking a million requests, and microseconds for a host's part of a batch. Then, the work of one host out of
@@ -34,7 +34,7 @@ def segments(count, seed=0):
 
 
 def sent_bytes():
-    """The bytes that have passed through the loopback device so far."""
+    """The bytes that have been sent through the loopback device so far."""
     for line in Path("/proc/net/dev").read_text().splitlines():
         name, _, numbers = line.partition(":")
         if name.strip() == "lo":
@@ -43,7 +43,7 @@ def sent_bytes():
 
 
 def process(port, count, number, file):
-    """One of several processes: joins, checks, and makes its part of some batches."""
+    """One of several processes: joins, checks agreement, and makes its part of some batches."""
     begin = time.perf_counter()
     from windrow.scoring.feed import Feed
     from windrow.sharding import RowSharding, check_agreement
@@ -109,7 +109,7 @@ def bench_processes():
             f"{count:<12}{worst['join']:>10.3f}{worst['check']:>10.3f}{least:>20.2f}"
             f"{worst['batch'] * 1e6:>10.0f}"
         )
-        assert least <= LIMIT_BYTES, f"the check moves {least:.1f} bytes a request and host"
+        assert least <= LIMIT_BYTES, f"the check moves {least:.1f} bytes per request and host"
 
 
 def bench_simulated():
@@ -127,7 +127,7 @@ def bench_simulated():
         kept = sum(array.nbytes for array in (plan.batches, plan.rows, plan.starts, plan.batch_shapes))
         picks, reads = plan.read_capacities(offsets, starts, hosts, 64).max(axis=0)
         parts = []
-        # The same lengths on either side: rows in the middle of the order, whatever the batch they are in.
+        # Both sides use the same lengths: rows in the middle of the order, whatever their batch.
         number = len(lengths) // 2 // rows
         first = len(lengths) // 2 % rows // ROWS * ROWS
         for _ in range(50):

@@ -1,8 +1,8 @@
-"""Compares the planning functions with NumPy's best way to do the same, in the same run.
+"""Compares the planning functions with the fastest NumPy equivalents, in the same run.
 
 The two sides of each pair are timed in turns, and the minimum of each counts. Results are compared first.
-"memory" is the time to read the inputs and write the results once, at the speed of ``np.copyto``: nothing can
-be much faster.
+"memory" is the time to read the inputs and write the results once at the speed of ``np.copyto``. Nothing can be
+much faster.
 
 To add a row, write a function that calls ``show``, and add it to ``ROWS``.
 """
@@ -108,7 +108,7 @@ def cost_by_numpy(chosen):
 def bench_choose_lengths():
     counts = np.bincount(lengths())
     chosen = choose_lengths(lengths(), 16)
-    # Least by a dynamic programme over all pairs of lengths, one layer for each shape.
+    # The minimum, by a dynamic program over all pairs of lengths, with one layer for each shape.
     below = np.concatenate([[0], np.cumsum(counts)])
     size = len(counts)
     least = np.arange(size) * below[1:]

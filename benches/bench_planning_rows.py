@@ -1,7 +1,7 @@
-"""Compares the row functions with NumPy's best way to do the same, or as much work, in the same run.
+"""Compares the row functions with the fastest NumPy equivalents, or equal work, in the same run.
 
 The two sides of each pair are timed in turns, many times, and the minimum of each counts. Results are
-compared first. The rows to pad differ from call to call, so that the processor cannot learn to predict them.
+compared first. The rows to pad differ from call to call, so that branch prediction cannot learn them.
 """
 
 import itertools

@@ -1,18 +1,18 @@
 """Compares whole runs with lm_eval's own Hugging Face backend: same requests, weights, dtype and cores.
 
-A run loads the model, tokenizes, compiles what it needs and computes every result; only imports are not
-included, also those that the sides put off until they load a model. "Process" is the whole process, imports
-included. Each run is its own process with an empty compilation cache, and the two sides take turns; one more
-run finds its programs in the cache. lm_eval's backend runs at the best of three batch sizes. Results are
-compared before any time is printed.
+A run loads the model, tokenizes, compiles what it needs and computes every result; only imports are excluded,
+including those that are deferred until a model is loaded. "Process" is the whole process with imports. Each
+run is its own process with an empty compilation cache, and the two sides take turns; one more run finds its
+programs in the cache. lm_eval's backend runs at the best of three batch sizes. Results are compared before
+any time is printed.
 
-    make bench-rivals   # installs torch, transformers and lm_eval in an environment of their own, runs all
+    make bench-rivals   # installs torch, transformers and lm_eval in a separate environment, and runs all
     python benches/bench_rivals.py [suite] [mmlu] [wikitext] [gsm8k] [--model NAME] [--turns N]
                                    [--device cuda] [--dtype bfloat16]
 
-``NAME`` is a model of the evaluation material, or a Llama with random weights, large enough for a forward
-pass to outweigh its dispatch: ``random-768`` has 12 layers of width 768, ``random-2048`` is like Llama 3.2 1B
-with GPT-2's vocabulary. On a GPU, one environment holds both sides, and ``WINDROW_RIVAL_PYTHON`` names it.
+``NAME`` is a model of the evaluation material, or a Llama with random weights that is large enough for a
+forward pass to cost more than its dispatch: ``random-768`` has 12 layers of width 768, ``random-2048`` is
+like Llama 3.2 1B with GPT-2's vocabulary. On a GPU, ``WINDROW_RIVAL_PYTHON`` names one environment for both.
 """
 
 import argparse
@@ -45,11 +45,11 @@ SUITES = {
     "wikitext": (["local_wikitext2"], 0, None, 1.3),
     "gsm8k": (["local_gsm8k"], 5, 50, 4),
 }
-"""Tasks, examples, documents of each task, and how many times as fast windrow should be."""
+"""Tasks, examples, documents of each task, and the speedup that windrow should have."""
 
 
 def child(job, out):
-    """One run, by lm_eval's backend if a batch size is given."""
+    """One run, of lm_eval's backend if a batch size is given, else of windrow."""
     job = json.loads(Path(job).read_text())
     from lm_eval.api.instance import Instance
 
@@ -86,10 +86,10 @@ def child(job, out):
 def run(
     batch_size, kind, requests, folder, *, device="cpu", dtype="float32", again=False, keep=None, **variables
 ):
-    """Results, seconds and figures of one run, windrow's if there is no batch size.
+    """Results, seconds and figures of one run, of windrow unless a batch size is given.
 
-    ``again`` times a second call in the same process, with everything loaded and compiled, and gives its
-    seconds of processor time too. ``keep`` is a folder for compiled programs.
+    ``again`` times a second call in the same process, with everything loaded and compiled, and also returns
+    its processor time. ``keep`` is a folder for compiled programs.
     """
     job = {"kind": kind, "requests": requests, "folder": str(folder), "batch_size": batch_size}
     job |= {"device": device, "dtype": dtype, "again": again}
@@ -105,7 +105,7 @@ def run(
 
 
 def differing(kind, ours, theirs):
-    """How many results differ: texts and flags in any way, values by more than 1e-3 + 1e-5 of them."""
+    """The number of different results: texts or flags, or values that differ by more than 1e-3 + 1e-5 of them."""
     if kind == "generate_until":
         return sum(one != other for one, other in zip(ours, theirs, strict=True))
     pairs = [
@@ -130,7 +130,7 @@ def distance(kind, ours, theirs):
 def compare(name, folder, turns, exact, **where):
     """Prints one suite's table for one model.
 
-    ``exact`` gets the first dtype's results of lm_eval's backend, and both sides are compared with those.
+    ``exact`` receives the results of lm_eval's backend in the first dtype; both sides are compared with them.
     """
     tasks, examples, limit, asked = SUITES[name]
     found = instances(tasks, examples, limit)

@@ -1,4 +1,4 @@
-"""Times scoring end to end, with compilation: a simple JAX adapter, one input per row, and windrow's choice.
+"""Times scoring end to end with compilation: a plain JAX adapter, one input per row, and windrow's choice.
 
 Each measurement is its own process. Results are compared before any time is printed, and the sides take
 turns. The plain adapter does what adapters usually do: it encodes one text at a time, takes 64 requests in
@@ -29,7 +29,7 @@ REPEATS = 2
 
 
 def instances(tasks, examples, limit):
-    """The requests of some tasks, with their documents, in the order lm_eval gives them."""
+    """The requests of some tasks, with their documents, in lm_eval's order."""
     import logging
 
     from lm_eval.tasks import TaskManager
@@ -49,7 +49,7 @@ def pairs_of(tasks, examples, limit):
 
 
 def answers_as_texts(tasks, examples, limit):
-    """The same questions, with the answers' texts to continue them instead of their letters."""
+    """The same questions, continued by the texts of the answers instead of their letters."""
     return [
         (instance.args[0], " " + instance.doc["choices"]["ABCD".index(instance.args[1].strip())])
         for instance in instances(tasks, examples, limit)
@@ -76,7 +76,7 @@ def run_windrow(folder, pairs, settings):
 
 
 def operations(lm, pairs):
-    """The operations that XLA counts for all batches' forward passes; a loop over layers counts once."""
+    """XLA's operation counts for the forward passes of all batches; a loop over layers counts once."""
     import jax
     import jax.numpy as jnp
 
@@ -178,9 +178,9 @@ def in_process(script, job, python=sys.executable, **variables):
 
 
 def run_parts(parts, child):
-    """What a bench's command line asks for: some of its parts, all of them, or one job of its own process.
+    """Runs what a benchmark's command line asks for: some of its parts, all of them, or one child's job.
 
-    Arguments with ``=`` are left to the parts.
+    Arguments with ``=`` are left for the parts to read.
     """
     if sys.argv[1:2] == ["--child"]:
         child(*sys.argv[2:])
@@ -221,7 +221,7 @@ def plain():
         pair for pair, result in zip(pairs, sides["auto"]["results"], strict=True) if np.isfinite(result[0])
     ]
     sides = measure("tiny-llama", kept, {"plain": None, "auto": {}})
-    # lm_eval's own backend reads a few requests elsewhere (see windrow.grouping).
+    # lm_eval's own backend reads the scores of a few requests at other positions (see windrow.grouping).
     check_equal(sides, allowed=len(kept) // 1000)
     show("local_suite, 1,000 documents", sides, 3.5)
 
@@ -334,7 +334,7 @@ def temporaries(model, segments, policy):
 
 
 def checks():
-    """The least processor time of three that ``check_model`` takes once its programs are compiled."""
+    """The least processor time of three calls of ``check_model`` after its programs are compiled."""
     from windrow import check_model
     from windrow.models import load
 

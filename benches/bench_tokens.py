@@ -79,7 +79,7 @@ def load() -> tuple[Tokenizer, Package]:
 
 
 def status(field: str) -> int:
-    """A line of this process's memory status, in bytes."""
+    """A field of this process's memory status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024
@@ -92,7 +92,7 @@ def peak_memory(run: Run, file: str) -> int:
     tokenizer, package = load()
     run(tokenizer, package, pairs[:200])
     before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     run(tokenizer, package, pairs)
     return status("VmHWM") - before
 

@@ -1,7 +1,7 @@
 """Measures prefix trees on real requests: tokens in rows, compared with a lower bound, and host time.
 
 The requests are those of ``local_suite`` and, with five examples, of ``local_mmlu``, in GPT-2's tokens.
-``prefix_order`` is timed against one pass that sums the tokens, in the same run. Figures are asserted.
+``prefix_order`` is timed against one pass that sums the tokens, in the same run. The figures are asserted.
 """
 
 import sys

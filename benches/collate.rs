@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use windrow_core::collate::pad_rows;
 
-/// Segments of up to `length` tokens, twice as many as rows; rows hold every other one, in random order.
+/// Segments of up to `length` tokens, two for each row; the rows hold every other one in random order.
 struct Case {
     tokens: Vec<i32>,
     offsets: Vec<i64>,
@@ -30,7 +30,7 @@ impl Case {
         pad_rows(&self.tokens, &self.offsets, &self.rows, self.length, 0, padded).unwrap();
     }
 
-    /// Asserts that every element is what it should be by definition.
+    /// Asserts that every element equals the definition.
     fn assert_padded(&self, padded: &[MaybeUninit<i32>]) {
         for (&row, line) in self.rows.iter().zip(padded.chunks(self.length as usize)) {
             let begin = self.offsets[row as usize];

@@ -33,7 +33,7 @@ FIELDS = {
     "attention.sliding_window": "sliding_window",
     "rope.freq_base": "rope_theta",
 }
-"""GGUF's names of what the configuration has."""
+"""GGUF's names of the configuration's fields."""
 
 LAYER = {
     "attn_norm": "input_layernorm",
@@ -93,7 +93,7 @@ def stored_name(name):
 
 
 def save_tokenizer(stored, folder):
-    """The merges; a GGUF file has pieces and scores, and the scores determine the order of merges."""
+    """Saves the tokenizer; a GGUF file has no merges, but pieces with scores that determine their order."""
     from transformers import AddedToken, GemmaTokenizer
 
     pieces, scores, kinds = (stored[f"tokenizer.ggml.{name}"] for name in ("tokens", "scores", "token_type"))

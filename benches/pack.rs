@@ -15,7 +15,7 @@ fn lengths(count: usize, below: u64) -> Vec<i32> {
         .collect()
 }
 
-/// Asserts that every row holds its segments.
+/// Asserts that the segments of every row fit.
 fn assert_packed(lengths: &[i32], capacity: i32, rows: usize, row: &[MaybeUninit<i64>]) {
     let mut used = vec![0; rows];
     for (&length, row) in lengths.iter().zip(row) {

@@ -8,7 +8,7 @@ use windrow_core::plan::{Packing, PaddedLengths, Plan, Policy};
 
 const SEGMENTS: usize = 1_000_000;
 
-/// Lengths below `most`, short ones more often than long ones.
+/// Lengths below `most`; short ones are more frequent than long ones.
 fn lengths(count: usize, most: i64) -> Vec<i32> {
     let mut state = 1u64;
     let mut random = || {
@@ -18,7 +18,7 @@ fn lengths(count: usize, most: i64) -> Vec<i32> {
     (0..count).map(|_| (random() % most * (random() % most) / most) as i32 + 1).collect()
 }
 
-/// Asserts that each row holds one segment and those that share it, and that they fit the batch's shape.
+/// Asserts that each row holds one segment and those equal to it, and that they fit the batch's shape.
 fn assert_sound(plan: &Plan, lengths: &[i32], identities: &[i64]) {
     let batches: Vec<_> = (0..plan.batch_count() as i64).map(|index| plan.batch(index).unwrap()).collect();
     let mut rows: Vec<Vec<i64>> = batches.iter().map(|batch| vec![-1; batch.rows]).collect();
@@ -73,7 +73,7 @@ fn plans(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A plan for some segments with tokens, half of each scored.
+/// Plans segments whose second halves are scored, and fills batches.
 fn batches(criterion: &mut Criterion) {
     let lengths = lengths(20_000, 8192);
     let plan = Plan::new(&lengths, None, Policy::fixed(64)).unwrap();

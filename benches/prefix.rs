@@ -1,5 +1,5 @@
-//! Speed of prefix trees, compared with one pass that sums the tokens, and with packing of equally many
-//! segments. Each ratio is printed with its upper limit.
+//! Speed of prefix trees, compared with one pass that sums the tokens, and with packing the same number
+//! of segments. Each ratio is printed with its upper limit.
 
 mod random;
 mod ratio;
@@ -26,7 +26,7 @@ fn segments(count: usize, together: usize, head: usize, tail: usize) -> (Vec<i32
 }
 
 fn values<T: Copy>(slots: &[MaybeUninit<T>]) -> Vec<T> {
-    // SAFETY: callers have had every element written.
+    // SAFETY: callers pass slots that have been written completely.
     slots.iter().map(|slot| unsafe { slot.assume_init() }).collect()
 }
 

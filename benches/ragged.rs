@@ -12,7 +12,7 @@ use windrow_core::ragged::{group_identical, token_lengths};
 
 const TOKENS: usize = 4_000_000;
 
-/// Segments of equal size; every other one equals the one a third of the way further on.
+/// Segments of equal size; every other one equals the segment one third of the total further on.
 fn segments(size: usize) -> (Vec<i32>, Vec<i64>) {
     let mut tokens = below(TOKENS, 50_000);
     let count = TOKENS / size;

@@ -1,4 +1,4 @@
-//! Speed of the remap of hosts, in elements per second.
+//! Speed of the remap for hosts, in elements per second.
 
 use std::mem::MaybeUninit;
 

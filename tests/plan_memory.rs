@@ -1,11 +1,11 @@
-//! The memory that planning takes, counted by the allocator.
+//! The memory that planning needs, counted by the allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use windrow_core::plan::{Choice, Packing, PaddedLengths, Plan, Policy, Prefixes};
 
-/// The system's allocator; it counts the bytes in use, and their maximum.
+/// The system's allocator, which also counts the bytes in use and their maximum.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
@@ -42,9 +42,9 @@ fn bytes(plan: impl FnOnce() -> Plan) -> (usize, usize) {
     (kept.div_ceil(SEGMENTS), most.div_ceil(SEGMENTS))
 }
 
-/// The only test here, since the memory of all threads is counted together.
+/// The only test here, because the memory of all threads is counted together.
 #[test]
-fn a_plan_takes_at_most_64_bytes_per_segment() {
+fn plan_takes_at_most_64_bytes_per_segment() {
     let mut state = 1u64;
     let mut random = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -102,6 +102,6 @@ fn a_plan_takes_at_most_64_bytes_per_segment() {
 }
 
 fn assert_few_bytes(name: &str, (kept, most): (usize, usize)) {
-    println!("{name}: {kept} bytes a segment kept, {most} at the most");
-    assert!(most <= 64, "{name}: {most} bytes a segment");
+    println!("{name}: {kept} bytes per segment kept, {most} at the peak");
+    assert!(most <= 64, "{name}: {most} bytes per segment");
 }

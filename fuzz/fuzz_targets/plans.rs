@@ -1,5 +1,5 @@
-//! Plans and their batches' arrays: any input is planned or refused, and what is
-//! planned holds every segment once, in rows that are as the policy says.
+//! Plans and their batches' arrays: any input is planned or refused, and every
+//! plan holds each segment once, in rows that follow the policy.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ use windrow_core::collate::{Sequences, inputs, positions, row_lengths, segment_i
 use windrow_core::plan::{BatchRows, Packing, PaddedLengths, Plan, Policy};
 use windrow_fuzz::{Length, Number, filled, plain, rule};
 
-/// More positions in a batch than this are not worth the time they take.
+/// Batches with more positions than this take too long to check.
 const MANY: usize = 1 << 14;
 
 #[derive(Arbitrary, Debug)]
@@ -24,9 +24,9 @@ enum Padded {
 #[derive(Arbitrary, Debug)]
 struct Input {
     lengths: Vec<Length>,
-    /// Which of the segments of its length each has the same input as.
+    /// The kind of each segment; segments of equal kind and length have equal inputs.
     kinds: Option<Vec<u8>>,
-    /// Identities as they come, good or not.
+    /// Arbitrary identities, valid or not.
     wild: Option<Vec<Number>>,
     rows: Number,
     row_multiple: Option<Number>,
@@ -38,7 +38,7 @@ struct Input {
 }
 
 fuzz_target!(|input: Input| {
-    // Bytes of whatever origin are read or refused.
+    // Arbitrary bytes are read or refused.
     let _ = Plan::from_bytes(&input.stored);
     let lengths = plain(&input.lengths);
     let identities = match (&input.kinds, &input.wild) {
@@ -55,7 +55,7 @@ fuzz_target!(|input: Input| {
     let again = Plan::from_bytes(&stored).unwrap();
     assert_eq!((again.batches(), again.rows(), again.starts()), (plan.batches(), plan.rows(), plan.starts()));
     assert_eq!((again.policy(), again.fingerprint()), (plan.policy(), plan.fingerprint()));
-    // With one byte changed they are refused, or lead to the same plan.
+    // With one byte changed, they are refused or give the same plan.
     for (at, &change) in input.stored.iter().enumerate().take(stored.len()) {
         let mut changed = stored.clone();
         changed[at] ^= change;
@@ -93,17 +93,17 @@ fn policy(input: &Input) -> Policy {
     }
 }
 
-/// For each segment the first of the same length and kind.
+/// For each segment, the first one of the same length and kind.
 fn same_kind(lengths: &[i32], kinds: &[u8]) -> Vec<i64> {
     let kind = |segment: usize| (lengths[segment], kinds.get(segment).map_or(0, |kind| kind % 3));
     let first = |segment| (0..=segment).find(|&other| kind(other) == kind(segment));
     (0..lengths.len()).map(|segment| first(segment).unwrap() as i64).collect()
 }
 
-/// Batch and row, and what lies there: start, end, segment; of segments that share, the first.
+/// By batch and row, the spans in the row: start, end and segment (the first of those that share a span).
 type Rows = BTreeMap<(i32, i32), Vec<(i32, i32, usize)>>;
 
-/// Each segment lies where its identity does; others lie end to end, and fit.
+/// Equal segments share a place; the others lie end to end and fit in their rows.
 fn assert_places(plan: &Plan, lengths: &[i32], identities: &[i64]) -> Rows {
     let (batches, places, starts) = (plan.batches(), plan.rows(), plan.starts());
     let mut rows = Rows::new();
@@ -128,7 +128,7 @@ fn assert_places(plan: &Plan, lengths: &[i32], identities: &[i64]) -> Rows {
     rows
 }
 
-/// Rows fill batches longest first, batches are as large as the policy says, and list what lies in them.
+/// Rows fill batches longest first, batches have the policy's size, and list their segments.
 fn assert_batches(plan: &Plan, rows: &Rows) {
     let policy = plan.policy();
     let count = plan.batch_count();
@@ -136,7 +136,7 @@ fn assert_batches(plan: &Plan, rows: &Rows) {
     let mut filled = vec![Vec::new(); count];
     for (&(batch, row), spans) in rows {
         let filled = &mut filled[batch as usize];
-        assert_eq!(row as usize, filled.len(), "rows are counted from 0");
+        assert_eq!(row as usize, filled.len(), "rows are used in order");
         filled.push(spans.last().unwrap().1);
     }
     for (index, filled) in filled.iter().enumerate() {
@@ -173,7 +173,7 @@ fn assert_batches(plan: &Plan, rows: &Rows) {
     assert_rule(policy, &filled, &shapes);
 }
 
-/// The batches are those that their lengths lead to, and no other lengths cost less.
+/// The batches are those that the chosen lengths result in, and no other lengths cost less.
 fn assert_rule(policy: &Policy, filled: &[i32], shapes: &[(i64, i64)]) {
     let mut lengths: Vec<i64> = match &policy.padded_lengths {
         PaddedLengths::Given(lengths) => lengths.iter().map(|&length| length.into()).collect(),
@@ -211,7 +211,7 @@ fn assert_statistics(plan: &Plan, lengths: &[i32], rows: &Rows) {
     assert!(shapes.is_sorted_by(|one, next| one < next), "each shape is listed once");
 }
 
-/// Every batch's arrays, against arrays that are filled segment by segment.
+/// Compares every batch's arrays with arrays that are filled segment by segment.
 fn assert_arrays(plan: &Plan, rows: &Rows) {
     let real: usize = plan.lengths().iter().map(|&length| length as usize + 1).sum();
     if real > MANY {

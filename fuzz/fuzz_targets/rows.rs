@@ -1,5 +1,5 @@
-//! Every function that is not a plan: any input has an answer, a refusal where and
-//! only where it is due, and what the definition says otherwise.
+//! Every function except plans: invalid input is refused, and the result of any
+//! other input equals the definition.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ use windrow_core::ragged::{group_identical, token_lengths};
 use windrow_core::shard::{multihost_remap, remap_size};
 use windrow_fuzz::{Length, Number, filled, plain};
 
-/// More elements than this are not worth the time they take.
+/// Results with more elements than this take too long to check.
 const MANY: usize = 1 << 16;
 
 #[derive(Arbitrary, Debug)]
@@ -68,7 +68,7 @@ fuzz_target!(|call: Call| {
     }
 });
 
-/// Offsets as they came, or good ones.
+/// The given offsets, made valid if `sorted`.
 fn of_tokens(offsets: Vec<Number>, sorted: bool, tokens: usize) -> Vec<i64> {
     let mut offsets: Vec<i64> = offsets.into_iter().map(|offset| offset.0).collect();
     if sorted && offsets.len() > 1 {
@@ -88,12 +88,12 @@ fn pack(lengths: &[i32], capacity: i32, max_segments: i64) {
         rows = opened;
         Ok(start)
     });
-    let due =
+    let invalid =
         max_segments < 1 || capacity < 0 || lengths.iter().any(|length| !(0..=capacity).contains(length));
-    assert_eq!(row.is_err(), due);
+    assert_eq!(row.is_err(), invalid);
     let Ok((row, start)) = row else { return };
 
-    // Best fit by definition: the least space, then the row that came to it first.
+    // Best fit by definition: the row with the least space; among equals, the first to have that space.
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&segment| std::cmp::Reverse(lengths[segment]));
     let mut open: Vec<(i32, usize, i64)> = Vec::new();
@@ -162,7 +162,7 @@ fn choose(lengths: &[i32], max_shapes: i64, multiple: i32) {
     };
     assert!(chosen.is_sorted_by(|one, next| one < next) && chosen.len() as i64 <= max_shapes);
     let Ok((rounded, ())) = filled(lengths.len(), -1, |rounded| round_up(lengths, multiple, rounded)) else {
-        panic!("lengths that can be chosen from can be rounded up");
+        panic!("lengths from which padded lengths were chosen can be rounded up");
     };
     for (length, rounded) in lengths.iter().zip(&rounded) {
         assert!(rounded % multiple == 0 && (0..multiple).contains(&(rounded - length)));

@@ -1,5 +1,5 @@
-//! Prefix trees: segments are sorted as whole segments are, rows hold every beginning once, and plans
-//! and their batches' arrays follow from that. Orders and prices as they come are followed or refused.
+//! Prefix trees: the order equals that of whole segments, rows hold every prefix once, and plans and
+//! their batches' arrays agree with both. Arbitrary orders and prices are used or refused.
 
 #![no_main]
 
@@ -15,12 +15,12 @@ use windrow_core::plan::{Batch, Choice, PaddedLengths, Plan, Policy, Prefixes};
 use windrow_core::prefix::{TreeRows, prefix_order, tree_rows};
 use windrow_fuzz::{Length, Number, filled, plain};
 
-/// More positions in a batch than this are not worth the time they take.
+/// Batches with more positions than this take too long to check.
 const MANY: usize = 1 << 12;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
-    /// For each segment: from which one before it grows, how much of that it keeps, and what follows.
+    /// For each segment: the earlier one that it extends, the tokens kept of that one, and the tokens added.
     grown: Vec<(u8, u8, Vec<u8>)>,
     wild: Option<(Vec<Length>, Vec<Number>, Vec<Length>)>,
     capacity: Length,
@@ -36,7 +36,7 @@ struct Input {
 
 fuzz_target!(|input: Input| {
     if let Some((lengths, order, shared)) = &input.wild {
-        // Whatever they are, they are laid out or refused.
+        // Arbitrary input is laid out or refused.
         let order: Vec<i64> = order.iter().map(|number| number.0).collect();
         let (lengths, shared) = (plain(lengths), plain(shared));
         let _ = rows_of(&lengths, &order, &shared, input.capacity.0);
@@ -138,7 +138,7 @@ fn rows_of(lengths: &[i32], order: &[i64], shared: &[i32], capacity: i32) -> win
     Ok(Rows { count, row, start, own, parent })
 }
 
-/// Where in its row each token of a segment stands.
+/// The position in its row of each token of a segment.
 fn path(
     segment: usize,
     length: usize,
@@ -162,18 +162,18 @@ fn assert_rows(segments: &[Vec<i32>], order: &[i64], shared: &[i32], capacity: i
     let lengths: Vec<i32> = segments.iter().map(|segment| segment.len() as i32).collect();
     let rows = rows_of(&lengths, order, shared, capacity).unwrap();
     let mut slots = vec![Slots::new(); rows.count];
-    let mut beginnings: Vec<BTreeSet<&[i32]>> = vec![BTreeSet::new(); rows.count];
+    let mut prefixes: Vec<BTreeSet<&[i32]>> = vec![BTreeSet::new(); rows.count];
     for (segment, tokens) in segments.iter().enumerate() {
         let row = rows.row[segment] as usize;
         let path = path(segment, tokens.len(), &rows.start, &rows.own, |holder| rows.parent[holder]);
         for (end, slot) in (1..).zip(path) {
             assert!(slot < capacity as usize);
             assert_eq!(*slots[row].entry(slot).or_insert(&tokens[..end]), &tokens[..end]);
-            beginnings[row].insert(&tokens[..end]);
+            prefixes[row].insert(&tokens[..end]);
         }
     }
-    for (slots, beginnings) in slots.iter().zip(&beginnings) {
-        assert!(slots.keys().copied().eq(0..beginnings.len()), "every beginning stands once");
+    for (slots, prefixes) in slots.iter().zip(&prefixes) {
+        assert!(slots.keys().copied().eq(0..prefixes.len()), "every prefix is stored once");
     }
 }
 
@@ -208,7 +208,7 @@ fn assert_plan(plan: &Plan, segments: &[Vec<i32>]) {
     }
 }
 
-/// The segments' tokens with one more each, and the offsets.
+/// The segments' tokens with one more token each, and their offsets.
 fn whole(segments: &[Vec<i32>]) -> (Vec<i32>, Vec<i64>) {
     let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
     for (segment, last) in segments.iter().zip(100..) {
@@ -236,7 +236,7 @@ fn assert_arrays(batch: Batch, index: i32, segments: &[Vec<i32>], rows: &BTreeMa
         let at = |position: usize| row * batch.length + position;
         for key in 0..batch.length {
             let (token, depth, filled) = match slots.get(&key) {
-                Some(beginning) => (beginning[beginning.len() - 1], beginning.len() as i32 - 1, true),
+                Some(prefix) => (prefix[prefix.len() - 1], prefix.len() as i32 - 1, true),
                 None => (-7, 0, false),
             };
             assert_eq!((seen[at(key)], depths[at(key)], ids[at(key)] > 0), (token, depth, filled));

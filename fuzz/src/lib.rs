@@ -1,7 +1,7 @@
-//! Input for the core's functions, made from bytes, and room for their output.
+//! Makes input for the core's functions from bytes, and memory for their output.
 //!
-//! Most numbers are small, so that most input is good; the others are where
-//! arithmetic breaks.
+//! Most numbers are small, so that most input is valid; the others are near the
+//! limits of arithmetic.
 
 pub mod rule;
 
@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 
 use libfuzzer_sys::arbitrary::{Arbitrary, Result, Unstructured};
 
-/// Any number, most often a small one.
+/// Any number, usually a small one.
 #[derive(Clone, Copy, Debug)]
 pub struct Number(pub i64);
 
@@ -30,7 +30,7 @@ impl<'a> Arbitrary<'a> for Number {
     }
 }
 
-/// Any length, most often a short one; few are negative.
+/// Any length, usually a short one and rarely negative.
 #[derive(Clone, Copy, Debug)]
 pub struct Length(pub i32);
 
@@ -48,13 +48,13 @@ impl<'a> Arbitrary<'a> for Length {
     }
 }
 
-/// The lengths as the core takes them.
+/// The lengths as integers.
 pub fn plain(lengths: &[Length]) -> Vec<i32> {
     lengths.iter().map(|length| length.0).collect()
 }
 
-/// Has `fill` write `size` elements. Each holds `untouched` before, so that one left out shows as a
-/// wrong value and is never read uninitialised.
+/// Has `fill` write `size` elements. They are initialized to `untouched`, so an element that is not
+/// written has a wrong value instead of an undefined one.
 pub fn filled<T: Copy, R>(
     size: usize,
     untouched: T,
@@ -62,6 +62,6 @@ pub fn filled<T: Copy, R>(
 ) -> windrow_core::Result<(Vec<T>, R)> {
     let mut slots = vec![MaybeUninit::new(untouched); size];
     let result = fill(&mut slots)?;
-    // SAFETY: every element had a value from the start.
+    // SAFETY: every element was initialized above.
     Ok((slots.into_iter().map(|slot| unsafe { slot.assume_init() }).collect(), result))
 }

@@ -1,10 +1,10 @@
-//! The batches of a plan by definition, one after the other, and the least that
-//! any choice of lengths costs, by trying all.
+//! The batches of a plan by definition, decided one by one, and the lowest cost of
+//! any choice of lengths, found by trying all of them.
 
 use windrow_core::plan::{BatchRows, Policy};
 
-/// Rows of a batch of `length`: under a budget, those at the longest length, doubled while the budget
-/// and the rows there are allow it.
+/// The rows of a batch of `length`: under a budget, those at the longest length, doubled as often as the
+/// budget and the number of rows allow.
 fn batch_rows(policy: &Policy, length: i64, longest: i64, rows: i64) -> i64 {
     let tokens = match policy.rows {
         BatchRows::Fixed(rows) => return rows,
@@ -19,7 +19,7 @@ fn batch_rows(policy: &Policy, length: i64, longest: i64, rows: i64) -> i64 {
     batch
 }
 
-/// The rows of the batches that take the place of those of 32 where a budget costs more than they do.
+/// The rows of the batches that are used if batches of 32 rows cost less than the budget's.
 fn small_rows(policy: &Policy, rows: usize, longest: i64) -> Option<i64> {
     if !matches!(policy.rows, BatchRows::Budget(_)) || rows > 256 || 32 % policy.row_multiple != 0 {
         return None;
@@ -28,21 +28,21 @@ fn small_rows(policy: &Policy, rows: usize, longest: i64) -> Option<i64> {
     [32, 16, 8, 4, 2, 1].into_iter().find(|rows| *rows <= least && rows % policy.row_multiple == 0)
 }
 
-/// As [`batches`], with so many rows in each but the last ones, which share theirs.
+/// [`batches`] with this many rows in each, except in the last ones, which divide theirs evenly.
 fn small_batches(policy: &Policy, rows: i64, filled: &[i32], lengths: &[i64]) -> Vec<(i64, i64)> {
     let mut batches = batches(&Policy { rows: BatchRows::Fixed(rows), ..policy.clone() }, filled, lengths);
     spread(&mut batches, filled.len() as i64, policy.row_multiple);
     batches
 }
 
-/// All batches that `lengths` may lead to.
+/// All batches that `lengths` can result in.
 pub fn choices(policy: &Policy, filled: &[i32], lengths: &[i64]) -> Vec<Vec<(i64, i64)>> {
     let small = small_rows(policy, filled.len(), lengths.last().copied().unwrap_or(1));
     let small = small.map(|rows| small_batches(policy, rows, filled, lengths));
     [batches(policy, filled, lengths)].into_iter().chain(small).collect()
 }
 
-/// Gives the batches that are as the last as few rows as hold them all.
+/// Gives the batches that equal the last one the smallest equal number of rows that is enough for all.
 fn spread(batches: &mut [(i64, i64)], rows: i64, row_multiple: i64) {
     let Some(&last) = batches.last() else { return };
     let count = batches.iter().filter(|&&batch| batch == last).count() as i64;
@@ -51,9 +51,9 @@ fn spread(batches: &mut [(i64, i64)], rows: i64, row_multiple: i64) {
     batches.iter_mut().filter(|batch| **batch == last).for_each(|batch| batch.0 = evenly as i64);
 }
 
-/// Rows and length of each batch, where `filled` tells the tokens in each row, longest first: the
-/// shortest of `lengths`, ascending, that holds the batch's first row and may begin there. Under a
-/// budget the last length's batches share their rows.
+/// The rows and length of each batch, where `filled` is the number of tokens in each row, longest first:
+/// the shortest of the ascending `lengths` that holds the batch's first row and can begin there. Under a
+/// budget, the batches of the last length divide their rows evenly.
 fn batches(policy: &Policy, filled: &[i32], lengths: &[i64]) -> Vec<(i64, i64)> {
     let (rows, longest) = (filled.len() as i64, lengths.last().copied().unwrap_or(1));
     let mut batches = Vec::new();
@@ -71,7 +71,7 @@ fn batches(policy: &Policy, filled: &[i32], lengths: &[i64]) -> Vec<(i64, i64)> 
     batches
 }
 
-/// Positions of these batches, and a price for each shape after the first.
+/// The positions in these batches, plus a price for each shape after the first.
 pub fn cost(batches: &[(i64, i64)], shape_price: i64) -> i64 {
     let mut shapes = batches.to_vec();
     shapes.sort_unstable();
@@ -80,7 +80,7 @@ pub fn cost(batches: &[(i64, i64)], shape_price: i64) -> i64 {
     positions + shape_price * (shapes.len() as i64 - 1)
 }
 
-/// The least cost of at most `max_shapes` of `candidates`, ascending, the longest always among them.
+/// The lowest cost of at most `max_shapes` of the ascending `candidates`, including the longest.
 pub fn least_cost(
     policy: &Policy,
     filled: &[i32],

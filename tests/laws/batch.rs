@@ -1,4 +1,4 @@
-//! Laws of a batch's arrays, compared with arrays that are filled segment by segment.
+//! Laws of a batch's arrays, which are compared with arrays filled segment by segment.
 
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
@@ -33,7 +33,7 @@ impl Material {
     }
 }
 
-/// Segments, some with equal inputs; each has its own last token and scored tokens.
+/// Segments, some with equal inputs; each has its own last token and its own scored tokens.
 fn material() -> impl Strategy<Value = Material> {
     let segment = (1..20usize, 0..3i32, 1..100i32, any::<prop::sample::Index>());
     prop::collection::vec(segment, 1..40).prop_map(|segments| {
@@ -156,7 +156,7 @@ fn assert_reads(
         let row = plan.rows()[segment] as usize;
         let group = (row - rows.start) / rows_per_group;
         let scored = material.score_starts[segment] as usize..material.sequence(segment).len();
-        assert_eq!(span[0] as usize, group * capacities.1 + ends[group], "one after the other");
+        assert_eq!(span[0] as usize, group * capacities.1 + ends[group], "reads follow each other");
         assert_eq!((span[1] - span[0]) as usize, scored.len());
         ends[group] += scored.len();
         for (read, token) in (span[0] as usize..).zip(scored) {
@@ -171,7 +171,7 @@ fn assert_reads(
         }
     }
     for group in 0..groups.count() {
-        // No position is picked twice or without need, and the rest is zero.
+        // No position is picked twice or unnecessarily, and unused picks are zero.
         let picks = picked[group].len();
         assert!(used[group].iter().copied().eq(0..picks as i32));
         let (first, of_reads) = (group * capacities.0, group * capacities.1);
@@ -243,7 +243,7 @@ fn example() -> (Plan, Material) {
 }
 
 #[test]
-fn the_example_of_the_reads() {
+fn worked_example_of_reads() {
     let (plan, material) = example();
     let batch = plan.batch(0).unwrap();
     let groups = Groups::new(batch, 0..2, 1).unwrap();
@@ -287,7 +287,7 @@ fn a_segment_without_tokens_has_no_id_and_cannot_be_scored() {
 }
 
 #[test]
-fn errors_name_what_is_wrong() {
+fn errors_name_the_argument() {
     let (plan, material) = example();
     let batch = plan.batch(0).unwrap();
     let refused = |error: Error, expected: &str| assert!(error.to_string().starts_with(expected), "{error}");

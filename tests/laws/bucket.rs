@@ -13,7 +13,7 @@ fn bucket_ids(lengths: &[i32], buckets: &[i32]) -> Result<Vec<i32>> {
     written(lengths.len(), |slots| bucket::bucket_ids(lengths, buckets, slots))
 }
 
-/// Candidates such as a plan has: lengths, starts and ends.
+/// Candidates like those of a plan: lengths, starts and ends.
 fn candidates(most: usize, longest: i64) -> impl Strategy<Value = (Vec<i64>, Vec<i64>, Vec<i64>)> {
     let one = (1..=longest, 0..6i64, 0..9i64);
     prop::collection::vec(one, 0..=most).prop_map(|parts| {
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn least_cost_holds_the_largest_numbers(
+    fn least_cost_does_not_overflow(
         steps in prop::collection::vec((1..1i64 << 27, 0..i64::MAX >> 4), 1..9),
         max_shapes in 1..9usize,
     ) {
@@ -111,7 +111,7 @@ fn padded(lengths: &[i32], chosen: &[i32]) -> i128 {
     lengths.iter().map(|length| *chosen.iter().find(|chosen| *chosen >= length).unwrap() as i128).sum()
 }
 
-/// The fewest padded tokens over every set of multiples, and the smallest number of lengths with as many.
+/// The fewest padded tokens over every set of multiples, and the smallest number of lengths that achieves it.
 fn chosen_by_search(lengths: &[i32], max_shapes: i64, multiple: i32) -> (i128, usize) {
     let mut candidates: Vec<i32> = lengths.iter().map(|&length| raised(length, multiple).unwrap()).collect();
     candidates.sort_unstable();
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn choice_among_far_lengths_equals_search(
+    fn choice_among_distant_lengths_equals_search(
         lengths in prop::collection::vec(0..=i32::MAX - 1000, 0..9),
         max_shapes in 1..9i64,
         multiple in 1..1000,
@@ -192,7 +192,7 @@ fn lengths_are_chosen_well_for_all_seeds() {
     }
 }
 
-/// With many segments, too, the choice is the kernel's, given segments counted one by one.
+/// With many segments, the choice equals the kernel's on segments that are counted one by one.
 #[test]
 fn lengths_are_chosen_well_for_many_segments() {
     for lengths in many_lengths() {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use windrow_core::collate::{self, FILLER, padded_size};
 use windrow_core::{Error, Result};
 
-/// Pads into memory that is filled with another token, so that elements that are not written show.
+/// Pads into memory that is filled with another token, so that unwritten elements are noticed.
 fn pad_rows(tokens: &[i32], offsets: &[i64], rows: &[i64], length: i32, fill: i32) -> Result<Vec<i32>> {
     const UNTOUCHED: i32 = 0x5A5A_5A5A;
     let mut padded = vec![MaybeUninit::new(UNTOUCHED); padded_size(rows.len(), length)?];
@@ -37,14 +37,14 @@ fn ragged(lengths: &[i32]) -> (Vec<i32>, Vec<i64>) {
 }
 
 #[test]
-fn the_documented_example_holds() {
+fn documented_example() {
     let padded = pad_rows(&[7, 8, 9, 5, 6], &[0, 3, 5], &[1, -1, 0], 4, 0).unwrap();
     assert_eq!(padded, [5, 6, 0, 0, 0, 0, 0, 0, 7, 8, 9, 0]);
 }
 
-/// Lines are written in blocks, so each number of tokens in a line of each length is a case.
+/// Rows are written in blocks, so every number of tokens in a row of every length is a case.
 #[test]
-fn every_segment_in_every_line() {
+fn every_segment_in_every_row_length() {
     let lengths: Vec<i32> = (0..70).collect();
     let (tokens, offsets) = ragged(&lengths);
     for length in 0..70 {
@@ -105,7 +105,7 @@ fn sizes_beyond_memory_are_rejected() {
 }
 
 #[test]
-fn an_output_of_another_size_is_rejected() {
+fn output_of_another_size_is_rejected() {
     let refused = collate::pad_rows(&[], &[0], &[FILLER], 4, 0, &mut [MaybeUninit::uninit(); 3]);
     assert_eq!(refused.unwrap_err().to_string(), "padded has 3 elements; it must have 4, rows × length");
 }
@@ -127,9 +127,9 @@ proptest! {
         prop_assert_eq!(padded, naive(&tokens, &offsets, &rows, length, fill));
     }
 
-    /// Arrays with any contents have an answer.
+    /// Arrays with any contents give a result or an error.
     #[test]
-    fn any_arrays_have_an_answer(
+    fn any_arrays_give_a_result_or_an_error(
         offsets in prop::collection::vec(-3..12_i64, 0..6),
         rows in prop::collection::vec(-2..6_i64, 0..6),
         length in -2..12_i32,

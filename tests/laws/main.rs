@@ -1,5 +1,5 @@
-//! All tests of the core in one binary, which compiles and links once. The memory tests count every
-//! allocation, so they run in a separate process.
+//! All tests of the core in one binary, which compiles and links once, except the memory tests: they
+//! count every allocation, so they run in a separate process.
 
 mod batch;
 mod bucket;

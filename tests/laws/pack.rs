@@ -1,4 +1,4 @@
-//! Laws of packing, compared with a packing that considers every row for every segment.
+//! Laws of packing, compared with a naive packing that considers every row for every segment.
 
 use std::mem::MaybeUninit;
 
@@ -65,7 +65,7 @@ fn assert_laws(lengths: &[i32], capacity: i32, max_segments: i64, packed: &Packe
         row.sort_unstable();
         let mut end = 0;
         for &(start, length) in row.iter() {
-            assert_eq!(start, end, "segments of a row lie without gaps and without overlap");
+            assert_eq!(start, end, "segments of a row have no gaps and no overlap");
             end += length;
         }
         assert!(end <= capacity);
@@ -132,7 +132,7 @@ fn seeds_are_packed_by_definition() {
 }
 
 #[test]
-fn the_documented_example_holds() {
+fn documented_example() {
     let packed = pack_rows(&[4, 3, 2, 3], 6, 4).unwrap();
     assert_eq!(packed, Packed { row: vec![0, 1, 0, 1], start: vec![0, 0, 4, 3], rows: 2 });
 }
@@ -191,9 +191,9 @@ proptest! {
         prop_assert_eq!(packed, naive(&lengths, capacity, max_segments));
     }
 
-    /// Lengths a million times as long, whose rows are found with another data structure, have the same rows.
+    /// Lengths a million times as long have the same rows, which are found with another data structure.
     #[test]
-    fn scale_changes_nothing((lengths, capacity, max_segments) in cases(300)) {
+    fn scaling_does_not_change_rows((lengths, capacity, max_segments) in cases(300)) {
         let packed = pack_rows(&lengths, capacity, max_segments).unwrap();
         let long: Vec<i32> = lengths.iter().map(|length| length * 1_000_000).collect();
         let long = pack_rows(&long, capacity * 1_000_000 + 999_999, max_segments).unwrap();

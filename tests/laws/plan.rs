@@ -1,4 +1,4 @@
-//! Laws of plans, compared with a naive planner that tries every choice of lengths.
+//! Laws of plans, which are compared with a naive planner that tries every choice of lengths.
 
 mod laws;
 mod naive;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use windrow_core::Error;
 use windrow_core::plan::{BatchRows, Packing, PaddedLengths, Plan, Policy};
 
-/// Lengths, and for each segment the first one with the same input.
+/// Lengths, and the first segment with the same input as each one.
 fn segments(longest: i32, most: usize) -> impl Strategy<Value = (Vec<i32>, Vec<i64>)> {
     let inputs = prop::collection::vec((0..=longest, 0..3u8), 0..=most);
     (inputs, any::<bool>()).prop_map(|(inputs, shared)| {
@@ -86,9 +86,9 @@ proptest! {
         prop_assert_eq!(cost(&batches, shape_price), least);
     }
 
-    /// Batches of 32 rows are what people would use without a budget.
+    /// Batches of 32 rows are a usual choice without a budget.
     #[test]
-    fn a_small_task_costs_no_more_than_in_batches_of_32(
+    fn small_task_costs_no_more_than_in_batches_of_32(
         lengths in prop::collection::vec(prop_oneof![1..40i32, 1..400i32], 1..=256usize),
         policy in policies(), tokens in 400..20_000i64, row_multiple in prop::sample::select(vec![1, 2, 8]),
     ) {
@@ -145,7 +145,7 @@ proptest! {
 }
 
 #[test]
-fn the_example_of_the_module() {
+fn module_example() {
     let identities = [0, 1, 2, 0, 4];
     let policy = Policy {
         padded_lengths: PaddedLengths::Best { max_shapes: 8, multiple: 1, shape_price: 0 },
@@ -159,9 +159,9 @@ fn the_example_of_the_module() {
     assert_eq!(plan.starts(), [0; 5]);
 }
 
-/// If this fails, plans differ from those of other hosts, and from stored plans.
+/// If this fails, plans differ from stored ones, and from those of hosts with another version.
 #[test]
-fn the_fingerprint_is_the_same_everywhere() {
+fn fingerprint_is_stable() {
     let padded_lengths = || PaddedLengths::Best { max_shapes: 8, multiple: 1, shape_price: 4096 };
     let policy = Policy { padded_lengths: padded_lengths(), ..Policy::fixed(2) };
     let plan = Plan::new(&[5, 1, 3, 5, 2], Some(&[0, 1, 2, 0, 4]), policy).unwrap();
@@ -195,7 +195,7 @@ fn segments_without_tokens_have_rows() {
 }
 
 #[test]
-fn the_longest_possible_lengths() {
+fn longest_possible_lengths() {
     let lengths = [i32::MAX, 0, i32::MAX - 1, 7];
     for policy in [Policy::fixed(1), Policy::budget(i32::MAX.into())] {
         for packing in [None, Some(Packing { max_segments: None })] {
@@ -211,7 +211,7 @@ fn the_longest_possible_lengths() {
 }
 
 #[test]
-fn errors_name_what_is_wrong() {
+fn errors_name_the_argument() {
     let policy = Policy::fixed(8);
     let padded = |padded_lengths| Policy { padded_lengths, ..Policy::fixed(8) };
     let best =
@@ -255,7 +255,7 @@ fn errors_name_what_is_wrong() {
 }
 
 #[test]
-fn a_plan_fits_on_a_screen() {
+fn displayed_plan_fits_on_a_screen() {
     let lengths: Vec<i32> = (1..500).collect();
     let policy = Policy { padded_lengths: PaddedLengths::Multiples(1), ..Policy::fixed(2) };
     let text = Plan::new(&lengths, None, policy).unwrap().to_string();

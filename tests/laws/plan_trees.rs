@@ -1,5 +1,5 @@
-//! Laws of plans whose rows hold trees, and of their batches' arrays, compared with prefixes that are
-//! written out, and with a mask made from them.
+//! Laws of plans whose rows hold trees, and of their batches' arrays, which are compared with explicit
+//! prefixes and with a mask made from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ impl Material {
     }
 }
 
-/// Inputs with scored tokens, so none is empty.
+/// Inputs with scored tokens; none is empty.
 fn material() -> impl Strategy<Value = Material> {
     (segments(40), prop::collection::vec(any::<prop::sample::Index>(), 1..9)).prop_map(
         |(mut inputs, scored)| {
@@ -112,7 +112,7 @@ fn assert_plan(plan: &Plan, material: &Material) {
                 (plan.batches()[segment], plan.rows()[segment]) == (index as i32, row as i32)
             });
             let distinct = distinct_prefixes(of_row.map(|segment| &material.inputs[segment]));
-            assert_eq!(slots.len(), distinct.len(), "every prefix stands once");
+            assert_eq!(slots.len(), distinct.len(), "every prefix is stored once");
         }
     }
     assert_statistics(plan, material, &rows);
@@ -259,7 +259,7 @@ fn assert_reads_of(batch: Batch, material: &Material, group_count: i64, capacity
     for (group, picked) in picked.iter().enumerate() {
         let own = &pick_index[group * capacity[0]..(group + 1) * capacity[0]];
         let unique: BTreeSet<i32> = own[..picked.len()].iter().copied().collect();
-        assert_eq!(&unique, picked, "no position is picked twice or without need");
+        assert_eq!(&unique, picked, "no position is picked twice or unnecessarily");
         assert!(own[picked.len()..].iter().all(|&pick| pick == 0));
         let rest = group * capacity[1] + used[group]..(group + 1) * capacity[1];
         assert!(read_pick[rest.clone()].iter().chain(&read_target[rest]).all(|&read| read == 0));
@@ -296,7 +296,7 @@ proptest! {
         assert_reads(&material.plan(policy, &choice), &material, groups);
     }
 
-    /// No single length, and no two lengths, cost less than those chosen.
+    /// No single length and no pair of lengths costs less than the chosen ones.
     #[test]
     fn chosen_lengths_cost_least(material in material(), (policy, choice) in policies()) {
         let plan = material.plan(policy.clone(), &choice);
@@ -336,7 +336,7 @@ fn every_shape_of_tree() {
 }
 
 #[test]
-fn the_example_of_the_module() {
+fn module_example() {
     let letters = ["abcd", "abcef", "abg", "hi"].map(|text| text.bytes().map(i32::from).collect());
     let material = Material::new(letters.to_vec(), &[]);
     let policy = Policy { padded_lengths: PaddedLengths::Given(vec![10]), ..Policy::fixed(1) };
@@ -356,7 +356,7 @@ fn the_example_of_the_module() {
     assert_eq!(written(10, |out| collate::reach(batch, 0..1, out)).unwrap(), [7, 7, 6, 4, 6, 6, 7, 9, 9, 10]);
 }
 
-/// Without trees, a token is visible up to the end of its segment.
+/// Without trees, a token is visible to the rest of its segment.
 #[test]
 fn without_trees_tokens_reach_the_end_of_their_segment() {
     let packing = Some(Packing { max_segments: None });
@@ -372,7 +372,7 @@ fn without_trees_tokens_reach_the_end_of_their_segment() {
 }
 
 #[test]
-fn a_plan_of_trees_fits_on_a_screen() {
+fn displayed_plan_of_trees_fits_on_a_screen() {
     let inputs: Vec<Vec<i32>> = (0..500).map(|at| [vec![at / 50; 40], vec![at]].concat()).collect();
     let plan = Material::new(inputs, &[]).plan(Policy::fixed(2), &Choice::default());
     let text = plan.to_string();
@@ -383,7 +383,7 @@ fn a_plan_of_trees_fits_on_a_screen() {
 }
 
 #[test]
-fn errors_name_what_is_wrong() {
+fn errors_name_the_argument() {
     let given = |lengths: &[i32]| Policy {
         padded_lengths: PaddedLengths::Given(lengths.to_vec()),
         ..Policy::fixed(1)

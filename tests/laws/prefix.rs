@@ -1,4 +1,4 @@
-//! Laws of prefix trees, compared with whole segments and with a tree that is the set of all prefixes.
+//! Laws of prefix trees, compared with whole segments and with the set of all prefixes.
 
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
@@ -17,7 +17,7 @@ fn assert_order(segments: &[Vec<i32>]) {
     let (tokens, offsets) = ragged(segments);
     let (order, shared) = order_of(&tokens, &offsets).unwrap();
     assert_eq!((order.clone(), shared.clone()), naive_order(segments));
-    // Equal segments share all of their tokens; `group_identical` finds the same ones.
+    // Equal segments share all of their tokens, and `group_identical` finds the same groups.
     let first = written(segments.len(), |first| group_identical(&tokens, &offsets, first)).unwrap();
     for at in 1..order.len() {
         let [before, segment] = [order[at - 1], order[at]].map(|segment| segment as usize);
@@ -31,7 +31,7 @@ fn assert_rows(segments: &[Vec<i32>], capacity: i32) {
     let lengths = lengths(segments);
     let (order, shared) = sorted(segments);
     let rows = rows_of(&lengths, &order, &shared, capacity).unwrap();
-    assert_eq!(rows, rows_of(&lengths, &order, &shared, capacity).unwrap(), "every host has the same");
+    assert_eq!(rows, rows_of(&lengths, &order, &shared, capacity).unwrap(), "the result is deterministic");
     let mut slots: BTreeMap<(i64, usize), &[i32]> = BTreeMap::new();
     for (segment, tokens) in segments.iter().enumerate() {
         let path = path(segment, tokens.len(), &rows.start, &rows.own, &rows.parent);
@@ -39,7 +39,7 @@ fn assert_rows(segments: &[Vec<i32>], capacity: i32) {
             assert!(slot < capacity as usize);
             let row = rows.row[segment];
             let prefix = *slots.entry((row, slot)).or_insert(&tokens[..end]);
-            assert_eq!(prefix, &tokens[..end], "its path reads its tokens");
+            assert_eq!(prefix, &tokens[..end], "the path holds the segment's tokens");
         }
         assert!(rows.own[segment] as usize <= tokens.len());
         assert!((0..rows.count as i64).contains(&rows.row[segment]));
@@ -87,7 +87,7 @@ fn assert_stems(segments: &[Vec<i32>], limits: &[i32], least: i64) -> Stems {
     }
     for (stem, &branches) in branches.iter().enumerate() {
         let own = i64::from(stems.depth[stem] - depth(stems.parent[stem]));
-        assert!(own * (branches - 1) >= least, "each saves enough");
+        assert!(own * (branches - 1) >= least, "each stem saves enough");
     }
     stems
 }
@@ -106,7 +106,7 @@ proptest! {
         assert_rows(&segments, longest + more);
     }
 
-    /// Long segments in rows that are hardly longer, so several pieces of a tree share tokens in one row.
+    /// Long segments in rows that are barely longer, so several pieces of a tree share tokens in one row.
     #[test]
     fn rows_share_across_pieces(
         grown in prop::collection::vec(
@@ -143,7 +143,7 @@ proptest! {
         assert_eq!((in_stems + after) as usize, distinct_prefixes(segments.iter()).len());
     }
 
-    /// Deep trees, whose shared prefixes are far longer than the rest.
+    /// Deep trees, whose shared prefixes are much longer than the rest.
     #[test]
     fn deep_rows_hold_trees(ends in prop::collection::vec((0..4usize, prop::collection::vec(0..2, 0..4)), 0..40), more in 0..60i32) {
         let stems: Vec<Vec<i32>> = (0..4).map(|stem| vec![stem.min(2); 30 + 9 * stem as usize]).collect();
@@ -197,9 +197,9 @@ fn worked_example() {
     assert_eq!(rows.parent, [2, -1, -1, 2, -1]);
 }
 
-/// Each segment begins with the whole one before it.
+/// Each segment starts with the whole previous one.
 #[test]
-fn a_chain_of_ten_thousand() {
+fn chain_of_ten_thousand_segments() {
     let count = 10_000;
     let mut state = 1u64;
     let mut order: Vec<usize> = (0..count).collect();
@@ -231,7 +231,7 @@ fn many_segments_are_sorted() {
     }
 }
 
-/// Small trees are packed like segments, and a large tree takes few more rows than its tokens fill.
+/// Small trees are packed like segments, and a large tree takes few more rows than its tokens need.
 #[test]
 fn many_segments_fill_rows() {
     let apart: Vec<Vec<i32>> = many_segments(50_000, 40)

@@ -1,4 +1,4 @@
-//! Laws of ragged tokens, compared with a map from tokens to the first segment that has them.
+//! Laws of ragged tokens, compared with a map from tokens to the first segment with them.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ fn assert_laws(segments: &[Vec<i32>]) {
     assert!(lengths.iter().zip(segments).all(|(&length, segment)| length as usize == segment.len()));
     let expected = naive(&tokens, &offsets);
     assert_eq!(group_identical(&tokens, &offsets).unwrap(), expected);
-    // Hashes that always collide, and that depend on the length, on one token, or on the last bits only.
+    // Hashes that always collide, or that depend only on the length, on one token, or on the last bits.
     assert_eq!(group_by(|_| 0, &tokens, &offsets), expected);
     assert_eq!(group_by(|tokens| tokens.len() as u64, &tokens, &offsets), expected);
     assert_eq!(
@@ -76,7 +76,7 @@ fn many_segments_are_grouped() {
 }
 
 #[test]
-fn segments_that_begin_alike_differ() {
+fn segments_with_a_shared_prefix_differ() {
     let zeros = (0..40).map(|count| vec![0; count]).collect::<Vec<_>>();
     assert_laws(&zeros);
     assert_laws(&[vec![], vec![], vec![0], vec![0, 0], vec![], vec![0]]);
@@ -170,7 +170,7 @@ proptest! {
         prop_assert_eq!(spread(&segments, &offsets, &values).unwrap(), expected);
     }
 
-    /// With any contents, nothing is read or written outside the arrays.
+    /// Whatever the contents, nothing is read or written outside the arrays.
     #[test]
     fn any_arrays_are_spread_or_rejected(
         segments in prop::collection::vec(-2..6_i64, 0..6),
@@ -182,7 +182,7 @@ proptest! {
 }
 
 #[test]
-fn spread_names_what_is_wrong() {
+fn spread_errors_name_the_argument() {
     let refused = |segments: &[i64], offsets: &[i64], values: &[i32]| {
         spread(segments, offsets, values).unwrap_err().to_string()
     };

@@ -1,4 +1,4 @@
-//! Laws of the remap of hosts, compared with slicing and batching on each host.
+//! Laws of the remap for hosts, compared with slicing and batching on each host.
 
 use std::mem::MaybeUninit;
 
@@ -28,19 +28,19 @@ fn assert_laws(remap: &[i64], global_batch_size: usize, host_count: usize) {
 }
 
 #[test]
-fn the_documented_example_holds() {
+fn documented_example() {
     assert_eq!(multihost_remap(8, 4, 2).unwrap(), [0, 1, 4, 5, 2, 3, 6, 7]);
 }
 
 #[test]
-fn one_host_or_one_batch_changes_nothing() {
+fn one_host_or_one_batch_is_the_identity() {
     let sorted: Vec<i64> = (0..12).collect();
     assert_eq!(multihost_remap(12, 4, 1).unwrap(), sorted);
     assert_eq!(multihost_remap(12, 12, 3).unwrap(), sorted);
 }
 
 #[test]
-fn an_empty_dataset_has_an_empty_remap() {
+fn empty_dataset_has_an_empty_remap() {
     assert_eq!(multihost_remap(0, 1, 1).unwrap(), []);
     assert_eq!(multihost_remap(0, i64::MAX, i64::MAX).unwrap(), []);
 }
@@ -68,16 +68,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn slices_batched_are_global_batches(batches in 0..20_usize, host_rows in 1..9_usize, hosts in 1..9_usize) {
+    fn batched_slices_are_global_batches(batches in 0..20_usize, host_rows in 1..9_usize, hosts in 1..9_usize) {
         let global_batch_size = host_rows * hosts;
         let size = (batches * global_batch_size) as i64;
         let remap = multihost_remap(size, global_batch_size as i64, hosts as i64).unwrap();
         assert_laws(&remap, global_batch_size, hosts);
     }
 
-    /// Every combination of numbers has an answer: no overflow, no endless loop.
+    /// Every combination of numbers gives a result or an error, without overflow or an endless loop.
     #[test]
-    fn any_numbers_have_an_answer(size in -9..99_i64, batch in any::<i64>(), hosts in any::<i64>()) {
+    fn any_numbers_give_a_result_or_an_error(size in -9..99_i64, batch in any::<i64>(), hosts in any::<i64>()) {
         prop_assert!(size == 0 || multihost_remap(size, batch, hosts).is_err());
     }
 }

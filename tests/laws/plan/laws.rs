@@ -1,4 +1,4 @@
-//! What is true of every plan.
+//! Laws that every plan obeys.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub fn assert_laws(plan: &Plan, lengths: &[i32], identities: &[i64]) {
 /// For each batch and row, its segments and where they begin.
 type Rows = BTreeMap<(i32, i32), BTreeMap<usize, i32>>;
 
-/// Collected from the place of each segment; segments that share a place count as the first of them.
+/// Collected from the place of each segment; of segments that share a place, only the first is listed.
 fn rows_of(plan: &Plan, lengths: &[i32], identities: &[i64]) -> Rows {
     let mut rows = Rows::new();
     for (segment, &identity) in identities.iter().enumerate() {
@@ -37,14 +37,17 @@ fn rows_of(plan: &Plan, lengths: &[i32], identities: &[i64]) -> Rows {
     rows
 }
 
-/// Each row holds its segments end to end, within its length. Returns how much of each row is filled.
+/// Each row holds its segments end to end, within its length. Returns the filled length of each row.
 fn assert_rows(plan: &Plan, lengths: &[i32], shapes: &[(i64, i64)], rows: &Rows) -> Vec<i64> {
     let of_row = |(&(batch, row), segments): (&(i32, i32), &BTreeMap<usize, i32>)| {
         let (batch_rows, length) = shapes[batch as usize];
         assert!(i64::from(row) < batch_rows);
         let mut spans: Vec<_> = segments.iter().map(|(&s, &start)| (start, start + lengths[s])).collect();
         spans.sort_unstable();
-        assert!(spans[0].0 == 0 && spans.windows(2).all(|pair| pair[0].1 == pair[1].0), "end to end");
+        assert!(
+            spans[0].0 == 0 && spans.windows(2).all(|pair| pair[0].1 == pair[1].0),
+            "segments lie end to end"
+        );
         let most = match plan.policy().packing {
             None => 1,
             Some(Packing { max_segments }) => max_segments.unwrap_or(i64::MAX),
@@ -57,7 +60,7 @@ fn assert_rows(plan: &Plan, lengths: &[i32], shapes: &[(i64, i64)], rows: &Rows)
     rows.iter().map(of_row).collect()
 }
 
-/// Rows are used in order, and only the batch with the shortest rows has filler.
+/// Rows are used in order, and only the batch of the shortest rows has filler.
 fn assert_batches(plan: &Plan, shapes: &[(i64, i64)], rows: &Rows) {
     let policy = plan.policy();
     let last = if policy.longest_first { shapes.len().wrapping_sub(1) } else { 0 };
@@ -93,7 +96,10 @@ fn assert_order(
     if policy.packing.is_none() {
         let mut expected: Vec<usize> = (0..lengths.len()).filter(|&s| identities[s] == s as i64).collect();
         expected.sort_by_key(|&segment| std::cmp::Reverse(lengths[segment]));
-        assert!(sorted.iter().flat_map(|((_, row), _)| row.keys().copied()).eq(expected), "stable");
+        assert!(
+            sorted.iter().flat_map(|((_, row), _)| row.keys().copied()).eq(expected),
+            "the order is stable"
+        );
     }
     if !filled.is_empty() {
         let mut shapes = shapes.to_vec();
@@ -108,7 +114,7 @@ fn assert_order(
     }
 }
 
-/// The segments of each batch agree with the places of segments.
+/// The segments of each batch agree with the places of the segments.
 fn assert_segments_of_batches(plan: &Plan, segments: usize) {
     for index in 0..plan.batch_count() {
         let batch = plan.batch(index as i64).unwrap();
@@ -119,7 +125,7 @@ fn assert_segments_of_batches(plan: &Plan, segments: usize) {
     }
 }
 
-/// Statistics equal those counted here.
+/// The statistics equal a recount.
 fn assert_statistics(plan: &Plan, lengths: &[i32], identities: &[i64], shapes: &[(i64, i64)], rows: usize) {
     let statistics = plan.statistics();
     let holds = |segment: &usize| identities[*segment] == *segment as i64;
@@ -150,7 +156,7 @@ fn assert_statistics(plan: &Plan, lengths: &[i32], identities: &[i64], shapes: &
     }
 }
 
-/// A plan is the same after it has been stored.
+/// A plan is unchanged after a round trip through bytes.
 fn assert_stored(plan: &Plan) {
     let again = Plan::from_bytes(&plan.to_bytes()).unwrap();
     assert_eq!(again.fingerprint(), plan.fingerprint());

@@ -8,7 +8,7 @@ use windrow_core::prefix::{TreeRows, prefix_order, tree_rows};
 
 use super::written;
 
-/// Segments of few different tokens, many of which share a prefix with an earlier one or equal it.
+/// Segments with few different tokens; many share a prefix with an earlier one, or equal it.
 pub fn segments(most: usize) -> impl Strategy<Value = Vec<Vec<i32>>> {
     let grown = (any::<prop::sample::Index>(), 0..12usize, prop::collection::vec(-1..3, 0..6));
     prop::collection::vec(grown, 0..most).prop_map(|grown| {
@@ -80,7 +80,7 @@ pub fn sorted(segments: &[Vec<i32>]) -> (Vec<i64>, Vec<i32>) {
     order_of(&tokens, &offsets).unwrap()
 }
 
-/// Determined by comparing whole segments.
+/// The order and shared prefixes, found by comparing whole segments.
 pub fn naive_order(segments: &[Vec<i32>]) -> (Vec<i64>, Vec<i32>) {
     let mut order: Vec<usize> = (0..segments.len()).collect();
     order.sort_by_key(|&segment| (&segments[segment], segment));
@@ -129,7 +129,7 @@ pub fn path(segment: usize, length: usize, start: &[i32], own: &[i32], parent: &
         while token < own[holder] as usize {
             holder = usize::try_from(parent[holder]).expect("tokens that are not its own are its parent's");
             steps += 1;
-            assert!(steps <= own.len(), "parents come to an end");
+            assert!(steps <= own.len(), "the chain of parents ends");
         }
         start[holder] as usize + token - own[holder] as usize
     };

@@ -1,4 +1,4 @@
-//! The encoder itself: on a byte-level tokenizer without merges a text's tokens are its bytes.
+//! The encoder itself, with a byte-level tokenizer without merges, so a text's tokens are its bytes.
 
 use std::sync::LazyLock;
 
@@ -53,7 +53,7 @@ fn encoder() -> &'static Encoder {
     &BUILT
 }
 
-/// The tokens of a text that holds no special token's spelling.
+/// The tokens of a text without special tokens in it.
 fn bytes(text: &str, specials: bool) -> Vec<u32> {
     let own = text.bytes().map(u32::from);
     if specials { [256].into_iter().chain(own).chain([257]).collect() } else { own.collect() }
@@ -76,7 +76,7 @@ fn jobs_become_their_bytes_in_order_on_all_threads() {
 }
 
 #[test]
-fn texts_in_doubt_are_left() {
+fn uncertain_texts_are_left() {
     let texts = ["plain", "a\u{61d}b", "中文 שלום 👩‍👩‍👧", "\u{113c2}"];
     let jobs: Vec<Job<'_>> = texts.iter().map(|head| Job { head, tail: "", specials: true }).collect();
     let (encoded, left) = encoder().encode(&jobs);
@@ -101,9 +101,9 @@ fn special_tokens_are_found_in_texts() {
 }
 
 #[test]
-fn what_is_no_tokenizer_is_refused() {
+fn invalid_tokenizers_are_refused() {
     for json in ["", "{", "[]", "{}", r#"{"model": {"type": "Magic"}}"#, &bytes_json("Unigram", "null")] {
-        let error = Encoder::from_json(json).err().unwrap_or_else(|| panic!("{json:.40} was taken"));
+        let error = Encoder::from_json(json).err().unwrap_or_else(|| panic!("{json:.40} was accepted"));
         assert!(error.to_string().starts_with("this tokenizer cannot be built: "));
     }
     let single = bytes_json("BPE", "null").replacen(r#""single_word": false"#, r#""single_word": true"#, 1);
@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn a_mark_is_found_across_parts(head in "[ab]{0,4}", tail in "[ab]{0,4}", mark in "[ab]{0,3}", add: bool) {
+    fn mark_is_found_across_parts(head in "[ab]{0,4}", tail in "[ab]{0,4}", mark in "[ab]{0,3}", add: bool) {
         let specials = Specials { add, unless: Some(&mark) };
         let begins = [head.as_str(), &tail].concat().starts_with(&mark);
         prop_assert_eq!(specials.for_text(&head, &tail), add && !begins);

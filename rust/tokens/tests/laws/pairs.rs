@@ -48,7 +48,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn segments_are_those_of_the_oracle(
+    fn segments_match_the_oracle(
         pairs in proptest::collection::vec((text(), text()), 0..6),
         max_length in proptest::option::of(1_usize..8),
         add: bool,
@@ -78,12 +78,12 @@ proptest! {
     }
 
     #[test]
-    fn equal_texts_are_one_job(pairs in proptest::collection::vec((text(), text()), 0..12)) {
+    fn equal_texts_share_a_job(pairs in proptest::collection::vec((text(), text()), 0..12)) {
         let numbered = pairs.iter().enumerate().map(|(number, (one, other))| (number, one.as_str(), other.as_str()));
         let plan = Pairs::plan(numbered, rules(true, None, false));
         let jobs = plan.jobs();
         for (at, job) in jobs.iter().enumerate() {
-            prop_assert!(!jobs[..at].contains(job), "{job:?} comes twice");
+            prop_assert!(!jobs[..at].contains(job), "{job:?} is repeated");
         }
     }
 }

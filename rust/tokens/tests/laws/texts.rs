@@ -41,7 +41,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn windows_are_those_of_the_oracle(
+    fn windows_match_the_oracle(
         texts in proptest::collection::vec(text(), 0..5),
         most in proptest::option::of(1_usize..6),
     ) {

@@ -1,11 +1,11 @@
-//! A toy tokenizer, encoded by hand, in which neighbours merge: what the laws run on.
+//! A toy tokenizer for the laws, with a naive encoder, in which equal neighbors merge.
 
 use windrow_tokens::{Encoded, Job, Layout};
 
-/// What special tokens add before a text; `^` in a text is the same token.
+/// The special token before a text; `^` in a text is the same token.
 pub const BOS: u32 = '^' as u32;
 
-/// A token for each character, but one for each two equal ones. `_` is no token.
+/// One token per character, or per pair of equal ones. `_` gives no token.
 pub fn encode(text: &str, specials: bool) -> Vec<u32> {
     let mut tokens = if specials { vec![BOS] } else { vec![] };
     let letters: Vec<char> = text.chars().filter(|&letter| letter != '_').collect();
@@ -18,7 +18,7 @@ pub fn encode(text: &str, specials: bool) -> Vec<u32> {
     tokens
 }
 
-/// Encodes every job by hand.
+/// Encodes every job with [`encode`].
 pub fn encode_jobs(jobs: &[Job<'_>]) -> Encoded {
     let mut encoded = Encoded::for_jobs(jobs.len());
     for (number, job) in jobs.iter().enumerate() {
@@ -28,11 +28,11 @@ pub fn encode_jobs(jobs: &[Job<'_>]) -> Encoded {
     encoded
 }
 
-/// What a layout holds: for each segment its request, tokens, where scoring starts
-/// and how many tokens were cut.
+/// A segment of a layout: its request, its tokens, where scoring starts, and how many
+/// tokens were cut.
 pub type Row = (usize, Vec<u32>, usize, usize);
 
-/// A layout written out, and what was refused.
+/// The segments of a layout, and the refused requests.
 pub fn read(layout: &Layout, encoded: &Encoded) -> (Vec<Row>, Vec<usize>) {
     let mut tokens = Box::new_uninit_slice(layout.token_count());
     let tokens = layout.write_tokens(encoded, &mut tokens).to_vec();
