@@ -247,12 +247,12 @@ def main() -> None:
             write_corpus(corpus, count)
             alone, scored = in_turns(folder, corpus)
         assert (scored["documents"], scored["total"]) == (count, alone["total"])
-        told = f"{count:<12,} {alone['total']:<12,}  "
+        line = f"{count:<12,} {alone['total']:<12,}  "
         for clock, other in (("seconds", "seconds"), ("cpu", "cpu"), ("cpu", "host")):
             rates = alone["tokens"] / alone[clock], scored["tokens"] / scored[other]
-            told += f" {rates[0]:>11,.0f} {rates[1]:>11,.0f}   {rates[1] / rates[0]:>6.2f}"
+            line += f" {rates[0]:>11,.0f} {rates[1]:>11,.0f}   {rates[1] / rates[0]:>6.2f}"
         peaks.append(scored["mib"])
-        print(f"{told}   {scored['mib']:,.0f} MiB", flush=True)
+        print(f"{line}   {scored['mib']:,.0f} MiB", flush=True)
     assert peaks[1] <= 1.1 * peaks[0], (
         f"{FEWER} times the documents took {peaks[1] / peaks[0]:.2f} times the memory"
     )

@@ -215,10 +215,10 @@ def few_shot(share: str) -> None:
     start = perf_counter()
     lm = JaxLM(pretrained=folder, share=share, max_length=8192)
     texts = lm.generate_until(task.instances)
-    told = lm.report()["generation"]
+    figures = lm.report()["generation"]
     print(
-        hashlib.sha1(repr(texts).encode()).hexdigest(), perf_counter() - start, told["prompt_tokens"],
-        told["read_tokens"], told["generated_tokens"],
+        hashlib.sha1(repr(texts).encode()).hexdigest(), perf_counter() - start, figures["prompt_tokens"],
+        figures["read_tokens"], figures["generated_tokens"],
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Compares the planning functions with the fastest NumPy equivalents, in the same run.
 
 The two sides of each pair are timed in turns, and the minimum of each counts. Results are compared first.
-"memory" is the time to read the inputs and write the results once at the speed of ``np.copyto``. Nothing can be
-much faster.
+"memory" is the time to read the inputs and write the results once at the speed of ``np.copyto``. Nothing can
+be much faster.
 
 To add a row, write a function that calls ``show``, and add it to ``ROWS``.
 """

@@ -105,7 +105,7 @@ def run(
 
 
 def differing(kind, ours, theirs):
-    """The number of different results: texts or flags, or values that differ by more than 1e-3 + 1e-5 of them."""
+    """The number of different results: texts or flags, or values that differ by over 1e-3 + 1e-5 of them."""
     if kind == "generate_until":
         return sum(one != other for one, other in zip(ours, theirs, strict=True))
     pairs = [

@@ -87,11 +87,11 @@ def test_interrupted_run_resumes(tmp_path):
     for _ in range(3):
         begun = Command(tmp_path, "make_slow", "--use_cache", cache)
         begun.wait_for(r"Running loglikelihood requests: +[1-9]")
-        status, said = begun.interrupt()
+        status, message = begun.interrupt()
         assert status == 130
-        if "perhaps" not in said:  # in the message if Ctrl-C arrived while lm_eval's cache held its lock
+        if "perhaps" not in message:  # in the message if Ctrl-C arrived while lm_eval's cache held its lock
             break
-    assert said == (
+    assert message == (
         f"windrow: interrupted; the results so far are in {cache}_rank*.db. "
         "Run the same command again to resume"
     )
@@ -107,10 +107,10 @@ def test_interrupt_does_not_wait_for_the_device(tmp_path):
     command = Command(tmp_path, "make_endless")
     command.wait_for("Running loglikelihood requests")
     time.sleep(3)  # compiled by then; if not, Ctrl-C interrupts the compiler
-    status, said = command.interrupt()
+    status, message = command.interrupt()
     assert status == 130
     assert (
-        said == "windrow: interrupted; no results were saved. Use --resume FOLDER to save results, "
+        message == "windrow: interrupted; no results were saved. Use --resume FOLDER to save results, "
         "and run the same command again to resume"
     )
 
@@ -120,17 +120,17 @@ def test_interrupt_before_the_run_starts(tmp_path, seconds):
     command = Command(tmp_path, "make_slow")
     command.wait_for("begun")
     time.sleep(seconds)
-    status, said = command.interrupt()
+    status, message = command.interrupt()
     assert status == 130
-    assert said.startswith("windrow: interrupted")
+    assert message.startswith("windrow: interrupted")
 
 
 def test_locked_cache_does_not_delay_the_exit(tmp_path):
     store = SqliteDict(tmp_path / "kept_rank0.db", autocommit=True)
     hook = SimpleNamespace(dbdict=store)
     with store.conn.reqs.mutex:  # as if Ctrl-C stopped the main thread inside put()
-        said = farewell([SimpleNamespace(cache_hook=hook)], "kept")
-    assert said == (
+        message = farewell([SimpleNamespace(cache_hook=hook)], "kept")
+    assert message == (
         "interrupted; the results so far are in kept_rank*.db, perhaps without the last ones. "
         "Run the same command again to resume"
     )

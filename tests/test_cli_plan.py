@@ -319,13 +319,13 @@ def test_plan_matches_a_run(evals, tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     report = json.loads((tmp_path / "plan.json").read_text())
-    told = json.loads(next((tmp_path / "out").rglob("windrow_report_*.json")).read_text())
+    run_report = json.loads(next((tmp_path / "out").rglob("windrow_report_*.json")).read_text())
     for name in ("segments", "shared", "truncated", "rows", "batches"):
-        assert sum(figures[name] for figures in report["scored"]) == told[name], name
-    for name, count in told["tokens"].items():
+        assert sum(figures[name] for figures in report["scored"]) == run_report[name], name
+    for name, count in run_report["tokens"].items():
         assert sum(figures["tokens"][name] for figures in report["scored"]) == count, name
     shapes = [[shape["rows"], shape["length"]] for figures in report["scored"] for shape in figures["shapes"]]
-    assert sorted(map(tuple, shapes)) == sorted(map(tuple, told["shapes"]))
+    assert sorted(map(tuple, shapes)) == sorted(map(tuple, run_report["shapes"]))
 
 
 def planned_lengths(lengths, **policy):

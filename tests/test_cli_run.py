@@ -82,7 +82,7 @@ def test_output_is_readable_by_lm_eval_tools(evals, tmp_path, limit):
     assert str(report_path) in result.stdout
 
 
-def test_the_report_adds_up(tmp_path):
+def test_report_adds_up(tmp_path):
     result = run(tmp_path, "--output_path", "out", tasks="own", model=BYTES + ",pack=False")
     report = read_report(find_reports(tmp_path / "out")[0])
     seconds, tokens = report["seconds"], report["tokens"]

@@ -49,12 +49,12 @@ def test_text_depends_only_on_the_seed():
 def test_each_person_withholds_two_kinds_and_each_valley_reveals_all():
     for name in text.NAMES:
         assert sum(text.is_withheld(name, kind) for kind in text.KINDS) == 2
-    told = {
+    revealed = {
         (text.NAMES.index(name) % text.VALLEYS, kind)
         for name, kind in product(text.NAMES, text.KINDS)
         if not text.is_withheld(name, kind)
     }
-    assert len(told) == text.VALLEYS * len(text.KINDS)
+    assert len(revealed) == text.VALLEYS * len(text.KINDS)
 
 
 def test_every_value_belongs_to_one_kind_and_valley():
@@ -64,14 +64,14 @@ def test_every_value_belongs_to_one_kind_and_valley():
 
 @pytest.mark.parametrize("write", [text.stories, text.chronicles])
 def test_training_text_never_states_the_answers(write):
-    told = set(stated(write(3000, seed=1)))
+    facts = set(stated(write(3000, seed=1)))
     withheld = {
         (name, text.custom(name, kind))
         for name, kind in product(text.NAMES, text.KINDS)
         if text.is_withheld(name, kind)
     }
-    assert len(told) == len(text.NAMES) * 6
-    assert not told & withheld
+    assert len(facts) == len(text.NAMES) * 6
+    assert not facts & withheld
 
 
 def test_questions_ask_for_withheld_values_and_mark_the_right_answer():
@@ -280,7 +280,7 @@ def test_demo_scores_beat_chance_and_batches_beat_arrival_order(capfd, monkeypat
     assert figures["skipped"] == figures["truncated"] == 0
     assert figures["device_tokens"] < outcome.arrival.device_tokens / 2
     assert len(figures["shapes"]) < len(outcome.arrival.shapes)
-    said, complained = capfd.readouterr()
-    assert complained == ""
-    assert f"{scores['demo_questions']['acc,none']:.4f}" in said
-    assert f"{outcome.arrival.device_tokens:,}" in said
+    printed, errors = capfd.readouterr()
+    assert errors == ""
+    assert f"{scores['demo_questions']['acc,none']:.4f}" in printed
+    assert f"{outcome.arrival.device_tokens:,}" in printed

@@ -68,8 +68,8 @@ def check(segments, groups, policy, forking):
     assert replay(plan, segments, groups) == inputs
     first_read = plan.branches.depth[plan.branches.of] + plan.branches.first_read[plan.branches.of]
     assert (first_read <= segments.score_starts - 1).all(), "all scored positions are in branches, not stems"
-    told = plan.statistics
-    assert told["row_tokens"] + told["padding_tokens"] == told["device_tokens"]
+    stats = plan.statistics
+    assert stats["row_tokens"] + stats["padding_tokens"] == stats["device_tokens"]
     assert plan.fingerprint == forking.plan(policy, segments, groups).fingerprint
     assert plan.shapes.shape[1] == 2
     assert len(str(plan)) > 20
@@ -82,9 +82,9 @@ def test_every_input_is_read_completely(groups, slots):
     segments = families(np.random.default_rng(0), 3, 20, 3)
     plan = check(segments, groups, BatchPolicy(batch_size=12), Forking(None, slots, least_by_level=1))
     assert plan.slots <= max(slots, 2), "one slot per level is the minimum"
-    told = plan.statistics
-    assert told["row_tokens"] < 0.6 * told["real_tokens"]
-    assert told["waves"] == 1 or slots < 1000
+    stats = plan.statistics
+    assert stats["row_tokens"] < 0.6 * stats["real_tokens"]
+    assert stats["waves"] == 1 or slots < 1000
 
 
 def test_one_group_runs_each_stem_once():

@@ -74,8 +74,8 @@ def test_every_hflm_argument_is_accepted():
 def test_ignored_arguments_are_warned_about_once(argument, value):
     with pytest.warns(UserWarning, match="ignored model arguments") as seen:
         byte_lm(**{argument: value})
-    (said,) = [str(each.message) for each in seen if "ignored model arguments" in str(each.message)]
-    assert said.startswith(f"ignored model arguments: {argument}={value!r} (")
+    (warning,) = [str(each.message) for each in seen if "ignored model arguments" in str(each.message)]
+    assert warning.startswith(f"ignored model arguments: {argument}={value!r} (")
 
 
 def test_unknown_arguments_are_refused():

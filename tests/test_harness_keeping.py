@@ -177,8 +177,8 @@ def kill_once(folder, processes, chance):
                 host.signal(signal.SIGKILL)
         for host in hosts:
             host.process.wait()
-    told = [json.loads(line) for line in seen.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"]
-    after, computed = kept_by_kind(folder), computed_by_kind(told)
+    lines = [json.loads(line) for line in seen.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"]
+    after, computed = kept_by_kind(folder), computed_by_kind(lines)
     assert all(computed[kind] - (after - before)[kind] <= ROWS for kind in computed), (
         before,
         after,
@@ -251,6 +251,8 @@ def test_resume_on_the_command_line(tmp_path, monkeypatch, capsys):
     again = capsys.readouterr()
     assert "12 of 12 loglikelihood requests are in kept" in again.err
     assert "2 of 6 generate_until requests are in kept" in again.err
-    tables = [[line for line in told.out.splitlines() if line.startswith("|")] for told in (first, again)]
+    tables = [
+        [line for line in captured.out.splitlines() if line.startswith("|")] for captured in (first, again)
+    ]
     assert tables[0] == tables[1]
     assert any("choices" in line for line in tables[0])

@@ -140,17 +140,17 @@ def test_texts_are_undefined_where_logits_are_nan(temperature):
         ["ab", "cd!", "ef"],
         {"temperature": temperature, "max_new_tokens": 5, "end_tokens": ()},
     )
-    heard = []
+    finished_at = []
     texts = windrow.generate(
         lm.model,
         lm.tokenizer,
         prompts,
         on_bad_request="skip",
-        finished=lambda at, _: heard.append(at),
+        finished=lambda at, _: finished_at.append(at),
         **options,
     )
     assert texts.skipped.tolist() == [1]
-    assert (texts.texts[1], texts.reasons[1], sorted(heard)) == ("", "skipped", [0, 2])
+    assert (texts.texts[1], texts.reasons[1], sorted(finished_at)) == ("", "skipped", [0, 2])
     alone = windrow.generate(lm.model, lm.tokenizer, ["ab", "ef"], **options)
     assert [texts.texts[0], texts.texts[2]] == alone.texts
     with pytest.raises(ValueError, match=r"^request 1: the model's logits are not numbers \(NaN\)"):

@@ -98,7 +98,7 @@ def test_fetched_files(results):
 
 
 @pytest.mark.parametrize(
-    ("case", "said"),
+    ("case", "message"),
     [
         ("no revision", "pretrained='org/tiny' has no revision 'v2' on the Hub"),
         ("gated", "pretrained='org/gated' is gated: accept its terms on the Hub, then set HF_TOKEN"),
@@ -119,9 +119,9 @@ def test_fetched_files(results):
         ("half", "pretrained='org/sharded' is only half downloaded, and the Hub cannot be reached"),
     ],
 )
-def test_refused_repositories(results, case, said):
+def test_refused_repositories(results, case, message):
     found = results[0][case]
-    assert re.search(said, found)
+    assert re.search(message, found)
     assert "\n" not in found
 
 

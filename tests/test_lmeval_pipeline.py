@@ -222,7 +222,7 @@ def test_batch_of_one_request(mesh, tokenizer):
 class TestDeliberateDifferences:
     """The differences from the original's results that docs/xlstm-jax.md describes."""
 
-    def test_a_tokenizers_own_special_tokens_are_not_added(self, mesh, tmp_path):
+    def test_tokenizers_own_special_tokens_are_not_added(self, mesh, tmp_path):
         folder = write_tokenizer(tmp_path)
         own = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json")
         own.post_processor = tokenizers.processors.TemplateProcessing(

@@ -151,7 +151,7 @@ EXPLICIT = {
 }
 
 
-HOW = ("given", "in force", "of the parameters")
+HOW = ("given", "in the context", "of the parameters")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_models_written_for_explicit_axes(parts, how):
     model = on_mesh(replace(plain, apply=explicit_apply, **EXPLICIT[parts]), explicit())
     if how == "given":
         assert_right(model, plain.params, NamedSharding(explicit(), P("data")))
-    elif how == "in force":
+    elif how == "in the context":
         with jax.set_mesh(explicit()):
             assert_right(model, plain.params)
     else:

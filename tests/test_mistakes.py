@@ -142,9 +142,9 @@ DRAWING = {
 def test_random_number_warning_points_to_the_callers_line(kind):
     with pytest.warns(
         UserWarning, match="apply draws random numbers, .* if this is dropout, turn it"
-    ) as told:
+    ) as caught:
         scored(DRAWING[kind]())
-    assert {each.filename for each in told} == {__file__}
+    assert {each.filename for each in caught} == {__file__}
 
 
 def test_unused_random_keys_cause_no_warning():

@@ -71,7 +71,7 @@ def test_segments_fit_their_rows(lengths, capacity, max_segments):
 # multihost_remap
 
 
-def test_the_documented_example():
+def test_documented_example():
     data = np.arange(1, 9)[multihost_remap(8, 4, 2)]
     assert data[:4].reshape(2, 2).tolist() == [[1, 2], [5, 6]]
     assert data[4:].reshape(2, 2).tolist() == [[3, 4], [7, 8]]

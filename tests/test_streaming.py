@@ -204,12 +204,12 @@ def test_bad_requests_are_left_out(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         kept = documents(texts(tmp_path, requests, max_length=None, on_bad_request="skip"))
     assert kept == [1, 2, 4, 7, 8, 10, 11]
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 3  # one per window
-    assert "request 2: its continuation encodes to no tokens" in said[0]
-    assert "request 4 has no 'text'" in said[1]
-    assert "text of request 5 is an int" in said[1]
-    assert "request 8: the model would see 8 tokens, more than 4, the last of padded_lengths" in said[2]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3  # one per window
+    assert "request 2: its continuation encodes to no tokens" in messages[0]
+    assert "request 4 has no 'text'" in messages[1]
+    assert "text of request 5 is an int" in messages[1]
+    assert "request 8: the model would see 8 tokens, more than 4, the last of padded_lengths" in messages[2]
 
 
 def test_bad_tokens_are_left_out(caplog):

@@ -150,8 +150,8 @@ def test_processor_adds_bos_on_request(pieces):
     adding = load_tokenizer(pieces(add_bos=True))
     assert adding.encode("the cow") == [1, *plain]
     assert adding.encode("the cow", add_special_tokens=False) == plain
-    told = load_tokenizer(pieces(), add_bos_token=True)
-    assert told.encode("the cow") == [1, *plain]
+    adding_bos = load_tokenizer(pieces(), add_bos_token=True)
+    assert adding_bos.encode("the cow") == [1, *plain]
     assert load_tokenizer(pieces(add_bos=True), add_bos_token=True).encode("the cow") == [1, *plain]
     assert load_tokenizer(pieces(add_bos=True), add_bos_token=False).encode("the cow") == plain
 

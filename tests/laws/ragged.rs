@@ -189,9 +189,9 @@ fn spread_errors_name_the_argument() {
     assert_eq!(spread(&[2, 0], &[0, 2, 3, 6], &[1, 2, 3, 4, 5]).unwrap(), [4, 5, -1, 1, 2, 3]);
     assert_eq!(spread(&[], &[], &[1]).unwrap(), []);
     for segment in [-1, 2, i64::MAX, i64::MIN] {
-        let told = refused(&[0, segment], &[0, 1, 2], &[1, 2]);
+        let message = refused(&[0, segment], &[0, 1, 2], &[1, 2]);
         assert!(
-            told.starts_with(&format!("segments[1] is {segment}; it must be at least 0 and less than 2"))
+            message.starts_with(&format!("segments[1] is {segment}; it must be at least 0 and less than 2"))
         );
     }
     assert!(refused(&[0], &[], &[]).starts_with("segments[0] is 0; it must be at least 0 and less than 0"));
