@@ -1,4 +1,4 @@
-"""One of two processes: checks its part of the pipeline's global arrays against the whole, made by one host.
+"""One of two processes: compares its part of the pipeline's global arrays with those of a single host.
 
 python two_processes.py PROCESS PORT FOLDER
 """
@@ -16,7 +16,7 @@ from windrow.lmeval_pipeline import lmeval_preprocessing_pipeline
 from windrow.sharding import HostShare
 
 ORDERS = {"in order": [0, 1, 2, 3], "interleaved": [2, 0, 3, 1]}
-"""Of the mesh's devices, of which each process has two."""
+"""Orders of the mesh's devices; each process has two."""
 
 
 def main(process: int, port: str, folder: str) -> None:
@@ -29,7 +29,7 @@ def main(process: int, port: str, folder: str) -> None:
 
 
 def check(process: int, devices: np.ndarray, mesh: Mesh, folder: str) -> None:
-    """The rows of this process, and the arguments that it rejects."""
+    """Checks this process's rows, and the arguments that are rejected."""
     mine = Mesh(np.array(jax.local_devices()[:1]), ("data",))
     requests = [{"prefix": "a" * (number % 9), "text": "b" * (1 + number % 5)} for number in range(50)]
     tokenizer = write_tokenizer(Path(folder) / str(process))
@@ -49,7 +49,7 @@ def check(process: int, devices: np.ndarray, mesh: Mesh, folder: str) -> None:
 
 
 def check_refusals(mesh: Mesh, of_the_other: Mesh, process: int) -> None:
-    """Another number of hosts than processes, and a mesh without this process."""
+    """A number of hosts that differs from the processes, and a mesh without this process."""
     with pytest.raises(ValueError, match="devices of 2 processes, but the host count is 3"):
         HostShare.on_mesh(mesh, process, 3)
     with pytest.raises(ValueError, match="devices of 1 processes, but the host count is 2"):
