@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# What an installation depends on; it uses the Python files where they are.
+# What an installation depends on, in addition to the Python files, which it uses in place.
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock rust/py/Cargo.toml rust/tokens/Cargo.toml pyproject.toml
 
 .PHONY: help setup demo test test-quick test-exhaustive test-rust test-python test-oldest test-newest test-any-hf parity bench bench-rivals docs lint format wheel sdist clean
@@ -21,7 +21,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
-# Only the package and its dependencies, so that the demo starts sooner; the development tools come on top.
+# Only the package and its dependencies, so that the demo starts sooner; .installed adds the development tools.
 $(VENV)/.package: $(BIN)/python $(SOURCES)
 	@echo "Installing windrow and its dependencies into $(VENV): about 1.2 GB, a few minutes"
 	$(call install,)
@@ -44,9 +44,9 @@ demo: $(VENV)/.package ## Train a tiny model, evaluate it, and print the tables
 
 test: $(if $(ARGS),,test-rust) test-python ## Run all but the exhaustive tests, or a selection: make test ARGS=tests/test_plan.py
 
-# The core, planning, tokens and datasets, and one model whose scores are those of the reference backend.
-QUICK_TESTS := $(wildcard $(foreach room,admission docstrings plan batch datasets transforms scoring.py \
-  tokens_classes tokens_quick tokens_rebuilt tokens_source,tests/test_$(room)*)) \
+# The core, planning, tokens and datasets, and one model compared with recorded scores of the reference backend.
+QUICK_TESTS := $(wildcard $(foreach name,admission docstrings plan batch datasets transforms scoring.py \
+  tokens_classes tokens_quick tokens_rebuilt tokens_source,tests/test_$(name)*)) \
   tests/test_harness.py::test_recorded_results_of_the_reference_backend
 
 test-quick: setup test-rust ## Run the fast tests, before each commit
@@ -65,7 +65,7 @@ test-exhaustive: setup ## Run the slow tests that 'make test' skips: every model
 RESOLUTION_oldest := lowest-direct
 RESOLUTION_newest := highest
 TESTERS := 'pytest>=9' 'pytest-xdist>=3.8' 'hypothesis>=6.140' 'tiktoken>=0.12' 'sentencepiece>=0.2.1' 'pillow>=11'
-MAIN_TESTS := $(wildcard $(foreach room,tokens plan scoring generation chunks models,tests/test_$(room)*.py))
+MAIN_TESTS := $(wildcard $(foreach name,tokens plan scoring generation chunks models,tests/test_$(name)*.py))
 
 test-oldest: ## Run the main tests with the oldest supported dependencies (needs uv)
 test-newest: ## Run the main tests with the newest dependencies (needs uv)
@@ -103,7 +103,7 @@ docs: $(VENV)/.docs ## Build the guide into site/ (warnings are errors)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
 
-# The stub is checked without mypy's cache, so only when it, the compiled module or mypy may have changed.
+# The stub check cannot use mypy's cache, so it runs only if the stub, the compiled module or mypy may have changed.
 $(VENV)/.stub: $(SOURCES) python/windrow/_rust.pyi | setup
 	$(BIN)/python -m mypy.stubtest windrow._rust --concise
 	@touch $@
