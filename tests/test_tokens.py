@@ -218,7 +218,7 @@ def test_pickling():
     assert again.fingerprint == ours.fingerprint
 
 
-def test_fingerprint_depends_on_everything_that_affects_encoding():
+def test_fingerprint_depends_on_tokenizer_and_settings():
     theirs = trained("llama3")[0]
     prints = {
         load_tokenizer(theirs).fingerprint,
