@@ -1,4 +1,4 @@
-"""One of several processes in the tests of hosts.
+"""One of several processes in the tests of multiple hosts.
 
 python host_worker.py TASKS FOLDER [--coordinator ... --process-count ... --process-id ...]
 
@@ -39,9 +39,9 @@ from windrow.tokens import loglikelihood_segments
 
 
 def shardings():
-    """The devices of all processes, in three arrangements that do not depend on their default order."""
+    """Three shardings over the devices of all processes, independent of the default device order."""
     devices = np.array(sorted(jax.devices(), key=lambda device: (device.process_index, device.id)))
-    across = devices.reshape(2, -1).T  # neighbours along the second axis are on different processes
+    across = devices.reshape(2, -1).T  # neighbors along the second axis are on different processes
     return {
         "data": NamedSharding(Mesh(devices, ("data",)), PartitionSpec("data")),
         "tensor": NamedSharding(Mesh(across, ("data", "tensor")), PartitionSpec("data")),
@@ -50,7 +50,7 @@ def shardings():
 
 
 def generated_pairs(count=300, seed=0):
-    """Questions with four answers each, of many lengths."""
+    """Questions of various lengths with four answers each."""
     rng = np.random.default_rng(seed)
 
     def text(longest):
@@ -73,7 +73,7 @@ def small_model():
 
 
 def spread_model(sharding):
-    """The small model; if the mesh has a tensor axis, its width is split over it."""
+    """The small model, with its width split over the mesh's tensor axis, if there is one."""
     model = small_model()
     if sharding is None or "tensor" not in sharding.mesh.axis_names:
         return model
@@ -103,7 +103,7 @@ def feed_of(lm, pairs):
 
 
 def row_digests(feed):
-    """For each batch and each row that this process holds, a hash of its tokens, its layout and its reads."""
+    """A hash of tokens, layout and reads, for each row of each batch that this process holds."""
     digests = defaultdict(dict)
     for batch, shape in enumerate(feed.shapes):
         tokens, layout, *reads = feed.arrays(batch)
@@ -124,7 +124,7 @@ def row_digests(feed):
 
 
 def read_rows(feed, batch, shape, reads):
-    """The tokens that are read, and where in each row; the same for all groupings of rows."""
+    """The tokens that are read and their positions in each row, independent of the grouping of rows."""
     plan, segments, groups = feed.plan, feed.segments, feed.sharding.groups
     members = plan.batch_segments(batch)
     scored = (np.diff(segments.offsets) - segments.score_starts)[members]
@@ -154,7 +154,7 @@ def work(options):
 
 
 def real(options):
-    """The same on real requests and a trained model."""
+    """The same with real requests and a trained model."""
     pairs = [tuple(pair) for pair in json.loads((options.folder / "pairs.json").read_text())]
     result = {"process": jax.process_index(), "digests": {}, "scores": {}}
     for name, sharding in shardings().items():
@@ -189,7 +189,7 @@ def keeping(folder, sharding, keeps):
 
 
 def disagree(options):
-    """Each kind of disagreement in turn, and process 0's requests on all processes."""
+    """Each kind of disagreement in turn, and the requests of process 0 used on all processes."""
     number, pairs = jax.process_index(), generated_pairs(40)
     other = [*pairs[:7], ("another question", " answer"), *pairs[8:]]
     late = [*pairs[:7], (pairs[7][0] + "x" * 100, f" {min(number, 1)}"), *pairs[8:]]
@@ -239,7 +239,7 @@ def disagree(options):
 
 
 def differ(options):
-    """Ends because one process has other requests or settings."""
+    """Fails because one process has different requests or settings."""
     number, what = jax.process_index(), options.what
     lm = generated_lm(
         options.folder,
@@ -273,7 +273,7 @@ def feed(options):
 
 
 def caching(options):
-    """A cache serves its own model on all processes, even if only process 0 has it, and no other model."""
+    """A cache is used for its own model on all processes, even if only process 0 has it, and for no other."""
     number, pairs = jax.process_index(), generated_pairs(8)
 
     def cached(model=None):
@@ -294,7 +294,7 @@ def caching(options):
 
 
 def slow(options):
-    """A run with slow batches on this host: when their scores arrive, and how many at a time."""
+    """A run with slow batches on this host; records when scores arrive, and how many at a time."""
     gathered, times, flush, arrays = [], [], Gatherer.flush, Feed.arrays
 
     def telling(gatherer):
@@ -320,7 +320,7 @@ def slow(options):
 
 def harness(options):
     """lm_eval's own evaluation with several processes."""
-    from lm_eval import simple_evaluate  # here, since it takes a second
+    from lm_eval import simple_evaluate  # imported here, because it takes a second
     from lm_eval.tasks import TaskManager
 
     tasks = TaskManager(include_path=str(options.evals / "tasks"), include_defaults=False)
@@ -336,7 +336,7 @@ def harness(options):
 
 
 def auto(options):
-    """Batches and slots sized to memory, of which the processes have different amounts."""
+    """Batches and slots sized to memory, with different amounts on the processes."""
     number = jax.process_index()
     memory.available_bytes = lambda: (24 << 20) * (3 - number)
     sharding = shardings()["data"]
@@ -354,7 +354,7 @@ def auto(options):
 
 
 def fail(options):
-    """One process raises in its model function, is killed, or is stopped, in the middle."""
+    """One process raises in its model function, is killed, or is stopped during the run."""
     what, victim = options.what.split(":")
     mine = jax.process_index() == int(victim)
 

@@ -1,4 +1,4 @@
-"""Real processes that find each other on this machine, by default with two CPU devices each."""
+"""Real processes that join on this machine, with two CPU devices each by default."""
 
 import os
 import re
@@ -35,7 +35,7 @@ class Host:
         os.kill(self.process.pid, which)
 
     def wait_for(self, pattern: str, timeout: float) -> None:
-        """Waits until the process has written something that matches."""
+        """Waits until the process's output matches."""
         end = time.monotonic() + timeout
         while not re.search(pattern, self.output):
             if time.monotonic() > end or self.status is not None:
@@ -46,7 +46,7 @@ class Host:
 
 
 class Hosts:
-    """Several processes; those that still run at the end of the ``with`` block are killed."""
+    """Several processes; the ``with`` block kills those that are still running at its end."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ def free_port() -> int:
 
 
 def finish(hosts: Sequence[Host], timeout: float) -> float:
-    """Waits for all processes to end; returns the seconds. Fails, showing all output, if too long."""
+    """Waits for all processes to end and returns the seconds; fails with all output after the timeout."""
     begin = time.monotonic()
     while any(host.status is None for host in hosts):
         if time.monotonic() - begin > timeout:
@@ -104,7 +104,7 @@ def finish(hosts: Sequence[Host], timeout: float) -> float:
 
 
 def launch_options(count: int, heartbeat: int = 60) -> list[list[object]]:
-    """The arguments with which ``count`` processes of ``windrow run`` find each other."""
+    """The arguments by which ``count`` processes of ``windrow run`` join."""
     port = free_port()
     return [
         [

@@ -1,4 +1,4 @@
-"""Modules and caches in the style of other libraries: their own numbers, in whole rows, chunks and trees."""
+"""Modules and caches in the style of other libraries keep their results in whole rows, chunks and trees."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def empty(params, length):
 
 
 def call(params, cache, tokens, positions, mask):
-    """As in libraries, all rows are written at one index, which then advances by the number of columns."""
+    """As in those libraries, all rows are written at one index, which advances by the number of columns."""
     x, at = embed(params, tokens, positions), (0, cache["index"], 0)
     keys = jax.lax.dynamic_update_slice(cache["keys"], x @ params["key"], at)
     values = jax.lax.dynamic_update_slice(cache["values"], x @ params["value"], at)
@@ -67,7 +67,7 @@ def rewind(cache, index):
 
 
 @pytest.mark.exhaustive
-def test_a_cache_with_one_write_index():
+def test_cache_with_one_write_index():
     parts = adapters.cached(empty, call, rewind)
     model = replace(cached_model(VOCAB, MOST), **parts)
     found = check_model(model, sharding=one_device())
@@ -81,7 +81,7 @@ def test_a_cache_with_one_write_index():
 
 
 @pytest.mark.exhaustive
-def test_an_nnx_module_that_writes_while_it_runs():
+def test_nnx_module_that_writes_variables():
     nnx = pytest.importorskip("flax.nnx")
 
     class Count(nnx.Variable):
@@ -118,7 +118,7 @@ def test_an_nnx_module_that_writes_while_it_runs():
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
-def test_a_linen_module():
+def test_linen_module():
     linen = pytest.importorskip("flax.linen")
 
     class Output:
@@ -140,7 +140,7 @@ def test_a_linen_module():
         np.testing.assert_allclose(given, module.apply(variables, tokens).logits, atol=1e-6)
 
 
-def test_an_equinox_module():
+def test_equinox_module():
     eqx = pytest.importorskip("equinox")
 
     class Module(eqx.Module):

@@ -1,4 +1,4 @@
-"""``check_model`` finds each kind of fault, and no fault in a correct model."""
+"""``check_model`` finds each kind of fault, and none in a correct model."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -36,12 +36,12 @@ def with_mask(mask_of, place_of=lambda positions: positions):
 
 
 def changed_step(change):
-    """Its step, with arguments changed by ``change``."""
+    """The model's step, with arguments changed by ``change``."""
     return sound(step=lambda params, state, *batch: step(params, *change(state, *batch)))
 
 
 def shared_index(state, tokens, positions, segment_ids):
-    """All rows write where the first one does."""
+    """All rows write at the index of the first one."""
     return state, tokens, jnp.broadcast_to(positions[:1], positions.shape), segment_ids
 
 
@@ -111,7 +111,7 @@ FAULTS = {
 
 @pytest.mark.filterwarnings("ignore:apply draws random numbers")  # dropout
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_found(fault):
+def test_each_fault_is_found(fault):
     model, name = FAULTS[fault]
     found = checked(model)
     assert not found.passed or fault == "ignored segment ids"
@@ -120,7 +120,7 @@ def test_a_fault_is_found(fault):
     assert name in repr(found).splitlines()[0]
 
 
-def test_a_sound_model_passes_everything():
+def test_correct_model_passes_all_checks():
     found = checked(sound())
     assert found.passed
     assert not found.failed, found
@@ -135,7 +135,7 @@ def test_bundled_models_pass(name, tmp_path):
     assert found["step in chunks"].status == found["state rows"].status == "passed"
 
 
-def test_a_split_model_on_a_mesh():
+def test_split_model_on_a_mesh():
     mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     model = sound()
     split = {
@@ -149,8 +149,8 @@ def test_a_split_model_on_a_mesh():
     assert not found.failed, found
 
 
-def test_heads_in_another_order_in_a_sharded_cache():
-    """The two devices that hold a row's heads swap them after each step."""
+def test_swapped_heads_in_a_sharded_cache():
+    """The two devices with a row's heads swap them after each step."""
     mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     heads = PartitionSpec("data", None, "tensor")
 
@@ -172,7 +172,7 @@ def parts_of(model):
 
 
 @pytest.mark.exhaustive
-def test_models_of_the_examples_pass(monkeypatch):
+def test_example_models_pass(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "examples"))
     key, tokenizer = jax.random.key(0), import_module("sayings").byte_tokenizer()
     plain, recurrent, sharded = map(import_module, ("plain_jax", "recurrent", "sharded"))
@@ -208,7 +208,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_table_says_what_apply_returned(mistake):
+def test_table_shows_what_apply_returned(mistake):
     output, message = MISTAKES[mistake]
     model = sound()
     found = checked(replace(model, apply=lambda *given: output(model.apply(*given))))
@@ -216,7 +216,7 @@ def test_the_table_says_what_apply_returned(mistake):
     assert f"apply returned {message}" in found["contract"].message
 
 
-def test_the_table_explains_a_modules_apply_and_leaves_that_are_not_arrays():
+def test_table_explains_module_apply_and_leaves_that_are_not_arrays():
     linen = pytest.importorskip("flax.linen")
     module = linen.Embed(VOCAB, VOCAB)
     params = module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
@@ -239,13 +239,13 @@ def test_a_function_that_fails_on_the_rows_of_the_check():
     assert found["contract"].message.endswith("on tokens of shape [6, 48]; max_length is 48")
 
 
-def test_packed_rows_count_where_the_policy_packs():
+def test_packed_rows_must_pass_if_the_policy_packs():
     model, _ = FAULTS["ignored segment ids"]
     assert checked(model).passed
     assert not checked(model, BatchPolicy(pack=True)).passed
 
 
-def test_a_table_that_shows_itself():
+def test_table_is_displayed():
     found = checked(FAULTS["look-ahead"][0])
     lines = repr(found).splitlines()
     assert lines[0].startswith("check_model: failed: causal")

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments resume: every document once, at most one window scored again."""
+"""Runs killed at random moments resume: every document once, and at most one window scored again."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from windrow.durable import read_journal
 pytestmark = pytest.mark.exhaustive
 
 KILLS = int(os.environ.get("WINDROW_KILLS", "8"))
-"""The total number of kills; 100 for the whole test."""
+"""The total number of kills; the full test makes 100."""
 
 DOCUMENTS = max(1200, 150 * KILLS)
 """Enough that the runs have not finished when they are killed."""
@@ -31,7 +31,7 @@ SEED = 20
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Three files, their texts, and the scores of all documents at once."""
+    """Three files, their texts, and the scores of all documents from one run."""
     folder = tmp_path_factory.mktemp("corpus")
     numbers = np.random.default_rng(SEED)
     sizes = numbers.integers(1, 60, DOCUMENTS).tolist()
@@ -56,7 +56,7 @@ def windows(folder):
 
 
 def kill_until_complete(folder, corpus, processes, kills, seed):
-    """Kills all processes at seeded moments; returns how many processes were killed at work."""
+    """Kills all processes at seeded moments; returns how many were killed while running."""
     chance, killed = random.Random(seed), 0
     for _ in range(kills):
         before, files = len(windows(folder)), set(folder.glob("computed-*"))

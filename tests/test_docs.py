@@ -1,4 +1,4 @@
-"""The guide and the README: Python blocks run, commands exist, pictures are those of the script."""
+"""The guide and the README: Python blocks run, commands exist, and figures match their script."""
 
 import doctest
 import inspect
@@ -31,12 +31,12 @@ FRAMEWORKS = ("flax", "equinox")
 
 OTHERS_TASK = 'tasks=["arc_easy"]'
 DEMOS_TASK = 'tasks=["demo_questions"], task_manager=manager, bootstrap_iters=0'
-"""What replaces a task of lm_eval's own, whose data would have to be fetched."""
+"""Replaces a task of lm_eval, whose data would have to be downloaded."""
 
 MANAGER = "from windrow.demo.evaluation import task_manager\nmanager = task_manager()\n"
 
 PROMISE = re.compile(r"^(?:print\((?P<printed>.*)\)|(?P<name>\w+) = .*?)  # (?P<value>[\[('].*?)(?:[:;].*)?$")
-"""A line that says in a comment what it prints or assigns: an array, a list, a string."""
+"""A line with a comment that shows what it prints or assigns: an array, a list or a string."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -48,13 +48,13 @@ def named(page: Path) -> str:
 
 
 def squeezed(text: object) -> str:
-    """The text on one line, with single spaces."""
+    """The text in one line, with single spaces."""
     return re.sub(r"\s+", " ", str(text))
 
 
 @pytest.fixture
 def as_a_reader(tmp_path, monkeypatch):
-    """An empty folder, and JAX as it comes; a context manager would not reach other threads."""
+    """An empty folder, and JAX with default settings; a context manager would not affect other threads."""
     monkeypatch.chdir(tmp_path)
     jax.config.update("jax_numpy_dtype_promotion", "standard")
     jax.config.update("jax_numpy_rank_promotion", "allow")
@@ -69,8 +69,8 @@ def as_a_reader(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page != HOSTS and blocks(page, "python")], ids=named
 )
-def test_python_runs_and_keeps_its_promises(page, monkeypatch, capsys):
-    """All blocks of a page in one module, in order; what comments promise is what comes out."""
+def test_python_blocks_run_and_match_their_comments(page, monkeypatch, capsys):
+    """Runs all blocks of a page in order in one module; results must match the comments."""
     for framework in FRAMEWORKS:
         if re.search(rf"^(?:from|import) {framework}\b", page.read_text(), re.MULTILINE) and not find_spec(
             framework
@@ -88,7 +88,7 @@ def test_python_runs_and_keeps_its_promises(page, monkeypatch, capsys):
             assert promise["value"] in found, f"{page.name}, block {number}: {promise[0]}"
 
 
-def test_the_readmes_model_scores(evals, as_a_reader, capsys):
+def test_readme_model_scores(evals, as_a_reader, capsys):
     """The README's first block on real questions."""
     from lm_eval.tasks import TaskManager
 
@@ -103,8 +103,8 @@ def test_the_readmes_model_scores(evals, as_a_reader, capsys):
 
 
 @pytest.mark.exhaustive
-def test_python_for_several_hosts_runs_on_two(evals, tmp_path):
-    """The page's own lines, except for the address and the tasks."""
+def test_python_for_several_hosts_runs_on_two_processes(evals, tmp_path):
+    """Runs the page's own lines, except for the address and the tasks."""
     (code,) = blocks(HOSTS, "python")
     changes = {
         "initialize(": f'initialize("127.0.0.1:{free_port()}", 2, int(sys.argv[1]), ',
@@ -126,7 +126,7 @@ def test_python_for_several_hosts_runs_on_two(evals, tmp_path):
 
 
 def commands() -> list[list[str]]:
-    """Every call of ``windrow`` in a block of shell commands, as words."""
+    """The arguments of every ``windrow`` command in a block of shell commands."""
     found = []
     for page in PAGES:
         for block in blocks(page, "sh"):
@@ -155,15 +155,15 @@ def test_commands_and_their_options_exist(words):
             assert argument.partition("=")[0] in accepted
 
 
-def test_pictures_are_those_of_the_script(tmp_path):
+def test_figures_match_their_script(tmp_path):
     runpy.run_path(str(DOCS / "draw.py"))["main"](tmp_path)
     drawn = {path.name: path.read_text() for path in tmp_path.glob("*.svg")}
     assert drawn == {path.name: path.read_text() for path in (DOCS / "pictures").glob("*.svg")}
     assert all(any(f"pictures/{name}" in page.read_text() for page in PAGES) for name in drawn)
 
 
-def test_code_fits_a_narrow_page():
-    """Code on a page is at most 75 columns wide."""
+def test_code_blocks_are_narrow():
+    """Code blocks are at most 75 columns wide."""
     long = [
         f"{named(page)}: {line}"
         for page in PAGES
@@ -175,7 +175,7 @@ def test_code_fits_a_narrow_page():
     assert long == []
 
 
-def test_the_notebook_is_the_page_and_was_executed():
+def test_notebook_matches_its_page_and_was_executed():
     script = runpy.run_path(str(DOCS / "notebook.py"))
     kept = json.loads((DOCS / "notebook.ipynb").read_text())
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in kept["cells"]]
@@ -184,7 +184,7 @@ def test_the_notebook_is_the_page_and_was_executed():
     assert shown == ["\n".join(blocks(DOCS / "notebooks.md", "python")[0].splitlines()), "lm.report()"]
 
 
-def test_a_cell_is_executed_as_in_a_notebook():
+def test_cells_are_executed_as_in_a_notebook():
     executed = runpy.run_path(str(DOCS / "notebook.py"))["executed"]
     names = {}
     assert executed("import windrow\nx = 1", names, 1)["outputs"] == []
@@ -198,7 +198,7 @@ def need_the_docs_extra():
         pytest.skip("needs the docs extra; pip install 'windrow[docs]' brings it")
 
 
-def test_docstrings_become_markdown():
+def test_docstrings_are_converted_to_markdown():
     need_the_docs_extra()
     spec = spec_from_file_location("docstrings", DOCS / "docstrings.py")
     module = module_from_spec(spec)
@@ -209,14 +209,14 @@ def test_docstrings_become_markdown():
 
 
 def described_in(page: Path) -> list[str]:
-    """What a page of the reference names, and what the modules among them export."""
+    """The names on a page of the reference, and the exports of the modules among them."""
     names = re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
     exported = {"windrow.planning": windrow.planning.__all__}
     return names + [f"{name}.{each}" for name in names for each in exported.get(name, [])]
 
 
 @pytest.mark.exhaustive
-def test_the_guide_builds_without_a_warning(tmp_path):
+def test_guide_builds_without_warnings(tmp_path):
     need_the_docs_extra()
     result = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
@@ -245,7 +245,7 @@ def test_the_guide_builds_without_a_warning(tmp_path):
 
 
 def searched(browser: str, page: Path) -> str:
-    """The page as a browser shows it after a search, opened from its folder."""
+    """The page, opened from its folder, as a browser shows it after a search."""
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom")
     called = [browser, *options, f"file://{page}?q=padding"]
     return subprocess.run(called, capture_output=True, text=True, timeout=200).stdout

@@ -1,4 +1,4 @@
-"""Runs every example as a reader would: in a separate process, in the examples' folder."""
+"""Runs every example as a reader would, in a separate process and in the examples' folder."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ PRINTED = {
     "recurrent": r"(?s)163 tokens scored in chunks of 64, with the same result.*'generated_tokens': 16",
     "sharded": r"8 devices: rows in 4 parts; each has \(64, 128\) of \(64, 256\)",
 }
-"""What each example prints, as a regular expression."""
+"""The output of each example, as a regular expression."""
 
 FRAMEWORKS = {
     "checkpoints": ["flax", "optax", "orbax"],
@@ -49,9 +49,9 @@ LIBRARIES = {
 """The scripts of examples/libraries and what they need; the workflow "tests" has a job for each."""
 
 
-def test_no_example_is_left_out():
+def test_every_example_is_tested():
     scripts = {path.stem for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
-    assert scripts == {*PRINTED, "any_hf"}  # which has a test of its own
+    assert scripts == {*PRINTED, "any_hf"}  # any_hf has its own test
     libraries = (EXAMPLES / "libraries").glob("*.py")
     assert {path.stem for path in libraries if path.read_text().startswith("# ///")} == set(LIBRARIES)
 
@@ -65,7 +65,7 @@ def test_example(name):
 
 
 def printed(folder, *command):
-    """The output of a script that runs alone in its process."""
+    """The output of a script in a separate process."""
     result = subprocess.run(
         [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=600
     )
@@ -85,7 +85,7 @@ def skip_without(requirement):
 
 @pytest.mark.parametrize("name", sorted(LIBRARIES))
 def test_script_of_a_library(name):
-    """Each script asserts that windrow's numbers are those of the library, and of lm_eval's own backend."""
+    """Each script asserts that windrow's results match those of the library and of lm_eval's own backend."""
     skip_without(LIBRARIES[name])
     found = printed(EXAMPLES / "libraries", f"{name}.py")
     if name == "tunix_training":
@@ -94,7 +94,7 @@ def test_script_of_a_library(name):
         assert "four devices" in found
 
 
-def test_a_stored_gemma(evals):
+def test_stored_gemma(evals):
     skip_without(LIBRARIES["gemma2"])
     parity = evals / "parity"
     found = printed(
@@ -103,6 +103,6 @@ def test_a_stored_gemma(evals):
     assert "texts generated, the same as by lm_eval's own backend" in found
 
 
-def test_every_script_of_a_library_has_a_job():
+def test_every_library_script_has_a_job():
     workflow = yaml.safe_load((EXAMPLES.parent / ".github" / "workflows" / "tests.yml").read_text())
     assert sorted(workflow["jobs"]["libraries"]["strategy"]["matrix"]["script"]) == sorted(LIBRARIES)

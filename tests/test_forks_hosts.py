@@ -1,4 +1,4 @@
-"""Forked states on two processes: the recorded scores, and texts as on one."""
+"""Forked states on two processes give the recorded scores, and the texts of one process."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ SETTINGS = {"temperature": 0.8, "max_gen_toks": 6}
 
 
 def answer(evals, folder, mesh=None):
-    """Scores and samples of this process, written to a file where a folder is given."""
+    """Scores and samples of this process, written to a file if a folder is given."""
     lm = JaxLM(
         pretrained=str(evals / "parity" / "tiny-mamba"), batch_size=16, max_shapes=2, seed=5, mesh=mesh,
         share="forks",

@@ -1,4 +1,4 @@
-"""Texts on two processes: the same as on one, and as from lm-eval's own backend."""
+"""Texts on two processes match those on one, and those of lm_eval's own backend."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ def recorded(evals):
 
 
 def answer(evals, folder, mesh=None):
-    """Greedy texts and samples of this process, written to a file where a folder is given."""
+    """Greedy texts and samples of this process, written to a file if a folder is given."""
     lm = JaxLM(pretrained=str(evals / "parity" / "tiny-llama"), batch_size=16, seed=5, mesh=mesh)
     asked = [tuple(case["args"]) for case in recorded(evals)]
     asked += [(context, {"temperature": 0.8, "max_gen_toks": 20}) for context, _ in asked[:8]]
@@ -33,7 +33,7 @@ def answer(evals, folder, mesh=None):
     return texts
 
 
-def test_two_processes_make_the_recorded_strings(evals, tmp_path):
+def test_two_processes_generate_the_recorded_texts(evals, tmp_path):
     launches = launch_options(2)
     with Hosts(tmp_path, [[Path(__file__), evals, tmp_path, *launch] for launch in launches]) as hosts:
         finish(hosts, 300)

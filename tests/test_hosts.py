@@ -31,7 +31,7 @@ def results(folder, task, count, *options, timeout=300):
 
 
 def results_of_each(folder, tasks, count, *options, timeout=300):
-    """What all processes found in each task, one after the other."""
+    """The results of all processes in each task."""
     folder.mkdir(exist_ok=True)
     with workers(folder, ",".join(tasks), count, *options) as hosts:
         finish(hosts, timeout)
@@ -45,14 +45,14 @@ def results_of_each(folder, tasks, count, *options, timeout=300):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """What two processes found in several tasks, one of them with a real model where there is one."""
+    """The results of two processes in several tasks, one of them with a real model if available."""
     real = (["harness"], ["--evals", EVALS]) if EVALS.is_dir() else ([], [])
     tasks = ["disagree", "caching", "auto", *real[0]]
     return results_of_each(tmp_path_factory.mktemp("pair"), tasks, 2, *real[1])
 
 
 def merged_digests(found, name):
-    """All processes' rows together; processes that hold the same row must hold the same bytes."""
+    """The rows of all processes; processes with the same row must have the same bytes."""
     whole = {}
     for result in found:
         for batch, rows in result["digests"][name].items():
@@ -74,11 +74,11 @@ def assert_same_work(runs):
 
 
 @pytest.mark.exhaustive
-def test_batches_and_scores_are_the_same_on_any_number_of_processes(tmp_path):
+def test_batches_and_scores_do_not_depend_on_the_number_of_processes(tmp_path):
     runs = {count: results(tmp_path / str(count), "work", count) for count in COUNTS}
     assert_same_work(runs)
     rows = {count: [len(r["digests"]["data"]["0"]) for r in found] for count, found in runs.items()}
-    assert rows == {1: [32], 2: [16, 16], 4: [8, 8, 8, 8]}  # each collates its own rows and no others
+    assert rows == {1: [32], 2: [16, 16], 4: [8, 8, 8, 8]}  # each process collates only its own rows
     assert all(len(r["digests"]["replicated"]["0"]) == 32 for r in runs[4])
 
 
@@ -102,7 +102,7 @@ def test_real_requests_on_a_trained_model(tmp_path, evals):
     assert_same_work(runs)
 
 
-def test_all_processes_report_the_same_disagreement(pair, tmp_path):
+def test_all_processes_raise_the_same_error(pair, tmp_path):
     first, second = pair["disagree"]
     assert first["messages"] == second["messages"]
     messages, pairs = first["messages"], generated_pairs(40)
@@ -127,14 +127,14 @@ def test_all_processes_report_the_same_disagreement(pair, tmp_path):
     )
     assert "process 1 cannot see the files that process 0 writes to" in messages["stream: folder"]
     assert "scores-0; give all processes the same output folder" in messages["stream: folder"]
-    # With the option, process 0's requests count on all.
+    # With this option, all processes use the requests of process 0.
     expected = generated_lm(tmp_path, None).loglikelihood(instances(pairs))
     for result in (first, second):
         np.testing.assert_allclose([s for s, _ in result["scores"]], [s for s, _ in expected], atol=1e-4)
 
 
 @pytest.mark.parametrize("what", [exhaustive("request"), exhaustive("tokenizer"), "batch size"])
-def test_processes_with_different_work_all_end_with_the_same_message(tmp_path, what):
+def test_processes_with_different_work_exit_with_the_same_message(tmp_path, what):
     with workers(tmp_path, "differ", 2, "--what", what) as hosts:
         finish(hosts, 60)
     messages = [re.findall("^windrow: .*", host.output, re.MULTILINE) for host in hosts]
@@ -150,7 +150,7 @@ def test_processes_with_different_work_all_end_with_the_same_message(tmp_path, w
 
 
 @pytest.mark.exhaustive
-def test_a_stopped_process_does_not_keep_another_from_feeding(tmp_path):
+def test_stopped_process_does_not_block_the_feeding_of_another(tmp_path):
     with workers(tmp_path, "feed", 2) as hosts:
         for host in hosts:
             host.wait_for("agreed", 120)
@@ -170,7 +170,7 @@ def test_a_stopped_process_does_not_keep_another_from_feeding(tmp_path):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("what", ["raise", "kill", "stop"])
-def test_when_one_process_fails_the_others_end_and_say_so(tmp_path, what, victim):
+def test_other_processes_exit_when_one_fails(tmp_path, what, victim):
     with workers(tmp_path, "fail", 2, "--what", f"{what}:{victim}", heartbeat=10) as hosts:
         failing, other = hosts[victim], hosts[1 - victim]
         if what == "stop":
@@ -192,7 +192,7 @@ def cached_results(path):
 
 
 @pytest.mark.exhaustive
-def test_command_line_with_a_half_filled_cache_of_process_0(tmp_path, evals):
+def test_command_line_with_a_partial_cache_on_process_0(tmp_path, evals):
     checkpoint, options = evals / "parity" / "tiny-llama", {"limit": 20, "bootstrap_iters": 0}
     tasks = TaskManager(include_path=str(evals / "tasks"), include_defaults=False)
     cache = tmp_path / "cache"
@@ -228,7 +228,7 @@ def test_command_line_with_a_half_filled_cache_of_process_0(tmp_path, evals):
         assert np.allclose([filled[name][0] for name in whole], [whole[name][0] for name in whole], atol=1e-4)
 
 
-def test_a_cache_of_another_model_is_refused_alike_on_all(pair):
+def test_cache_of_another_model_is_refused_on_all_processes(pair):
     first, second = pair["caching"]
     assert (first["same"], first["ran"]) == (second["same"], second["ran"]) == (True, 0)
     assert re.search(
@@ -237,11 +237,11 @@ def test_a_cache_of_another_model_is_refused_alike_on_all(pair):
     assert first["message"] == second["message"]
 
 
-def test_batches_are_sized_alike_on_all(pair):
+def test_batch_sizes_are_equal_on_all_processes(pair):
     first, second = pair["auto"]
     for name in ("report", "given", "texts"):
         assert first[name] == second[name]
-    # Each takes its share of half of what the poorer one has available: 48 MiB.
+    # Each process uses its share of half of the smaller available memory: 48 MiB.
     assert first["report"]["scoring"]["memory_budget"] == 12 << 20
     assert first["report"]["generation"]["memory_budget"] == 12 << 20
     assert first["given"]["memory_budget"] == 120 << 20
@@ -249,7 +249,7 @@ def test_batches_are_sized_alike_on_all(pair):
     np.testing.assert_allclose([s for s, _ in first["scores"]], [s for s, _ in second["scores"]], atol=1e-5)
 
 
-def test_simple_evaluate_gives_results_on_process_0_alone(pair, evals):
+def test_simple_evaluate_returns_results_only_on_process_0(pair, evals):
     first, second = pair["harness"]
     assert 0 <= first["accuracy"] <= 1
     assert second["accuracy"] is None

@@ -1,4 +1,4 @@
-"""Whether several processes were launched, and how they find each other."""
+"""Detecting launched processes, and how they join."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ TPU = {"TPU_ML_PLATFORM": "JAX"}
         ({"TPU_WORKER_HOSTNAMES": "one,two"}, None),  # no chips here
     ],
 )
-def test_launchers_are_found(environment, expected):
+def test_launchers_are_detected(environment, expected):
     assert find_launcher(environment) == expected
 
 
@@ -65,7 +65,7 @@ def test_open_mpi_without_an_address_is_refused():
         ((None, None, None, 0), "--heartbeat-timeout must be at least 1 second, not 0"),
     ],
 )
-def test_launches_that_would_wait_in_vain_are_refused(arguments, message):
+def test_launches_that_would_wait_forever_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Launch(*arguments)
 
@@ -98,7 +98,7 @@ def environment_of(variables):
     ("variables", "arguments"),
     [exhaustive({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, []), (SLURM, ["1"]), exhaustive(OPEN_MPI, ["1"])],
 )
-def test_a_single_process_does_not_wait(variables, arguments):
+def test_single_process_does_not_wait(variables, arguments):
     result = subprocess.run(
         [sys.executable, "-c", JOIN, *arguments],
         env=environment_of(variables),
@@ -110,7 +110,7 @@ def test_a_single_process_does_not_wait(variables, arguments):
 
 
 def port_number():
-    """A free port of those that JAX derives from a job's number."""
+    """A free port among those that JAX derives from a job's number."""
     for number in range(os.getpid() % 4096, 4096 * 2):
         with socket.socket() as server:
             try:
@@ -144,8 +144,8 @@ def test_processes_of_a_launcher_join(launcher, tmp_path):
         assert hosts[1].status == -signal.SIGTERM
 
 
-def test_the_command_line_takes_its_options_out():
-    """What is left is lm_eval's own; ``--help`` shows both."""
+def test_command_line_removes_its_own_options():
+    """The remaining options are lm_eval's; ``--help`` shows both."""
     result = windrow_here("run", "--help")
     assert result.returncode == 0
     for name in ("--coordinator", "--process-count", "--process-id", "--heartbeat-timeout", "--tasks"):

@@ -115,7 +115,7 @@ def test_rejected_configurations_of_other_families(save, config, fields, pattern
         (QWEN2, {"use_sliding_window": True, "max_window_layers": 1}, (2**30, 4096, 4096)),
     ],
 )
-def test_the_default_width_of_a_sliding_window(config, switches, windows):
+def test_default_width_of_a_sliding_window(config, switches, windows):
     assert llama.read_config(Fields(config | switches, Path("config.json"))).windows == windows
 
 
@@ -131,7 +131,7 @@ def test_the_default_width_of_a_sliding_window(config, switches, windows):
     ids=["llama", "mistral", "qwen2", "gpt2", "mamba"],
 )
 def test_fields_that_transformers_ignores_are_ignored(save, config, fields):
-    """Each was tried by itself: the logits of transformers 5.24 do not change."""
+    """Each field was tried separately: the logits of transformers 5.24 do not change."""
     expected, count = outcome(save(config))
     logits, found = outcome(save(config, IGNORED_BY_ALL | fields))
     np.testing.assert_array_equal(logits, expected)
@@ -175,5 +175,5 @@ LINEAR = {"rope_type": "linear", "factor": 2.0}
     ids=str,
 )
 def test_rope_settings_without_effect(save, fields, same_as):
-    """In transformers 5.24, too, both configurations have equal logits."""
+    """Both configurations also have equal logits in transformers 5.24."""
     np.testing.assert_array_equal(outcome(save(LLAMA, fields))[0], outcome(save(LLAMA, same_as))[0])

@@ -67,7 +67,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_equals_the_published_architecture(tmp_path, name):
+def test_matches_the_published_architecture(tmp_path, name):
     config = CONFIGS[name]
     tensors = random_tensors(config)
     model = load(write(tmp_path / "model", config, tensors))
@@ -81,7 +81,7 @@ def test_equals_the_published_architecture(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "window" in name or "layer types" in name])
-def test_windows_hold_across_chunks(tmp_path, name):
+def test_windows_apply_across_chunks(tmp_path, name):
     config = CONFIGS[name]
     tensors = random_tensors(config)
     model = load(write(tmp_path / "model", config, tensors))
@@ -97,8 +97,8 @@ def test_windows_hold_across_chunks(tmp_path, name):
     np.testing.assert_allclose(np.concatenate(parts), logits(config, tensors, tokens[0]), rtol=0, atol=1e-4)
 
 
-def test_every_switch_matters():
-    """The reference would not notice a switch that it ignored itself."""
+def test_every_setting_changes_logits():
+    """Otherwise, a setting that the reference itself ignores would not be tested."""
     tokens = np.random.default_rng(1).integers(0, 61, LENGTH)
     pairs = [
         (CONFIGS["mistral, window"], {"sliding_window": None}),

@@ -47,7 +47,7 @@ CASES = {
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("name", CASES)
-def test_the_kernel_is_attention_in_blocks(name, dtype):
+def test_kernel_matches_blockwise_attention(name, dtype):
     sight, head_dim, key_heads, group, options = CASES[name]
     length = sight.positions.shape[1]
     rng = np.random.default_rng(0)
@@ -75,14 +75,14 @@ def structs(dtype, heads, key_heads, length, head_dim):
 @pytest.mark.parametrize("cap", [None, 50.0])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("head_dim", [24, 64, 256])
-def test_the_kernel_lowers_for_cuda(head_dim, dtype, cap):
+def test_kernel_lowers_for_cuda(head_dim, dtype, cap):
     window = None if cap is None else jnp.int32(100)
     kernel = jax.jit(partial(fused_attention, scale=0.1, cap=cap, window=window))
     traced = kernel.trace(*structs(dtype, 4, 2, 300, head_dim))
     assert "xla.gpu.triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
-def test_the_kernel_counts_what_it_costs():
+def test_kernel_reports_its_cost():
     kernel = partial(fused_attention, **KERNEL)
     counts = [operations(kernel, *structs(jnp.float32, 4, 2, length, 64)) for length in (1024, 2048)]
     pairs = 2 * 4 * 2048 * (2048 + 32) // 2

@@ -1,4 +1,4 @@
-"""Every family in every layout, compared with lm_eval's own backend: see tests/recorded/likelihoods.py."""
+"""Every family in every layout, compared with lm_eval's own backend; see tests/recorded/likelihoods.py."""
 
 import json
 import sys
@@ -30,14 +30,14 @@ LAYOUTS = {
 
 
 def written(name, folder):
-    """A folder with the checkpoint of this name, and its tokenizer."""
+    """A folder with the checkpoint of this name and its tokenizer."""
     write_checkpoint(folder, CASES[name], SHAPES[name])
     write_tokenizer(folder)
     return str(folder)
 
 
 def log_likelihoods(folder, layout):
-    """The log-likelihood of each request, and whether it is greedy; ``None`` for trees without ``reach``."""
+    """Each request's log-likelihood and greedy flag; ``None`` for trees without ``reach``."""
     lm = JaxLM(pretrained=folder, max_shapes=2, mesh=one_device(), **LAYOUTS[layout])
     if layout == "prefix trees" and not lm.model.takes_reach:
         return None
@@ -46,7 +46,7 @@ def log_likelihoods(folder, layout):
 
 
 def difference(found, recorded):
-    """The largest difference of log-likelihoods, none of which may be too large; flags are equal."""
+    """The largest difference in log-likelihoods; fails if it is too large, or if a flag differs."""
     assert [greedy for _, greedy in found] == [greedy for _, greedy in recorded]
     found, recorded = (np.array([score for score, _ in results]) for results in (found, recorded))
     np.testing.assert_allclose(found, recorded, rtol=1e-5, atol=1e-3)
@@ -62,7 +62,7 @@ def test_every_model_type_is_recorded():
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.filterwarnings("ignore:.*okenizer:UserWarning")  # Qwen2's class replaces parts of the tokenizer
 @pytest.mark.parametrize("name", RECORDED)
-def test_log_likelihoods_are_those_of_lm_eval(name, tmp_path):
+def test_log_likelihoods_match_lm_eval(name, tmp_path):
     folder = written(name, tmp_path / "model")
     found = {layout: log_likelihoods(folder, layout) for layout in LAYOUTS}
     assert (found["prefix trees"] is None) == (name in RECURRENT)

@@ -1,4 +1,4 @@
-"""Loading a checkpoint: what is read and where it is placed, and which files and arguments are rejected."""
+"""Loading a checkpoint: what is read, where it is placed, and which files and arguments are rejected."""
 
 import json
 from functools import partial
@@ -36,7 +36,7 @@ def test_parameters_are_the_stored_tensors(save, config):
 
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2, MAMBA], ids=["llama", "gpt2", "mamba"])
-def test_a_sharded_checkpoint(tmp_path, config):
+def test_sharded_checkpoint(tmp_path, config):
     tensors = random_tensors(config)
     same(
         load(write(tmp_path / "one", config, tensors)),
@@ -73,7 +73,7 @@ def test_stored_dtypes_are_cast(tmp_path, stored):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_tensors_larger_than_a_block(save, monkeypatch, dtype):
-    """Tensors that are cast or cut are read in blocks of rows."""
+    """Tensors that are cast or split are read in blocks of rows."""
     directory, mesh = save(LLAMA), jax.make_mesh((4, 2), ("data", "tensor"))
     whole = load(directory, dtype=dtype)
     monkeypatch.setattr(checkpoint, "_BLOCK_BYTES", 500)
@@ -96,7 +96,7 @@ def test_parameters_are_not_copied_on_cpus(save, monkeypatch):
 # Placement
 
 
-def test_each_device_reads_its_own_piece(save, monkeypatch):
+def test_each_device_reads_only_its_own_part(save, monkeypatch):
     read = []
 
     def noted(self, out, name, index, inner=checkpoint.Checkpoint.read_into):
@@ -127,7 +127,7 @@ def test_placed_parameters_are_the_same(save, config):
     same(load(directory), load(directory, mesh=jax.make_mesh((2, 4), ("model", "data"))))
 
 
-def test_what_the_tensor_axis_does_not_divide_is_replicated(save):
+def test_axes_not_divisible_by_the_tensor_axis_are_replicated(save):
     mesh = jax.make_mesh((2, 4), ("data", "tensor"))
     layers = load(save(LLAMA), mesh=mesh).params["layers"]
     assert layers["q"].sharding.spec == PartitionSpec(None, "tensor")
@@ -139,7 +139,7 @@ def test_what_the_tensor_axis_does_not_divide_is_replicated(save):
     ("names", "asked", "axis"),
     [(("data", "tp"), None, "tp"), (("rows", "wide"), "wide", "wide"), (("rows", "wide"), None, None)],
 )
-def test_which_axis_splits_parameters(save, names, asked, axis):
+def test_axis_that_splits_parameters(save, names, asked, axis):
     mesh = jax.make_mesh((4, 2), names)
     spec = load(save(LLAMA), mesh=mesh, tensor_axis=asked).params["layers"]["up"].sharding.spec
     assert spec == (PartitionSpec(None, axis) if axis else PartitionSpec())
@@ -153,14 +153,14 @@ def test_which_axis_splits_parameters(save, names, asked, axis):
     [(LLAMA, 64, 64), (GPT2, 64, 64), (MAMBA, None, 2048)],
     ids=["llama", "gpt2", "mamba"],
 )
-def test_the_length_in_the_configuration(save, config, stated, limit):
+def test_length_in_the_configuration(save, config, stated, limit):
     directory = save(config)
     assert config_max_length(directory) == stated
     assert load(directory).max_length == limit
     assert load(directory, max_length=31).max_length == 31
 
 
-def test_the_length_if_the_configuration_has_none(save):
+def test_length_without_one_in_the_configuration(save):
     assert load(save(QWEN2, {"max_position_embeddings": None})).max_length == 32768
 
 
@@ -170,7 +170,7 @@ def test_recurrent_models_can_be_unbounded(save):
     assert load(directory, max_length="unbounded").max_length is None
 
 
-def test_the_number_of_cache_slots(save):
+def test_number_of_cache_slots(save):
     model = load(save(LLAMA), max_length=17)
     assert model.init_state(model.params, 5).keys.shape == (5, 3, 2, 17, 6)
     assert model.init_state(model.params, 5, length=9).keys.shape == (5, 3, 2, 9, 6)
@@ -187,7 +187,7 @@ def test_missing_files(tmp_path, save):
     refused(r"neither model.safetensors nor .*pytorch_model.bin.*safetensors", directory, FileNotFoundError)
 
 
-def test_an_adapter(tmp_path):
+def test_adapter_checkpoint_is_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     refused(r"holds an adapter \(adapter_config.json\), not a model; merge", tmp_path, FileNotFoundError)
 
@@ -250,7 +250,7 @@ def test_rejected_tensors(save, tensors, pattern):
     refused(pattern, save(LLAMA, tensors=tensors))
 
 
-def test_a_tensor_missing_from_shards(save):
+def test_tensor_missing_from_shards(save):
     directory = save(LLAMA, tensors={"model.norm.weight": None}, shards=2)
     refused("index.json: tensor 'model.norm.weight'.* is missing", directory)
 
@@ -266,7 +266,7 @@ EMBEDDINGS = {
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_a_tied_head_that_is_stored_too(save, kind):
+def test_stored_head_of_a_tied_model(save, kind):
     """transformers 5.24 uses a stored head that differs; lm_eval's HFLM ties it to the embedding again."""
     free, tied = ({**HEADS[kind], "tie_word_embeddings": value} for value in (False, True))
     tensors = random_tensors(free)
@@ -301,8 +301,8 @@ def test_spellings_of_dtypes(save, kind):
         assert load(directory, dtype=written).params["norm"].dtype == kind
 
 
-def test_the_dtype_from_the_files(save):
-    """As in transformers 5.24: that of the configuration, else that of the stored tensors."""
+def test_dtype_from_the_files(save):
+    """As in transformers 5.24, the configuration's dtype, else that of the stored tensors."""
     plain = {name: value for name, value in LLAMA.items() if name != "torch_dtype"}
 
     def found(fields, stored=np.float32):

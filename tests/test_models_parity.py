@@ -1,8 +1,7 @@
 """The models, compared with recordings of lm_eval's Hugging Face backend, request by request.
 
-Requests become tokens here by the rules of that backend, spelled out with the
-``tokenizers`` package; rows are plain batches. Nothing of windrow's own flow
-takes part but the models.
+Requests are tokenized here by the rules of that backend with the ``tokenizers``
+package, and rows are plain batches. Of windrow, only the models are used.
 """
 
 import json
@@ -28,7 +27,7 @@ PICKED = 256
 
 @dataclass(eq=False)
 class Segment:
-    """What the model sees, what it should say from ``start`` on, and where the sum goes."""
+    """The model's input, the targets from ``start`` on, and the request that gets their sum."""
 
     tokens: list[int]
     targets: list[int]
@@ -42,7 +41,7 @@ class Segment:
 
 
 class Requests:
-    """The recorded requests of one model, and its tokenizer's way with them."""
+    """The recorded requests of one model, and their tokenization."""
 
     def __init__(self, evals, name):
         self.directory = evals / "parity" / f"tiny-{name}"
@@ -70,7 +69,7 @@ class Requests:
         return ids, self._encode(stripped + continuation)[len(ids) :]
 
     def pair_segments(self, every=1, longest=None):
-        """The pairs, or the first twenty and one of ``every`` so many, up to a length."""
+        """All pairs, or the first twenty and then one in ``every``, up to a length."""
         limit = self.model.max_length
         for number, record in enumerate(self.pairs):
             if number in self.continued or (number % every and number > 20):
@@ -89,10 +88,10 @@ class Requests:
 
 
 def _continued_further(pairs):
-    """Requests whose whole input is also that of a request with a longer continuation.
+    """Requests whose input equals that of a request with a longer continuation.
 
-    For these the recording backend reads the log-probabilities of the longer
-    continuation's first tokens, which is no property of the model.
+    For these, the recorded backend reads the log-probabilities of the longer
+    continuation's first tokens, which is not a property of the model.
     """
     longest = {}
     for context, continuation in pairs:
@@ -114,7 +113,7 @@ def requests(request, evals):
 
 
 def batches(segments, lengths, together=False):
-    """Rows of the least length that fits, in batches of ``AREA`` tokens; packed if ``together``."""
+    """Rows of the shortest sufficient length, in batches of ``AREA`` tokens; packed if ``together``."""
     rows = {length: [] for length in lengths}
     for segment in sorted(segments, key=lambda each: -len(each.tokens)):
         length = lengths[-1] if together else next(n for n in lengths if len(segment.tokens) <= n)
@@ -131,7 +130,7 @@ def batches(segments, lengths, together=False):
 
 
 def fill(rows, count, length):
-    """The arrays of a batch, and for each scored place its row, column, target and segment."""
+    """The arrays of a batch, and the row, column, target and segment of each scored position."""
     tokens, positions, segment_ids = np.zeros((3, count, length), np.int32)
     scored = []
     for row, segments in enumerate(rows):
@@ -160,7 +159,7 @@ def give(scored, logprobs, greedy):
 
 
 class FromHidden:
-    """Scores a batch from ``hidden[rows, length, width]`` and ``head``, some picked places at a time."""
+    """Scores a batch from ``hidden[rows, length, width]`` and ``head``, some positions at a time."""
 
     def __init__(self, model):
         self.head = jax.jit(lambda params, picked, targets: score(model.head(params, picked), targets))
@@ -176,7 +175,7 @@ class FromHidden:
 
 
 def check(segments, records):
-    """Every sum within 1e-3 + 1e-5 of the recorded one, relative; every greedy flag equal."""
+    """Checks that every sum is within 1e-3 + 1e-5 times the recorded one, and every greedy flag equal."""
     sums, greedy = {}, {}
     for segment in segments:
         assert len(segment.logprobs) == len(segment.targets)
@@ -196,7 +195,7 @@ def test_few_requests_are_left_out(requests):
 
 @pytest.mark.exhaustive
 def test_apply(requests):
-    """Logits of every place, from the whole model in one call; some of the requests."""
+    """Logits of all positions from the whole model in one call, for some of the requests."""
     model, segments = requests.model, list(requests.pair_segments(every=100, longest=256))
 
     @jax.jit
@@ -212,7 +211,7 @@ def test_apply(requests):
 
 @pytest.mark.parametrize(("rows", "every"), [exhaustive("apart", 4), exhaustive("packed", 1), ("packed", 10)])
 def test_hidden_and_head(requests, rows, every):
-    """Every request packed, some apart; or some packed."""
+    """All requests packed and some unpacked, or only some packed."""
     model, hidden, finish = requests.model, jax.jit(requests.model.hidden), FromHidden(requests.model)
     longest = min(model.max_length, 1024)
     lengths = sorted({64, 256, longest}) if rows == "apart" else [longest]
@@ -233,7 +232,7 @@ def test_rolling(requests):
 
 @pytest.mark.parametrize("size", [exhaustive(1), 7, exhaustive(64), exhaustive(256)])
 def test_steps(requests, size):
-    """By steps of ``size`` tokens: some of the requests of up to 256."""
+    """In steps of ``size`` tokens, for some of the requests of up to 256 tokens."""
     model, finish = requests.model, FromHidden(requests.model)
     step = jax.jit(model.step, donate_argnums=1)
     segments = list(requests.pair_segments(every=4 if size == 64 else 100, longest=256))
@@ -251,7 +250,7 @@ def test_steps(requests, size):
 
 @pytest.mark.exhaustive
 def test_unbounded_documents_by_chunks(evals):
-    """A recurrent model scores a text beyond any limit the same, however it is cut."""
+    """A recurrent model's score of a text beyond any limit does not depend on the chunks."""
     requests = Requests(evals, "mamba")
     model, finish = requests.model, FromHidden(requests.model)
     longest = max((requests._encode(each["args"][0]) for each in requests.rolling), key=len)

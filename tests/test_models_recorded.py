@@ -1,4 +1,4 @@
-"""Every family, with many settings, compared with transformers: see tests/recorded/families.py."""
+"""Every family, with many settings, compared with transformers; see tests/recorded/families.py."""
 
 import json
 import re
@@ -26,7 +26,7 @@ SHAPES = json.loads((FOLDER / "families.json").read_text())
 LOGITS = np.load(FOLDER / "families.npz")
 ROUNDING = json.loads((FOLDER / "bfloat16.json").read_text())
 UNLIKE = 0.05
-"""How far logits are moved by a setting that counts, and more."""
+"""The minimum change of logits by a setting that has an effect."""
 
 KINDS = ["llama, biases", "gpt2", "gemma2", "mixtral, window", "mamba", "xlstm, fused, biases"]
 """Rotary and learned positions, windows and caps, experts, and two kinds of state."""
@@ -53,7 +53,7 @@ ACTIVATED = {
     "swish": [-0.071945, -0.18877, 0.172333, 6.993623, 11.999926],
     "tanh": [-0.999329, -0.462117, 0.291313, 0.999998, 1],
 }
-"""What the activation functions of transformers give for -4, -0.5, 0.3, 7 and 12."""
+"""The values of transformers' activation functions at -4, -0.5, 0.3, 7 and 12."""
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def model(tmp_path, request):
 
 
 def packed(vocab):
-    """The recorded rows packed into one row, with padding at its end."""
+    """The recorded rows, packed into one row with padding at its end."""
     texts = rows(vocab)
     tokens, positions, segment_ids = np.zeros((3, 1, sum(LENGTHS) + 7), np.int32)
     at, places = 0, []
@@ -78,7 +78,7 @@ def packed(vocab):
 
 
 @pytest.mark.parametrize("model", quick(CASES, FAMILIES + RECURRENT), indirect=True)
-def test_logits_are_those_of_transformers(model):
+def test_logits_match_transformers(model):
     name, model = model
     batch, places = packed(CASES[name]["vocab_size"])
     found = np.asarray(jax.jit(model.apply)(model.params, *map(jnp.asarray, batch)))[0, places]
@@ -86,15 +86,15 @@ def test_logits_are_those_of_transformers(model):
     np.testing.assert_allclose(found, LOGITS[name], rtol=0, atol=3e-4)
 
 
-def test_activations_are_those_of_transformers():
+def test_activations_match_transformers():
     assert sorted(ACTIVATED) == sorted(ACTIVATIONS)
     for name, expected in ACTIVATED.items():
         found = ACTIVATIONS[name](jnp.array([-4, -0.5, 0.3, 7, 12], jnp.float32))
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=3e-6, err_msg=name)
 
 
-def test_every_setting_counts():
-    """No two recordings of a family are alike, so none could pass for another."""
+def test_every_setting_changes_the_recorded_logits():
+    """No two recordings of a family are similar, so none can be mistaken for another."""
     for name in CASES:
         assert np.std(LOGITS[name]) > 5 * UNLIKE, name
         alike = [
@@ -104,7 +104,7 @@ def test_every_setting_counts():
 
 
 def by_steps(model, batch, places, size=50):
-    """Logits at these places, from chunks."""
+    """Logits at these positions, computed in chunks."""
     batch = [np.pad(each, ((0, 0), (0, -each.shape[1] % size))) for each in batch]
     state, parts, step = model.init_state(model.params, 1), [], jax.jit(model.step)
     for at in range(0, batch[0].shape[1], size):
@@ -115,7 +115,7 @@ def by_steps(model, batch, places, size=50):
 
 
 def tree(model, vocab, shared=65, other=40):
-    """Logits of the longest row as one of two paths from a shared prefix; the other stands between."""
+    """Logits of the longest row as one of two paths from a shared prefix, with the other in between."""
     text = rows(vocab)[0]
     tokens = np.concatenate([text[:shared], np.full(other, 7, np.int32), text[shared:]])[None]
     depths = [np.arange(shared), shared + np.arange(other), np.arange(shared, len(text))]
@@ -127,21 +127,21 @@ def tree(model, vocab, shared=65, other=40):
     return found[[place + other * (place >= shared) for place in PICKED]]
 
 
-def test_every_model_type_is_tried():
+def test_every_model_type_is_tested():
     tried = [CASES[name]["model_type"] for name in FAMILIES + RECURRENT]
     assert sorted(tried) == sorted(loading.FAMILIES)
     assert set(ROUNDING) == {*FAMILIES, *RECURRENT} - {"xlstm, fused, biases"}
 
 
 @pytest.mark.parametrize("model", quick(FAMILIES + RECURRENT, KINDS), indirect=True)
-def test_steps_give_the_same(model):
+def test_steps_give_the_same_logits(model):
     name, model = model
     found = by_steps(model, *packed(CASES[name]["vocab_size"]))
     np.testing.assert_allclose(found, LOGITS[name], rtol=0, atol=3e-4)
 
 
 @pytest.mark.parametrize("model", quick(FAMILIES, KINDS), indirect=True)
-def test_trees_give_the_same(model):
+def test_trees_give_the_same_logits(model):
     name, model = model
     found = tree(model, CASES[name]["vocab_size"])
     np.testing.assert_allclose(found, LOGITS[name][: len(PICKED)], rtol=0, atol=3e-4)
@@ -151,7 +151,7 @@ def test_trees_give_the_same(model):
 def test_bfloat16_is_as_close_as_in_transformers(tmp_path, name):
     """Logits differ from those in float32 as much as in torch.
 
-    The two round at different places, so that the error of a recurrent model may well be twice the other.
+    The two round at different points, so a recurrent model's error can be twice that of torch.
     """
     write_checkpoint(tmp_path / "model", CASES[name], SHAPES[name])
     model = load(tmp_path / "model", max_length=max(LENGTHS), dtype="bfloat16")
@@ -162,7 +162,7 @@ def test_bfloat16_is_as_close_as_in_transformers(tmp_path, name):
 
 
 def fused(tensors):
-    """Each layer's experts in two tensors: what transformers 5 saves with ``save_original_format=False``."""
+    """Each layer's experts in two tensors, as transformers 5 saves with ``save_original_format=False``."""
     found, by_layer = {}, {}
     for name, tensor in tensors.items():
         expert = re.fullmatch(r"(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight", name)
@@ -212,7 +212,7 @@ def test_experts_over_a_mesh_axis(model, tmp_path):
 
 
 @pytest.mark.parametrize("sizes", [[5, 0, 20, 1], [0, 0, 0, 26], [7, 7, 6, 6], [26, 0, 0, 0]])
-def test_blocks_of_experts_are_their_runs(sizes):
+def test_blocks_of_experts_match_their_runs(sizes):
     rng = np.random.default_rng(0)
     shapes = ((26, 6), (4, 10, 6), (4, 10, 6), (4, 6, 10))
     x, gate, up, down = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes)

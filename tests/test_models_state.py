@@ -1,4 +1,4 @@
-"""The three levels of the contract agree for all chunks, packings, paddings and devices."""
+"""The three levels of the model contract agree for all chunks, packings, paddings and devices."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ MODELS = {
     "gpt2": GPT2,
     "mamba": MAMBA,
 }
-# Three rows of 40: one whole, one of three packed segments, one short and padded.
+# Three rows of 40 tokens: one full, one with three packed segments, one short and padded.
 SEGMENTS = [[40], [17, 2, 21], [11]]
 LENGTH = 40
 CLOSE = {"rtol": 0, "atol": 1e-4}
@@ -35,7 +35,7 @@ def inputs():
 
 
 def pieces():
-    """Each segment: its row, its columns."""
+    """The row and columns of each segment."""
     for row, lengths in enumerate(SEGMENTS):
         ends = np.cumsum(lengths)
         for length, end in zip(lengths, ends, strict=True):
@@ -58,7 +58,7 @@ class Prepared:
             self.expected[row, columns] = logits(config, self.tensors, tokens[row, columns])
 
     def stepped(self, chunks):
-        """Logits by steps through ``(tokens, positions, segment_ids)``, and the last state."""
+        """Logits from steps through ``(tokens, positions, segment_ids)``, and the last state."""
         state, parts = self.model.init_state(self.model.params, 3), []
         for chunk in chunks:
             state, picked = self.step(self.model.params, state, *chunk)
@@ -86,7 +86,7 @@ def test_packed_and_padded_rows(prepared):
     assert np.isfinite(result).all()
 
 
-def test_hidden_and_head_are_apply(prepared):
+def test_hidden_and_head_match_apply(prepared):
     model = prepared.model
     picked = np.asarray(jax.jit(model.hidden)(model.params, *inputs()))[prepared.real]
     result = prepared.head(model.params, picked)
@@ -104,7 +104,7 @@ def test_chunks_of_any_size(prepared, size):
 
 
 def test_rows_at_different_positions_and_gaps_in_chunks(prepared):
-    """Each chunk has, for each row, its next few tokens at random places among padding."""
+    """Each chunk has the next few tokens of each row at random places among padding."""
     rng, whole = np.random.default_rng(5), inputs()
     next_token, chunks, places = [0, 0, 0], [], []
     while min(next_token) < LENGTH:
@@ -124,15 +124,15 @@ def test_rows_at_different_positions_and_gaps_in_chunks(prepared):
     np.testing.assert_allclose(result, expected, **CLOSE)
 
 
-def test_padding_leaves_the_state_alone(prepared):
+def test_padding_does_not_change_the_state(prepared):
     _, before = prepared.stepped([[each[:, :13] for each in inputs()]])
     tokens, positions = np.random.default_rng(0).integers(0, 61, (2, 3, 13), np.int32)
     after, _ = prepared.step(prepared.model.params, before, tokens, positions, np.zeros((3, 13), np.int32))
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
-def test_a_row_begins_anew_at_position_0(prepared):
-    """As in continuous batching, when a row's text has ended, the row's earlier contents are forgotten."""
+def test_position_0_resets_a_row(prepared):
+    """As in continuous batching, the row's earlier contents are forgotten when a new text starts."""
     model, state = prepared.model, prepared.model.init_state(prepared.model.params, 3)
     tokens, positions, segment_ids = inputs()
     dirty, _ = prepared.step(model.params, state, tokens[:, ::-1], positions, segment_ids)
@@ -164,10 +164,10 @@ def test_bfloat16_is_close(prepared):
     assert 1e-4 < gap.mean() < 0.05 * prepared.expected[prepared.real].std()
 
 
-def test_depth_does_not_grow_the_program(prepared, tmp_path):
+def test_program_size_does_not_grow_with_depth(prepared, tmp_path):
     field = "n_layer" if "n_layer" in prepared.config else "num_hidden_layers"
     models = []
-    for depth in (10, 30):  # numbers of one width: the program is compared as text
+    for depth in (10, 30):  # numbers of equal width, because programs are compared as text
         config = prepared.config | {field: depth}
         models.append(load(write(tmp_path / str(depth), config, random_tensors(config))))
     for name in ("apply", "step"):
@@ -180,7 +180,7 @@ def test_depth_does_not_grow_the_program(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("window", [None, 100])
-def test_long_rows_are_taken_in_blocks(window):
+def test_long_rows_are_attended_in_blocks(window):
     rng = np.random.default_rng(0)
     length = 1124
     assert attention._block_size(length, attention._BLOCK, attention._MOST_BLOCKS) < length

@@ -1,4 +1,4 @@
-"""Tree rows: the logits at every token equal those of its path alone."""
+"""In tree rows, the logits at every token equal those of its path alone."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ LENGTH = 140
 
 
 class Row:
-    """A row of random trees, three levels deep, and the path to each leaf as places in the row."""
+    """A row of random trees, three levels deep, and the positions in the row of the path to each leaf."""
 
     def __init__(self, rng, trees):
         self.tokens, self.positions, self.segment_ids = np.zeros((3, LENGTH), np.int32)
@@ -66,8 +66,8 @@ ALONE = [("mistral", 512), ("mistral", 16), ("gpt2", 512)]
         for each in ((name, block) for name in MODELS for block in (512, 16))
     ],
 )
-def test_each_path_reads_as_it_does_alone(name, block, tmp_path, monkeypatch):
-    """The row whole, and in blocks of 16 tokens."""
+def test_each_path_matches_its_own_row(name, block, tmp_path, monkeypatch):
+    """With the whole row, and in blocks of 16 tokens."""
     model = load(write(tmp_path / name, MODELS[name], random_tensors(MODELS[name])))
     monkeypatch.setattr(attention, "_BLOCK", block)
     monkeypatch.setattr(attention, "_LONG", block)
@@ -90,8 +90,8 @@ def test_each_path_reads_as_it_does_alone(name, block, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["trees", "packed"])
-def test_blocks_that_nobody_sees_are_not_read(kind, monkeypatch):
-    """A masked NaN would still spoil a sum; a skipped one does not."""
+def test_invisible_blocks_are_not_read(kind, monkeypatch):
+    """A masked NaN would still affect a sum; a skipped one does not."""
     monkeypatch.setattr(attention, "_BLOCK", 16)
     monkeypatch.setattr(attention, "_LONG", 16)
     length = 96
@@ -132,7 +132,7 @@ def test_blocks_can_be_differentiated(monkeypatch):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
-def test_visible_is_the_path():
+def test_visible_tokens_are_the_path():
     made = rows()
     mask = np.asarray(visible(stacked(made, "segment_ids"), stacked(made, "reach")))
     for number, row in enumerate(made):
@@ -143,14 +143,14 @@ def test_visible_is_the_path():
             assert np.flatnonzero(mask[number, padding]).tolist() == [padding]
 
 
-def test_visible_without_reach_is_the_segment():
+def test_visible_tokens_without_reach_are_the_segment():
     mask = np.asarray(visible(jnp.array([[1, 1, 2, 0, 0]])))[0].astype(int)
     np.testing.assert_array_equal(
         mask, [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
     )
 
 
-def test_who_takes_reach():
+def test_functions_with_reach():
     def plain(params, tokens, positions, segment_ids):
         return params[tokens]
 
