@@ -5,6 +5,7 @@ mod naive;
 
 use std::collections::BTreeSet;
 
+use crate::seeds::written;
 use laws::assert_laws;
 use naive::{cost, least_cost};
 use proptest::prelude::*;
@@ -191,6 +192,82 @@ fn segments_without_tokens_have_rows() {
         let plan = Plan::new(&[0, 0, 0], None, Policy { packing, ..Policy::fixed(2) }).unwrap();
         assert_laws(&plan, &[0, 0, 0], &[0, 1, 2]);
         assert!(plan.shapes().all(|shape| shape.length == 1), "no row is shorter than a token");
+    }
+}
+
+#[test]
+fn shapes_and_segments_are_written_in_execution_order() {
+    for longest_first in [true, false] {
+        let padded_lengths = PaddedLengths::Given(vec![2, 5]);
+        let plan = Plan::new(
+            &[5, 1, 4, 2, 2, 1],
+            None,
+            Policy { padded_lengths, longest_first, ..Policy::fixed(2) },
+        )
+        .unwrap();
+        let mut expected = vec![[2, 5], [2, 2], [2, 2]];
+        let mut segments = vec![vec![0, 2], vec![3, 4], vec![1, 5]];
+        if !longest_first {
+            expected.reverse();
+            segments.reverse();
+        }
+        let each = written(6, |out| {
+            plan.write_batch_shapes(out);
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+        assert_eq!(each, expected.concat());
+        expected.dedup();
+        let shapes = written(4, |out| {
+            plan.write_shapes(out);
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+        assert_eq!(shapes, expected.concat());
+        for (batch, expected) in (0..).zip(&segments) {
+            let batch = plan.batch(batch).unwrap();
+            let found = written(2, |out| {
+                batch.write_segments(0..2, out);
+                Ok::<_, Error>(())
+            })
+            .unwrap();
+            assert_eq!(&found, expected);
+        }
+    }
+}
+
+#[test]
+fn displayed_policies() {
+    let display = |policy: Policy| Plan::new(&[1, 2, 3], None, policy).unwrap().to_string();
+    for (policy, expected) in [
+        (Policy { row_multiple: 4, ..Policy::budget(64) }, "64 tokens per batch, rows a multiple of 4, "),
+        (
+            Policy { padded_lengths: PaddedLengths::Multiples(8), ..Policy::fixed(2) },
+            "2 rows per batch, lengths the multiples of 8, longest first",
+        ),
+        (
+            Policy {
+                padded_lengths: PaddedLengths::Given(vec![2, 3]),
+                longest_first: false,
+                ..Policy::fixed(2)
+            },
+            "2 given lengths, shortest first",
+        ),
+        (
+            Policy {
+                padded_lengths: PaddedLengths::Best { max_shapes: 3, multiple: 4, shape_price: 1000 },
+                ..Policy::fixed(2)
+            },
+            "the best 3 lengths among multiples of 4 at 1,000 tokens per shape",
+        ),
+        (Policy { packing: Some(Packing { max_segments: None }), ..Policy::fixed(2) }, ", packed, longest"),
+        (
+            Policy { packing: Some(Packing { max_segments: Some(2) }), ..Policy::fixed(2) },
+            ", packed, at most 2 to a row, ",
+        ),
+    ] {
+        let text = display(policy);
+        assert!(text.contains(expected), "{text}");
     }
 }
 

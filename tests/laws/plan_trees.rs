@@ -336,6 +336,23 @@ fn every_shape_of_tree() {
 }
 
 #[test]
+fn three_lengths_are_chosen_if_they_cost_less_than_two() {
+    let inputs = [2, 8, 32].map(|length| vec![length; length as usize]).to_vec();
+    let padded_lengths = PaddedLengths::Given(vec![2, 8, 16, 32]);
+    let choice =
+        |max_shapes| Choice { row_prices: Some(vec![1, 10, 100, 1000]), max_shapes, ..Choice::default() };
+    let lengths = |max_shapes, shape_price| -> Vec<usize> {
+        let policy = Policy { padded_lengths: padded_lengths.clone(), ..Policy::fixed(1) };
+        let choice = Choice { shape_price, ..choice(max_shapes) };
+        let plan = Material::new(inputs.clone(), &[]).plan(policy, &choice);
+        plan.shapes().map(|shape| shape.length).collect()
+    };
+    assert_eq!(lengths(4, 0), [32, 8, 2]);
+    assert_eq!(lengths(2, 0), [32, 8]);
+    assert_eq!(lengths(4, 10_000), [32]);
+}
+
+#[test]
 fn module_example() {
     let letters = ["abcd", "abcef", "abg", "hi"].map(|text| text.bytes().map(i32::from).collect());
     let material = Material::new(letters.to_vec(), &[]);

@@ -311,3 +311,14 @@ fn wrong_arguments_are_refused() {
     let error = rows_of(&[3, -2], &[0, 1], &[0, 0], 9).unwrap_err().to_string();
     assert!(error.starts_with("lengths[1] is -2; it must be at least 0"), "{error}");
 }
+
+#[test]
+fn wrong_limits_of_stems_are_refused() {
+    let stems = |limits: &[i32], least| {
+        prefix_stems(&[3, 2, 2], &[1, 2, 0], &[0, 1, 2], limits, least, false).err().unwrap().to_string()
+    };
+    assert_eq!(stems(&[3, 2, 2], 0), "least is 0; it must be at least 1");
+    assert_eq!(stems(&[3, 2], 1), "limits has 2 elements; it must have 3, one for each length");
+    assert_eq!(stems(&[3, -1, 2], 1), "limits[1] is -1; it must be at least 0");
+    assert_eq!(stems(&[3, 2, 4], 1), "limits[2] is 4; it must be at most the segment's length, which is 2");
+}

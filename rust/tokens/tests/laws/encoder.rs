@@ -110,6 +110,62 @@ fn invalid_tokenizers_are_refused() {
     assert!(Encoder::from_json(&single).err().unwrap().to_string().contains("single_word"));
 }
 
+/// A tokenizer of bytes in which two `a` or two spaces (`Ġ`) merge, to 256 and 257; `<s>` and `</s>` are 258
+/// and 259. It does not split texts itself.
+fn merging_json() -> String {
+    bytes_json("BPE", "null")
+        .replace(r#""id": 257"#, r#""id": 259"#)
+        .replace(r#""id": 256"#, r#""id": 258"#)
+        .replace(r#""use_regex": true"#, r#""use_regex": false"#)
+        .replace(r#""vocab": {"#, r#""vocab": {"aa": 256, "ĠĠ": 257, "#)
+        .replace(r#""merges": []"#, r#""merges": ["a a", "Ġ Ġ"]"#)
+}
+
+#[test]
+fn merges_stay_within_the_matches_of_a_pattern() {
+    for (pattern, text, expected) in [
+        (None, "aaaaaaab", vec![256, 256, 256, 97, 98]),
+        (Some(r"a{1,3}|[^a]+"), "aaaaaaab", vec![256, 97, 256, 97, 97, 98]),
+        (Some(r"b"), "aabaa", vec![256, 98, 256]),
+        (Some(r" ?b+|\s+"), "b    b", vec![98, 257, 257, 98]),
+        (Some(r" ?b+|\s+(?!\S)|\s+"), "b    b", vec![98, 257, 32, 32, 98]),
+        (Some(r" ?b+|\s+(?!\S)|\s+"), "b    ", vec![98, 257, 257]),
+        (Some(r"a{1,3}|[^a]+"), "aa<s>aaaa</s>", vec![256, 258, 256, 97, 97, 259]),
+    ] {
+        let encoder = Encoder::with_pattern(&merging_json(), pattern).unwrap();
+        let (encoded, left) = encoder.encode(&[Job { head: text, tail: "", specials: false }]);
+        assert!(left.is_empty());
+        assert_eq!(encoded.tokens(0), expected, "{pattern:?} {text}");
+    }
+}
+
+#[test]
+fn texts_with_an_added_token_that_is_matched_after_normalization_are_left() {
+    let json = merging_json().replacen(r#""normalized": false"#, r#""normalized": true"#, 1);
+    let encoder = Encoder::with_pattern(&json, Some("a+")).unwrap();
+    let job = |head| Job { head, tail: "", specials: false };
+    let (encoded, left) = encoder.encode(&[job("a<s>"), job("aa</s>")]);
+    assert_eq!(left, [0]);
+    assert_eq!(encoded.tokens(1), [256, 259]);
+}
+
+#[test]
+fn patterns_and_tokenizers_that_do_not_fit_are_refused() {
+    let json = merging_json();
+    let lowercase = json.replace(r#""normalizer": null"#, r#""normalizer": {"type": "Lowercase"}"#);
+    let stripping = json.replacen(r#""lstrip": false"#, r#""lstrip": true"#, 1);
+    for (json, pattern, expected) in [
+        (&json, r"\w+", "uses syntax that regex engines interpret differently"),
+        (&json, r"(a", "cannot be compiled"),
+        (&json, r"a{0,2}", "matches the empty string"),
+        (&lowercase, "a+", "only the NFC normalizer is supported with a split pattern"),
+        (&stripping, "a+", "lstrip"),
+    ] {
+        let error = Encoder::with_pattern(json, Some(pattern)).err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
