@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from windrow.bad_requests import LISTED, BadRequestsError
 from windrow.harness.requests import Requests
 from windrow.scoring import NOT_A_NUMBER, Scorer, Scores, ScoringPlan
-from windrow.sharding import check_agreement, is_first_host
+from windrow.sharding import check_agreement, host_count, is_first_host
 from windrow.tokens import Segments
 from windrow.warning import warn
 
@@ -66,9 +66,10 @@ class ScoringJob:
             BadRequestsError: Requests failed. Either all others are done, or ``HOPELESS`` requests failed
                 before any succeeded.
         """
-        with scorer.clock.phase("plan"):
+        if host_count() > 1:
             work = {"encoded requests": self.segments.fingerprint, "plan": plan.fingerprint}
-            check_agreement([], work, call="JaxLM")
+            with scorer.clock.phase("plan"):
+                check_agreement([], work, call="JaxLM")
         lengths, totals = self.segments.input_lengths, _Totals(self)
         skip = on_bad_request == "skip"
 
