@@ -89,7 +89,7 @@ class Journal:
 
     Args:
         path: The file; created if it does not exist.
-        alone: Whether no other process may have it open with this argument.
+        alone: Whether to lock the file, so that no other process can open it with this argument.
 
     Attributes:
         damaged: The number of lines inside the journal with a wrong checksum.

@@ -56,9 +56,9 @@ def _check_same_command(settings: Mapping[str, Any], resume: str | None) -> None
     """Raises the same error on every process if they would not make the same calls to the model."""
     from windrow.sharding import check_agreement
 
-    given = {"use_cache": settings["use_cache"], "resume": resume}
-    told = {f"--{name}": "given" if value else "not given" for name, value in given.items()}
-    check_agreement([], {"--tasks": ",".join(settings["tasks"]), **told}, call="windrow run")
+    options = {"--use_cache": settings["use_cache"], "--resume": resume}
+    given = {name: "given" if value else "not given" for name, value in options.items()}
+    check_agreement([], {"--tasks": ",".join(settings["tasks"]), **given}, call="windrow run")
 
 
 def _print_help() -> int:

@@ -30,7 +30,7 @@ _VERSIONS = ("windrow", "jax", "numpy", "pyarrow", "tokenizers")
 
 
 class Folder:
-    """A run's folder, on one host, which nobody else may write to as the same host until it is closed.
+    """A run's folder, on one host. Until it is closed, no other process can open it as the same host.
 
     Args:
         path: The folder; created if it does not exist.
