@@ -346,9 +346,9 @@ def auto(options):
     scores = lm.loglikelihood(instances(generated_pairs()))
     asked = [(question, {"max_gen_toks": 8}) for question, _ in generated_pairs()[::4]]
     texts = lm.generate_until([Instance("generate_until", {}, args, at) for at, args in enumerate(asked)])
-    told = generated_lm(options.folder, sharding, model, batch_size="auto", memory_budget="120MiB")
-    told.loglikelihood(instances(generated_pairs()))
-    report, given = lm.report()["auto"], told.report()["auto"]["scoring"]
+    limited = generated_lm(options.folder, sharding, model, batch_size="auto", memory_budget="120MiB")
+    limited.loglikelihood(instances(generated_pairs()))
+    report, given = lm.report()["auto"], limited.report()["auto"]["scoring"]
     result = {"process": number, "report": report, "given": given, "scores": scores, "texts": texts}
     write(options, result)
 

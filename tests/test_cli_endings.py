@@ -170,8 +170,10 @@ def test_an_interrupted_corpus_run_says_how_to_resume(tmp_path, monkeypatch, cap
     monkeypatch.setattr("windrow.corpus.check_places", Mock(side_effect=KeyboardInterrupt))
     words = ["--model_args", "factory=byte_model:make", "--input", "a.jsonl", "--output", str(tmp_path)]
     assert main(["score", *words]) == 130
-    said = f"windrow: interrupted; the windows already written are in {tmp_path}. Run the same command again"
-    assert said in capsys.readouterr().err
+    message = (
+        f"windrow: interrupted; the windows already written are in {tmp_path}. Run the same command again"
+    )
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -171,12 +171,12 @@ def test_text_longer_than_the_model_supports():
         return params["table"][tokens] + params["positions"][None, : tokens.shape[1]]
 
     calls = (windrow.score, [("a", "b" * 20)], {}), (windrow.generate, ["a" * 20], {"max_new_tokens": 4})
-    for max_length, said in ((None, "if that is too long for the model, set max_length"), (32, "is 32")):
+    for max_length, expected in ((None, "if that is too long for the model, set max_length"), (32, "is 32")):
         for call, requests, options in calls:
             with pytest.raises(TypeError, match="incompatible shapes for broadcasting") as raised:
                 call(LanguageModel(params, apply, max_length), ByteTokenizer(), requests, **options)
             assert re.search(
-                rf"^raised by apply\(.*of shape \[8, \d+\]; .*{said}$", raised.value.__notes__[0]
+                rf"^raised by apply\(.*of shape \[8, \d+\]; .*{expected}$", raised.value.__notes__[0]
             )
 
 
@@ -324,8 +324,8 @@ def test_a_module_that_is_not_written_for_one_row():
             return jax.vmap(jax.vmap(self.embed))(tokens)
 
     model = adapters.from_equinox(OfBatches())
-    said = "raised by OfBatches.__call__, which from_equinox calls with one row, int32[length], at a time"
-    assert said in check_model(model)["contract"].message
+    expected = "raised by OfBatches.__call__, which from_equinox calls with one row, int32[length], at a time"
+    assert expected in check_model(model)["contract"].message
 
 
 def test_modules_with_other_required_arguments():

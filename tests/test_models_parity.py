@@ -148,8 +148,8 @@ def fill(rows, count, length):
 
 @jax.jit
 def score(logits, targets):
-    said = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
-    return said - jax.nn.logsumexp(logits, axis=-1), said == jnp.max(logits, axis=-1)
+    scored = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    return scored - jax.nn.logsumexp(logits, axis=-1), scored == jnp.max(logits, axis=-1)
 
 
 def give(scored, logprobs, greedy):

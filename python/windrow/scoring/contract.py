@@ -222,7 +222,7 @@ def _output_of(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _shape_hint(shape: tuple[int, ...], leading: tuple[int, ...]) -> str:
-    """What to do about a wrong shape, if its cause can be told.
+    """What to do about a wrong shape, if its cause is recognizable.
 
     >>> _shape_hint((8, 50), (2, 8))
     '; if it is written for one row, map it over the rows with jax.vmap'

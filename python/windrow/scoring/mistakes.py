@@ -66,13 +66,13 @@ def remedy_for(error: Exception, params: Any) -> str | None:
     >>> remedy_for(KeyError("embed"), {}) is None
     True
     """
-    said = _said(error)
+    description = _description(error)
     leaves = jax.tree.leaves_with_path(params)
     numbers = [path for path, leaf in leaves if getattr(leaf, "weak_type", False)]
-    if numbers and any(part in said for part in STATIC):
+    if numbers and any(part in description for part in STATIC):
         where = f"params{jax.tree_util.keystr(numbers[0])}"
         return f"; {where} is traced, like all of params: keep sizes and flags in the function instead"
-    found = next((REMEDIES[part] for part in REMEDIES if part in said), None)
+    found = next((REMEDIES[part] for part in REMEDIES if part in description), None)
     return f"; {found}" if found else found
 
 
@@ -82,7 +82,7 @@ def tracing_hint(error: Exception) -> str:
     >>> tracing_hint(KeyError("embed"))
     ''
     """
-    if not any(part in _said(error) for part in UNTRACEABLE):
+    if not any(part in _description(error) for part in UNTRACEABLE):
         return ""
     return (
         "; use jax.numpy in place of numpy, jnp.where in place of if, and shapes where sizes are needed: "
@@ -90,7 +90,7 @@ def tracing_hint(error: Exception) -> str:
     )
 
 
-def _said(error: Exception) -> str:
+def _description(error: Exception) -> str:
     return f"{[base.__name__ for base in type(error).__mro__]}: {error}"
 
 

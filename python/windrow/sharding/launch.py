@@ -127,8 +127,8 @@ def _saying_that_it_waits(launch: Launch) -> Iterator[None]:
     where = "" if launch.coordinator is None else f" at {launch.coordinator}"
     which = "" if launch.process_id is None else f"process {launch.process_id} of {launch.process_count} "
     words = (
-        f"windrow: {which}waits for the other processes{where}. If it does not continue, check that all of them "
-        "were started with the same coordinator and process count, and each with its own process id"
+        f"windrow: {which}waits for the other processes{where}. If it does not continue, check that all of "
+        "them were started with the same coordinator and process count, and each with its own process id"
     )
     waiting = Timer(WAITING_SECONDS, print, [words], {"file": sys.stderr, "flush": True})
     waiting.daemon = True

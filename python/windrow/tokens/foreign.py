@@ -169,7 +169,7 @@ def _decode_function(tokenizer: Any, special: set[int]) -> Decode | None:
             return decoded(tokens, skip_special_tokens)
         except Exception as error:  # whatever the user's code raises
             ids = f"{len(tokens)} token ids" + (f" from {min(tokens)} to {max(tokens)}" if tokens else "")
-            said = f"tokenizer.decode failed on {ids}: {type(error).__name__}: {error}"
-            raise ValueError(f"{said}. It must decode every token id of the model's vocabulary") from error
+            problem = f"tokenizer.decode failed on {ids}: {type(error).__name__}: {error}"
+            raise ValueError(f"{problem}. It must decode every token id of the model's vocabulary") from error
 
     return decode_tokens
