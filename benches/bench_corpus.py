@@ -201,10 +201,8 @@ def peak_mib() -> float:
 
 def measured(what: str, folder: Path, corpus: Path) -> dict:
     command = [sys.executable, __file__, "--measure", what, str(folder), str(corpus)]
-    fresh = {
-        **os.environ,
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-    }  # memory must not depend on what is cached
+    # Memory must not depend on what is cached.
+    fresh = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     done = subprocess.run(command, capture_output=True, text=True, env=fresh)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -266,9 +266,8 @@ class Bridge:
         if all(kind in ("keys", "values") for kind, *_ in state):
             return self.advance(params, state, tokens, positions, segment_ids)
 
-        def column(
-            state, column
-        ):  # recurrent layers do not support padding after a text, so tokens go one by one
+        # Recurrent layers do not support padding after a text, so tokens go one by one.
+        def column(state, column):
             after, out = self.advance(params, state, *(each[:, None] for each in column))
             real = column[2] > 0
             kept = {

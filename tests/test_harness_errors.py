@@ -25,9 +25,8 @@ def test_parameters_can_be_overwritten_after_the_model_is_created():
     for array in arrays.values():
         array[:] = 0
     assert lm.loglikelihood(first) == expected
-    one = Mesh(
-        np.array(jax.devices()[:1]), ("data",)
-    )  # on one device, JAX may use NumPy's memory without a copy
+    # On one device, JAX may use NumPy's memory without a copy.
+    one = Mesh(np.array(jax.devices()[:1]), ("data",))
     arrays = {name: aligned(value) for name, value in model.params.items()}
     lm = JaxLM(replace(model, params=arrays), ByteTokenizer(), prefix_token_id=0, mesh=one)
     for array in arrays.values():

@@ -42,9 +42,8 @@ def test_class_determines_how_spaces_are_marked(tmp_path, name, model, config, e
     with pytest.warns(UserWarning, match="loads this tokenizer as LlamaTokenizer, which replaces the normal"):
         ours = load_tokenizer(folder)
     assert [text_of(ours, text) for text in SPACED] == expected
-    assert (
-        ours.encode("cow")[0] == ours.bos_token_id == 1
-    )  # the file's template is kept, and special tokens have defaults
+    # The file's template is kept, and special tokens have defaults.
+    assert ours.encode("cow")[0] == ours.bos_token_id == 1
     assert ours.decode(ours.encode("cow eats")) == "cow eats"
 
 

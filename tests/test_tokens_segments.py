@@ -358,9 +358,8 @@ def test_report():
     assert isinstance(report, TokenReport)
     assert (report.requests, report.segments) == (5, 4)
     assert report.texts == 8
-    assert (
-        report.encoded_texts == 6
-    )  # three texts of the cow, two of the long pair, and "a", which is both context and whole
+    # Three texts of the cow, two of the long pair, and "a", which is both context and whole.
+    assert report.encoded_texts == 6
     long = len(recorder.encode("a " * 50 + "b", True))
     assert report.truncated == {2: long - 21}
     assert next(iter(report.longest.items())) == (2, 21)

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from errno import EAGAIN, ENOENT
+from errno import ENOENT
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -47,22 +47,20 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def lock(handle: int) -> bool:
-    """Locks an open file until it is closed; returns ``False`` if another process has locked it.
+def lock(handle: int) -> None:
+    """Locks an open file until it is closed, where files can be locked: not on Windows or some network disks.
 
-    Where files cannot be locked, as on Windows and on some network file systems, it returns ``True``.
+    Raises:
+        BlockingIOError: Another process has locked it.
     """
     try:
         from fcntl import LOCK_EX, LOCK_NB, flock
-    except ImportError:
-        return True
-    try:
+
         flock(handle, LOCK_EX | LOCK_NB)
     except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+        raise
+    except (ImportError, OSError):
+        return
 
 
 def sync_folder(folder: Path) -> None:
@@ -104,9 +102,12 @@ class Journal:
         new = not path.exists()
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         self._closing = finalize(self, os.close, self._handle)
-        if alone and not lock(self._handle):
-            self.close()
-            raise BlockingIOError(EAGAIN, "another process is writing it", str(path))
+        if alone:
+            try:
+                lock(self._handle)
+            except BlockingIOError:
+                self.close()
+                raise
         self._cut()
         if new:
             sync_folder(path.parent)

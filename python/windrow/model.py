@@ -262,13 +262,22 @@ RAISED_BY = "raised by"
 """How the note on an error begins if nothing is known about its cause."""
 
 
+def call_of(name: str) -> str:
+    """How windrow calls one of the model's functions.
+
+    >>> call_of("head")
+    'head(params, picked)'
+    """
+    return f"{name}({', '.join(PARAMETERS[name])})"
+
+
 def raised_by(name: str) -> str:
     """The note on an error that one of the model's functions raised.
 
     >>> raised_by("head")
     'raised by head(params, picked), when windrow traced it'
     """
-    return f"{RAISED_BY} {name}({', '.join(PARAMETERS[name])}), when windrow traced it"
+    return f"{RAISED_BY} {call_of(name)}, when windrow traced it"
 
 
 MEANINGS = {
@@ -322,7 +331,7 @@ def _check_call(name: str, module: Any) -> None:
 
 
 def _called(name: str, signature: inspect.Signature, what: str = "it") -> str:
-    return f"{name} is called as {name}({', '.join(PARAMETERS[name])}), but {what} takes {signature}"
+    return f"{name} is called as {call_of(name)}, but {what} takes {signature}"
 
 
 def _misplaced(

@@ -4,6 +4,7 @@ mod laws;
 mod naive;
 
 use std::collections::BTreeSet;
+use std::mem::MaybeUninit;
 
 use crate::seeds::written;
 use laws::assert_laws;
@@ -195,6 +196,15 @@ fn segments_without_tokens_have_rows() {
     }
 }
 
+/// The elements that `fill` writes, which cannot fail.
+fn filled<T>(count: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    written(count, |out| {
+        fill(out);
+        Ok::<_, Error>(())
+    })
+    .unwrap()
+}
+
 #[test]
 fn shapes_and_segments_are_written_in_execution_order() {
     for longest_first in [true, false] {
@@ -211,26 +221,12 @@ fn shapes_and_segments_are_written_in_execution_order() {
             expected.reverse();
             segments.reverse();
         }
-        let each = written(6, |out| {
-            plan.write_batch_shapes(out);
-            Ok::<_, Error>(())
-        })
-        .unwrap();
-        assert_eq!(each, expected.concat());
+        assert_eq!(filled(6, |out| plan.write_batch_shapes(out)), expected.concat());
         expected.dedup();
-        let shapes = written(4, |out| {
-            plan.write_shapes(out);
-            Ok::<_, Error>(())
-        })
-        .unwrap();
-        assert_eq!(shapes, expected.concat());
+        assert_eq!(filled(4, |out| plan.write_shapes(out)), expected.concat());
         for (batch, expected) in (0..).zip(&segments) {
             let batch = plan.batch(batch).unwrap();
-            let found = written(2, |out| {
-                batch.write_segments(0..2, out);
-                Ok::<_, Error>(())
-            })
-            .unwrap();
+            let found = filled(2, |out| batch.write_segments(0..2, out));
             assert_eq!(&found, expected);
         }
     }

@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from windrow.bad_requests import BadRequestsError
 from windrow.generation import NOT_NUMBERS, Generated, Generator, Settings, random_keys, read_settings
-from windrow.scoring import known_tokens
-from windrow.sharding import check_agreement, host_count, is_first_host
+from windrow.scoring import check_same_tokens, known_tokens
+from windrow.sharding import is_first_host
 from windrow.tokens import Segments, generation_prompts
 from windrow.warning import warn
 
@@ -66,8 +66,7 @@ class TextRequests:
         Raises:
             BadRequestsError: For some requests, the model's logits were NaN; all others have finished.
         """
-        if host_count() > 1:
-            check_agreement([], {"encoded requests": self._prompts.fingerprint}, call="JaxLM")
+        check_same_tokens("JaxLM", self._prompts, self._generator.sharding)
         start, tokens = perf_counter(), 0
         left = np.flatnonzero(~np.isin(self._requests, list(known)))
         keys = random_keys(self._prompts, self._generator.seed)[left] if known else None

@@ -71,12 +71,12 @@ def check_model(
     """Checks a model's functions on small random input.
 
     - ``contract``: the functions return the right shapes, dtypes and vocabulary sizes.
-    - ``logits``: they are not probabilities.
+    - ``logits``: the functions return logits, not probabilities.
     - ``hidden and head``: together, they return the same as ``apply``.
     - ``same twice``: equal rows have equal results, in the same batch and in different ones.
     - ``causal``: a later token does not change earlier results.
     - ``padding``: padding and other rows do not change results, and contain no NaN.
-    - ``positions``: so do tables of positions up to ``max_length``.
+    - ``positions``: tables of positions have a row for each position up to ``max_length``.
     - ``vocabulary``: the embedding distinguishes the last tokens.
     - ``packed rows``, ``tree rows``: a segment has the same results as in a row of its own.
     - ``step in chunks``: ``step``, a few tokens at a time, returns the same as ``apply``.

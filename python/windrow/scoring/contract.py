@@ -10,7 +10,7 @@ import numpy as np
 
 from windrow.admission import admit_whole, kind_of
 from windrow.bad_requests import BadRequestsError
-from windrow.model import PARAMETERS, LanguageModel, raised_by, run_forward
+from windrow.model import LanguageModel, call_of, raised_by, run_forward
 from windrow.scoring.mistakes import (
     DRAWS,
     draws_random_numbers,
@@ -217,8 +217,7 @@ def _output_of(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         if remedy is None:
             error.add_note(f"{raised_by(name)}{tracing_hint(error)}")
             raise
-        call = f"{name}({', '.join(PARAMETERS[name])})"
-        return _Wrong(f"{name} is called as {call}, which failed: {first_line(error)}{remedy}")
+        return _Wrong(f"{name} is called as {call_of(name)}, which failed: {first_line(error)}{remedy}")
 
 
 def _shape_hint(shape: tuple[int, ...], leading: tuple[int, ...]) -> str:
